@@ -1,0 +1,18 @@
+# cmake --install: the headers and a CMake package, so that find_package(lnfree) works from any prefix.
+
+include(CMakePackageConfigHelpers)
+
+set(_package_dir ${CMAKE_INSTALL_DATADIR}/cmake/lnfree)
+install(DIRECTORY include/lnfree DESTINATION ${CMAKE_INSTALL_INCLUDEDIR})
+install(TARGETS lnfree EXPORT lnfree-targets)
+if(TARGET lnfree_corpus)
+  install(TARGETS lnfree_corpus EXPORT lnfree-targets)
+endif()
+install(EXPORT lnfree-targets NAMESPACE lnfree:: DESTINATION ${_package_dir})
+
+configure_package_config_file(cmake/lnfree-config.cmake.in lnfree-config.cmake INSTALL_DESTINATION ${_package_dir})
+write_basic_package_version_file(lnfree-config-version.cmake COMPATIBILITY SameMinorVersion ARCH_INDEPENDENT)
+install(FILES
+  ${PROJECT_BINARY_DIR}/lnfree-config.cmake ${PROJECT_BINARY_DIR}/lnfree-config-version.cmake
+  cmake/lnfree-dependencies.cmake cmake/FindLnfreeBLAS.cmake cmake/FindSentencePiece.cmake cmake/FindxxHash.cmake
+  DESTINATION ${_package_dir})

@@ -1,0 +1,23 @@
+# The targets a user links:
+#   lnfree::lnfree  the library (headers; Eigen, OpenMP, a BLAS where found, nlohmann-json)
+#   lnfree::corpus  what turns source files into token shards (SentencePiece, xxHash)
+
+list(APPEND CMAKE_MODULE_PATH ${CMAKE_CURRENT_LIST_DIR})
+include(${CMAKE_CURRENT_LIST_DIR}/lnfree-dependencies.cmake)
+
+add_library(lnfree INTERFACE)
+add_library(lnfree::lnfree ALIAS lnfree)
+target_compile_features(lnfree INTERFACE cxx_std_20)
+target_include_directories(lnfree INTERFACE
+  $<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}/include> $<INSTALL_INTERFACE:${CMAKE_INSTALL_INCLUDEDIR}>)
+target_link_libraries(lnfree INTERFACE Eigen3::Eigen OpenMP::OpenMP_CXX nlohmann_json::nlohmann_json)
+if(TARGET LnfreeBLAS::LnfreeBLAS)
+  target_link_libraries(lnfree INTERFACE LnfreeBLAS::LnfreeBLAS)
+endif()
+
+if(TARGET SentencePiece::SentencePiece)
+  add_library(lnfree_corpus INTERFACE)
+  add_library(lnfree::corpus ALIAS lnfree_corpus)
+  set_target_properties(lnfree_corpus PROPERTIES EXPORT_NAME corpus)
+  target_link_libraries(lnfree_corpus INTERFACE lnfree SentencePiece::SentencePiece xxHash::xxHash)
+endif()

@@ -1,0 +1,14 @@
+# How this project compiles its own programs and tests; nothing here reaches a user of lnfree::lnfree.
+
+add_library(lnfree_options INTERFACE)
+target_compile_options(lnfree_options INTERFACE -Wall -Wextra -Wpedantic
+  # False alarms from Eigen's AVX-512 kernels under g++ 12.
+  $<$<CXX_COMPILER_ID:GNU>:-Wno-maybe-uninitialized -Wno-uninitialized>)
+if(LNFREE_NATIVE)
+  target_compile_options(lnfree_options INTERFACE -march=native)
+endif()
+if(LNFREE_SANITIZE)
+  target_compile_options(lnfree_options INTERFACE -fsanitize=address,undefined -fno-sanitize-recover=all
+    -fno-omit-frame-pointer)
+  target_link_options(lnfree_options INTERFACE -fsanitize=address,undefined)
+endif()
