@@ -1,0 +1,27 @@
+#pragma once
+
+#include <lnfree/core/concepts.hpp>
+#include <lnfree/core/macros.hpp>
+
+/// One way to call every activation: with its parameter if it has one. `saved` is what the policy says it saves.
+namespace lnfree {
+
+template <Activation A, class T>
+LNFREE_HOST_DEVICE T activation_value(T x, [[maybe_unused]] T parameter) {
+  if constexpr (LearnableActivation<A>) {
+    return A::value(x, parameter);
+  } else {
+    return A::value(x);
+  }
+}
+
+template <Activation A, class T>
+LNFREE_HOST_DEVICE T activation_derivative(T saved, [[maybe_unused]] T parameter) {
+  if constexpr (LearnableActivation<A>) {
+    return A::derivative(saved, parameter);
+  } else {
+    return A::derivative(saved);
+  }
+}
+
+}  // namespace lnfree

@@ -1,0 +1,65 @@
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+
+#include <lnfree/backend/cpu/device.hpp>
+#include <lnfree/core/math.hpp>
+#include <lnfree/core/tensor.hpp>
+
+namespace lnfree::cpu {
+
+inline float max_of(const float* values, Index count) {
+  float max = values[0];
+#pragma omp simd reduction(max : max)
+  for (Index j = 0; j < count; ++j) max = values[j] > max ? values[j] : max;
+  return max;
+}
+
+inline void cross_entropy_forward(Cpu&, Matrix<const float> logits, const std::int32_t* targets, float* losses) {
+  parallel_for(logits.rows, row_grain(logits.cols), [&](Index begin, Index end) {
+    for (Index i = begin; i < end; ++i) {
+      if (targets[i] < 0) {
+        losses[i] = 0;
+        continue;
+      }
+      const float* row = logits.row(i);
+      const float max = max_of(row, logits.cols);
+      float sum = 0;
+#pragma omp simd reduction(+ : sum)
+      for (Index j = 0; j < logits.cols; ++j) sum += math::exp(row[j] - max);
+      losses[i] = std::log(sum) - (row[targets[i]] - max);
+    }
+  });
+}
+
+inline void cross_entropy_forward_backward(Cpu&, Matrix<float> logits, const std::int32_t* targets, float* losses,
+                                           double gradient_scale) {
+  parallel_for(logits.rows, row_grain(logits.cols), [&](Index begin, Index end) {
+    for (Index i = begin; i < end; ++i) {
+      float* row = logits.row(i);
+      if (targets[i] < 0) {
+        losses[i] = 0;
+        std::fill(row, row + logits.cols, 0.0f);
+        continue;
+      }
+      const float max = max_of(row, logits.cols);
+      const float target = row[targets[i]] - max;
+      float sum = 0;
+#pragma omp simd reduction(+ : sum)
+      for (Index j = 0; j < logits.cols; ++j) {
+        const float e = math::exp(row[j] - max);
+        row[j] = e;
+        sum += e;
+      }
+      losses[i] = std::log(sum) - target;
+      const float scale = static_cast<float>(gradient_scale) / sum;
+#pragma omp simd
+      for (Index j = 0; j < logits.cols; ++j) row[j] *= scale;
+      row[targets[i]] -= static_cast<float>(gradient_scale);
+    }
+  });
+}
+
+}  // namespace lnfree::cpu

@@ -1,0 +1,65 @@
+#pragma once
+
+#include <omp.h>
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdlib>
+#include <cstring>
+#include <string>
+
+#include <lnfree/core/error.hpp>
+#include <lnfree/core/tensor.hpp>
+
+namespace lnfree::cpu {
+
+/// The processor's cores, in float: matrix products through a BLAS where there is one, else Eigen; everything else in
+/// vectorised loops over OpenMP threads. How many threads: OMP_NUM_THREADS or omp_set_num_threads().
+struct Cpu {
+  using Scalar = float;
+  using Accumulator = float;
+};
+
+inline void* allocate(Cpu&, std::size_t bytes) {
+  void* memory = std::aligned_alloc(64, (bytes + 63) / 64 * 64);
+  if (memory == nullptr) throw Error("out of memory: " + std::to_string(bytes) + " bytes were asked for");
+  return memory;
+}
+
+inline void deallocate(Cpu&, void* memory) { std::free(memory); }
+inline void fill_zero(Cpu&, void* memory, std::size_t bytes) { std::memset(memory, 0, bytes); }
+inline void copy_to_device(Cpu&, void* to, const void* from, std::size_t bytes) { std::memcpy(to, from, bytes); }
+inline void copy_to_host(Cpu&, void* to, const void* from, std::size_t bytes) { std::memcpy(to, from, bytes); }
+inline void copy_on_device(Cpu&, void* to, const void* from, std::size_t bytes) { std::memcpy(to, from, bytes); }
+
+/// Calls body(begin, end) on each thread's part of [0, count), one part for each thread, none smaller than `grain` if
+/// it can be helped. Parts begin at multiples of `align`.
+template <class Body>
+void parallel_for(Index count, Index grain, const Body& body, Index align = 1) {
+  const Index wanted = std::max(Index{1}, count / std::max(Index{1}, grain));
+  const int threads = static_cast<int>(std::min(Index{omp_get_max_threads()}, wanted));
+  if (threads == 1) {
+    body(Index{0}, count);
+    return;
+  }
+  const Index units = (count + align - 1) / align;
+#pragma omp parallel num_threads(threads)
+  {
+    const Index thread = omp_get_thread_num(), team = omp_get_num_threads();
+    const Index begin = units * thread / team * align;
+    const Index end = std::min(count, units * (thread + 1) / team * align);
+    if (begin < end) body(begin, end);
+  }
+}
+
+/// Numbers worth a thread of their own in an elementwise loop.
+inline constexpr Index elementwise_grain = 16384;
+
+/// The same as a number of rows of `cols`.
+inline Index row_grain(Index cols) { return std::max(Index{1}, elementwise_grain / std::max(Index{1}, cols)); }
+
+}  // namespace lnfree::cpu
+
+namespace lnfree {
+using cpu::Cpu;
+}  // namespace lnfree

@@ -1,0 +1,40 @@
+#pragma once
+
+#include <cstdint>
+
+#include <lnfree/backend/cpu/device.hpp>
+#include <lnfree/core/tensor.hpp>
+
+namespace lnfree::cpu {
+
+inline void embedding_forward(Cpu&, BatchShape shape, const std::int32_t* tokens, Matrix<const float> token_table,
+                              Matrix<const float> position_table, Matrix<float> x) {
+  parallel_for(shape.rows(), row_grain(x.cols), [&](Index begin, Index end) {
+    for (Index i = begin; i < end; ++i) {
+      const float *token = token_table.row(tokens[i]), *position = position_table.row(i % shape.length);
+      float* out = x.row(i);
+#pragma omp simd
+      for (Index j = 0; j < x.cols; ++j) out[j] = token[j] + position[j];
+    }
+  });
+}
+
+/// Threads share the columns, so that each sum runs over the tokens in order.
+inline void embedding_backward(Cpu&, BatchShape shape, const std::int32_t* tokens, Matrix<const float> d_x,
+                               Matrix<float> d_token_table, Matrix<float> d_position_table) {
+  parallel_for(
+      d_x.cols, std::max(Index{16}, row_grain(d_x.rows)),
+      [&](Index begin, Index end) {
+        for (Index i = 0; i < shape.rows(); ++i) {
+          const float* from = d_x.row(i);
+          float *token = d_token_table.row(tokens[i]), *position = d_position_table.row(i % shape.length);
+#pragma omp simd
+          for (Index j = begin; j < end; ++j) token[j] += from[j];
+#pragma omp simd
+          for (Index j = begin; j < end; ++j) position[j] += from[j];
+        }
+      },
+      16);
+}
+
+}  // namespace lnfree::cpu

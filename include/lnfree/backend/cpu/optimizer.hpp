@@ -1,0 +1,52 @@
+#pragma once
+
+#include <array>
+#include <cmath>
+
+#include <lnfree/backend/cpu/device.hpp>
+#include <lnfree/core/adamw_step.hpp>
+#include <lnfree/core/tensor.hpp>
+
+namespace lnfree::cpu {
+
+inline double sum_of_squares(Cpu&, const float* values, Index count) {
+  // A fixed number of partial sums, so that the result does not depend on the thread count.
+  std::array<double, 256> partial{};
+  const Index parts = static_cast<Index>(partial.size());
+  parallel_for(parts, count < elementwise_grain ? parts : 1, [&](Index first, Index last) {
+    for (Index part = first; part < last; ++part) {
+      const Index begin = count * part / parts, end = count * (part + 1) / parts;
+      double sum = 0;
+#pragma omp simd reduction(+ : sum)
+      for (Index i = begin; i < end; ++i) sum += static_cast<double>(values[i]) * static_cast<double>(values[i]);
+      partial[static_cast<std::size_t>(part)] = sum;
+    }
+  });
+  double total = 0;
+  for (const double sum : partial) total += sum;
+  return total;
+}
+
+inline void adamw(Cpu&, Index count, float* master, float* /*value: the same memory*/, float* gradient, float* m,
+                  float* v, const AdamWStep& step) {
+  const auto beta1 = static_cast<float>(step.beta1), beta2 = static_cast<float>(step.beta2);
+  const auto rest1 = static_cast<float>(1 - step.beta1), rest2 = static_cast<float>(1 - step.beta2);
+  const auto decay = static_cast<float>(1 - step.learning_rate * step.weight_decay);
+  const auto rate = static_cast<float>(step.learning_rate / step.correction1);
+  const auto per_correction2 = static_cast<float>(1 / step.correction2);
+  const auto epsilon = static_cast<float>(step.epsilon), scale = static_cast<float>(step.gradient_scale);
+  parallel_for(count, elementwise_grain, [&](Index begin, Index end) {
+#pragma omp simd
+    for (Index i = begin; i < end; ++i) {
+      const float g = gradient[i] * scale;
+      const float new_m = beta1 * m[i] + rest1 * g;
+      const float new_v = beta2 * v[i] + rest2 * g * g;
+      m[i] = new_m;
+      v[i] = new_v;
+      master[i] = decay * master[i] - rate * new_m / (std::sqrt(new_v * per_correction2) + epsilon);
+      gradient[i] = 0;
+    }
+  });
+}
+
+}  // namespace lnfree::cpu

@@ -1,0 +1,13 @@
+#pragma once
+
+/// The Reference device with all its primitives.
+#include <lnfree/backend/reference/activation.hpp>
+#include <lnfree/backend/reference/attention.hpp>
+#include <lnfree/backend/reference/bias.hpp>
+#include <lnfree/backend/reference/cross_entropy.hpp>
+#include <lnfree/backend/reference/device.hpp>
+#include <lnfree/backend/reference/dropout.hpp>
+#include <lnfree/backend/reference/embedding.hpp>
+#include <lnfree/backend/reference/gemm.hpp>
+#include <lnfree/backend/reference/norm.hpp>
+#include <lnfree/backend/reference/optimizer.hpp>

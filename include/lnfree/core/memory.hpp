@@ -1,0 +1,80 @@
+#pragma once
+
+#include <cstddef>
+#include <utility>
+
+#include <lnfree/core/tensor.hpp>
+
+namespace lnfree {
+
+/// One block of device memory, zeroed, freed with its owner.
+template <class Device>
+class Buffer {
+ public:
+  Buffer() = default;
+  Buffer(Device& device, std::size_t bytes) : device_(&device), bytes_(bytes) {
+    if (bytes == 0) return;
+    data_ = allocate(device, bytes);
+    fill_zero(device, data_, bytes);
+  }
+  Buffer(Buffer&& other) noexcept { swap(other); }
+  Buffer& operator=(Buffer&& other) noexcept {
+    Buffer(std::move(other)).swap(*this);
+    return *this;
+  }
+  ~Buffer() {
+    if (data_ != nullptr) deallocate(*device_, data_);
+  }
+
+  void* data() const { return data_; }
+  std::size_t bytes() const { return bytes_; }
+
+ private:
+  void swap(Buffer& other) noexcept {
+    std::swap(device_, other.device_);
+    std::swap(data_, other.data_);
+    std::swap(bytes_, other.bytes_);
+  }
+
+  Device* device_ = nullptr;
+  void* data_ = nullptr;
+  std::size_t bytes_ = 0;
+};
+
+/// Hands out pieces of one block of memory. A plan is laid twice by the same code: first over no memory, which counts
+/// the bytes, then over a buffer of that size.
+class Arena {
+ public:
+  /// Counts only: every piece is a null pointer.
+  Arena() = default;
+  explicit Arena(void* base) : base_(static_cast<std::byte*>(base)) {}
+
+  template <class T>
+  T* take(Index count) {
+    T* piece = base_ == nullptr ? nullptr : reinterpret_cast<T*>(base_ + used_);
+    used_ += (static_cast<std::size_t>(count) * sizeof(T) + alignment - 1) / alignment * alignment;
+    peak_ = peak_ > used_ ? peak_ : used_;
+    return piece;
+  }
+
+  template <class T>
+  Matrix<T> matrix(Index rows, Index cols) {
+    return {take<T>(rows * cols), rows, cols};
+  }
+
+  /// Everything taken since the `position` of an earlier used() may be handed out again.
+  void rewind(std::size_t position) { used_ = position; }
+
+  std::size_t used() const { return used_; }
+  /// The most that was in use at a time, in bytes.
+  std::size_t peak() const { return peak_; }
+
+ private:
+  static constexpr std::size_t alignment = 64;  // a cache line, and the widest vector register
+
+  std::byte* base_ = nullptr;
+  std::size_t used_ = 0;
+  std::size_t peak_ = 0;
+};
+
+}  // namespace lnfree

@@ -1,0 +1,98 @@
+#pragma once
+
+#include <cassert>
+#include <cstdint>
+#include <type_traits>
+
+namespace lnfree {
+
+/// Sizes and offsets: 64 bits, since a tensor may exceed 2 Gi elements.
+using Index = std::int64_t;
+
+/// A view of a row-major matrix in device memory; owns nothing. A (B, T, C) tensor is a matrix of B T rows.
+template <class T>
+struct Matrix {
+  T* data = nullptr;
+  Index rows = 0;
+  Index cols = 0;
+  Index stride = 0;  ///< Elements from one row to the next, at least cols.
+
+  constexpr Matrix() = default;
+  constexpr Matrix(T* data, Index rows, Index cols) : Matrix(data, rows, cols, cols) {}
+  constexpr Matrix(T* data, Index rows, Index cols, Index stride)
+      : data(data), rows(rows), cols(cols), stride(stride) {}
+
+  /// A view to read through is had from one to write through.
+  constexpr operator Matrix<const T>() const { return {data, rows, cols, stride}; }
+
+  constexpr T* row(Index i) const { return data + i * stride; }
+  constexpr Index size() const { return rows * cols; }
+  constexpr bool is_contiguous() const { return stride == cols; }
+
+  /// Rows [begin, begin + count).
+  constexpr Matrix slice(Index begin, Index count) const {
+    assert(begin >= 0 && begin + count <= rows);
+    return {data + begin * stride, count, cols, stride};
+  }
+
+  /// The first `count` rows.
+  constexpr Matrix top(Index count) const { return slice(0, count); }
+
+  /// Columns [begin, begin + count).
+  constexpr Matrix columns(Index begin, Index count) const {
+    assert(begin >= 0 && begin + count <= cols);
+    return {data + begin, rows, count, stride};
+  }
+};
+
+/// A factor of a matrix product: a matrix as stored, or its transpose.
+template <class T>
+struct Operand {
+  Matrix<const T> matrix;
+  bool transposed = false;
+
+  constexpr Operand(Matrix<const T> matrix, bool transposed = false) : matrix(matrix), transposed(transposed) {}
+  constexpr Operand(Matrix<T> matrix) : matrix(matrix) {}
+
+  constexpr Index rows() const { return transposed ? matrix.cols : matrix.rows; }
+  constexpr Index cols() const { return transposed ? matrix.rows : matrix.cols; }
+};
+
+template <class T>
+constexpr Operand<std::remove_const_t<T>> transpose(Matrix<T> matrix) {
+  return {matrix, true};
+}
+
+/// Where a primitive leaves its result: a matrix to be overwritten (any Matrix converts to that), or one to be added
+/// to (accumulate(matrix)).
+template <class T>
+struct Output {
+  Matrix<T> matrix;
+  bool accumulates = false;
+
+  constexpr Output(Matrix<T> matrix, bool accumulates = false) : matrix(matrix), accumulates(accumulates) {}
+};
+
+template <class T>
+constexpr Output<T> accumulate(Matrix<T> matrix) {
+  return {matrix, true};
+}
+
+/// The extent of one pass through the model: B sequences of T tokens each.
+struct BatchShape {
+  int batch = 0;
+  int length = 0;
+  constexpr Index rows() const { return Index{batch} * length; }
+};
+
+/// The packed heads of one attention layer: rows of (Q | K | V), each H heads of head_dim columns.
+struct AttentionShape {
+  int batch = 0;
+  int length = 0;
+  int heads = 0;
+  int head_dim = 0;
+  constexpr int width() const { return heads * head_dim; }
+  constexpr Index rows() const { return Index{batch} * length; }
+};
+
+}  // namespace lnfree

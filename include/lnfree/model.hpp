@@ -1,0 +1,19 @@
+#pragma once
+
+/// What it takes to define a model: Decoder, its configurations, policies and devices, and the optimizer.
+#include <lnfree/fwd.hpp>
+
+#include <lnfree/activation/gelu.hpp>
+#include <lnfree/activation/leaky_learnable.hpp>
+#include <lnfree/activation/leaky_relu.hpp>
+#include <lnfree/activation/relu.hpp>
+#include <lnfree/backend/cpu/cpu.hpp>
+#include <lnfree/backend/reference/reference.hpp>
+#include <lnfree/core/config.hpp>
+#include <lnfree/nn/decoder.hpp>
+#include <lnfree/norm/identity.hpp>
+#include <lnfree/norm/layer_norm.hpp>
+#include <lnfree/observer/entropy_observer.hpp>
+#include <lnfree/observer/no_observer.hpp>
+#include <lnfree/optim/adamw.hpp>
+#include <lnfree/optim/schedule.hpp>

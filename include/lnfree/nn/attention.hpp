@@ -1,0 +1,74 @@
+#pragma once
+
+#include <string>
+
+#include <lnfree/backend/primitives.hpp>
+#include <lnfree/core/config.hpp>
+#include <lnfree/core/memory.hpp>
+#include <lnfree/nn/linear.hpp>
+
+namespace lnfree {
+
+/// Multi-head causal self-attention (the paper's equations 2 and 3): (Q | K | V) = x W_qkv + b, softmax attention head by
+/// head, and the output projection.
+template <class Device>
+class Attention {
+ public:
+  using Scalar = typename Device::Scalar;
+  using Accumulator = typename Device::Accumulator;
+
+  Attention(ParameterSet<Device>& parameters, const std::string& name, const DecoderConfig& config)
+      : heads_(config.heads),
+        head_dim_(config.head_dim()),
+        c_attn_(parameters, name + ".c_attn", config.width, 3 * config.width, biased_columns(config)),
+        c_proj_(parameters, name + ".c_proj", config.width, config.width,
+                config.biases == Biases::all ? config.width : 0) {}
+
+  /// Reserves what the backward pass needs: Q | K | V, the heads' outputs, and a number for each query.
+  void plan(Arena& arena, BatchShape most) {
+    qkv_ = arena.matrix<Scalar>(most.rows(), 3 * width());
+    heads_output_ = arena.matrix<Scalar>(most.rows(), width());
+    log_sum_ = arena.take<Accumulator>(most.rows() * heads_);
+  }
+
+  /// y += attention(x). `entropies` is where the heads' entropies go, or Unobserved.
+  template <class Entropies>
+  void forward(Device& device, BatchShape shape, Matrix<const Scalar> x, Matrix<Scalar> y, Scalar* workspace,
+               Entropies entropies) {
+    const Matrix<Scalar> qkv = qkv_.top(x.rows), heads_output = heads_output_.top(x.rows);
+    c_attn_.forward(device, x, qkv);
+    attention_forward(device, packed(shape), qkv, heads_output, log_sum_, workspace, entropies);
+    c_proj_.forward(device, heads_output, accumulate(y));
+  }
+
+  /// From d_y (rows, C) to d_x. `scratch` has 4 C columns.
+  void backward(Device& device, BatchShape shape, Matrix<const Scalar> x, Matrix<const Scalar> d_y, Output<Scalar> d_x,
+                Matrix<Scalar> scratch, Scalar* workspace) {
+    const Matrix<Scalar> qkv = qkv_.top(x.rows), heads_output = heads_output_.top(x.rows);
+    const Matrix<Scalar> d_heads(scratch.data, x.rows, width());
+    const Matrix<Scalar> d_qkv(scratch.data + d_heads.size(), x.rows, 3 * width());
+    c_proj_.backward(device, heads_output, d_y, d_heads);
+    attention_backward(device, packed(shape), qkv, heads_output, log_sum_, d_heads, d_qkv, workspace);
+    c_attn_.backward(device, x, d_qkv, d_x);
+  }
+
+ private:
+  static Index biased_columns(const DecoderConfig& config) {
+    switch (config.biases) {
+      case Biases::all: return 3 * config.width;
+      case Biases::query_key: return 2 * config.width;
+      default: return 0;
+    }
+  }
+  int width() const { return heads_ * head_dim_; }
+  AttentionShape packed(BatchShape shape) const { return {shape.batch, shape.length, heads_, head_dim_}; }
+
+  int heads_;
+  int head_dim_;
+  Linear<Device> c_attn_, c_proj_;
+  Matrix<Scalar> qkv_;           // (B, T, 3 C)
+  Matrix<Scalar> heads_output_;  // (B, T, C)
+  Accumulator* log_sum_ = nullptr;  // (B, H, T)
+};
+
+}  // namespace lnfree

@@ -1,0 +1,81 @@
+#pragma once
+
+#include <algorithm>
+#include <string>
+
+#include <lnfree/nn/attention.hpp>
+#include <lnfree/nn/feed_forward.hpp>
+#include <lnfree/nn/normalization.hpp>
+
+namespace lnfree {
+
+/// Memory that every block uses in turn.
+template <class Scalar>
+struct BlockScratch {
+  Matrix<Scalar> wide;                ///< (rows, max(4 C, ffn_width)): gradients inside a sublayer; training only.
+  Matrix<Scalar> norm;                ///< (rows, C): gradient of a norm's output; training only.
+  Scalar* attention = nullptr;        ///< The attention primitive's workspace.
+};
+
+/// A Pre-LN transformer block (the paper's equation 1): x += attention(norm_1(x)); x += FFN(norm_2(x)).
+template <class N, class A, class Device>
+class Block {
+ public:
+  using Scalar = typename Device::Scalar;
+
+  Block(ParameterSet<Device>& parameters, const std::string& name, const DecoderConfig& config,
+        Parameter<Device>* shared_slope)
+      : norm_1_(parameters, name + ".ln_1", config.width),
+        attention_(parameters, name + ".attn", config),
+        norm_2_(parameters, name + ".ln_2", config.width),
+        feed_forward_(parameters, name + ".mlp", config, shared_slope) {}
+
+  /// Reserves the residual stream after each sublayer and what the sublayers keep.
+  void plan(Arena& arena, BatchShape most, const DecoderConfig& config) {
+    norm_1_.plan(arena, most.rows(), config.width);
+    attention_.plan(arena, most);
+    middle_ = arena.matrix<Scalar>(most.rows(), config.width);
+    norm_2_.plan(arena, most.rows(), config.width);
+    feed_forward_.plan(arena, most, config);
+    output_ = arena.matrix<Scalar>(most.rows(), config.width);
+  }
+
+  /// The residual stream after this block. x may be the memory of the output itself in a model that does not train.
+  template <class Entropies>
+  Matrix<Scalar> forward(Device& device, BatchShape shape, Matrix<const Scalar> x, const BlockScratch<Scalar>& scratch,
+                         Entropies entropies) {
+    const Matrix<Scalar> middle = middle_.top(x.rows), output = output_.top(x.rows);
+    copy_on_device(device, middle.data, x.data, x.size() * sizeof(Scalar));
+    attention_.forward(device, shape, norm_1_.forward(device, x), middle, scratch.attention, entropies);
+    copy_on_device(device, output.data, middle.data, x.size() * sizeof(Scalar));
+    feed_forward_.forward(device, norm_2_.forward(device, middle), output);
+    return output;
+  }
+
+  /// Turns the gradient of the output into that of x, in place.
+  void backward(Device& device, BatchShape shape, Matrix<const Scalar> x, Matrix<Scalar> d_stream,
+                const BlockScratch<Scalar>& scratch) {
+    const Matrix<const Scalar> middle = middle_.top(x.rows);
+    const Output<Scalar> d_x = accumulate(d_stream);
+
+    const Output<Scalar> d_norm_2 = norm_2_.gradient_of_output(d_x, scratch.norm);
+    feed_forward_.backward(device, norm_2_.output(middle), d_stream, d_norm_2, scratch.wide);
+    norm_2_.backward(device, middle, d_norm_2, d_x);
+
+    const Output<Scalar> d_norm_1 = norm_1_.gradient_of_output(d_x, scratch.norm);
+    attention_.backward(device, shape, norm_1_.output(x), d_stream, d_norm_1, scratch.wide, scratch.attention);
+    norm_1_.backward(device, x, d_norm_1, d_x);
+  }
+
+  Matrix<Scalar> output(Index rows) const { return output_.top(rows); }
+
+ private:
+  Normalization<N, Device> norm_1_;
+  Attention<Device> attention_;
+  Normalization<N, Device> norm_2_;
+  FeedForward<A, Device> feed_forward_;
+  Matrix<Scalar> middle_;  // (B, T, C), the residual stream after the attention
+  Matrix<Scalar> output_;  // (B, T, C), and after the feed-forward network
+};
+
+}  // namespace lnfree

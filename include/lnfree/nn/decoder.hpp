@@ -1,0 +1,302 @@
+#pragma once
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <string>
+#include <type_traits>
+#include <vector>
+
+#include <lnfree/backend/primitives.hpp>
+#include <lnfree/core/concepts.hpp>
+#include <lnfree/core/error.hpp>
+#include <lnfree/core/memory.hpp>
+#include <lnfree/nn/block.hpp>
+#include <lnfree/nn/embedding.hpp>
+#include <lnfree/nn/output_head.hpp>
+#include <lnfree/norm/layer_norm.hpp>
+
+namespace lnfree {
+
+/// B sequences of T tokens, (B, T) row by row, and for each token the one that the model shall predict after it; a
+/// negative target is not counted.
+struct Batch {
+  BatchShape shape;
+  std::span<const std::int32_t> tokens;
+  std::span<const std::int32_t> targets;
+};
+
+/// What a model is built for: a model that only evaluates holds neither gradients nor the activations of every layer.
+enum class Purpose { training, evaluation };
+
+/// Bytes of device memory by use.
+struct MemoryPlan {
+  std::size_t parameters = 0;
+  std::size_t gradients = 0;
+  std::size_t activations = 0;
+  std::size_t total() const { return parameters + gradients + activations; }
+};
+
+/// Run-time choices of one forward and backward pass.
+struct PassOptions {
+  double gradient_scale = 1;  ///< Multiplies the gradient of the mean loss: 1 / accumulation steps.
+  Dropout dropout;            ///< Of the embedding.
+  bool observe = true;        ///< Whether the model's observer sees this pass.
+};
+
+/// A decoder-only transformer: embedding, blocks, final norm, logits. The architecture and its policies are template
+/// arguments; everything else is chosen at run time.
+///
+///   Config       sizes and layout, a DecoderConfig
+///   NormPolicy   LayerNorm, Identity, or a norm of your own (docs/adding-a-norm.md)
+///   ActivationPolicy   GELU, ReLU, LeakyReLU, LeakyLearnable, or your own (docs/adding-an-activation.md)
+///   Device       Cpu, Reference<float>, Reference<double>
+///   ObserverPolicy     NoObserver, EntropyObserver
+///
+/// All memory is taken by the constructor; no pass allocates.
+template <DecoderConfig Config, class NormPolicy, class ActivationPolicy, class DeviceTag, class ObserverPolicy>
+class Decoder {
+  static_assert(SizesArePositive<Config>,
+                "lnfree: layers, heads, width, ffn_width, context and vocab_size must all be positive");
+  static_assert(WidthIsAMultipleOfHeads<Config>,
+                "lnfree: width must be a multiple of heads, since each head gets width / heads channels");
+  static_assert(PositionsCoverTheContext<Config>,
+                "lnfree: positions must be at least context, or 0 to mean context");
+  static_assert(lnfree::Norm<NormPolicy>,
+                "lnfree: the norm must be Identity or offer name, has_gain, has_bias, statistics, value and gradient "
+                "(docs/adding-a-norm.md)");
+  static_assert(lnfree::Activation<ActivationPolicy>,
+                "lnfree: the activation must offer name, saved, value and derivative (docs/adding-an-activation.md)");
+  static_assert(lnfree::Backend<DeviceTag>,
+                "lnfree: the device lacks a primitive of backend/primitives.hpp (is its header included?)");
+  static_assert(lnfree::Observer<ObserverPolicy>, "lnfree: the observer must offer observes_entropy");
+
+ public:
+  using Norm = NormPolicy;
+  using FinalNormPolicy =
+      std::conditional_t<Config.final_norm == FinalNorm::layer_norm, LayerNorm, NormPolicy>;
+  using Activation = ActivationPolicy;
+  using Device = DeviceTag;
+  using Observer = ObserverPolicy;
+  using Scalar = typename Device::Scalar;
+  using Accumulator = typename Device::Accumulator;
+  static constexpr DecoderConfig config = Config;
+
+  /// Plans and takes the memory for passes of up to `max_batch` sequences. Parameters are zero until initialize() or
+  /// load(). Throws Error when there is too little memory.
+  explicit Decoder(int max_batch, Purpose purpose = Purpose::training, Device device = {})
+      : device_(std::move(device)),
+        purpose_(purpose),
+        most_{max_batch, Config.context},
+        embedding_(parameters_, Config),
+        observer_(Config.layers, Config.heads) {
+    if (max_batch < 1) throw Error("the batch size must be at least 1, not " + std::to_string(max_batch));
+    Parameter<Device>* shared_slope = nullptr;
+    if constexpr (LearnableActivation<Activation>) {
+      if (Activation::scope == Scope::global) {
+        shared_slope = &FeedForward<Activation, Device>::add_slope(parameters_, "act");
+      }
+    }
+    blocks_.reserve(Config.layers);
+    for (int l = 0; l < Config.layers; ++l) {
+      blocks_.emplace_back(parameters_, "h." + std::to_string(l), Config, shared_slope);
+    }
+    final_norm_.emplace(parameters_, "ln_f", Config.width);
+    head_.emplace(parameters_, Config, embedding_.token_table());
+
+    Arena counted;
+    plan(counted);
+    parameters_.allocate(device_, purpose == Purpose::training);
+    activations_ = Buffer<Device>(device_, counted.peak());
+    Arena placed(activations_.data());
+    plan(placed);
+    host_losses_.resize(static_cast<std::size_t>(most_.rows()));
+    if constexpr (Observer::observes_entropy) {
+      host_entropy_sums_.resize(static_cast<std::size_t>(heads(most_)));
+      host_finite_rows_.resize(host_entropy_sums_.size());
+    }
+  }
+
+  Decoder(const Decoder&) = delete;
+  Decoder& operator=(const Decoder&) = delete;
+
+  /// Draws the initial weights; the same seed gives the same weights on every device.
+  void initialize(std::uint64_t seed, double std = Config.init_std()) { parameters_.initialize(device_, seed, std); }
+
+  /// Mean cross-entropy in nats over the batch's targets, dropout off.
+  double loss(const Batch& batch, bool observe = true) {
+    upload(batch);
+    const Matrix<Scalar> x = forward(batch.shape, Dropout{}, observe);
+    head_->forward(device_, final_norm_->forward(device_, x), targets_, losses_);
+    return mean_loss(batch);
+  }
+
+  /// Mean cross-entropy in nats over the batch's targets; adds the gradient of gradient_scale times it to every parameter's.
+  double forward_backward(const Batch& batch, const PassOptions& options = {}) {
+    if (purpose_ != Purpose::training) throw Error("forward_backward needs a model built with Purpose::training");
+    upload(batch);
+    const BatchShape shape = batch.shape;
+    const Matrix<const Scalar> x = forward(shape, options.dropout, options.observe);
+
+    const Index counted = std::count_if(batch.targets.begin(), batch.targets.end(), [](auto t) { return t >= 0; });
+    const double scale = counted == 0 ? 0.0 : options.gradient_scale / static_cast<double>(counted);
+    const Output<Scalar> d_x = d_stream_.top(x.rows);
+    const Output<Scalar> d_final = final_norm_->gradient_of_output(d_x, scratch_.norm);
+    head_->forward_backward(device_, final_norm_->forward(device_, x), targets_, losses_, scale, d_final);
+    final_norm_->backward(device_, x, d_final, d_x);
+    for (int l = Config.layers - 1; l >= 0; --l) {
+      const Matrix<const Scalar> input = l == 0 ? embedding_.output(x.rows) : blocks_[l - 1].output(x.rows);
+      blocks_[l].backward(device_, shape, input, d_x.matrix, scratch_);
+    }
+    embedding_.backward(device_, shape, tokens_, d_x.matrix, options.dropout);
+    return mean_loss(batch);
+  }
+
+  /// The logits (V) that follow `tokens`, of which the last `context` count; at least one token.
+  std::vector<double> next_logits(std::span<const std::int32_t> tokens) {
+    if (tokens.empty()) throw Error("next_logits needs at least one token");
+    const auto window = tokens.last(std::min<std::size_t>(tokens.size(), Config.context));
+    const BatchShape shape{1, static_cast<int>(window.size())};
+    check_tokens(window);
+    copy_to_device(device_, tokens_, window.data(), window.size_bytes());
+    const Matrix<const Scalar> x = forward(shape, Dropout{}, false);
+    const Matrix<const Scalar> logits = head_->logits(device_, final_norm_->forward(device_, x).slice(x.rows - 1, 1));
+    std::vector<Scalar> host(static_cast<std::size_t>(logits.cols));
+    copy_to_host(device_, host.data(), logits.data, host.size() * sizeof(Scalar));
+    return {host.begin(), host.end()};
+  }
+
+  ParameterSet<Device>& parameters() { return parameters_; }
+  const ParameterSet<Device>& parameters() const { return parameters_; }
+  Observer& observer() { return observer_; }
+  const Observer& observer() const { return observer_; }
+  Device& device() { return device_; }
+  int max_batch() const { return most_.batch; }
+
+  MemoryPlan memory() const {
+    return {parameters_.value_bytes(), parameters_.gradient_bytes(), activations_.bytes()};
+  }
+
+ private:
+  static Index heads(BatchShape shape) { return Index{Config.layers} * shape.batch * Config.heads; }
+
+  void plan(Arena& arena) {
+    const Index rows = most_.rows();
+    tokens_ = arena.take<std::int32_t>(rows);
+    targets_ = arena.take<std::int32_t>(rows);
+    losses_ = arena.take<Accumulator>(rows);
+    if constexpr (Observer::observes_entropy) {
+      entropies_ = {arena.take<Accumulator>(heads(most_)), arena.take<std::int32_t>(heads(most_))};
+    }
+    scratch_.attention = arena.take<Scalar>(
+        attention_workspace(device_, AttentionShape{most_.batch, most_.length, Config.heads, Config.head_dim()}));
+    if (purpose_ == Purpose::training) {
+      scratch_.wide = arena.matrix<Scalar>(rows, std::max(4 * Config.width, Config.ffn_width));
+      scratch_.norm = arena.matrix<Scalar>(rows, Config.width);
+      d_stream_ = arena.matrix<Scalar>(rows, Config.width);
+    }
+    embedding_.plan(arena, most_);
+    const std::size_t first_block = arena.used();
+    for (auto& block : blocks_) {
+      // Without a backward pass a block's activations are dead when the next one begins.
+      if (purpose_ == Purpose::evaluation) arena.rewind(first_block);
+      block.plan(arena, most_, Config);
+    }
+    final_norm_->plan(arena, rows, Config.width);
+    head_->plan(arena, most_);
+  }
+
+  void check_tokens(std::span<const std::int32_t> tokens) const {
+    for (std::size_t i = 0; i < tokens.size(); ++i) {
+      if (tokens[i] < 0 || tokens[i] >= Config.vocab_size) {
+        throw Error("token " + std::to_string(tokens[i]) + " at position " + std::to_string(i) +
+                    " of a batch is outside the model's vocabulary of " + std::to_string(Config.vocab_size));
+      }
+    }
+  }
+
+  void upload(const Batch& batch) {
+    const BatchShape shape = batch.shape;
+    if (shape.batch < 1 || shape.batch > most_.batch || shape.length < 1 || shape.length > most_.length) {
+      throw Error("a batch of " + std::to_string(shape.batch) + " x " + std::to_string(shape.length) +
+                  " tokens does not fit this model, which was built for up to " + std::to_string(most_.batch) + " x " +
+                  std::to_string(most_.length));
+    }
+    const auto rows = static_cast<std::size_t>(shape.rows());
+    if (batch.tokens.size() != rows || batch.targets.size() != rows) {
+      throw Error("a batch of " + std::to_string(shape.batch) + " x " + std::to_string(shape.length) + " needs " +
+                  std::to_string(rows) + " tokens and targets, not " + std::to_string(batch.tokens.size()) + " and " +
+                  std::to_string(batch.targets.size()));
+    }
+    check_tokens(batch.tokens);
+    for (const std::int32_t target : batch.targets) {
+      if (target >= Config.vocab_size) {
+        throw Error("target " + std::to_string(target) + " is outside the model's vocabulary of " +
+                    std::to_string(Config.vocab_size));
+      }
+    }
+    copy_to_device(device_, tokens_, batch.tokens.data(), batch.tokens.size_bytes());
+    copy_to_device(device_, targets_, batch.targets.data(), batch.targets.size_bytes());
+  }
+
+  /// The residual stream (B, T, C) after the last block.
+  Matrix<Scalar> forward(BatchShape shape, Dropout drop, bool observe) {
+    Matrix<Scalar> x = embedding_.forward(device_, shape, tokens_, drop);
+    for (int l = 0; l < Config.layers; ++l) {
+      if constexpr (Observer::observes_entropy) {
+        if (observe) {
+          const Index first = l * shape.batch * Index{Config.heads};
+          const HeadEntropies<Accumulator> here{entropies_.sums + first, entropies_.finite_rows + first};
+          x = blocks_[l].forward(device_, shape, x, scratch_, here);
+          continue;
+        }
+      }
+      x = blocks_[l].forward(device_, shape, x, scratch_, Unobserved{});
+    }
+    if constexpr (Observer::observes_entropy) {
+      if (observe) {
+        const auto count = static_cast<std::size_t>(heads(shape));
+        copy_to_host(device_, host_entropy_sums_.data(), entropies_.sums, count * sizeof(Accumulator));
+        copy_to_host(device_, host_finite_rows_.data(), entropies_.finite_rows, count * sizeof(std::int32_t));
+        observer_.record(shape, host_entropy_sums_.data(), host_finite_rows_.data());
+      }
+    }
+    return x;
+  }
+
+  double mean_loss(const Batch& batch) {
+    copy_to_host(device_, host_losses_.data(), losses_, batch.targets.size() * sizeof(Accumulator));
+    double sum = 0;
+    Index counted = 0;
+    for (std::size_t i = 0; i < batch.targets.size(); ++i) {
+      sum += static_cast<double>(host_losses_[i]);
+      counted += batch.targets[i] >= 0;
+    }
+    return counted == 0 ? 0.0 : sum / static_cast<double>(counted);
+  }
+
+  Device device_;
+  Purpose purpose_;
+  BatchShape most_;
+  ParameterSet<Device> parameters_;
+  Embedding<Device> embedding_;
+  std::vector<Block<Norm, Activation, Device>> blocks_;
+  std::optional<Normalization<FinalNormPolicy, Device>> final_norm_;
+  std::optional<OutputHead<Device>> head_;
+  Observer observer_;
+
+  Buffer<Device> activations_;
+  BlockScratch<Scalar> scratch_;
+  Matrix<Scalar> d_stream_;  // (B, T, C), gradient of the residual stream
+  std::int32_t* tokens_ = nullptr;
+  std::int32_t* targets_ = nullptr;
+  Accumulator* losses_ = nullptr;
+  HeadEntropies<Accumulator> entropies_{};
+  std::vector<Accumulator> host_losses_;
+  std::vector<Accumulator> host_entropy_sums_;
+  std::vector<std::int32_t> host_finite_rows_;
+};
+
+}  // namespace lnfree

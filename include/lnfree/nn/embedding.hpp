@@ -1,0 +1,53 @@
+#pragma once
+
+#include <cstdint>
+
+#include <lnfree/core/config.hpp>
+#include <lnfree/core/memory.hpp>
+#include <lnfree/nn/parameter.hpp>
+
+namespace lnfree {
+
+/// Dropout of one pass: an element's fate is a function of (seed, draw, position); draw counts the passes of a run.
+struct Dropout {
+  double rate = 0;
+  std::uint64_t seed = 0;
+  std::uint64_t draw = 0;
+
+  Philox random() const { return {seed, stream_of("dropout") + draw}; }
+};
+
+/// x = token table row + position table row, then dropout.
+template <class Device>
+class Embedding {
+ public:
+  using Scalar = typename Device::Scalar;
+
+  Embedding(ParameterSet<Device>& parameters, const DecoderConfig& config)
+      : tokens_(parameters.add("wte.weight", {config.vocab_size, config.width}, ParameterKind::weight)),
+        positions_(parameters.add("wpe.weight", {config.position_rows(), config.width}, ParameterKind::weight)) {}
+
+  void plan(Arena& arena, BatchShape most) { x_ = arena.matrix<Scalar>(most.rows(), tokens_.shape[1]); }
+
+  Matrix<Scalar> forward(Device& device, BatchShape shape, const std::int32_t* tokens, Dropout drop) {
+    embedding_forward(device, shape, tokens, tokens_.value_matrix(), positions_.value_matrix(), output(shape.rows()));
+    if (drop.rate > 0) dropout(device, output(shape.rows()), drop.rate, drop.random());
+    return output(shape.rows());
+  }
+
+  /// Uses up d_x.
+  void backward(Device& device, BatchShape shape, const std::int32_t* tokens, Matrix<Scalar> d_x, Dropout drop) {
+    if (drop.rate > 0) dropout(device, d_x, drop.rate, drop.random());
+    embedding_backward(device, shape, tokens, d_x, tokens_.gradient_matrix(), positions_.gradient_matrix());
+  }
+
+  Matrix<Scalar> output(Index rows) const { return x_.top(rows); }
+  Parameter<Device>& token_table() { return tokens_; }
+
+ private:
+  Parameter<Device>& tokens_;     // wte (V, C)
+  Parameter<Device>& positions_;  // wpe (positions, C)
+  Matrix<Scalar> x_;              // (B, T, C)
+};
+
+}  // namespace lnfree

@@ -1,0 +1,40 @@
+#pragma once
+
+#include <string>
+
+#include <lnfree/nn/parameter.hpp>
+
+namespace lnfree {
+
+/// y = x W + b with x (rows, in), W (in, out). Only the first `biased` columns have a bias.
+template <class Device>
+class Linear {
+ public:
+  using Scalar = typename Device::Scalar;
+
+  Linear(ParameterSet<Device>& parameters, const std::string& name, Index in, Index out, Index biased)
+      : weight_(parameters.add(name + ".weight", {in, out}, ParameterKind::weight)), biased_(biased) {
+    if (biased == 0) return;
+    bias_ = &parameters.add(name + ".bias", {out}, ParameterKind::bias);
+    bias_->trainable = biased;
+  }
+
+  void forward(Device& device, Matrix<const Scalar> x, Output<Scalar> y) {
+    gemm(device, x, weight_.value_matrix(), y);
+    if (biased_ > 0) bias_forward(device, y.matrix.columns(0, biased_), bias_->value);
+  }
+
+  /// d_W += x^T d_y, d_b += the column sums of d_y, d_x = d_y W^T.
+  void backward(Device& device, Matrix<const Scalar> x, Matrix<const Scalar> d_y, Output<Scalar> d_x) {
+    gemm(device, transpose(x), d_y, accumulate(weight_.gradient_matrix()));
+    if (biased_ > 0) bias_backward(device, d_y.columns(0, biased_), bias_->gradient);
+    gemm(device, d_y, transpose(weight_.value_matrix()), d_x);
+  }
+
+ private:
+  Parameter<Device>& weight_;
+  Parameter<Device>* bias_ = nullptr;
+  Index biased_;
+};
+
+}  // namespace lnfree

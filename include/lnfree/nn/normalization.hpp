@@ -1,0 +1,81 @@
+#pragma once
+
+#include <string>
+#include <type_traits>
+
+#include <lnfree/core/concepts.hpp>
+#include <lnfree/core/memory.hpp>
+#include <lnfree/nn/parameter.hpp>
+
+namespace lnfree {
+
+/// The norm in front of a sublayer, whose policy N says what it computes. With Identity the sublayer reads the residual
+/// stream itself and adds its gradient straight to the stream's.
+template <class N, class Device>
+class Normalization {
+ public:
+  using Scalar = typename Device::Scalar;
+  using Accumulator = typename Device::Accumulator;
+  static constexpr bool is_identity = std::is_same_v<N, Identity>;
+
+  Normalization(ParameterSet<Device>& parameters, const std::string& name, Index width) {
+    if constexpr (!is_identity) {
+      if constexpr (N::has_gain) gain_ = &parameters.add(name + ".weight", {width}, ParameterKind::norm, 1.0);
+      if constexpr (N::has_bias) bias_ = &parameters.add(name + ".bias", {width}, ParameterKind::norm);
+    }
+  }
+
+  /// Reserves the output (rows, width) and the statistics of each row.
+  void plan(Arena& arena, Index rows, Index width) {
+    if constexpr (!is_identity) {
+      y_ = arena.matrix<Scalar>(rows, width);
+      statistics_ = arena.take<RowStatistics<Accumulator>>(rows);
+    }
+  }
+
+  /// The normalized x, or x itself.
+  Matrix<const Scalar> forward(Device& device, Matrix<const Scalar> x) {
+    if constexpr (is_identity) {
+      return x;
+    } else {
+      norm_forward(device, N{}, x, value(gain_), value(bias_), y_.top(x.rows), statistics_);
+      return y_.top(x.rows);
+    }
+  }
+
+  /// What forward returned.
+  Matrix<const Scalar> output(Matrix<const Scalar> x) const {
+    if constexpr (is_identity) {
+      return x;
+    } else {
+      return y_.top(x.rows);
+    }
+  }
+
+  /// Where the sublayer shall leave the gradient of what forward returned: in d_x itself, or in `scratch` first.
+  Output<Scalar> gradient_of_output(Output<Scalar> d_x, Matrix<Scalar> scratch) const {
+    if constexpr (is_identity) {
+      return d_x;
+    } else {
+      return scratch.top(d_x.matrix.rows);
+    }
+  }
+
+  /// From the gradient left there to d_x.
+  void backward(Device& device, Matrix<const Scalar> x, Output<Scalar> d_y, Output<Scalar> d_x) {
+    if constexpr (!is_identity) {
+      norm_backward(device, N{}, x, value(gain_), statistics_, d_y.matrix, d_x, gradient(gain_), gradient(bias_));
+    }
+  }
+
+ private:
+  static const Scalar* value(const Parameter<Device>* p) { return p == nullptr ? nullptr : p->value; }
+  static Accumulator* gradient(const Parameter<Device>* p) { return p == nullptr ? nullptr : p->gradient; }
+
+  Parameter<Device>* gain_ = nullptr;
+  Parameter<Device>* bias_ = nullptr;
+  Matrix<Scalar> y_;
+  RowStatistics<Accumulator>* statistics_ = nullptr;
+};
+
+}  // namespace lnfree

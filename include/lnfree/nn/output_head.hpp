@@ -1,0 +1,72 @@
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+
+#include <lnfree/core/config.hpp>
+#include <lnfree/core/memory.hpp>
+#include <lnfree/nn/parameter.hpp>
+
+namespace lnfree {
+
+/// logits = x W^T with W (V, C), the token embedding itself when tied, and their cross-entropy. The logits exist for a
+/// chunk of rows at a time: at V = 50,000 they would otherwise be the largest tensor of the model.
+template <class Device>
+class OutputHead {
+ public:
+  using Scalar = typename Device::Scalar;
+  using Accumulator = typename Device::Accumulator;
+
+  OutputHead(ParameterSet<Device>& parameters, const DecoderConfig& config, Parameter<Device>& token_table)
+      : weight_(config.tied_output ? token_table
+                                   : parameters.add("lm_head.weight", {config.vocab_size, config.width},
+                                                    ParameterKind::weight)) {}
+
+  void plan(Arena& arena, BatchShape most) {
+    // Enough rows for an efficient product, few enough that a chunk of a small vocabulary stays in cache.
+    const Index vocab = weight_.shape[0];
+    chunk_rows_ = std::min(most.rows(), std::max(Index{256}, (Index{1} << 20) / vocab));
+    logits_ = arena.matrix<Scalar>(chunk_rows_, vocab);
+  }
+
+  /// losses (rows): the cross-entropy of each row, 0 where the target is negative.
+  void forward(Device& device, Matrix<const Scalar> x, const std::int32_t* targets, Accumulator* losses) {
+    for_chunks(x.rows, [&](Index begin, Index count) {
+      const Matrix<Scalar> logits = logits_.top(count);
+      gemm(device, x.slice(begin, count), transpose(weight_.value_matrix()), logits);
+      cross_entropy_forward(device, logits, targets + begin, losses + begin);
+    });
+  }
+
+  /// The same, and the gradient of gradient_scale * sum(losses): d_x, and d_W added to.
+  void forward_backward(Device& device, Matrix<const Scalar> x, const std::int32_t* targets, Accumulator* losses,
+                        double gradient_scale, Output<Scalar> d_x) {
+    for_chunks(x.rows, [&](Index begin, Index count) {
+      const Matrix<Scalar> logits = logits_.top(count);
+      gemm(device, x.slice(begin, count), transpose(weight_.value_matrix()), logits);
+      cross_entropy_forward_backward(device, logits, targets + begin, losses + begin, gradient_scale);
+      gemm(device, transpose(logits), x.slice(begin, count),
+           accumulate(weight_.gradient_matrix()));
+      gemm(device, logits, weight_.value_matrix(),
+           Output<Scalar>(d_x.matrix.slice(begin, count), d_x.accumulates));
+    });
+  }
+
+  /// The logits (1, V) of one row of x, valid until the next pass.
+  Matrix<const Scalar> logits(Device& device, Matrix<const Scalar> x) {
+    gemm(device, x, transpose(weight_.value_matrix()), logits_.top(1));
+    return logits_.top(1);
+  }
+
+ private:
+  template <class F>
+  void for_chunks(Index rows, F&& f) const {
+    for (Index begin = 0; begin < rows; begin += chunk_rows_) f(begin, std::min(chunk_rows_, rows - begin));
+  }
+
+  Parameter<Device>& weight_;
+  Index chunk_rows_ = 0;
+  Matrix<Scalar> logits_;
+};
+
+}  // namespace lnfree

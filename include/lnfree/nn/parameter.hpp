@@ -1,0 +1,176 @@
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <deque>
+#include <string>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+#include <lnfree/core/memory.hpp>
+#include <lnfree/core/random.hpp>
+#include <lnfree/core/tensor.hpp>
+
+namespace lnfree {
+
+/// What a parameter is to the optimizer: weight decay is chosen by kind.
+enum class ParameterKind {
+  weight,     ///< Matrices and embeddings.
+  slope,      ///< Learnable scalars of activations.
+  bias,       ///< Biases of projections.
+  norm        ///< Gains and biases of norms.
+};
+inline constexpr std::array parameter_kinds{ParameterKind::weight, ParameterKind::slope, ParameterKind::bias,
+                                            ParameterKind::norm};
+
+/// One learnable tensor. Memory belongs to its ParameterSet.
+template <class Device>
+struct Parameter {
+  using Scalar = typename Device::Scalar;
+  using Accumulator = typename Device::Accumulator;
+
+  std::string name;  ///< As in a Hugging Face GPT-2 checkpoint, without the prefix "transformer.".
+  std::vector<Index> shape;
+  ParameterKind kind = ParameterKind::weight;
+  double initial = 0;   ///< The constant it starts from; weights are drawn at random instead.
+  Index trainable = 0;  ///< Elements that are learned; the rest of a query-key bias stays zero.
+
+  Scalar* value = nullptr;          ///< What the forward pass reads.
+  Accumulator* master = nullptr;    ///< What the optimizer updates; value itself where the types are the same.
+  Accumulator* gradient = nullptr;
+  Index offset = 0;  ///< First element within the set's arrays, the optimizer's state included.
+
+  Index size() const {
+    Index size = 1;
+    for (const Index extent : shape) size *= extent;
+    return size;
+  }
+  Matrix<const Scalar> value_matrix() const { return {value, shape[0], shape[1]}; }
+  Matrix<Accumulator> gradient_matrix() const { return {gradient, shape[0], shape[1]}; }
+};
+
+/// All parameters of a model, each kind in one contiguous range, so that the optimizer works on a few long arrays.
+template <class Device>
+class ParameterSet {
+ public:
+  using Scalar = typename Device::Scalar;
+  using Accumulator = typename Device::Accumulator;
+  using Element = Parameter<Device>;
+  static constexpr bool has_master_copy = !std::is_same_v<Scalar, Accumulator>;
+
+  /// The elements of all parameters of one kind.
+  struct Range {
+    ParameterKind kind;
+    Index begin;
+    Index count;
+  };
+
+  ParameterSet() = default;
+  ParameterSet(const ParameterSet&) = delete;
+  ParameterSet& operator=(const ParameterSet&) = delete;
+
+  /// A new parameter; the reference stays valid for the life of the set.
+  Element& add(std::string name, std::vector<Index> shape, ParameterKind kind, double initial = 0) {
+    Element& parameter = parameters_.emplace_back();
+    parameter.name = std::move(name);
+    parameter.shape = std::move(shape);
+    parameter.kind = kind;
+    parameter.initial = initial;
+    parameter.trainable = parameter.size();
+    return parameter;
+  }
+
+  /// Gives every parameter its memory, zeroed; gradients only for a model that trains.
+  void allocate(Device& device, bool with_gradients) {
+    size_ = 0;
+    for (const ParameterKind kind : parameter_kinds) {
+      const Index begin = size_;
+      for (Element& parameter : parameters_) {
+        if (parameter.kind != kind) continue;
+        parameter.offset = size_;
+        size_ += (parameter.size() + alignment - 1) / alignment * alignment;
+      }
+      ranges_.push_back({kind, begin, size_ - begin});
+    }
+    values_ = Buffer<Device>(device, size_ * sizeof(Scalar));
+    if constexpr (has_master_copy) masters_ = Buffer<Device>(device, size_ * sizeof(Accumulator));
+    if (with_gradients) gradients_ = Buffer<Device>(device, size_ * sizeof(Accumulator));
+    for (Element& parameter : parameters_) {
+      parameter.value = values() + parameter.offset;
+      parameter.master = masters() + parameter.offset;
+      if (with_gradients) parameter.gradient = gradients() + parameter.offset;
+    }
+  }
+
+  /// Draws weights from N(0, std) and sets the others to their constants. A parameter's numbers depend on the seed and its
+  /// name alone: configurations that share a tensor start from the same one, on every device.
+  void initialize(Device& device, std::uint64_t seed, double std) {
+    std::vector<Accumulator> host;
+    for (Element& parameter : parameters_) {
+      host.assign(static_cast<std::size_t>(parameter.size()), static_cast<Accumulator>(parameter.initial));
+      if (parameter.kind == ParameterKind::weight) {
+        fill_normal(host.data(), parameter.size(), std, Philox(seed, stream_of(parameter.name)));
+      }
+      write(device, parameter, host.data());
+    }
+  }
+
+  /// Copies size() elements from the host into a parameter.
+  void write(Device& device, Element& parameter, const Accumulator* from) {
+    copy_to_device(device, parameter.master, from, parameter.size() * sizeof(Accumulator));
+    if constexpr (has_master_copy) convert(device, parameter.size(), parameter.master, parameter.value);
+  }
+
+  /// Copies a parameter to the host.
+  std::vector<Accumulator> read(Device& device, const Element& parameter) const {
+    return read(device, parameter, masters());
+  }
+
+  /// Copies what belongs to `parameter` out of any array laid out like this set, the gradients or the optimizer's state.
+  std::vector<Accumulator> read(Device& device, const Element& parameter, const Accumulator* array) const {
+    std::vector<Accumulator> host(static_cast<std::size_t>(parameter.size()));
+    copy_to_host(device, host.data(), array + parameter.offset, host.size() * sizeof(Accumulator));
+    return host;
+  }
+
+  void zero_gradients(Device& device) { fill_zero(device, gradients(), gradients_.bytes()); }
+
+  std::deque<Element>& all() { return parameters_; }
+  const std::deque<Element>& all() const { return parameters_; }
+  const std::vector<Range>& ranges() const { return ranges_; }
+
+  Scalar* values() const { return static_cast<Scalar*>(values_.data()); }
+  Accumulator* gradients() const { return static_cast<Accumulator*>(gradients_.data()); }
+  Accumulator* masters() const {
+    if constexpr (has_master_copy) {
+      return static_cast<Accumulator*>(masters_.data());
+    } else {
+      return values();
+    }
+  }
+
+  /// Elements of each of the set's arrays, padding included.
+  Index size() const { return size_; }
+
+  /// Learned numbers in the model.
+  Index trainable() const {
+    Index count = 0;
+    for (const Element& parameter : parameters_) count += parameter.trainable;
+    return count;
+  }
+
+  std::size_t value_bytes() const { return values_.bytes() + masters_.bytes(); }
+  std::size_t gradient_bytes() const { return gradients_.bytes(); }
+
+ private:
+  static constexpr Index alignment = 16;  // elements: each tensor starts on a cache line
+
+  std::deque<Element> parameters_;
+  std::vector<Range> ranges_;
+  Index size_ = 0;
+  Buffer<Device> values_, masters_, gradients_;
+};
+
+}  // namespace lnfree

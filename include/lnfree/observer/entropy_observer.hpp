@@ -1,0 +1,76 @@
+#pragma once
+
+#include <cstdint>
+#include <limits>
+#include <vector>
+
+#include <lnfree/core/tensor.hpp>
+
+namespace lnfree {
+
+/// The Shannon entropy of every attention head, in nats (the paper's equation 8):
+///
+///   E(l, h) = mean over sequences and queries i of -sum_j a_ij ln a_ij
+///
+/// gathered over every pass since the last reset(). A query whose scores are not all finite has no entropy: it is counted
+/// in nonfinite_rows() and left out of the mean, so that a blown-up head never looks like a collapsed one.
+class EntropyObserver {
+ public:
+  static constexpr bool observes_entropy = true;
+
+  EntropyObserver(int layers, int heads) : layers_(layers), heads_(heads) { reset(); }
+
+  /// Forgets what was gathered.
+  void reset() {
+    sums_.assign(static_cast<std::size_t>(layers_) * heads_, 0.0);
+    finite_rows_.assign(sums_.size(), 0);
+    nonfinite_rows_ = 0;
+  }
+
+  /// Takes one pass: for each (l, b, h) the sum of the entropies of its finite rows, (L, B, H), and their number.
+  template <class T>
+  void record(BatchShape shape, const T* entropy_sums, const std::int32_t* finite_rows) {
+    for (int l = 0; l < layers_; ++l) {
+      for (int b = 0; b < shape.batch; ++b) {
+        for (int h = 0; h < heads_; ++h) {
+          const Index from = (Index{l} * shape.batch + b) * heads_ + h;
+          const Index head = Index{l} * heads_ + h;
+          sums_[head] += static_cast<double>(entropy_sums[from]);
+          finite_rows_[head] += finite_rows[from];
+          nonfinite_rows_ += shape.length - finite_rows[from];
+        }
+      }
+    }
+  }
+
+  int layers() const { return layers_; }
+  int heads() const { return heads_; }
+
+  /// Mean entropy of one head in nats; NaN when it had no finite row.
+  double head_entropy(int layer, int head) const {
+    const Index at = Index{layer} * heads_ + head;
+    if (finite_rows_[at] == 0) return std::numeric_limits<double>::quiet_NaN();
+    return sums_[at] / static_cast<double>(finite_rows_[at]);
+  }
+
+  /// Mean entropy of every head in nats, [layer][head].
+  std::vector<std::vector<double>> head_entropy() const {
+    std::vector<std::vector<double>> all(layers_, std::vector<double>(heads_));
+    for (int l = 0; l < layers_; ++l) {
+      for (int h = 0; h < heads_; ++h) all[l][h] = head_entropy(l, h);
+    }
+    return all;
+  }
+
+  /// Rows of attention scores, over all layers and heads, that held a NaN or an infinity.
+  std::int64_t nonfinite_rows() const { return nonfinite_rows_; }
+
+ private:
+  int layers_;
+  int heads_;
+  std::vector<double> sums_;
+  std::vector<std::int64_t> finite_rows_;
+  std::int64_t nonfinite_rows_ = 0;
+};
+
+}  // namespace lnfree

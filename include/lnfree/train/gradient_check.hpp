@@ -1,0 +1,112 @@
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <string>
+#include <type_traits>
+#include <vector>
+
+#include <lnfree/nn/decoder.hpp>
+
+namespace lnfree {
+
+struct GradientCheckOptions {
+  std::uint64_t seed = 1;
+  int batch = 2;
+  int elements = 12;   ///< Elements looked at in each parameter, spread over it; every one where it has no more.
+  double step = 1e-5;  ///< Half the distance of the central difference.
+  double dropout = 0;
+};
+
+/// How far one parameter's gradient is from the finite difference.
+struct GradientError {
+  std::string parameter;
+  Index element = 0;  ///< The worst one.
+  double gradient = 0;
+  double difference = 0;  ///< (loss(p + h) - loss(p - h)) / 2 h.
+  double error = 0;       ///< |gradient - difference| / (|gradient| + |difference| + 1e-4).
+};
+
+/// The worst element of each parameter.
+struct GradientReport {
+  std::vector<GradientError> parameters;
+
+  double worst() const {
+    double worst = 0;
+    for (const auto& p : parameters) worst = std::isnan(p.error) ? p.error : std::max(worst, p.error);
+    return worst;
+  }
+
+  /// A line for each parameter.
+  std::string text() const {
+    std::string text;
+    for (const auto& p : parameters) {
+      text += p.parameter + "[" + std::to_string(p.element) + "]: gradient " + std::to_string(p.gradient) +
+              ", difference " + std::to_string(p.difference) + ", error " + std::to_string(p.error) + "\n";
+    }
+    return text;
+  }
+};
+
+/// Holds a model's gradients against central differences of its loss, on random tokens and parameters. `Model` is a Decoder
+/// in double, such as Decoder<tiny, MyNorm, MyActivation, Reference<double>>; correct gradients agree to about 1e-8.
+template <class Model>
+GradientReport gradient_check(const GradientCheckOptions& options = {}) {
+  static_assert(std::is_same_v<typename Model::Scalar, double>,
+                "lnfree: gradient_check needs a model in double, for example on Reference<double>");
+  Model model(options.batch);
+  model.initialize(options.seed);
+  auto& parameters = model.parameters();
+  auto& device = model.device();
+  // Off the symmetric starting point: gains, biases and slopes that are no round numbers.
+  for (auto& parameter : parameters.all()) {
+    std::vector<double> noise(parameter.size()), value = parameters.read(device, parameter);
+    fill_normal(noise.data(), parameter.size(), 0.1, Philox(options.seed + 1, stream_of(parameter.name)));
+    for (Index i = 0; i < parameter.trainable; ++i) value[i] += noise[i];
+    parameters.write(device, parameter, value.data());
+  }
+
+  const BatchShape shape{options.batch, Model::config.context};
+  std::vector<std::int32_t> tokens(shape.rows()), targets(shape.rows());
+  const Philox random(options.seed, stream_of("tokens"));
+  for (Index i = 0; i < shape.rows(); ++i) {
+    const auto draw = random(i);
+    tokens[i] = static_cast<std::int32_t>(draw[0] % Model::config.vocab_size);
+    targets[i] = draw[1] % 8 == 0 ? -1 : static_cast<std::int32_t>(draw[2] % Model::config.vocab_size);
+  }
+  const Batch batch{shape, tokens, targets};
+  const PassOptions pass{.dropout = {options.dropout, options.seed, 0}};
+
+  parameters.zero_gradients(device);
+  model.forward_backward(batch, pass);
+  std::vector<std::vector<double>> gradients;
+  for (const auto& p : parameters.all()) gradients.push_back(parameters.read(device, p, parameters.gradients()));
+
+  GradientReport report;
+  for (std::size_t p = 0; p < parameters.all().size(); ++p) {
+    auto& parameter = parameters.all()[p];
+    const auto& gradient = gradients[p];
+    std::vector<double> value = parameters.read(device, parameter);
+    GradientError worst{.parameter = parameter.name, .error = -1};
+    const Index stride = std::max(Index{1}, parameter.size() / options.elements);
+    for (Index i = 0; i < parameter.size(); i += stride) {
+      const auto loss_at = [&](double x) {
+        const double kept = value[i];
+        value[i] = x;
+        parameters.write(device, parameter, value.data());
+        value[i] = kept;
+        return model.forward_backward(batch, pass);
+      };
+      const double difference = (loss_at(value[i] + options.step) - loss_at(value[i] - options.step)) / (2 * options.step);
+      const double error =
+          std::abs(gradient[i] - difference) / (std::abs(gradient[i]) + std::abs(difference) + 1e-4);
+      if (error > worst.error || std::isnan(error)) worst = {parameter.name, i, gradient[i], difference, error};
+    }
+    parameters.write(device, parameter, value.data());
+    report.parameters.push_back(worst);
+  }
+  return report;
+}
+
+}  // namespace lnfree
