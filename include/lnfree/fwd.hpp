@@ -20,8 +20,8 @@ struct Cpu;
 }
 using cpu::Cpu;
 
-template <DecoderConfig Config, class NormPolicy = LayerNorm, class ActivationPolicy = GELU, class DeviceTag = Cpu,
-          class ObserverPolicy = NoObserver>
+template <DecoderConfig Config, class NormPolicy = LayerNorm, class ActivationPolicy = GELU,
+          class DeviceTag = Cpu, class ObserverPolicy = NoObserver>
 class Decoder;
 
 }  // namespace lnfree

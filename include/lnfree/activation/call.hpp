@@ -3,7 +3,8 @@
 #include <lnfree/core/concepts.hpp>
 #include <lnfree/core/macros.hpp>
 
-/// One way to call every activation: with its parameter if it has one. `saved` is what the policy says it saves.
+/// One way to call every activation: with its parameter if it has one. `saved` is what the policy says it
+/// saves.
 namespace lnfree {
 
 template <Activation A, class T>

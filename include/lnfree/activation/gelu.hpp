@@ -9,8 +9,8 @@
 
 namespace lnfree {
 
-/// The Gaussian error linear unit in its exact form, x Phi(x) with Phi(x) = (1 + erf(x / sqrt 2)) / 2 (Hendrycks and
-/// Gimpel, 2016): the paper's GELU.
+/// The Gaussian error linear unit in its exact form, x Phi(x) with Phi(x) = (1 + erf(x / sqrt 2)) / 2
+/// (Hendrycks and Gimpel, 2016): the paper's GELU.
 struct GELU {
   static constexpr std::string_view name = "gelu";
   static constexpr Saved saved = Saved::input;
@@ -34,7 +34,8 @@ struct GELU {
   }
 };
 
-/// GELU in the tanh approximation of GPT-2's own code, x (1 + tanh u) / 2 with u = sqrt(2 / pi) (x + 0.044715 x^3).
+/// GELU in the tanh approximation of GPT-2's own code, x (1 + tanh u) / 2 with u = sqrt(2 / pi) (x + 0.044715
+/// x^3).
 struct GELUTanh {
   static constexpr std::string_view name = "gelu_new";
   static constexpr Saved saved = Saved::input;

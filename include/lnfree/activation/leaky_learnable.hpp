@@ -7,8 +7,8 @@
 
 namespace lnfree {
 
-/// Leaky ReLU whose negative slope is learned (the paper's section 3, figure 3): one slope for each layer, or one that
-/// all layers truly share. Starts at 0.01.
+/// Leaky ReLU whose negative slope is learned (the paper's section 3, figure 3): one slope for each layer, or
+/// one that all layers truly share. Starts at 0.01.
 template <Scope ParameterScope>
 struct LeakyLearnable {
   static constexpr std::string_view name =
@@ -34,6 +34,5 @@ struct LeakyLearnable {
     return x >= T(0) ? T(0) : x;
   }
 };
-
 
 }  // namespace lnfree

@@ -8,7 +8,8 @@
 
 namespace lnfree {
 
-/// x where x >= 0, slope x elsewhere, with a slope fixed at compile time, for example LeakyReLU<std::ratio<1, 100>>.
+/// x where x >= 0, slope x elsewhere, with a slope fixed at compile time, for example LeakyReLU<std::ratio<1,
+/// 100>>.
 template <class Slope = std::ratio<1, 100>>
 struct LeakyReLU {
   static constexpr std::string_view name = "leaky_relu";

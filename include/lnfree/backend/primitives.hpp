@@ -11,19 +11,22 @@
 
 /// The contract between the mathematics in nn/ and a device.
 ///
-/// A device is a tag type (Cpu, Reference<double>) and, in the tag's own namespace, the functions below, each in the file
-/// of the same name in the device's folder. They are found by their first argument, the device, so a new device is a new
-/// folder and nothing else. The tag names two types:
+/// A device is a tag type (Cpu, Reference<double>) and, in the tag's own namespace, the functions below, each
+/// in the file of the same name in the device's folder. They are found by their first argument, the device,
+/// so a new device is a new folder and nothing else. The tag names two types:
 ///
 ///   Scalar       what activations and the weights of a product are stored in
-///   Accumulator  what sums, statistics, gradients of parameters, master weights and optimizer state are stored in
+///   Accumulator  what sums, statistics, gradients of parameters, master weights and optimizer state are
+///   stored in
 ///
-/// Rules for all of them: matrices are row-major views of device memory; results are left where an Output says, overwriting
-/// or adding to what is there; nothing is allocated; the result for given inputs, device and thread count is the same bit
-/// for bit, so nothing is summed in an order left to chance. Arguments do not overlap except where said.
+/// Rules for all of them: matrices are row-major views of device memory; results are left where an Output
+/// says, overwriting or adding to what is there; nothing is allocated; the result for given inputs, device
+/// and thread count is the same bit for bit, so nothing is summed in an order left to chance. Arguments do
+/// not overlap except where said.
 namespace lnfree {
 
-/// What the attention hands out when a model observes its heads: sums over the finite rows of each (b, h), (B, H).
+/// What the attention hands out when a model observes its heads: sums over the finite rows of each (b, h),
+/// (B, H).
 template <class A>
 struct HeadEntropies {
   A* sums;                    ///< Sum of the rows' entropies in nats.
@@ -36,7 +39,9 @@ struct Unobserved {};
 /// device.hpp — memory of the device.
 template <class D>
 concept HasMemory = requires(D& device, void* p, const void* q, std::size_t bytes) {
-  { allocate(device, bytes) } -> std::same_as<void*>;  // 64-byte aligned; throws Error when there is too little
+  {
+    allocate(device, bytes)
+    } -> std::same_as<void*>;  // 64-byte aligned; throws Error when there is too little
   deallocate(device, p);
   fill_zero(device, p, bytes);
   copy_to_device(device, p, q, bytes);
@@ -60,86 +65,91 @@ concept HasBias = requires(D& device, Matrix<typename D::Scalar> y, Matrix<const
   bias_backward(device, d_y, d_bias);
 };
 
-/// norm.hpp — y = gain N::value(x) + bias row by row; gain and bias may be null where the policy has none. Keeps the row
-/// statistics. Backward: d_x, d_gain += , d_bias += .
+/// norm.hpp — y = gain N::value(x) + bias row by row; gain and bias may be null where the policy has none.
+/// Keeps the row statistics. Backward: d_x, d_gain += , d_bias += .
 template <class D, class N>
-concept HasNorm =
-    requires(D& device, N norm, Matrix<const typename D::Scalar> x, const typename D::Scalar* gain,
-             const typename D::Scalar* bias, Matrix<typename D::Scalar> y,
-             RowStatistics<typename D::Accumulator>* rows, Matrix<const typename D::Scalar> d_y,
-             Output<typename D::Scalar> d_x, typename D::Accumulator* d_gain, typename D::Accumulator* d_bias) {
-      norm_forward(device, norm, x, gain, bias, y, rows);
-      norm_backward(device, norm, x, gain, rows, d_y, d_x, d_gain, d_bias);
-    };
+concept HasNorm = requires(D& device, N norm, Matrix<const typename D::Scalar> x,
+                           const typename D::Scalar* gain, const typename D::Scalar* bias,
+                           Matrix<typename D::Scalar> y, RowStatistics<typename D::Accumulator>* rows,
+                           Matrix<const typename D::Scalar> d_y, Output<typename D::Scalar> d_x,
+                           typename D::Accumulator* d_gain, typename D::Accumulator* d_bias) {
+  norm_forward(device, norm, x, gain, bias, y, rows);
+  norm_backward(device, norm, x, gain, rows, d_y, d_x, d_gain, d_bias);
+};
 
-/// activation.hpp — y = A::value(x) element by element, y may be x. Backward, in place: d_y becomes d_x = d_y A'(saved),
-/// and for a learnable activation d_parameter += sum d_y dA/dp. The parameter pointers are null for a fixed one.
+/// activation.hpp — y = A::value(x) element by element, y may be x. Backward, in place: d_y becomes d_x = d_y
+/// A'(saved), and for a learnable activation d_parameter += sum d_y dA/dp. The parameter pointers are null
+/// for a fixed one.
 template <class D, class A>
-concept HasActivation =
-    requires(D& device, A activation, Matrix<const typename D::Scalar> x, const typename D::Scalar* parameter,
-             Matrix<typename D::Scalar> y, typename D::Accumulator* d_parameter) {
-      activation_forward(device, activation, x, parameter, y);
-      activation_backward(device, activation, x, parameter, y, d_parameter);
-    };
+concept HasActivation = requires(D& device, A activation, Matrix<const typename D::Scalar> x,
+                                 const typename D::Scalar* parameter, Matrix<typename D::Scalar> y,
+                                 typename D::Accumulator* d_parameter) {
+  activation_forward(device, activation, x, parameter, y);
+  activation_backward(device, activation, x, parameter, y, d_parameter);
+};
 
 /// attention.hpp — causal softmax attention over packed heads (the paper's equations 2 and 7):
 ///
 ///   s_ij = q_i k_j / sqrt(head_dim) for j <= i,   a_i = softmax(s_i),   y_i = sum_j a_ij v_j
 ///
-/// qkv (B T, 3 C) holds Q | K | V, y is (B T, C), log_sum (B, H, T) keeps ln sum_j exp(s_ij) for the backward pass.
-/// Entropies come out of the same pass, H_i = ln l - u / l with l = sum exp(s - max), u = sum exp(s - max) (s - max), which
-/// keeps its precision where scores are large. A row that holds a non-finite score is not counted as finite.
-/// attention_workspace says how many Scalars of scratch memory both need.
+/// qkv (B T, 3 C) holds Q | K | V, y is (B T, C), log_sum (B, H, T) keeps ln sum_j exp(s_ij) for the backward
+/// pass. Entropies come out of the same pass, H_i = ln l - u / l with l = sum exp(s - max), u = sum exp(s -
+/// max) (s - max), which keeps its precision where scores are large. A row that holds a non-finite score is
+/// not counted as finite. attention_workspace says how many Scalars of scratch memory both need.
 template <class D>
-concept HasAttention =
-    requires(D& device, AttentionShape shape, Matrix<const typename D::Scalar> qkv, Matrix<typename D::Scalar> y,
-             typename D::Accumulator* log_sum, HeadEntropies<typename D::Accumulator> entropies,
-             Matrix<typename D::Scalar> d_qkv, typename D::Scalar* workspace) {
-      { attention_workspace(device, shape) } -> std::convertible_to<Index>;
-      attention_forward(device, shape, qkv, y, log_sum, workspace, Unobserved{});
-      attention_forward(device, shape, qkv, y, log_sum, workspace, entropies);
-      attention_backward(device, shape, qkv, y, log_sum, y, d_qkv, workspace);
-    };
+concept HasAttention = requires(D& device, AttentionShape shape, Matrix<const typename D::Scalar> qkv,
+                                Matrix<typename D::Scalar> y, typename D::Accumulator* log_sum,
+                                HeadEntropies<typename D::Accumulator> entropies,
+                                Matrix<typename D::Scalar> d_qkv, typename D::Scalar* workspace) {
+  { attention_workspace(device, shape) } -> std::convertible_to<Index>;
+  attention_forward(device, shape, qkv, y, log_sum, workspace, Unobserved{});
+  attention_forward(device, shape, qkv, y, log_sum, workspace, entropies);
+  attention_backward(device, shape, qkv, y, log_sum, y, d_qkv, workspace);
+};
 
-/// embedding.hpp — x_(b,t) = token_table[token] + position_table[t]; tokens (B T) lie in device memory and are below the
-/// vocabulary size. Backward: the rows' gradients are added in a fixed order.
+/// embedding.hpp — x_(b,t) = token_table[token] + position_table[t]; tokens (B T) lie in device memory and
+/// are below the vocabulary size. Backward: the rows' gradients are added in a fixed order.
 template <class D>
-concept HasEmbedding =
-    requires(D& device, BatchShape shape, const std::int32_t* tokens, Matrix<const typename D::Scalar> table,
-             Matrix<typename D::Scalar> x, Matrix<const typename D::Scalar> d_x, Matrix<typename D::Accumulator> d_table) {
-      embedding_forward(device, shape, tokens, table, table, x);
-      embedding_backward(device, shape, tokens, d_x, d_table, d_table);
-    };
+concept HasEmbedding = requires(D& device, BatchShape shape, const std::int32_t* tokens,
+                                Matrix<const typename D::Scalar> table, Matrix<typename D::Scalar> x,
+                                Matrix<const typename D::Scalar> d_x,
+                                Matrix<typename D::Accumulator> d_table) {
+  embedding_forward(device, shape, tokens, table, table, x);
+  embedding_backward(device, shape, tokens, d_x, d_table, d_table);
+};
 
-/// dropout.hpp — each element is zeroed with probability `rate`, else divided by 1 - rate. Element i is dropped where the
-/// i-th 32-bit number of `random` is below rate 2^32, so the same call on the gradient is the backward pass.
+/// dropout.hpp — each element is zeroed with probability `rate`, else divided by 1 - rate. Element i is
+/// dropped where the i-th 32-bit number of `random` is below rate 2^32, so the same call on the gradient is
+/// the backward pass.
 template <class D>
 concept HasDropout = requires(D& device, Matrix<typename D::Scalar> x, double rate, Philox random) {
   dropout(device, x, rate, random);
 };
 
-/// cross_entropy.hpp — losses_i = ln sum_j exp(logits_ij) - logits_i,target for each row, 0 where the target is negative.
-/// The second form also overwrites the logits with their gradient, gradient_scale (softmax(logits_i) - onehot(target)).
+/// cross_entropy.hpp — losses_i = ln sum_j exp(logits_ij) - logits_i,target for each row, 0 where the target
+/// is negative. The second form also overwrites the logits with their gradient, gradient_scale
+/// (softmax(logits_i) - onehot(target)).
 template <class D>
-concept HasCrossEntropy =
-    requires(D& device, Matrix<const typename D::Scalar> logits, Matrix<typename D::Scalar> overwritten,
-             const std::int32_t* targets, typename D::Accumulator* losses, double gradient_scale) {
-      cross_entropy_forward(device, logits, targets, losses);
-      cross_entropy_forward_backward(device, overwritten, targets, losses, gradient_scale);
-    };
+concept HasCrossEntropy = requires(D& device, Matrix<const typename D::Scalar> logits,
+                                   Matrix<typename D::Scalar> overwritten, const std::int32_t* targets,
+                                   typename D::Accumulator* losses, double gradient_scale) {
+  cross_entropy_forward(device, logits, targets, losses);
+  cross_entropy_forward_backward(device, overwritten, targets, losses, gradient_scale);
+};
 
-/// optimizer.hpp — the sum of squares of `count` numbers, and one AdamW update of as many weights (core/adamw_step.hpp),
-/// which leaves the gradient zero and `value` equal to the new master weights (they may be the same memory).
+/// optimizer.hpp — the sum of squares of `count` numbers, and one AdamW update of as many weights
+/// (core/adamw_step.hpp), which leaves the gradient zero and `value` equal to the new master weights (they
+/// may be the same memory).
 template <class D>
-concept HasOptimizer =
-    requires(D& device, typename D::Accumulator* p, typename D::Scalar* value, Index count, AdamWStep step) {
-      { sum_of_squares(device, p, count) } -> std::same_as<double>;
-      adamw(device, count, p, value, p, p, p, step);
-    };
+concept HasOptimizer = requires(D& device, typename D::Accumulator* p, typename D::Scalar* value, Index count,
+                                AdamWStep step) {
+  { sum_of_squares(device, p, count) } -> std::same_as<double>;
+  adamw(device, count, p, value, p, p, p, step);
+};
 
 /// Every primitive that does not depend on a policy.
 template <class D>
-concept Backend = Device<D> && HasMemory<D> && HasGemm<D> && HasBias<D> && HasAttention<D> && HasEmbedding<D> &&
-                  HasDropout<D> && HasCrossEntropy<D> && HasOptimizer<D>;
+concept Backend = Device<D> && HasMemory<D> && HasGemm<D> && HasBias<D> && HasAttention<D> &&
+    HasEmbedding<D> && HasDropout<D> && HasCrossEntropy<D> && HasOptimizer<D>;
 
 }  // namespace lnfree

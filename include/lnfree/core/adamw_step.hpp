@@ -2,8 +2,8 @@
 
 namespace lnfree {
 
-/// One AdamW update as torch.optim.AdamW defines it (Loshchilov and Hutter, 2019), for every element with gradient
-/// g = gradient_scale * gradient:
+/// One AdamW update as torch.optim.AdamW defines it (Loshchilov and Hutter, 2019), for every element with
+/// gradient g = gradient_scale * gradient:
 ///
 ///   w -= learning_rate * weight_decay * w
 ///   m  = beta1 m + (1 - beta1) g,   v = beta2 v + (1 - beta2) g^2

@@ -8,8 +8,8 @@
 #include <lnfree/core/policies.hpp>
 #include <lnfree/norm/identity.hpp>
 
-/// What the template arguments of Decoder must offer. The concepts are small and each is checked by a static_assert of
-/// its own, so that a mistake reads as one sentence.
+/// What the template arguments of Decoder must offer. The concepts are small and each is checked by a
+/// static_assert of its own, so that a mistake reads as one sentence.
 namespace lnfree {
 
 /// Has `static constexpr std::string_view name`, which goes into config.json and messages.
@@ -25,8 +25,8 @@ concept FixedActivation = requires(double x) {
   { A::derivative(x) } -> std::same_as<double>;
 };
 
-/// An activation with one learnable scalar p: value(x, p), derivative(x, p), parameter_derivative(x, p), and the
-/// parameter's scope, parameter_name and initial value.
+/// An activation with one learnable scalar p: value(x, p), derivative(x, p), parameter_derivative(x, p), and
+/// the parameter's scope, parameter_name and initial value.
 template <class A>
 concept LearnableActivation = requires(double x, double p) {
   { A::value(x, p) } -> std::same_as<double>;
@@ -38,12 +38,12 @@ concept LearnableActivation = requires(double x, double p) {
 };
 
 template <class A>
-concept Activation = Named<A> && (FixedActivation<A> || LearnableActivation<A>) && requires {
+concept Activation = Named<A> &&(FixedActivation<A> || LearnableActivation<A>)&&requires {
   { A::saved } -> std::convertible_to<Saved>;
 };
 
-/// A norm that maps each row by its mean and variance: statistics(mean, variance), value(x, row) and the gradient of
-/// the row's x given d_y, y, and the row means of d_y and of d_y y (y before gain and bias).
+/// A norm that maps each row by its mean and variance: statistics(mean, variance), value(x, row) and the
+/// gradient of the row's x given d_y, y, and the row means of d_y and of d_y y (y before gain and bias).
 template <class N>
 concept RowNorm = requires(double x, RowStatistics<double> row) {
   { N::statistics(x, x) } -> std::same_as<RowStatistics<double>>;
@@ -54,7 +54,7 @@ concept RowNorm = requires(double x, RowStatistics<double> row) {
 };
 
 template <class N>
-concept Norm = Named<N> && (std::same_as<N, Identity> || RowNorm<N>);
+concept Norm = Named<N> &&(std::same_as<N, Identity> || RowNorm<N>);
 
 /// Says at compile time whether the softmax shall hand out head entropies; if so, takes them.
 template <class O>
@@ -65,10 +65,13 @@ concept Observer = requires {
 /// A device tag: the types it computes in. What else it must offer is the list of primitives in
 /// backend/primitives.hpp.
 template <class D>
-concept Device = std::floating_point<typename D::Accumulator> && requires { typename D::Scalar; };
+concept Device = std::floating_point<typename D::Accumulator> && requires {
+  typename D::Scalar;
+};
 
 template <DecoderConfig C>
-concept SizesArePositive = C.layers > 0 && C.heads > 0 && C.width > 0 && C.ffn_width > 0 && C.context > 0 && C.vocab_size > 0;
+concept SizesArePositive =
+    C.layers > 0 && C.heads > 0 && C.width > 0 && C.ffn_width > 0 && C.context > 0 && C.vocab_size > 0;
 
 template <DecoderConfig C>
 concept WidthIsAMultipleOfHeads = C.heads <= 0 || C.width % C.heads == 0;

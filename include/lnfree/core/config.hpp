@@ -13,19 +13,21 @@ enum class Biases {
 
 /// What stands between the last block and the logits.
 enum class FinalNorm {
-  layer_norm,   ///< A LayerNorm in every configuration, the norm-free ones included: the paper's reference code.
+  layer_norm,   ///< A LayerNorm in every configuration, the norm-free ones included: the paper's reference
+                ///< code.
   same_as_norm  ///< The norm policy of the blocks: a norm-free model then has no norm at all.
 };
 
-/// The architecture of a decoder-only transformer, a compile-time value: the first template argument of Decoder.
-/// The defaults are the paper's recipe; everything not named here (batch size, dropout, seed) is a run-time choice.
+/// The architecture of a decoder-only transformer, a compile-time value: the first template argument of
+/// Decoder. The defaults are the paper's recipe; everything not named here (batch size, dropout, seed) is a
+/// run-time choice.
 struct DecoderConfig {
-  int layers;      ///< L, number of blocks.
-  int heads;       ///< H, attention heads per block.
-  int width;       ///< C, width of the residual stream; a multiple of heads.
-  int ffn_width;   ///< Width of the feed-forward network's hidden layer, 4 C in GPT-2.
-  int context;     ///< T, the most tokens that a position can attend to, itself included.
-  int vocab_size;  ///< V, number of token ids.
+  int layers;         ///< L, number of blocks.
+  int heads;          ///< H, attention heads per block.
+  int width;          ///< C, width of the residual stream; a multiple of heads.
+  int ffn_width;      ///< Width of the feed-forward network's hidden layer, 4 C in GPT-2.
+  int context;        ///< T, the most tokens that a position can attend to, itself included.
+  int vocab_size;     ///< V, number of token ids.
   int positions = 0;  ///< Rows of the position table, at least context; 0 stands for context.
   Biases biases = Biases::query_key;
   FinalNorm final_norm = FinalNorm::layer_norm;
@@ -36,8 +38,9 @@ struct DecoderConfig {
   constexpr int head_dim() const { return width / heads; }
   constexpr int position_rows() const { return positions == 0 ? context : positions; }
 
-  /// Standard deviation of the initial weights: 0.02 at GPT-2's width of 768, and at other widths what keeps the gain
-  /// of each matrix the same, 0.02 sqrt(768 / C). A narrow norm-free model does not train without this.
+  /// Standard deviation of the initial weights: 0.02 at GPT-2's width of 768, and at other widths what keeps
+  /// the gain of each matrix the same, 0.02 sqrt(768 / C). A narrow norm-free model does not train without
+  /// this.
   double init_std() const { return 0.02 * std::sqrt(768.0 / width); }
 };
 
@@ -58,8 +61,8 @@ inline constexpr DecoderConfig demo{
 inline constexpr DecoderConfig tiny{
     .layers = 2, .heads = 3, .width = 15, .ffn_width = 44, .context = 9, .vocab_size = 37, .positions = 11};
 
-/// `shape` as the paper's text describes it: without a final norm in the norm-free configurations. (What the reference
-/// code does instead is each shape's default.)
+/// `shape` as the paper's text describes it: without a final norm in the norm-free configurations. (What the
+/// reference code does instead is each shape's default.)
 constexpr DecoderConfig clean(DecoderConfig shape) {
   shape.final_norm = FinalNorm::same_as_norm;
   return shape;

@@ -6,13 +6,15 @@
 
 #include <lnfree/core/macros.hpp>
 
-/// Elementary functions without branches or calls, so that a compiler turns a loop over them into vector code. In double
-/// they are the standard library's.
+/// Elementary functions without branches or calls, so that a compiler turns a loop over them into vector
+/// code. In double they are the standard library's.
 namespace lnfree::math {
 
-/// e^x. In float: relative error below 2e-7 for x in [-87, 88]; smaller x give about 1e-38, larger ones about 2e38, NaN
-/// gives NaN.
-LNFREE_HOST_DEVICE inline double exp(double x) { return std::exp(x); }
+/// e^x. In float: relative error below 2e-7 for x in [-87, 88]; smaller x give about 1e-38, larger ones about
+/// 2e38, NaN gives NaN.
+LNFREE_HOST_DEVICE inline double exp(double x) {
+  return std::exp(x);
+}
 LNFREE_HOST_DEVICE inline float exp(float x) {
   x = x < -87.0f ? -87.0f : x;
   x = x > 88.0f ? 88.0f : x;
@@ -26,15 +28,22 @@ LNFREE_HOST_DEVICE inline float exp(float x) {
   p = p * r + 0.166665211f;
   p = p * r + 0.499999940f;
   p = p * (r * r) + r + 1.0f;
-  return std::bit_cast<float>(std::bit_cast<std::uint32_t>(p) + (std::bit_cast<std::uint32_t>(shifted) << 23));
+  return std::bit_cast<float>(std::bit_cast<std::uint32_t>(p) +
+                              (std::bit_cast<std::uint32_t>(shifted) << 23));
 }
 
-LNFREE_HOST_DEVICE inline double sqrt(double x) { return std::sqrt(x); }
-LNFREE_HOST_DEVICE inline float sqrt(float x) { return std::sqrt(x); }
+LNFREE_HOST_DEVICE inline double sqrt(double x) {
+  return std::sqrt(x);
+}
+LNFREE_HOST_DEVICE inline float sqrt(float x) {
+  return std::sqrt(x);
+}
 
-/// The error function. In float: a rational function of x^2 on |x| < 3.925, beyond which erf is 1 to float's precision;
-/// absolute error below 5e-7.
-LNFREE_HOST_DEVICE inline double erf(double x) { return std::erf(x); }
+/// The error function. In float: a rational function of x^2 on |x| < 3.925, beyond which erf is 1 to float's
+/// precision; absolute error below 5e-7.
+LNFREE_HOST_DEVICE inline double erf(double x) {
+  return std::erf(x);
+}
 LNFREE_HOST_DEVICE inline float erf(float x) {
   x = x < -3.925f ? -3.925f : x;
   x = x > 3.925f ? 3.925f : x;
@@ -55,7 +64,9 @@ LNFREE_HOST_DEVICE inline float erf(float x) {
 }
 
 /// The hyperbolic tangent. In float through exp(-2 |x|): absolute error below 2e-7.
-LNFREE_HOST_DEVICE inline double tanh(double x) { return std::tanh(x); }
+LNFREE_HOST_DEVICE inline double tanh(double x) {
+  return std::tanh(x);
+}
 LNFREE_HOST_DEVICE inline float tanh(float x) {
   const float e = exp(-2.0f * (x < 0.0f ? -x : x));
   const float y = (1.0f - e) / (1.0f + e);

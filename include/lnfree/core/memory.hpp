@@ -41,8 +41,8 @@ class Buffer {
   std::size_t bytes_ = 0;
 };
 
-/// Hands out pieces of one block of memory. A plan is laid twice by the same code: first over no memory, which counts
-/// the bytes, then over a buffer of that size.
+/// Hands out pieces of one block of memory. A plan is laid twice by the same code: first over no memory,
+/// which counts the bytes, then over a buffer of that size.
 class Arena {
  public:
   /// Counts only: every piece is a null pointer.

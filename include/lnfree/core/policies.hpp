@@ -14,7 +14,8 @@ enum class Scope {
   global      ///< One for the whole model.
 };
 
-/// What a norm keeps of each row: it maps x to (x - shift) scale, or whatever its policy makes of the two numbers.
+/// What a norm keeps of each row: it maps x to (x - shift) scale, or whatever its policy makes of the two
+/// numbers.
 template <class T>
 struct RowStatistics {
   T shift;

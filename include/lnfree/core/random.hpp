@@ -9,8 +9,8 @@
 #include <lnfree/core/macros.hpp>
 #include <lnfree/core/tensor.hpp>
 
-/// Counter-based random numbers: a number is a pure function of (seed, stream, position), so every device and every
-/// thread count draws the same ones, and nothing has to be stored to resume.
+/// Counter-based random numbers: a number is a pure function of (seed, stream, position), so every device and
+/// every thread count draws the same ones, and nothing has to be stored to resume.
 namespace lnfree {
 
 /// Philox4x32-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", 2011).
@@ -19,7 +19,8 @@ class Philox {
   using Block = std::array<std::uint32_t, 4>;
 
   /// Independent streams for every (seed, stream).
-  LNFREE_HOST_DEVICE constexpr Philox(std::uint64_t seed, std::uint64_t stream) : seed_(seed), stream_(stream) {}
+  LNFREE_HOST_DEVICE constexpr Philox(std::uint64_t seed, std::uint64_t stream)
+      : seed_(seed), stream_(stream) {}
 
   /// The four uniform 32-bit numbers of one position of the stream.
   LNFREE_HOST_DEVICE constexpr Block operator()(std::uint64_t position) const {
@@ -39,7 +40,9 @@ class Philox {
   }
 
  private:
-  LNFREE_HOST_DEVICE static constexpr std::uint32_t low(std::uint64_t x) { return static_cast<std::uint32_t>(x); }
+  LNFREE_HOST_DEVICE static constexpr std::uint32_t low(std::uint64_t x) {
+    return static_cast<std::uint32_t>(x);
+  }
   LNFREE_HOST_DEVICE static constexpr std::uint32_t high(std::uint64_t x) {
     return static_cast<std::uint32_t>(x >> 32);
   }
@@ -55,8 +58,8 @@ constexpr std::uint64_t stream_of(std::string_view name) {
   return hash;
 }
 
-/// Fills `values` with N(0, std) by the Box-Muller transform; on the host, in double, so that every device starts from
-/// the same weights.
+/// Fills `values` with N(0, std) by the Box-Muller transform; on the host, in double, so that every device
+/// starts from the same weights.
 template <class T>
 void fill_normal(T* values, Index count, double std, Philox random) {
   constexpr double scale = 1.0 / 4294967296.0;

@@ -51,7 +51,8 @@ struct Operand {
   Matrix<const T> matrix;
   bool transposed = false;
 
-  constexpr Operand(Matrix<const T> matrix, bool transposed = false) : matrix(matrix), transposed(transposed) {}
+  constexpr Operand(Matrix<const T> matrix, bool transposed = false)
+      : matrix(matrix), transposed(transposed) {}
   constexpr Operand(Matrix<T> matrix) : matrix(matrix) {}
 
   constexpr Index rows() const { return transposed ? matrix.cols : matrix.rows; }
@@ -63,8 +64,8 @@ constexpr Operand<std::remove_const_t<T>> transpose(Matrix<T> matrix) {
   return {matrix, true};
 }
 
-/// Where a primitive leaves its result: a matrix to be overwritten (any Matrix converts to that), or one to be added
-/// to (accumulate(matrix)).
+/// Where a primitive leaves its result: a matrix to be overwritten (any Matrix converts to that), or one to
+/// be added to (accumulate(matrix)).
 template <class T>
 struct Output {
   Matrix<T> matrix;

@@ -9,8 +9,8 @@
 
 namespace lnfree {
 
-/// Multi-head causal self-attention (the paper's equations 2 and 3): (Q | K | V) = x W_qkv + b, softmax attention head by
-/// head, and the output projection.
+/// Multi-head causal self-attention (the paper's equations 2 and 3): (Q | K | V) = x W_qkv + b, softmax
+/// attention head by head, and the output projection.
 template <class Device>
 class Attention {
  public:
@@ -42,8 +42,8 @@ class Attention {
   }
 
   /// From d_y (rows, C) to d_x. `scratch` has 4 C columns.
-  void backward(Device& device, BatchShape shape, Matrix<const Scalar> x, Matrix<const Scalar> d_y, Output<Scalar> d_x,
-                Matrix<Scalar> scratch, Scalar* workspace) {
+  void backward(Device& device, BatchShape shape, Matrix<const Scalar> x, Matrix<const Scalar> d_y,
+                Output<Scalar> d_x, Matrix<Scalar> scratch, Scalar* workspace) {
     const Matrix<Scalar> qkv = qkv_.top(x.rows), heads_output = heads_output_.top(x.rows);
     const Matrix<Scalar> d_heads(scratch.data, x.rows, width());
     const Matrix<Scalar> d_qkv(scratch.data + d_heads.size(), x.rows, 3 * width());
@@ -55,9 +55,12 @@ class Attention {
  private:
   static Index biased_columns(const DecoderConfig& config) {
     switch (config.biases) {
-      case Biases::all: return 3 * config.width;
-      case Biases::query_key: return 2 * config.width;
-      default: return 0;
+      case Biases::all:
+        return 3 * config.width;
+      case Biases::query_key:
+        return 2 * config.width;
+      default:
+        return 0;
     }
   }
   int width() const { return heads_ * head_dim_; }
@@ -66,8 +69,8 @@ class Attention {
   int heads_;
   int head_dim_;
   Linear<Device> c_attn_, c_proj_;
-  Matrix<Scalar> qkv_;           // (B, T, 3 C)
-  Matrix<Scalar> heads_output_;  // (B, T, C)
+  Matrix<Scalar> qkv_;              // (B, T, 3 C)
+  Matrix<Scalar> heads_output_;     // (B, T, C)
   Accumulator* log_sum_ = nullptr;  // (B, H, T)
 };
 

@@ -12,9 +12,9 @@ namespace lnfree {
 /// Memory that every block uses in turn.
 template <class Scalar>
 struct BlockScratch {
-  Matrix<Scalar> wide;                ///< (rows, max(4 C, ffn_width)): gradients inside a sublayer; training only.
-  Matrix<Scalar> norm;                ///< (rows, C): gradient of a norm's output; training only.
-  Scalar* attention = nullptr;        ///< The attention primitive's workspace.
+  Matrix<Scalar> wide;          ///< (rows, max(4 C, ffn_width)): gradients inside a sublayer; training only.
+  Matrix<Scalar> norm;          ///< (rows, C): gradient of a norm's output; training only.
+  Scalar* attention = nullptr;  ///< The attention primitive's workspace.
 };
 
 /// A Pre-LN transformer block (the paper's equation 1): x += attention(norm_1(x)); x += FFN(norm_2(x)).
@@ -40,10 +40,11 @@ class Block {
     output_ = arena.matrix<Scalar>(most.rows(), config.width);
   }
 
-  /// The residual stream after this block. x may be the memory of the output itself in a model that does not train.
+  /// The residual stream after this block. x may be the memory of the output itself in a model that does not
+  /// train.
   template <class Entropies>
-  Matrix<Scalar> forward(Device& device, BatchShape shape, Matrix<const Scalar> x, const BlockScratch<Scalar>& scratch,
-                         Entropies entropies) {
+  Matrix<Scalar> forward(Device& device, BatchShape shape, Matrix<const Scalar> x,
+                         const BlockScratch<Scalar>& scratch, Entropies entropies) {
     const Matrix<Scalar> middle = middle_.top(x.rows), output = output_.top(x.rows);
     copy_on_device(device, middle.data, x.data, x.size() * sizeof(Scalar));
     attention_.forward(device, shape, norm_1_.forward(device, x), middle, scratch.attention, entropies);
@@ -63,7 +64,8 @@ class Block {
     norm_2_.backward(device, middle, d_norm_2, d_x);
 
     const Output<Scalar> d_norm_1 = norm_1_.gradient_of_output(d_x, scratch.norm);
-    attention_.backward(device, shape, norm_1_.output(x), d_stream, d_norm_1, scratch.wide, scratch.attention);
+    attention_.backward(device, shape, norm_1_.output(x), d_stream, d_norm_1, scratch.wide,
+                        scratch.attention);
     norm_1_.backward(device, x, d_norm_1, d_x);
   }
 

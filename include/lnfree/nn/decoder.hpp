@@ -20,15 +20,16 @@
 
 namespace lnfree {
 
-/// B sequences of T tokens, (B, T) row by row, and for each token the one that the model shall predict after it; a
-/// negative target is not counted.
+/// B sequences of T tokens, (B, T) row by row, and for each token the one that the model shall predict after
+/// it; a negative target is not counted.
 struct Batch {
   BatchShape shape;
   std::span<const std::int32_t> tokens;
   std::span<const std::int32_t> targets;
 };
 
-/// What a model is built for: a model that only evaluates holds neither gradients nor the activations of every layer.
+/// What a model is built for: a model that only evaluates holds neither gradients nor the activations of
+/// every layer.
 enum class Purpose { training, evaluation };
 
 /// Bytes of device memory by use.
@@ -46,8 +47,8 @@ struct PassOptions {
   bool observe = true;        ///< Whether the model's observer sees this pass.
 };
 
-/// A decoder-only transformer: embedding, blocks, final norm, logits. The architecture and its policies are template
-/// arguments; everything else is chosen at run time.
+/// A decoder-only transformer: embedding, blocks, final norm, logits. The architecture and its policies are
+/// template arguments; everything else is chosen at run time.
 ///
 ///   Config       sizes and layout, a DecoderConfig
 ///   NormPolicy   LayerNorm, Identity, or a norm of your own (docs/adding-a-norm.md)
@@ -56,7 +57,8 @@ struct PassOptions {
 ///   ObserverPolicy     NoObserver, EntropyObserver
 ///
 /// All memory is taken by the constructor; no pass allocates.
-template <DecoderConfig Config, class NormPolicy, class ActivationPolicy, class DeviceTag, class ObserverPolicy>
+template <DecoderConfig Config, class NormPolicy, class ActivationPolicy, class DeviceTag,
+          class ObserverPolicy>
 class Decoder {
   static_assert(SizesArePositive<Config>,
                 "lnfree: layers, heads, width, ffn_width, context and vocab_size must all be positive");
@@ -64,11 +66,13 @@ class Decoder {
                 "lnfree: width must be a multiple of heads, since each head gets width / heads channels");
   static_assert(PositionsCoverTheContext<Config>,
                 "lnfree: positions must be at least context, or 0 to mean context");
-  static_assert(lnfree::Norm<NormPolicy>,
-                "lnfree: the norm must be Identity or offer name, has_gain, has_bias, statistics, value and gradient "
-                "(docs/adding-a-norm.md)");
-  static_assert(lnfree::Activation<ActivationPolicy>,
-                "lnfree: the activation must offer name, saved, value and derivative (docs/adding-an-activation.md)");
+  static_assert(
+      lnfree::Norm<NormPolicy>,
+      "lnfree: the norm must be Identity or offer name, has_gain, has_bias, statistics, value and gradient "
+      "(docs/adding-a-norm.md)");
+  static_assert(
+      lnfree::Activation<ActivationPolicy>,
+      "lnfree: the activation must offer name, saved, value and derivative (docs/adding-an-activation.md)");
   static_assert(lnfree::Backend<DeviceTag>,
                 "lnfree: the device lacks a primitive of backend/primitives.hpp (is its header included?)");
   static_assert(lnfree::Observer<ObserverPolicy>, "lnfree: the observer must offer observes_entropy");
@@ -84,8 +88,8 @@ class Decoder {
   using Accumulator = typename Device::Accumulator;
   static constexpr DecoderConfig config = Config;
 
-  /// Plans and takes the memory for passes of up to `max_batch` sequences. Parameters are zero until initialize() or
-  /// load(). Throws Error when there is too little memory.
+  /// Plans and takes the memory for passes of up to `max_batch` sequences. Parameters are zero until
+  /// initialize() or load(). Throws Error when there is too little memory.
   explicit Decoder(int max_batch, Purpose purpose = Purpose::training, Device device = {})
       : device_(std::move(device)),
         purpose_(purpose),
@@ -123,7 +127,9 @@ class Decoder {
   Decoder& operator=(const Decoder&) = delete;
 
   /// Draws the initial weights; the same seed gives the same weights on every device.
-  void initialize(std::uint64_t seed, double std = Config.init_std()) { parameters_.initialize(device_, seed, std); }
+  void initialize(std::uint64_t seed, double std = Config.init_std()) {
+    parameters_.initialize(device_, seed, std);
+  }
 
   /// Mean cross-entropy in nats over the batch's targets, dropout off.
   double loss(const Batch& batch, bool observe = true) {
@@ -133,14 +139,17 @@ class Decoder {
     return mean_loss(batch);
   }
 
-  /// Mean cross-entropy in nats over the batch's targets; adds the gradient of gradient_scale times it to every parameter's.
+  /// Mean cross-entropy in nats over the batch's targets; adds the gradient of gradient_scale times it to
+  /// every parameter's.
   double forward_backward(const Batch& batch, const PassOptions& options = {}) {
-    if (purpose_ != Purpose::training) throw Error("forward_backward needs a model built with Purpose::training");
+    if (purpose_ != Purpose::training)
+      throw Error("forward_backward needs a model built with Purpose::training");
     upload(batch);
     const BatchShape shape = batch.shape;
     const Matrix<const Scalar> x = forward(shape, options.dropout, options.observe);
 
-    const Index counted = std::count_if(batch.targets.begin(), batch.targets.end(), [](auto t) { return t >= 0; });
+    const Index counted =
+        std::count_if(batch.targets.begin(), batch.targets.end(), [](auto t) { return t >= 0; });
     const double scale = counted == 0 ? 0.0 : options.gradient_scale / static_cast<double>(counted);
     const Output<Scalar> d_x = d_stream_.top(x.rows);
     const Output<Scalar> d_final = final_norm_->gradient_of_output(d_x, scratch_.norm);
@@ -162,7 +171,8 @@ class Decoder {
     check_tokens(window);
     copy_to_device(device_, tokens_, window.data(), window.size_bytes());
     const Matrix<const Scalar> x = forward(shape, Dropout{}, false);
-    const Matrix<const Scalar> logits = head_->logits(device_, final_norm_->forward(device_, x).slice(x.rows - 1, 1));
+    const Matrix<const Scalar> logits =
+        head_->logits(device_, final_norm_->forward(device_, x).slice(x.rows - 1, 1));
     std::vector<Scalar> host(static_cast<std::size_t>(logits.cols));
     copy_to_host(device_, host.data(), logits.data, host.size() * sizeof(Scalar));
     return {host.begin(), host.end()};
@@ -190,8 +200,8 @@ class Decoder {
     if constexpr (Observer::observes_entropy) {
       entropies_ = {arena.take<Accumulator>(heads(most_)), arena.take<std::int32_t>(heads(most_))};
     }
-    scratch_.attention = arena.take<Scalar>(
-        attention_workspace(device_, AttentionShape{most_.batch, most_.length, Config.heads, Config.head_dim()}));
+    scratch_.attention = arena.take<Scalar>(attention_workspace(
+        device_, AttentionShape{most_.batch, most_.length, Config.heads, Config.head_dim()}));
     if (purpose_ == Purpose::training) {
       scratch_.wide = arena.matrix<Scalar>(rows, std::max(4 * Config.width, Config.ffn_width));
       scratch_.norm = arena.matrix<Scalar>(rows, Config.width);
@@ -221,14 +231,14 @@ class Decoder {
     const BatchShape shape = batch.shape;
     if (shape.batch < 1 || shape.batch > most_.batch || shape.length < 1 || shape.length > most_.length) {
       throw Error("a batch of " + std::to_string(shape.batch) + " x " + std::to_string(shape.length) +
-                  " tokens does not fit this model, which was built for up to " + std::to_string(most_.batch) + " x " +
-                  std::to_string(most_.length));
+                  " tokens does not fit this model, which was built for up to " +
+                  std::to_string(most_.batch) + " x " + std::to_string(most_.length));
     }
     const auto rows = static_cast<std::size_t>(shape.rows());
     if (batch.tokens.size() != rows || batch.targets.size() != rows) {
-      throw Error("a batch of " + std::to_string(shape.batch) + " x " + std::to_string(shape.length) + " needs " +
-                  std::to_string(rows) + " tokens and targets, not " + std::to_string(batch.tokens.size()) + " and " +
-                  std::to_string(batch.targets.size()));
+      throw Error("a batch of " + std::to_string(shape.batch) + " x " + std::to_string(shape.length) +
+                  " needs " + std::to_string(rows) + " tokens and targets, not " +
+                  std::to_string(batch.tokens.size()) + " and " + std::to_string(batch.targets.size()));
     }
     check_tokens(batch.tokens);
     for (const std::int32_t target : batch.targets) {

@@ -8,7 +8,8 @@
 
 namespace lnfree {
 
-/// Dropout of one pass: an element's fate is a function of (seed, draw, position); draw counts the passes of a run.
+/// Dropout of one pass: an element's fate is a function of (seed, draw, position); draw counts the passes of
+/// a run.
 struct Dropout {
   double rate = 0;
   std::uint64_t seed = 0;
@@ -25,18 +26,21 @@ class Embedding {
 
   Embedding(ParameterSet<Device>& parameters, const DecoderConfig& config)
       : tokens_(parameters.add("wte.weight", {config.vocab_size, config.width}, ParameterKind::weight)),
-        positions_(parameters.add("wpe.weight", {config.position_rows(), config.width}, ParameterKind::weight)) {}
+        positions_(
+            parameters.add("wpe.weight", {config.position_rows(), config.width}, ParameterKind::weight)) {}
 
   void plan(Arena& arena, BatchShape most) { x_ = arena.matrix<Scalar>(most.rows(), tokens_.shape[1]); }
 
   Matrix<Scalar> forward(Device& device, BatchShape shape, const std::int32_t* tokens, Dropout drop) {
-    embedding_forward(device, shape, tokens, tokens_.value_matrix(), positions_.value_matrix(), output(shape.rows()));
+    embedding_forward(device, shape, tokens, tokens_.value_matrix(), positions_.value_matrix(),
+                      output(shape.rows()));
     if (drop.rate > 0) dropout(device, output(shape.rows()), drop.rate, drop.random());
     return output(shape.rows());
   }
 
   /// Uses up d_x.
-  void backward(Device& device, BatchShape shape, const std::int32_t* tokens, Matrix<Scalar> d_x, Dropout drop) {
+  void backward(Device& device, BatchShape shape, const std::int32_t* tokens, Matrix<Scalar> d_x,
+                Dropout drop) {
     if (drop.rate > 0) dropout(device, d_x, drop.rate, drop.random());
     embedding_backward(device, shape, tokens, d_x, tokens_.gradient_matrix(), positions_.gradient_matrix());
   }

@@ -9,7 +9,8 @@
 
 namespace lnfree {
 
-/// The feed-forward network of a block (the paper's equation 4): y = A(x W_1) W_2 with the activation policy A.
+/// The feed-forward network of a block (the paper's equation 4): y = A(x W_1) W_2 with the activation policy
+/// A.
 template <class A, class Device>
 class FeedForward {
  public:
@@ -30,9 +31,8 @@ class FeedForward {
   }
 
   /// The learnable scalar of A.
-  static Parameter<Device>& add_slope(ParameterSet<Device>& parameters, const std::string& name)
-    requires LearnableActivation<A>
-  {
+  static Parameter<Device>& add_slope(ParameterSet<Device>& parameters,
+                                      const std::string& name) requires LearnableActivation<A> {
     return parameters.add(name + "." + std::string(A::parameter_name), {1}, ParameterKind::slope, A::initial);
   }
 
@@ -55,8 +55,8 @@ class FeedForward {
                 Matrix<Scalar> scratch) {
     const Matrix<Scalar> d_hidden(scratch.data, x.rows, hidden_.cols);
     c_proj_.backward(device, hidden_.top(x.rows), d_y, d_hidden);
-    activation_backward(device, A{}, before_.top(x.rows), slope_ == nullptr ? nullptr : slope_->value, d_hidden,
-                        slope_ == nullptr ? nullptr : slope_->gradient);
+    activation_backward(device, A{}, before_.top(x.rows), slope_ == nullptr ? nullptr : slope_->value,
+                        d_hidden, slope_ == nullptr ? nullptr : slope_->gradient);
     c_fc_.backward(device, x, d_hidden, d_x);
   }
 

@@ -9,8 +9,8 @@
 
 namespace lnfree {
 
-/// The norm in front of a sublayer, whose policy N says what it computes. With Identity the sublayer reads the residual
-/// stream itself and adds its gradient straight to the stream's.
+/// The norm in front of a sublayer, whose policy N says what it computes. With Identity the sublayer reads
+/// the residual stream itself and adds its gradient straight to the stream's.
 template <class N, class Device>
 class Normalization {
  public:
@@ -52,7 +52,8 @@ class Normalization {
     }
   }
 
-  /// Where the sublayer shall leave the gradient of what forward returned: in d_x itself, or in `scratch` first.
+  /// Where the sublayer shall leave the gradient of what forward returned: in d_x itself, or in `scratch`
+  /// first.
   Output<Scalar> gradient_of_output(Output<Scalar> d_x, Matrix<Scalar> scratch) const {
     if constexpr (is_identity) {
       return d_x;
@@ -64,7 +65,8 @@ class Normalization {
   /// From the gradient left there to d_x.
   void backward(Device& device, Matrix<const Scalar> x, Output<Scalar> d_y, Output<Scalar> d_x) {
     if constexpr (!is_identity) {
-      norm_backward(device, N{}, x, value(gain_), statistics_, d_y.matrix, d_x, gradient(gain_), gradient(bias_));
+      norm_backward(device, N{}, x, value(gain_), statistics_, d_y.matrix, d_x, gradient(gain_),
+                    gradient(bias_));
     }
   }
 

@@ -9,8 +9,9 @@
 
 namespace lnfree {
 
-/// logits = x W^T with W (V, C), the token embedding itself when tied, and their cross-entropy. The logits exist for a
-/// chunk of rows at a time: at V = 50,000 they would otherwise be the largest tensor of the model.
+/// logits = x W^T with W (V, C), the token embedding itself when tied, and their cross-entropy. The logits
+/// exist for a chunk of rows at a time: at V = 50,000 they would otherwise be the largest tensor of the
+/// model.
 template <class Device>
 class OutputHead {
  public:
@@ -39,14 +40,13 @@ class OutputHead {
   }
 
   /// The same, and the gradient of gradient_scale * sum(losses): d_x, and d_W added to.
-  void forward_backward(Device& device, Matrix<const Scalar> x, const std::int32_t* targets, Accumulator* losses,
-                        double gradient_scale, Output<Scalar> d_x) {
+  void forward_backward(Device& device, Matrix<const Scalar> x, const std::int32_t* targets,
+                        Accumulator* losses, double gradient_scale, Output<Scalar> d_x) {
     for_chunks(x.rows, [&](Index begin, Index count) {
       const Matrix<Scalar> logits = logits_.top(count);
       gemm(device, x.slice(begin, count), transpose(weight_.value_matrix()), logits);
       cross_entropy_forward_backward(device, logits, targets + begin, losses + begin, gradient_scale);
-      gemm(device, transpose(logits), x.slice(begin, count),
-           accumulate(weight_.gradient_matrix()));
+      gemm(device, transpose(logits), x.slice(begin, count), accumulate(weight_.gradient_matrix()));
       gemm(device, logits, weight_.value_matrix(),
            Output<Scalar>(d_x.matrix.slice(begin, count), d_x.accumulates));
     });

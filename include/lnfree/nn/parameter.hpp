@@ -17,10 +17,10 @@ namespace lnfree {
 
 /// What a parameter is to the optimizer: weight decay is chosen by kind.
 enum class ParameterKind {
-  weight,     ///< Matrices and embeddings.
-  slope,      ///< Learnable scalars of activations.
-  bias,       ///< Biases of projections.
-  norm        ///< Gains and biases of norms.
+  weight,  ///< Matrices and embeddings.
+  slope,   ///< Learnable scalars of activations.
+  bias,    ///< Biases of projections.
+  norm     ///< Gains and biases of norms.
 };
 inline constexpr std::array parameter_kinds{ParameterKind::weight, ParameterKind::slope, ParameterKind::bias,
                                             ParameterKind::norm};
@@ -37,8 +37,8 @@ struct Parameter {
   double initial = 0;   ///< The constant it starts from; weights are drawn at random instead.
   Index trainable = 0;  ///< Elements that are learned; the rest of a query-key bias stays zero.
 
-  Scalar* value = nullptr;          ///< What the forward pass reads.
-  Accumulator* master = nullptr;    ///< What the optimizer updates; value itself where the types are the same.
+  Scalar* value = nullptr;        ///< What the forward pass reads.
+  Accumulator* master = nullptr;  ///< What the optimizer updates; value itself where the types are the same.
   Accumulator* gradient = nullptr;
   Index offset = 0;  ///< First element within the set's arrays, the optimizer's state included.
 
@@ -51,7 +51,8 @@ struct Parameter {
   Matrix<Accumulator> gradient_matrix() const { return {gradient, shape[0], shape[1]}; }
 };
 
-/// All parameters of a model, each kind in one contiguous range, so that the optimizer works on a few long arrays.
+/// All parameters of a model, each kind in one contiguous range, so that the optimizer works on a few long
+/// arrays.
 template <class Device>
 class ParameterSet {
  public:
@@ -104,8 +105,8 @@ class ParameterSet {
     }
   }
 
-  /// Draws weights from N(0, std) and sets the others to their constants. A parameter's numbers depend on the seed and its
-  /// name alone: configurations that share a tensor start from the same one, on every device.
+  /// Draws weights from N(0, std) and sets the others to their constants. A parameter's numbers depend on the
+  /// seed and its name alone: configurations that share a tensor start from the same one, on every device.
   void initialize(Device& device, std::uint64_t seed, double std) {
     std::vector<Accumulator> host;
     for (Element& parameter : parameters_) {
@@ -128,7 +129,8 @@ class ParameterSet {
     return read(device, parameter, masters());
   }
 
-  /// Copies what belongs to `parameter` out of any array laid out like this set, the gradients or the optimizer's state.
+  /// Copies what belongs to `parameter` out of any array laid out like this set, the gradients or the
+  /// optimizer's state.
   std::vector<Accumulator> read(Device& device, const Element& parameter, const Accumulator* array) const {
     std::vector<Accumulator> host(static_cast<std::size_t>(parameter.size()));
     copy_to_host(device, host.data(), array + parameter.offset, host.size() * sizeof(Accumulator));

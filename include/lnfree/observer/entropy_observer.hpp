@@ -12,8 +12,9 @@ namespace lnfree {
 ///
 ///   E(l, h) = mean over sequences and queries i of -sum_j a_ij ln a_ij
 ///
-/// gathered over every pass since the last reset(). A query whose scores are not all finite has no entropy: it is counted
-/// in nonfinite_rows() and left out of the mean, so that a blown-up head never looks like a collapsed one.
+/// gathered over every pass since the last reset(). A query whose scores are not all finite has no entropy:
+/// it is counted in nonfinite_rows() and left out of the mean, so that a blown-up head never looks like a
+/// collapsed one.
 class EntropyObserver {
  public:
   static constexpr bool observes_entropy = true;
@@ -27,7 +28,8 @@ class EntropyObserver {
     nonfinite_rows_ = 0;
   }
 
-  /// Takes one pass: for each (l, b, h) the sum of the entropies of its finite rows, (L, B, H), and their number.
+  /// Takes one pass: for each (l, b, h) the sum of the entropies of its finite rows, (L, B, H), and their
+  /// number.
   template <class T>
   void record(BatchShape shape, const T* entropy_sums, const std::int32_t* finite_rows) {
     for (int l = 0; l < layers_; ++l) {

@@ -16,8 +16,8 @@ struct AdamWOptions {
   double beta1 = 0.9;
   double beta2 = 0.999;
   double epsilon = 1e-8;
-  double weight_decay = 0.1;  ///< Of weights; biases and norm parameters are never decayed.
-  bool decay_slopes = true;   ///< Whether learnable slopes decay like weights: the paper's code does that.
+  double weight_decay = 0.1;     ///< Of weights; biases and norm parameters are never decayed.
+  bool decay_slopes = true;      ///< Whether learnable slopes decay like weights: the paper's code does that.
   double max_gradient_norm = 1;  ///< Clips the norm of all gradients together; 0: no clipping.
 };
 
@@ -34,8 +34,9 @@ class AdamW {
         m_(model.device(), model.parameters().size() * sizeof(Accumulator)),
         v_(model.device(), model.parameters().size() * sizeof(Accumulator)) {}
 
-  /// Clips the gradients, updates every parameter, leaves the gradients zero. Returns the gradients' norm before clipping;
-  /// when that is not finite nothing is updated, and the gradients are left as they are to be looked at.
+  /// Clips the gradients, updates every parameter, leaves the gradients zero. Returns the gradients' norm
+  /// before clipping; when that is not finite nothing is updated, and the gradients are left as they are to
+  /// be looked at.
   double step(double learning_rate) {
     auto& parameters = model_.parameters();
     const double norm = gradient_norm(model_.device(), parameters);
@@ -52,8 +53,9 @@ class AdamW {
                    .correction2 = 1 - std::pow(options_.beta2, t)};
     for (const auto& range : parameters.ranges()) {
       step.weight_decay = decays(range.kind) ? options_.weight_decay : 0;
-      adamw(model_.device(), range.count, parameters.masters() + range.begin, parameters.values() + range.begin,
-            parameters.gradients() + range.begin, m() + range.begin, v() + range.begin, step);
+      adamw(model_.device(), range.count, parameters.masters() + range.begin,
+            parameters.values() + range.begin, parameters.gradients() + range.begin, m() + range.begin,
+            v() + range.begin, step);
     }
     return norm;
   }

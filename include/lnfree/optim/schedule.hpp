@@ -6,9 +6,9 @@
 
 namespace lnfree {
 
-/// Linear warm-up to `peak` over ceil(warmup_ratio * steps) steps, then linear decay to `floor`, as in the paper's code:
-/// step s = 0, 1, ... of the N uses peak s / W while s < W (so step 0 uses 0), then floor + (peak - floor)
-/// (1 - (s - W) / (N - W)).
+/// Linear warm-up to `peak` over ceil(warmup_ratio * steps) steps, then linear decay to `floor`, as in the
+/// paper's code: step s = 0, 1, ... of the N uses peak s / W while s < W (so step 0 uses 0), then floor +
+/// (peak - floor) (1 - (s - W) / (N - W)).
 struct WarmupLinearSchedule {
   double peak = 1e-3;
   double floor = 1e-7;

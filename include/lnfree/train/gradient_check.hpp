@@ -14,7 +14,8 @@ namespace lnfree {
 struct GradientCheckOptions {
   std::uint64_t seed = 1;
   int batch = 2;
-  int elements = 12;   ///< Elements looked at in each parameter, spread over it; every one where it has no more.
+  int elements =
+      12;  ///< Elements looked at in each parameter, spread over it; every one where it has no more.
   double step = 1e-5;  ///< Half the distance of the central difference.
   double dropout = 0;
 };
@@ -49,8 +50,9 @@ struct GradientReport {
   }
 };
 
-/// Holds a model's gradients against central differences of its loss, on random tokens and parameters. `Model` is a Decoder
-/// in double, such as Decoder<tiny, MyNorm, MyActivation, Reference<double>>; correct gradients agree to about 1e-8.
+/// Holds a model's gradients against central differences of its loss, on random tokens and parameters.
+/// `Model` is a Decoder in double, such as Decoder<tiny, MyNorm, MyActivation, Reference<double>>; correct
+/// gradients agree to about 1e-8.
 template <class Model>
 GradientReport gradient_check(const GradientCheckOptions& options = {}) {
   static_assert(std::is_same_v<typename Model::Scalar, double>,
@@ -81,7 +83,8 @@ GradientReport gradient_check(const GradientCheckOptions& options = {}) {
   parameters.zero_gradients(device);
   model.forward_backward(batch, pass);
   std::vector<std::vector<double>> gradients;
-  for (const auto& p : parameters.all()) gradients.push_back(parameters.read(device, p, parameters.gradients()));
+  for (const auto& p : parameters.all())
+    gradients.push_back(parameters.read(device, p, parameters.gradients()));
 
   GradientReport report;
   for (std::size_t p = 0; p < parameters.all().size(); ++p) {
@@ -98,10 +101,12 @@ GradientReport gradient_check(const GradientCheckOptions& options = {}) {
         value[i] = kept;
         return model.forward_backward(batch, pass);
       };
-      const double difference = (loss_at(value[i] + options.step) - loss_at(value[i] - options.step)) / (2 * options.step);
+      const double difference =
+          (loss_at(value[i] + options.step) - loss_at(value[i] - options.step)) / (2 * options.step);
       const double error =
           std::abs(gradient[i] - difference) / (std::abs(gradient[i]) + std::abs(difference) + 1e-4);
-      if (error > worst.error || std::isnan(error)) worst = {parameter.name, i, gradient[i], difference, error};
+      if (error > worst.error || std::isnan(error))
+        worst = {parameter.name, i, gradient[i], difference, error};
     }
     parameters.write(device, parameter, value.data());
     report.parameters.push_back(worst);

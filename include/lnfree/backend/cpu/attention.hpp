@@ -13,11 +13,12 @@
 
 namespace lnfree::cpu {
 
-/// Queries that are worked on together. A tile of queries meets the keys up to its last query only, so that a small tile
-/// wastes little above the diagonal.
+/// Queries that are worked on together. A tile of queries meets the keys up to its last query only, so that a
+/// small tile wastes little above the diagonal.
 inline constexpr Index query_tile = 32;
 
-/// One thread's scratch memory for one head: two tiles of (query_tile, T) and two transposed (head_dim, T) matrices.
+/// One thread's scratch memory for one head: two tiles of (query_tile, T) and two transposed (head_dim, T)
+/// matrices.
 struct HeadWorkspace {
   static Index size(AttentionShape shape) {
     return 2 * query_tile * padded(shape.length) + 2 * shape.head_dim * padded(shape.length);
@@ -36,7 +37,9 @@ struct HeadWorkspace {
   static Index padded(Index length) { return (length + 15) / 16 * 16; }
 };
 
-inline Index attention_workspace(Cpu&, AttentionShape shape) { return HeadWorkspace::size(shape) * omp_get_max_threads(); }
+inline Index attention_workspace(Cpu&, AttentionShape shape) {
+  return HeadWorkspace::size(shape) * omp_get_max_threads();
+}
 
 /// Calls body(b, h, workspace) for every head of every sequence.
 template <class Body>
@@ -61,7 +64,9 @@ void attention_forward(Cpu&, AttentionShape shape, Matrix<const float> qkv, Matr
   const Index T = shape.length, D = shape.head_dim, C = shape.width();
   const float scale = 1.0f / std::sqrt(static_cast<float>(D));
   for_each_head(shape, workspace, [&](Index b, Index h, const HeadWorkspace& my) {
-    const auto part = [&](auto matrix, Index offset) { return matrix.slice(b * T, T).columns(offset + h * D, D); };
+    const auto part = [&](auto matrix, Index offset) {
+      return matrix.slice(b * T, T).columns(offset + h * D, D);
+    };
     const Matrix<const float> q = part(qkv, 0), k = part(qkv, C), v = part(qkv, 2 * C);
     const Matrix<float> out = part(y, 0);
     float* const head_log_sum = log_sum + (b * shape.heads + h) * T;
@@ -70,7 +75,8 @@ void attention_forward(Cpu&, AttentionShape shape, Matrix<const float> qkv, Matr
     [[maybe_unused]] std::int32_t finite_rows = 0;
     for (Index first = 0; first < T; first += query_tile) {
       const Index count = std::min(query_tile, T - first), keys = first + count;
-      tile_product({q.row(first), q.stride, 1}, my.k_transposed, my.stride, D, my.weights, my.stride, count, keys, false);
+      tile_product({q.row(first), q.stride, 1}, my.k_transposed, my.stride, D, my.weights, my.stride, count,
+                   keys, false);
       for (Index i = 0; i < count; ++i) {
         float* row = my.weights + i * my.stride;
         const Index seen = first + i + 1;
@@ -98,7 +104,8 @@ void attention_forward(Cpu&, AttentionShape shape, Matrix<const float> qkv, Matr
           }
         }
       }
-      tile_product({my.weights, my.stride, 1}, v.data, v.stride, keys, out.row(first), out.stride, count, D, false);
+      tile_product({my.weights, my.stride, 1}, v.data, v.stride, keys, out.row(first), out.stride, count, D,
+                   false);
     }
     if constexpr (observed) {
       entropies.sums[b * shape.heads + h] = static_cast<float>(entropy_sum);
@@ -108,26 +115,31 @@ void attention_forward(Cpu&, AttentionShape shape, Matrix<const float> qkv, Matr
 }
 
 inline void attention_backward(Cpu&, AttentionShape shape, Matrix<const float> qkv, Matrix<const float> y,
-                               const float* log_sum, Matrix<const float> d_y, Matrix<float> d_qkv, float* workspace) {
+                               const float* log_sum, Matrix<const float> d_y, Matrix<float> d_qkv,
+                               float* workspace) {
   const Index T = shape.length, D = shape.head_dim, C = shape.width();
   const float scale = 1.0f / std::sqrt(static_cast<float>(D));
   for_each_head(shape, workspace, [&](Index b, Index h, const HeadWorkspace& my) {
-    const auto part = [&](auto matrix, Index offset) { return matrix.slice(b * T, T).columns(offset + h * D, D); };
+    const auto part = [&](auto matrix, Index offset) {
+      return matrix.slice(b * T, T).columns(offset + h * D, D);
+    };
     const Matrix<const float> q = part(qkv, 0), k = part(qkv, C), v = part(qkv, 2 * C);
     const Matrix<float> d_q = part(d_qkv, 0), d_k = part(d_qkv, C), d_v = part(d_qkv, 2 * C);
     const Matrix<const float> out = part(y, 0), d_out = part(d_y, 0);
     const float* const head_log_sum = log_sum + (b * shape.heads + h) * T;
     transpose_into(k, my.k_transposed, my.stride);
     transpose_into(v, my.v_transposed, my.stride);
-    // From the last tile to the first: the last one meets every key and so writes all of d_k and d_v, the others add.
+    // From the last tile to the first: the last one meets every key and so writes all of d_k and d_v, the
+    // others add.
     for (Index first = (T - 1) / query_tile * query_tile; first >= 0; first -= query_tile) {
       const Index count = std::min(query_tile, T - first), keys = first + count;
       const bool adds = keys < T;
       const Strided a_transposed{my.weights, 1, my.stride};
       const Strided d_s{my.d_weights, my.stride, 1}, d_s_transposed{my.d_weights, 1, my.stride};
-      tile_product({q.row(first), q.stride, 1}, my.k_transposed, my.stride, D, my.weights, my.stride, count, keys, false);
-      tile_product({d_out.row(first), d_out.stride, 1}, my.v_transposed, my.stride, D, my.d_weights, my.stride, count,
+      tile_product({q.row(first), q.stride, 1}, my.k_transposed, my.stride, D, my.weights, my.stride, count,
                    keys, false);
+      tile_product({d_out.row(first), d_out.stride, 1}, my.v_transposed, my.stride, D, my.d_weights,
+                   my.stride, count, keys, false);
       for (Index i = 0; i < count; ++i) {
         float *row = my.weights + i * my.stride, *d_row = my.d_weights + i * my.stride;
         const Index seen = first + i + 1;

@@ -17,7 +17,8 @@ inline float max_of(const float* values, Index count) {
   return max;
 }
 
-inline void cross_entropy_forward(Cpu&, Matrix<const float> logits, const std::int32_t* targets, float* losses) {
+inline void cross_entropy_forward(Cpu&, Matrix<const float> logits, const std::int32_t* targets,
+                                  float* losses) {
   parallel_for(logits.rows, row_grain(logits.cols), [&](Index begin, Index end) {
     for (Index i = begin; i < end; ++i) {
       if (targets[i] < 0) {
@@ -34,8 +35,8 @@ inline void cross_entropy_forward(Cpu&, Matrix<const float> logits, const std::i
   });
 }
 
-inline void cross_entropy_forward_backward(Cpu&, Matrix<float> logits, const std::int32_t* targets, float* losses,
-                                           double gradient_scale) {
+inline void cross_entropy_forward_backward(Cpu&, Matrix<float> logits, const std::int32_t* targets,
+                                           float* losses, double gradient_scale) {
   parallel_for(logits.rows, row_grain(logits.cols), [&](Index begin, Index end) {
     for (Index i = begin; i < end; ++i) {
       float* row = logits.row(i);

@@ -13,8 +13,8 @@
 
 namespace lnfree::cpu {
 
-/// The processor's cores, in float: matrix products through a BLAS where there is one, else Eigen; everything else in
-/// vectorised loops over OpenMP threads. How many threads: OMP_NUM_THREADS or omp_set_num_threads().
+/// The processor's cores, in float: matrix products through a BLAS where there is one, else Eigen; everything
+/// else in vectorised loops over OpenMP threads. How many threads: OMP_NUM_THREADS or omp_set_num_threads().
 struct Cpu {
   using Scalar = float;
   using Accumulator = float;
@@ -26,14 +26,24 @@ inline void* allocate(Cpu&, std::size_t bytes) {
   return memory;
 }
 
-inline void deallocate(Cpu&, void* memory) { std::free(memory); }
-inline void fill_zero(Cpu&, void* memory, std::size_t bytes) { std::memset(memory, 0, bytes); }
-inline void copy_to_device(Cpu&, void* to, const void* from, std::size_t bytes) { std::memcpy(to, from, bytes); }
-inline void copy_to_host(Cpu&, void* to, const void* from, std::size_t bytes) { std::memcpy(to, from, bytes); }
-inline void copy_on_device(Cpu&, void* to, const void* from, std::size_t bytes) { std::memcpy(to, from, bytes); }
+inline void deallocate(Cpu&, void* memory) {
+  std::free(memory);
+}
+inline void fill_zero(Cpu&, void* memory, std::size_t bytes) {
+  std::memset(memory, 0, bytes);
+}
+inline void copy_to_device(Cpu&, void* to, const void* from, std::size_t bytes) {
+  std::memcpy(to, from, bytes);
+}
+inline void copy_to_host(Cpu&, void* to, const void* from, std::size_t bytes) {
+  std::memcpy(to, from, bytes);
+}
+inline void copy_on_device(Cpu&, void* to, const void* from, std::size_t bytes) {
+  std::memcpy(to, from, bytes);
+}
 
-/// Calls body(begin, end) on each thread's part of [0, count), one part for each thread, none smaller than `grain` if
-/// it can be helped. Parts begin at multiples of `align`.
+/// Calls body(begin, end) on each thread's part of [0, count), one part for each thread, none smaller than
+/// `grain` if it can be helped. Parts begin at multiples of `align`.
 template <class Body>
 void parallel_for(Index count, Index grain, const Body& body, Index align = 1) {
   const Index wanted = std::max(Index{1}, count / std::max(Index{1}, grain));
@@ -56,7 +66,9 @@ void parallel_for(Index count, Index grain, const Body& body, Index align = 1) {
 inline constexpr Index elementwise_grain = 16384;
 
 /// The same as a number of rows of `cols`.
-inline Index row_grain(Index cols) { return std::max(Index{1}, elementwise_grain / std::max(Index{1}, cols)); }
+inline Index row_grain(Index cols) {
+  return std::max(Index{1}, elementwise_grain / std::max(Index{1}, cols));
+}
 
 }  // namespace lnfree::cpu
 

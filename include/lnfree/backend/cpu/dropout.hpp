@@ -17,7 +17,8 @@ inline void dropout(Cpu&, Matrix<float> x, double rate, Philox random) {
   const auto block = [&](Index position, Index count) {
     const Philox::Block draw = random(static_cast<std::uint64_t>(position));
     float* values = x.data + 4 * position;
-    for (Index lane = 0; lane < count; ++lane) values[lane] = draw[lane] < threshold ? 0.0f : values[lane] * scale;
+    for (Index lane = 0; lane < count; ++lane)
+      values[lane] = draw[lane] < threshold ? 0.0f : values[lane] * scale;
   };
   parallel_for(x.size() / 4, elementwise_grain / 16, [&](Index begin, Index end) {
     for (Index position = begin; position < end; ++position) block(position, 4);

@@ -7,8 +7,9 @@
 
 namespace lnfree::cpu {
 
-inline void embedding_forward(Cpu&, BatchShape shape, const std::int32_t* tokens, Matrix<const float> token_table,
-                              Matrix<const float> position_table, Matrix<float> x) {
+inline void embedding_forward(Cpu&, BatchShape shape, const std::int32_t* tokens,
+                              Matrix<const float> token_table, Matrix<const float> position_table,
+                              Matrix<float> x) {
   parallel_for(shape.rows(), row_grain(x.cols), [&](Index begin, Index end) {
     for (Index i = begin; i < end; ++i) {
       const float *token = token_table.row(tokens[i]), *position = position_table.row(i % shape.length);

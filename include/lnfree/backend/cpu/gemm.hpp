@@ -28,11 +28,13 @@ inline void gemm(Cpu&, Operand<float> a, Operand<float> b, Output<float> c) {
     return Eigen::Map<const EigenMatrix, 0, Stride>(m.data, m.rows, m.cols, Stride(m.stride));
   };
   const auto A = map(a.matrix), B = map(b.matrix);
-  // Eigen splits a product by columns of its result alone; splitting the longer side here keeps all threads busy.
+  // Eigen splits a product by columns of its result alone; splitting the longer side here keeps all threads
+  // busy.
   const bool by_rows = c.matrix.rows >= c.matrix.cols;
   parallel_for(by_rows ? c.matrix.rows : c.matrix.cols, 16, [&](Index begin, Index end) {
     const Index count = end - begin;
-    Eigen::Map<EigenMatrix, 0, Stride> C(c.matrix.data, c.matrix.rows, c.matrix.cols, Stride(c.matrix.stride));
+    Eigen::Map<EigenMatrix, 0, Stride> C(c.matrix.data, c.matrix.rows, c.matrix.cols,
+                                         Stride(c.matrix.stride));
     const auto product = [&](auto&& to, const auto& left, const auto& right) {
       if (c.accumulates) {
         to.noalias() += left * right;

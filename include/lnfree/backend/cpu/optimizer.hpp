@@ -18,7 +18,8 @@ inline double sum_of_squares(Cpu&, const float* values, Index count) {
       const Index begin = count * part / parts, end = count * (part + 1) / parts;
       double sum = 0;
 #pragma omp simd reduction(+ : sum)
-      for (Index i = begin; i < end; ++i) sum += static_cast<double>(values[i]) * static_cast<double>(values[i]);
+      for (Index i = begin; i < end; ++i)
+        sum += static_cast<double>(values[i]) * static_cast<double>(values[i]);
       partial[static_cast<std::size_t>(part)] = sum;
     }
   });
@@ -27,8 +28,8 @@ inline double sum_of_squares(Cpu&, const float* values, Index count) {
   return total;
 }
 
-inline void adamw(Cpu&, Index count, float* master, float* /*value: the same memory*/, float* gradient, float* m,
-                  float* v, const AdamWStep& step) {
+inline void adamw(Cpu&, Index count, float* master, float* /*value: the same memory*/, float* gradient,
+                  float* m, float* v, const AdamWStep& step) {
   const auto beta1 = static_cast<float>(step.beta1), beta2 = static_cast<float>(step.beta2);
   const auto rest1 = static_cast<float>(1 - step.beta1), rest2 = static_cast<float>(1 - step.beta2);
   const auto decay = static_cast<float>(1 - step.learning_rate * step.weight_decay);

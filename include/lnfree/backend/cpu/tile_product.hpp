@@ -12,7 +12,8 @@ inline constexpr int vector_width = 8;
 #else
 inline constexpr int vector_width = 4;
 #endif
-using Vector [[gnu::vector_size(vector_width * sizeof(float)), gnu::aligned(alignof(float)), gnu::may_alias]] = float;
+using Vector
+    [[gnu::vector_size(vector_width * sizeof(float)), gnu::aligned(alignof(float)), gnu::may_alias]] = float;
 
 /// The left factor of tile_product: element (i, k) lies at data[i * row_stride + k * column_stride].
 struct Strided {
@@ -21,7 +22,8 @@ struct Strided {
   Index column_stride;
 };
 
-/// Rows [i, i + Rows), columns [j, j + Vectors * vector_width) of c = a b or c += a b, kept in registers over all k.
+/// Rows [i, i + Rows), columns [j, j + Vectors * vector_width) of c = a b or c += a b, kept in registers over
+/// all k.
 template <int Rows, int Vectors>
 inline void register_tile(Strided a, const float* b, Index b_stride, Index depth, float* c, Index c_stride,
                           bool accumulates) {
@@ -45,8 +47,8 @@ inline void register_tile(Strided a, const float* b, Index b_stride, Index depth
 
 /// c (Rows x columns) = a b, or added to; the columns that fill no vector one by one.
 template <int Rows>
-inline void row_panel(Strided a, const float* b, Index b_stride, Index depth, float* c, Index c_stride, Index columns,
-                      bool accumulates) {
+inline void row_panel(Strided a, const float* b, Index b_stride, Index depth, float* c, Index c_stride,
+                      Index columns, bool accumulates) {
   constexpr int wide = Rows >= 8 ? 2 : 4;
   Index j = 0;
   for (; j + wide * vector_width <= columns; j += wide * vector_width) {
@@ -58,21 +60,22 @@ inline void row_panel(Strided a, const float* b, Index b_stride, Index depth, fl
   for (; j < columns; ++j) {
     for (int r = 0; r < Rows; ++r) {
       float sum = 0;
-      for (Index k = 0; k < depth; ++k) sum += a.data[r * a.row_stride + k * a.column_stride] * b[k * b_stride + j];
+      for (Index k = 0; k < depth; ++k)
+        sum += a.data[r * a.row_stride + k * a.column_stride] * b[k * b_stride + j];
       c[r * c_stride + j] = accumulates ? c[r * c_stride + j] + sum : sum;
     }
   }
 }
 
-/// c (rows x columns) = a b, or added to, for the small factors of one attention head, which lie in cache: no packing, no
-/// threads, no calls. b and c are row-major.
-inline void tile_product(Strided a, const float* b, Index b_stride, Index depth, float* c, Index c_stride, Index rows,
-                         Index columns, bool accumulates) {
+/// c (rows x columns) = a b, or added to, for the small factors of one attention head, which lie in cache: no
+/// packing, no threads, no calls. b and c are row-major.
+inline void tile_product(Strided a, const float* b, Index b_stride, Index depth, float* c, Index c_stride,
+                         Index rows, Index columns, bool accumulates) {
   Index i = 0;
   const auto panel = [&]<int Rows>() {
     for (; i + Rows <= rows; i += Rows) {
-      row_panel<Rows>({a.data + i * a.row_stride, a.row_stride, a.column_stride}, b, b_stride, depth, c + i * c_stride,
-                      c_stride, columns, accumulates);
+      row_panel<Rows>({a.data + i * a.row_stride, a.row_stride, a.column_stride}, b, b_stride, depth,
+                      c + i * c_stride, c_stride, columns, accumulates);
     }
   };
   panel.template operator()<8>();

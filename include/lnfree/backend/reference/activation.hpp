@@ -9,7 +9,8 @@
 namespace lnfree::reference {
 
 template <class S, Activation A>
-void activation_forward(Reference<S>&, A, std::type_identity_t<Matrix<const S>> x, const S* parameter, Matrix<S> y) {
+void activation_forward(Reference<S>&, A, std::type_identity_t<Matrix<const S>> x, const S* parameter,
+                        Matrix<S> y) {
   const S p = parameter == nullptr ? S(0) : *parameter;
   for (Index i = 0; i < x.rows; ++i) {
     for (Index j = 0; j < x.cols; ++j) y.row(i)[j] = activation_value<A>(x.row(i)[j], p);

@@ -27,8 +27,8 @@ void attention_scores(AttentionShape shape, Matrix<const S> q, Matrix<const S> k
 }
 
 template <class S, class Entropies>
-void attention_forward(Reference<S>&, AttentionShape shape, std::type_identity_t<Matrix<const S>> qkv, Matrix<S> y,
-                       S* log_sum, S* scores, [[maybe_unused]] Entropies entropies) {
+void attention_forward(Reference<S>&, AttentionShape shape, std::type_identity_t<Matrix<const S>> qkv,
+                       Matrix<S> y, S* log_sum, S* scores, [[maybe_unused]] Entropies entropies) {
   const Index C = shape.width();
   for (Index b = 0; b < shape.batch; ++b) {
     for (Index h = 0; h < shape.heads; ++h) {
@@ -36,7 +36,8 @@ void attention_forward(Reference<S>&, AttentionShape shape, std::type_identity_t
       const Matrix<const S> q = sequence.columns(h * shape.head_dim, shape.head_dim);
       const Matrix<const S> k = sequence.columns(C + h * shape.head_dim, shape.head_dim);
       const Matrix<const S> v = sequence.columns(2 * C + h * shape.head_dim, shape.head_dim);
-      const Matrix<S> out = y.slice(b * shape.length, shape.length).columns(h * shape.head_dim, shape.head_dim);
+      const Matrix<S> out =
+          y.slice(b * shape.length, shape.length).columns(h * shape.head_dim, shape.head_dim);
       const Index bh = b * shape.heads + h;
       S entropy_sum = 0;
       std::int32_t finite_rows = 0;

@@ -20,16 +20,16 @@ S log_sum_exp(const S* logits, Index count) {
 }
 
 template <class S>
-void cross_entropy_forward(Reference<S>&, std::type_identity_t<Matrix<const S>> logits, const std::int32_t* targets,
-                           S* losses) {
+void cross_entropy_forward(Reference<S>&, std::type_identity_t<Matrix<const S>> logits,
+                           const std::int32_t* targets, S* losses) {
   for (Index i = 0; i < logits.rows; ++i) {
     losses[i] = targets[i] < 0 ? S(0) : log_sum_exp(logits.row(i), logits.cols) - logits.row(i)[targets[i]];
   }
 }
 
 template <class S>
-void cross_entropy_forward_backward(Reference<S>& device, Matrix<S> logits, const std::int32_t* targets, S* losses,
-                                    double gradient_scale) {
+void cross_entropy_forward_backward(Reference<S>& device, Matrix<S> logits, const std::int32_t* targets,
+                                    S* losses, double gradient_scale) {
   cross_entropy_forward(device, logits, targets, losses);
   for (Index i = 0; i < logits.rows; ++i) {
     const S total = log_sum_exp<S>(logits.row(i), logits.cols);

@@ -9,8 +9,8 @@
 
 namespace lnfree::reference {
 
-/// The oracle: every primitive as plain loops over its formula, in float or double, one thread. Slow, and written to be
-/// read; the other devices are tested against it.
+/// The oracle: every primitive as plain loops over its formula, in float or double, one thread. Slow, and
+/// written to be read; the other devices are tested against it.
 template <class S>
 struct Reference {
   using Scalar = S;

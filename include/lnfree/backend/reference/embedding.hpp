@@ -21,7 +21,8 @@ void embedding_forward(Reference<S>&, BatchShape shape, const std::int32_t* toke
 
 template <class S>
 void embedding_backward(Reference<S>&, BatchShape shape, const std::int32_t* tokens,
-                        std::type_identity_t<Matrix<const S>> d_x, Matrix<S> d_token_table, Matrix<S> d_position_table) {
+                        std::type_identity_t<Matrix<const S>> d_x, Matrix<S> d_token_table,
+                        Matrix<S> d_position_table) {
   for (Index i = 0; i < shape.rows(); ++i) {
     for (Index c = 0; c < d_x.cols; ++c) {
       d_token_table.row(tokens[i])[c] += d_x.row(i)[c];

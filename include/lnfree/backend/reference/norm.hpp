@@ -9,8 +9,8 @@
 namespace lnfree::reference {
 
 template <class S, RowNorm N>
-void norm_forward(Reference<S>&, N, std::type_identity_t<Matrix<const S>> x, const S* gain, const S* bias, Matrix<S> y,
-                  RowStatistics<S>* rows) {
+void norm_forward(Reference<S>&, N, std::type_identity_t<Matrix<const S>> x, const S* gain, const S* bias,
+                  Matrix<S> y, RowStatistics<S>* rows) {
   for (Index i = 0; i < x.rows; ++i) {
     S mean = 0;
     for (Index j = 0; j < x.cols; ++j) mean += x.row(i)[j];
@@ -30,8 +30,8 @@ void norm_forward(Reference<S>&, N, std::type_identity_t<Matrix<const S>> x, con
 
 template <class S, RowNorm N>
 void norm_backward(Reference<S>&, N, std::type_identity_t<Matrix<const S>> x, const S* gain,
-                   const RowStatistics<S>* rows, std::type_identity_t<Matrix<const S>> d_y, std::type_identity_t<Output<S>> d_x, S* d_gain,
-                   S* d_bias) {
+                   const RowStatistics<S>* rows, std::type_identity_t<Matrix<const S>> d_y,
+                   std::type_identity_t<Output<S>> d_x, S* d_gain, S* d_bias) {
   for (Index i = 0; i < x.rows; ++i) {
     // Before gain and bias: the normalized row and its gradient.
     const auto normalized = [&](Index j) { return N::value(x.row(i)[j], rows[i]); };
