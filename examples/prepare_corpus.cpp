@@ -223,8 +223,7 @@ std::optional<json> earlier_report(const Options& options) {
       if (report["arguments"].value(name, json()) != value)
         difference += (difference.empty() ? "" : ", ") + name;
     throw lnfree::Error(options.out.string() + " holds a corpus prepared with other arguments (" +
-                        difference +
-                        "); choose another --out or give --overwrite.");
+                        difference + "); choose another --out or give --overwrite.");
   }
   const bool held_out = report["held_out"].value("windows", 0) > 0;
   const bool complete = here("train.bin") && here("train.json") && here("tokenizer.model") &&

@@ -133,28 +133,33 @@ class Tokenizer {
       throw Error(name + " is not a SentencePiece model.");
     byte_ids_.fill(-1);
     for (int id = 0; id < processor_->GetPieceSize(); ++id) {
-      std::string piece = processor_->IdToPiece(id);
-      if (processor_->IsByte(id)) {  // named <0x00> to <0xFF>
-        unsigned value = 256;
-        std::from_chars(piece.data() + 3, piece.data() + piece.size() - 1, value, 16);
-        if (value > 255) throw Error(name + " has a malformed byte piece '" + piece + "'.");
-        byte_ids_[value] = id;
-        piece.assign(1, static_cast<char>(value));
-      } else if (processor_->IsControl(id)) {
-        piece.clear();
-      } else if (processor_->IsUnknown(id)) {
-        piece = "\xEF\xBF\xBD";
-      } else {
-        for (std::size_t at = 0; (at = piece.find(space_mark, at)) != std::string::npos; ++at)
-          piece.replace(at, space_mark.size(), " ");
-      }
-      pieces_.push_back(std::move(piece));
+      pieces_.push_back(text_of(id));
+      if (processor_->IsByte(id)) byte_ids_[static_cast<unsigned char>(pieces_.back()[0])] = id;
     }
     for (const auto id : byte_ids_)
       if (id < 0)
         throw Error(name +
                     " has no piece for every byte, so not every text could be given back; train it with " +
                     "byte fallback.");
+  }
+
+  // What an id stands for in the text.
+  std::string text_of(int id) const {
+    const std::string& piece = processor_->IdToPiece(id);
+    if (processor_->IsControl(id)) return {};
+    if (processor_->IsUnknown(id)) return "\xEF\xBF\xBD";
+    if (processor_->IsByte(id)) {  // named <0x00> to <0xFF>
+      if (piece.size() != 6) throw Error("the tokenizer has a malformed byte piece '" + piece + "'.");
+      unsigned char value = 0;
+      std::from_chars(piece.data() + 3, piece.data() + 5, value, 16);
+      return std::string(1, static_cast<char>(value));
+    }
+    std::string text;
+    std::size_t begin = 0;
+    for (std::size_t at; (at = piece.find(space_mark, begin)) != std::string::npos;
+         begin = at + space_mark.size())
+      text.append(piece, begin, at - begin).push_back(' ');
+    return text.append(piece, begin);
   }
 
   // Valid UTF-8 without U+2581.
