@@ -33,7 +33,9 @@ class AtomicFile {
   /// Opens the temporary for writing. Throws Error if the folder cannot be written or another process is at
   /// it.
   explicit AtomicFile(std::filesystem::path path)
-      : path_(std::move(path)), temporary_(path_.parent_path() / ("." + path_.filename().string() + ".tmp")) {
+      : path_(std::move(path)),
+        temporary_(path_.parent_path() /
+                   std::filesystem::path(".").concat(path_.filename().string()).concat(".tmp")) {
     // Emptied only once it is locked: it may be another process's work.
     const int descriptor = ::open(temporary_.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0666);
     if (descriptor < 0) fail("cannot be written");
