@@ -63,8 +63,8 @@ def heatmaps(runs, largest_possible, path):
     bar = figure.colorbar(scale, ax=axes[0].tolist(), pad=0.02, fraction=0.06, aspect=22)
     bar.outline.set_visible(False)
     ticks = [tick for tick in range(int(largest_possible) + 1) if largest_possible - tick > 0.25]
-    bar.set_ticks([*ticks, largest_possible], labels=[*map(str, ticks), f"{largest_possible:.2f}\n(uniform)"])
-    bar.set_label("attention entropy (nats)")
+    bar.set_ticks([*ticks, largest_possible], labels=[*map(str, ticks), f"{largest_possible:.2f}"])
+    bar.set_label(f"attention entropy (nats; {largest_possible:.2f}: uniform)")
     _save(figure, path)
 
 
@@ -96,7 +96,8 @@ def evaluation_loss(runs, path):
         tokens = np.array([step for step, _ in run.evaluations]) * (run.tokens / run.steps)
         loss = np.array([value for _, value in run.evaluations])
         axis.plot(tokens, loss, color=COLORS[run.config], marker=MARKERS[run.config], markersize=5, linewidth=1.8,
-                  markeredgecolor="white", markeredgewidth=0.6, label=run.label, clip_on=True)
+                  markeredgecolor="white", markeredgewidth=0.6,
+                  label=run.label + (" (diverged)" if run.diverged else ""))
         settled.extend(loss[(tokens > 0.1 * most) & np.isfinite(loss)])
         if np.isfinite(run.eval_loss):
             ends.append(run)
@@ -123,10 +124,10 @@ def layer_entropy(runs, largest_possible, path):
     """Mean head entropy of every layer over training tokens: one panel per run, axes shared, one line per layer."""
     columns = min(2, len(runs))
     rows = -(-len(runs) // columns)
-    figure, axes = plt.subplots(rows, columns, figsize=(1.2 + 3.7 * columns, 0.6 + 2.5 * rows), sharex=True, sharey=True,
+    figure, axes = plt.subplots(rows, columns, figsize=(1.2 + 3.7 * columns, 0.9 + 2.5 * rows), sharex=True, sharey=True,
                                 squeeze=False, layout="constrained")
     layers = runs[0].head_entropy.shape[0]
-    colors = sns.color_palette("plasma", layers + 1)[:layers]
+    colors = sns.color_palette("viridis", layers)
     most = max(run.tokens for run in runs)
     for axis, run in zip(axes.flat, runs):
         if run.entropies:

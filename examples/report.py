@@ -343,7 +343,11 @@ def entropy_findings(comparison):
     layer, head = np.argwhere(run.head_entropy == comparison.largest)[0]
     sentences = [f"The largest head entropy, E_max, is {comparison.largest:.2f} nats ({run.label}, layer {layer}, head "
                  f"{head}); uniform causal attention would give {comparison.largest_possible:.2f}."]
-    top = {config: shares[3] for config, shares in comparison.quarters.items() if math.isfinite(shares[3])}
+    diverged = [run.label for run in comparison.runs if run.diverged]
+    if diverged:
+        sentences.append(f"{' and '.join(diverged)} diverged: what follows leaves {'it' if len(diverged) == 1 else 'them'} out.")
+    sound = {run.config for run in comparison.runs if not run.diverged}
+    top = {config: shares[3] for config, shares in comparison.quarters.items() if config in sound and math.isfinite(shares[3])}
     if len(top) > 1:
         most = max(top.values())
         leaders = [config for config in top if top[config] == most]
@@ -351,7 +355,7 @@ def entropy_findings(comparison):
         names = " and ".join(CONFIGURATIONS[config].label for config in leaders)
         verdict = "as in the paper" if leaders == [papers] else f"in the paper it is {CONFIGURATIONS[papers].label}"
         sentences.append(f"Most heads in the top quarter: {names} with {100 * most:.0f} %; {verdict}.")
-    if {"sm_g", "sm_r"} <= comparison.by_config.keys():
+    if {"sm_g", "sm_r"} <= sound:
         gelu, relu = comparison.early_entropy("sm_g"), comparison.early_entropy("sm_r")
         first, last = comparison.early[0], comparison.early[-1]
         layers = f"layers {first} to {last}" if first != last else f"layer {first}"
@@ -367,9 +371,9 @@ def entropy_findings(comparison):
 
 
 SCALE_NOTES = {
-    "smoke": ["**Nothing but that the whole path works**, from the corpus to the figures. These models have seen a few "
-              "thousandths of the training they need: all attention is still near uniform, and the order of the "
-              "perplexities is chance."],
+    "smoke": ["**Nothing but that the whole path works**, from the corpus to the figures. These models have seen about "
+              "a hundredth of the demo's training, too little for attention to leave its near-uniform start and for the "
+              "order of the perplexities to mean anything."],
     "demo": [
         "What follows about other runs comes from trials of this recipe in PyTorch, one to three seeds each.",
         "Perplexities compare these configurations with each other, never with the paper's: model, tokenizer, corpus and "
@@ -453,7 +457,7 @@ def markdown(settings, corpus, comparison, unfinished):
               f"examples/reproduce.sh --scale {scale} --seed {settings['seed']}{' --corpus PATH' if own else ''}\n"
               f"examples/report.py --run-dir DIR    # tables and figures alone, from the logs in DIR\n```",
               "All numbers of this page are in [results.json](results.json)."]
-    return "\n\n".join(parts) + "\n"
+    return "\n\n".join(part for part in parts if part) + "\n"
 
 
 def write_report(folder):
