@@ -167,8 +167,10 @@ def read_folder(folder):
         for name in ("layers", "heads", "width", "context", "batch_size", "steps", "learning_rate"):
             settings["recipe"][name]
         settings["scale"], settings["seed"]
+        corpus_section(corpus)
     except (KeyError, TypeError) as error:
-        raise ReportError(f"{folder / 'settings.json'} has no {error}; it was not written by this version.") from error
+        raise ReportError(f"settings.json or corpus.json in {folder} has no {error}; was it written by another version?") \
+            from error
     begun = [config for config in CONFIGURATIONS if (folder / config).is_dir()]
     runs = [read_run(folder / config, settings) for config in begun if (folder / config / "evaluation.json").exists()]
     unfinished = [CONFIGURATIONS[config].label for config in begun if config not in {run.config for run in runs}]
@@ -391,7 +393,8 @@ SCALE_NOTES = {
 
 
 def corpus_section(corpus):
-    lines = [f"Corpus: {corpus.get('input', 'unknown')}."]
+    """Where the corpus comes from, and what became of it."""
+    lines = [f"{corpus['input']}."]
     packages = (corpus.get("sources") or {}).get("packages") or []
     if packages:
         rows = [[str(package.get("package", "?")), str(package.get("version", "?")),
@@ -399,17 +402,14 @@ def corpus_section(corpus):
                 for package in packages]
         lines += ["", table(["Package", "version", "files", "bytes"], rows)]
 
-    def flat(value, prefix=""):
-        for key, item in value.items():
-            name = f"{prefix}{key}".replace("_", " ")
-            if isinstance(item, dict):
-                yield from flat(item, f"{name}: ")
-            elif isinstance(item, (int, float)) and not isinstance(item, bool):
-                yield [name, f"{item:,}"]
-
-    prepared = list(flat(corpus.get("prepared") or {}))
-    if prepared:
-        lines += ["", table(["Prepared corpus", ""], prepared)]
+    prepared = corpus["prepared"]
+    seen, train, held_out = prepared["documents"], prepared["train"], prepared["held_out"]
+    rows = [[name] + [f"{side[name]:,}" for side in (train, held_out)] for name in ("documents", "bytes", "tokens", "windows")]
+    lines += ["", f"{seen['seen']:,} files were read and {seen['kept']:,} kept: {seen['duplicates']:,} duplicates, "
+              f"{seen['too_small']:,} too small, {seen['too_large']:,} too large and {seen['invalid']:,} unreadable ones were "
+              f"left out. Byte-pair encoding with {prepared['vocab_size']:,} pieces, {prepared['bytes_per_token']:.2f} bytes "
+              "per token. Training and held-out data have no file in common.",
+              "", table(["Used", "training", "held-out"], rows)]
     return "\n".join(lines)
 
 

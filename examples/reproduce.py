@@ -41,6 +41,9 @@ CORPUS = {
 }
 CORPUS_SEED = 0
 
+# One single-threaded trainer per core is faster than one trainer on all cores.
+ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+
 POLL_SECONDS = 0.2
 LINE_SECONDS = 20.0
 STOP_SECONDS = 60.0
@@ -89,6 +92,11 @@ def lock(path):
     return file
 
 
+def on_terminal():
+    """Whether lines may be redrawn in place."""
+    return sys.stdout.isatty() and os.environ.get("TERM", "dumb") != "dumb"
+
+
 class Stop:
     """Remembers the first signal that asks to stop. Programs run in sessions of their own and hear only from us."""
 
@@ -108,15 +116,14 @@ class Stop:
 class Program:
     """A program in a session of its own, writing to a log file; it is asked to stop should this process die."""
 
-    def __init__(self, command, log):
+    def __init__(self, command, log, environment=None):
         self.command, self.log = [str(word) for word in command], log
-        environment = os.environ | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
         with open(log, "ab") as output:
             output.write(f"$ {' '.join(self.command)}\n".encode())
             output.flush()
             self.process = subprocess.Popen(
                 ["setpriv", "--pdeathsig", "TERM", "--", *self.command], stdin=subprocess.DEVNULL, stdout=output,
-                stderr=subprocess.STDOUT, env=environment, start_new_session=True, close_fds=False)
+                stderr=subprocess.STDOUT, env=os.environ | (environment or {}), start_new_session=True, close_fds=False)
 
     def poll(self):
         return self.process.poll()
@@ -140,9 +147,11 @@ class Program:
 
 
 def run_to_end(command, log, stop, what):
-    """Runs one program and waits for it; raises JobError with its last lines when it fails."""
+    """Runs one program and waits for it, its last line shown on a terminal; raises JobError when it fails."""
     program = Program(command, log)
     while program.poll() is None:
+        if on_terminal():
+            print(f"\r\x1b[K{program.last_lines(1)[:shutil.get_terminal_size().columns - 1]}\r", end="", flush=True)
         if stop.signal:
             program.ask_to_stop()
             try:
@@ -151,6 +160,8 @@ def run_to_end(command, log, stop, what):
                 program.kill()
             stop.check()
         time.sleep(POLL_SECONDS)
+    if on_terminal():
+        print("\x1b[K", end="")
     if program.poll() != 0:
         raise JobError(f"{what} failed (exit status {program.poll()}); the end of {log}:\n{program.last_lines()}")
 
@@ -221,7 +232,7 @@ class Run:
                         *options_of(OPTIMIZATION | TRAINING[self.scale])]
             command += ["--resume"] if step is not None else []
         self.started, self.first_seen = time.monotonic(), None
-        self.program = Program(command, self.folder / "log.txt")
+        self.program = Program(command, self.folder / "log.txt", ONE_THREAD)
 
     def finish_stage(self):
         """Takes the ended program's work in; raises JobError when it failed."""
@@ -277,7 +288,7 @@ class Progress:
 
     def __init__(self, runs, workers):
         self.runs, self.workers, self.lines = runs, workers, 0
-        self.terminal = sys.stdout.isatty() and os.environ.get("TERM", "dumb") != "dumb"
+        self.terminal = on_terminal()
         self.due = 0.0
 
     def line(self, run, width):
@@ -433,9 +444,11 @@ def prepare_corpus(arguments, stop):
             run_to_end([PROJECT / "examples" / "fetch_corpus.sh", "--out", root / "sources"], root / "log.txt", stop,
                        "fetching the corpus")
         print("corpus: de-duplicating, training the tokenizer, writing shards", flush=True)
-        run_to_end([arguments.programs / "prepare_corpus", "--input", arguments.corpus if own else root / "sources",
-                    "--out", shards, "--context", MODEL["context"], "--seed", CORPUS_SEED,
-                    *options_of(CORPUS[arguments.scale])], root / "log.txt", stop, "preparing the corpus")
+        command = [arguments.programs / "prepare_corpus", "--input", arguments.corpus if own else root / "sources",
+                   "--out", shards, "--context", MODEL["context"], "--seed", CORPUS_SEED, *options_of(CORPUS[arguments.scale])]
+        # Without corpus.json, what is there was left by an interrupted preparation.
+        command += [] if (shards / "corpus.json").exists() else ["--overwrite"]
+        run_to_end(command, root / "log.txt", stop, "preparing the corpus")
     corpus = {"input": str(arguments.corpus) if own else "Python sources of Debian packages"}
     corpus |= {"prepared": read_json(shards / "corpus.json")}
     if not own:

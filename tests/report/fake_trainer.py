@@ -14,6 +14,10 @@ import sys
 import time
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+import synthetic
+
 NAME = Path(sys.argv[0]).name
 CONFIG = NAME.removeprefix("train_demo_")
 HEADS = [[3.0 + 0.1 * layer - 0.2 * head for head in range(4)] for layer in range(8)]
@@ -31,11 +35,12 @@ def prepare_corpus():
     for name in ("--vocab-size", "--context", "--seed", "--tokenizer-sample-bytes", "--max-train-tokens"):
         parser.add_argument(name, type=int)
     parser.add_argument("--held-out", type=float)
+    parser.add_argument("--overwrite", action="store_true")
     out = parser.parse_args().out
     out.mkdir(exist_ok=True)
     for name in ("train.bin", "val.bin"):
         (out / name).write_bytes(b"tokens")
-    (out / "corpus.json").write_text(json.dumps({"documents": 7, "tokens": 1234}))
+    (out / "corpus.json").write_text(json.dumps(synthetic.PREPARED))
 
 
 def save(out, step, steps):

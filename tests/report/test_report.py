@@ -70,6 +70,8 @@ class ReportTest(unittest.TestCase):
         _, text = self.write()
         self.assertEqual(self.row(text, "SM + G"), ["30.12", "+11.72", "3.197", "+18.92", "4.086", "+16.35"])
         self.assertEqual(self.row(text, "SM + LN + G"), ["26.96", "0.00", "2.688", "0.00", "3.512", "0.00"])
+        self.assertEqual(self.row(text, "python3-pandas"), ["1.5.3", "321", "7,654,321"])
+        self.assertEqual(self.row(text, "tokens"), ["8,560,000", "256,000"])
         layers = self.row(text, "SM + LN + R", table=2)
         self.assertEqual(layers, [f"{mean:.2f}" for mean in synthetic.LAYER_ENTROPY["sm_ln_r"]])
 

@@ -75,7 +75,7 @@ class ReproduceTest(unittest.TestCase):
         results = self.results()
         self.assertEqual([run["config"] for run in results["runs"]], ALL)
         self.assertEqual((results["seed"], results["scale"]), (5, "smoke"))
-        self.assertEqual(results["corpus"]["prepared"]["documents"], 7)
+        self.assertEqual(results["corpus"]["prepared"]["documents"]["kept"], 1500)
         self.assertTrue((self.out / "report.md").exists())
         trainings = [start for start in starts if "--train" in start]
         self.assertEqual(len(trainings), 4)
