@@ -11,7 +11,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 import seaborn as sns
-from matplotlib.ticker import FuncFormatter, MaxNLocator
+from matplotlib.ticker import FuncFormatter, MaxNLocator, MultipleLocator
 
 # Blue with LayerNorm, orange-red without; dark GELU, light ReLU. The same in every figure.
 COLORS = {"sm_ln_g": "#1f4e79", "sm_ln_r": "#5fa8d3", "sm_g": "#b7371c", "sm_r": "#e2862a"}
@@ -140,6 +140,7 @@ def layer_entropy(runs, largest_possible, path):
         axis.grid(zorder=0)
         label = _tokens_axis(axis, most)
     axes[0][0].set_ylim(0, largest_possible * 1.12)
+    axes[0][0].yaxis.set_major_locator(MultipleLocator(1))
     for axis in axes.flat[len(runs):]:
         axis.set_visible(False)
         axes[0][-1].xaxis.set_tick_params(labelbottom=True)

@@ -8,6 +8,7 @@ the report is computed from these files; the paper's numbers stand beside them a
 import argparse
 import json
 import math
+import shlex
 import statistics
 import sys
 from dataclasses import dataclass
@@ -354,7 +355,7 @@ def entropy_findings(comparison):
         most = max(top.values())
         leaders = [config for config in top if top[config] == most]
         papers = max(top, key=lambda config: CONFIGURATIONS[config].paper_quarters[3])
-        names = " and ".join(CONFIGURATIONS[config].label for config in leaders)
+        names = ", ".join(CONFIGURATIONS[config].label for config in leaders)
         verdict = "as in the paper" if leaders == [papers] else f"in the paper it is {CONFIGURATIONS[papers].label}"
         sentences.append(f"Most heads in the top quarter: {names} with {100 * most:.0f} %; {verdict}.")
     if {"sm_g", "sm_r"} <= sound:
@@ -452,9 +453,10 @@ def markdown(settings, corpus, comparison, unfinished):
     if scale in SCALE_NOTES:
         parts += ["## What this scale can and cannot show", bullets(SCALE_NOTES[scale])]
     parts += ["## Recipe", recipe_section(settings, comparison), "## Corpus", corpus_section(corpus)]
-    own = settings.get("corpus") not in (None, "debian")
+    own = settings.get("corpus", "debian") != "debian"
+    corpus_option = f" --corpus {shlex.quote(settings['corpus'])}" if own else ""
     parts += ["## Running it again", "```sh\n"
-              f"examples/reproduce.sh --scale {scale} --seed {settings['seed']}{' --corpus PATH' if own else ''}\n"
+              f"examples/reproduce.sh --scale {scale} --seed {settings['seed']}{corpus_option}\n"
               f"examples/report.py --run-dir DIR    # tables and figures alone, from the logs in DIR\n```",
               "All numbers of this page are in [results.json](results.json)."]
     return "\n\n".join(part for part in parts if part) + "\n"

@@ -221,11 +221,11 @@ class Run:
         """Starts the stage that comes next: training from the checkpoint where there is one, or evaluation."""
         self.folder.mkdir(parents=True, exist_ok=True)
         step = self.checkpoint_step
-        command = [self.trainer, "--val", self.shards / "val.bin", "--batch-size", OPTIMIZATION["batch_size"], "--threads", 1]
+        command = [self.trainer, "--val", self.shards / "val.bin", "--threads", 1]
         if step == self.steps:
             self.stage = "evaluating"
             command += ["--init-from", self.folder / "checkpoint" / "model.safetensors", "--evaluate-only",
-                        "--json", self.folder / "evaluation.json.part"]
+                        "--batch-size", OPTIMIZATION["batch_size"], "--json", self.folder / "evaluation.json.part"]
         else:
             self.stage = "training"
             command += ["--train", self.shards / "train.bin", "--out", self.folder, "--seed", self.seed, "--shuffle",

@@ -100,5 +100,8 @@ def train():
     save(options.out, options.steps, options.steps)
 
 
+names = [word for word in sys.argv[1:] if word.startswith("--")]
+if len(names) != len(set(names)):
+    sys.exit(f"{NAME}: an option is given twice")
 note()
 prepare_corpus() if NAME == "prepare_corpus" else train()
