@@ -1,7 +1,7 @@
 """The four figures of a report, in the manner of the paper's figures 1, 2a, 2b and 4, as PNG files.
 
-Each function takes `runs` (report.Run, one to four of them) and writes one file. A value that is not finite leaves a gap or
-a grey cell, never an error.
+Each function takes `runs` (report.Run, one to four of them) and writes one file. A value that is not finite
+leaves a gap or a grey cell, never an error.
 """
 
 import matplotlib
@@ -18,12 +18,29 @@ COLORS = {"sm_ln_g": "#1f4e79", "sm_ln_r": "#5fa8d3", "sm_g": "#b7371c", "sm_r":
 MARKERS = {"sm_ln_g": "o", "sm_ln_r": "s", "sm_g": "^", "sm_r": "D"}
 DPI = 150
 
-sns.set_theme(style="ticks", context="notebook", rc={
-    "font.family": "DejaVu Sans", "font.size": 10, "axes.titlesize": 11, "axes.labelsize": 10, "legend.fontsize": 9,
-    "xtick.labelsize": 9, "ytick.labelsize": 9, "axes.titleweight": "medium", "axes.spines.top": False,
-    "axes.spines.right": False, "axes.edgecolor": "#555555", "xtick.color": "#555555", "ytick.color": "#555555",
-    "xtick.labelcolor": "#222222", "ytick.labelcolor": "#222222", "grid.color": "#e6e6e6", "savefig.facecolor": "white",
-})
+sns.set_theme(
+    style="ticks",
+    context="notebook",
+    rc={
+        "font.family": "DejaVu Sans",
+        "font.size": 10,
+        "axes.titlesize": 11,
+        "axes.labelsize": 10,
+        "legend.fontsize": 9,
+        "xtick.labelsize": 9,
+        "ytick.labelsize": 9,
+        "axes.titleweight": "medium",
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.edgecolor": "#555555",
+        "xtick.color": "#555555",
+        "ytick.color": "#555555",
+        "xtick.labelcolor": "#222222",
+        "ytick.labelcolor": "#222222",
+        "grid.color": "#e6e6e6",
+        "savefig.facecolor": "white",
+    },
+)
 
 
 def _save(figure, path):
@@ -41,18 +58,38 @@ def _tokens_axis(axis, most):
 
 
 def heatmaps(runs, largest_possible, path):
-    """Entropy of every head (rows: layers, columns: heads), all runs on one colour scale from 0 to the causal maximum."""
+    """Entropy of every head (rows: layers, columns: heads), all runs on one colour scale from 0 to the causal
+    maximum."""
     layers, heads = runs[0].head_entropy.shape
     annotate = layers * heads <= 64
     cell = 0.5 if annotate else 0.26
-    figure, axes = plt.subplots(1, len(runs), figsize=((heads * cell + 0.5) * len(runs) + 1.2, layers * cell * 0.8 + 1.2),
-                                sharey=True, squeeze=False, layout="constrained")
+    figure, axes = plt.subplots(
+        1,
+        len(runs),
+        figsize=((heads * cell + 0.5) * len(runs) + 1.2, layers * cell * 0.8 + 1.2),
+        sharey=True,
+        squeeze=False,
+        layout="constrained",
+    )
     for axis, run in zip(axes[0], runs):
         finite = np.isfinite(run.head_entropy)
         axis.set_facecolor("#cfcfcf")
-        sns.heatmap(run.head_entropy, mask=~finite, vmin=0, vmax=largest_possible, cmap="viridis", cbar=False, ax=axis,
-                    annot=annotate, fmt=".2f", annot_kws={"size": 7.5}, linewidths=0.6, linecolor="white",
-                    xticklabels=range(heads), yticklabels=range(layers))
+        sns.heatmap(
+            run.head_entropy,
+            mask=~finite,
+            vmin=0,
+            vmax=largest_possible,
+            cmap="viridis",
+            cbar=False,
+            ax=axis,
+            annot=annotate,
+            fmt=".2f",
+            annot_kws={"size": 7.5},
+            linewidths=0.6,
+            linecolor="white",
+            xticklabels=range(heads),
+            yticklabels=range(layers),
+        )
         for row, column in np.argwhere(~finite):
             axis.text(column + 0.5, row + 0.5, "n/a", ha="center", va="center", fontsize=7, color="#555555")
         axis.set_title(run.label, pad=8)
@@ -69,21 +106,34 @@ def heatmaps(runs, largest_possible, path):
 
 
 def quarters(runs, shares, path):
-    """Grouped bars: share of heads in each quarter of the largest head entropy; `shares[config]` are four fractions."""
+    """Grouped bars: share of heads in each quarter of the largest head entropy; `shares[config]` are four
+    fractions."""
     figure, axis = plt.subplots(figsize=(7.2, 3.8), layout="constrained")
     width = 0.8 / len(runs)
     for index, run in enumerate(runs):
         positions = np.arange(4) + (index - (len(runs) - 1) / 2) * width
-        bars = axis.bar(positions, 100 * np.asarray(shares[run.config]), width * 0.92, color=COLORS[run.config],
-                        label=run.label, zorder=2)
+        bars = axis.bar(
+            positions,
+            100 * np.asarray(shares[run.config]),
+            width * 0.92,
+            color=COLORS[run.config],
+            label=run.label,
+            zorder=2,
+        )
         axis.bar_label(bars, fmt="%.0f", fontsize=8, padding=2, color="#444444")
     axis.set_xticks(range(4), ["0 – ¼", "¼ – ½", "½ – ¾", "¾ – 1"])
     axis.set_xlabel("head entropy, as a part of the largest one (E$_{max}$)")
     axis.set_ylabel("share of heads (%)")
     axis.grid(axis="y", zorder=0)
     axis.tick_params(axis="x", length=0)
-    axis.legend(frameon=False, ncols=len(runs), loc="lower center", bbox_to_anchor=(0.5, 1.0), handlelength=1.2,
-                columnspacing=1.6)
+    axis.legend(
+        frameon=False,
+        ncols=len(runs),
+        loc="lower center",
+        bbox_to_anchor=(0.5, 1.0),
+        handlelength=1.2,
+        columnspacing=1.6,
+    )
     _save(figure, path)
 
 
@@ -95,9 +145,17 @@ def evaluation_loss(runs, path):
     for run in runs:
         tokens = np.array([step for step, _ in run.evaluations]) * (run.tokens / run.steps)
         loss = np.array([value for _, value in run.evaluations])
-        axis.plot(tokens, loss, color=COLORS[run.config], marker=MARKERS[run.config], markersize=5, linewidth=1.8,
-                  markeredgecolor="white", markeredgewidth=0.6,
-                  label=run.label + (" (diverged)" if run.diverged else ""))
+        axis.plot(
+            tokens,
+            loss,
+            color=COLORS[run.config],
+            marker=MARKERS[run.config],
+            markersize=5,
+            linewidth=1.8,
+            markeredgecolor="white",
+            markeredgewidth=0.6,
+            label=run.label + (" (diverged)" if run.diverged else ""),
+        )
         settled.extend(loss[(tokens > 0.1 * most) & np.isfinite(loss)])
         if np.isfinite(run.eval_loss):
             ends.append(run)
@@ -110,8 +168,16 @@ def evaluation_loss(runs, path):
         gap, above = 0.055 * (high - low + 2 * margin), -np.inf
         for run in sorted(ends, key=lambda run: run.eval_loss):
             above = max(run.eval_loss, above + gap)
-            axis.annotate(f"{run.label}  {run.eval_loss:.3f}", (most, run.eval_loss), (most * 1.035, above),
-                          annotation_clip=False, color=COLORS[run.config], va="center", fontsize=9, fontweight="medium")
+            axis.annotate(
+                f"{run.label}  {run.eval_loss:.3f}",
+                (most, run.eval_loss),
+                (most * 1.035, above),
+                annotation_clip=False,
+                color=COLORS[run.config],
+                va="center",
+                fontsize=9,
+                fontweight="medium",
+            )
     axis.set_xlabel(label)
     axis.set_ylabel("evaluation loss (nats per token)")
     axis.grid(zorder=0)
@@ -121,11 +187,19 @@ def evaluation_loss(runs, path):
 
 
 def layer_entropy(runs, largest_possible, path):
-    """Mean head entropy of every layer over training tokens: one panel per run, axes shared, one line per layer."""
+    """Mean head entropy of every layer over training tokens: one panel per run, axes shared, one line per
+    layer."""
     columns = min(2, len(runs))
     rows = -(-len(runs) // columns)
-    figure, axes = plt.subplots(rows, columns, figsize=(1.2 + 3.7 * columns, 0.9 + 2.5 * rows), sharex=True, sharey=True,
-                                squeeze=False, layout="constrained")
+    figure, axes = plt.subplots(
+        rows,
+        columns,
+        figsize=(1.2 + 3.7 * columns, 0.9 + 2.5 * rows),
+        sharex=True,
+        sharey=True,
+        squeeze=False,
+        layout="constrained",
+    )
     layers = runs[0].head_entropy.shape[0]
     colors = sns.color_palette("viridis", layers)
     most = max(run.tokens for run in runs)
@@ -141,17 +215,29 @@ def layer_entropy(runs, largest_possible, path):
         label = _tokens_axis(axis, most)
     axes[0][0].set_ylim(0, largest_possible * 1.12)
     axes[0][0].yaxis.set_major_locator(MultipleLocator(1))
-    for axis in axes.flat[len(runs):]:
+    for axis in axes.flat[len(runs) :]:
         axis.set_visible(False)
         axes[0][-1].xaxis.set_tick_params(labelbottom=True)
     figure.supxlabel(label, fontsize=10)
     figure.supylabel("mean entropy of a layer's heads (nats)", fontsize=10)
-    axes[0][0].annotate(f"uniform attention, {largest_possible:.2f}", (0.98, largest_possible), (0, 2), va="bottom",
-                        xycoords=("axes fraction", "data"), textcoords="offset points", ha="right", fontsize=8,
-                        color="#666666")
+    axes[0][0].annotate(
+        f"uniform attention, {largest_possible:.2f}",
+        (0.98, largest_possible),
+        (0, 2),
+        va="bottom",
+        xycoords=("axes fraction", "data"),
+        textcoords="offset points",
+        ha="right",
+        fontsize=8,
+        color="#666666",
+    )
     map_of_layers = matplotlib.colors.ListedColormap(colors)
-    scale = plt.cm.ScalarMappable(matplotlib.colors.BoundaryNorm(np.arange(layers + 1) - 0.5, layers), map_of_layers)
-    bar = figure.colorbar(scale, ax=axes.ravel().tolist(), ticks=range(layers), pad=0.02, fraction=0.05, aspect=28)
+    scale = plt.cm.ScalarMappable(
+        matplotlib.colors.BoundaryNorm(np.arange(layers + 1) - 0.5, layers), map_of_layers
+    )
+    bar = figure.colorbar(
+        scale, ax=axes.ravel().tolist(), ticks=range(layers), pad=0.02, fraction=0.05, aspect=28
+    )
     bar.outline.set_visible(False)
     bar.ax.tick_params(which="both", length=0)
     bar.ax.invert_yaxis()

@@ -50,7 +50,7 @@ done
 as_root=()
 if ((EUID != 0)); then
   command -v sudo >/dev/null ||
-    fail "these packages are missing: ${missing[*]}. Installing them needs root or sudo, and neither is here; run as root: apt-get install ${missing[*]}"
+    fail "packages are missing and neither root nor sudo is here; run as root: apt-get install ${missing[*]}"
   as_root=(sudo)
 fi
 
@@ -58,7 +58,8 @@ echo "$program: installing ${missing[*]}"
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
 apt_get() {
-  "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -q -y -o DPkg::Lock::Timeout=300 "$@" >>"$log" 2>&1
+  "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive \
+    apt-get -q -y -o DPkg::Lock::Timeout=300 "$@" >>"$log" 2>&1
 }
 # Stale package lists matter only when the installation then fails.
 apt_get update || echo "$program: warning: the package lists could not be refreshed" >&2

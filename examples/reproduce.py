@@ -1,11 +1,11 @@
-"""Trains, evaluates and reports the paper's four configurations: the job behind reproduce.sh, which installs and builds first.
+"""Trains, evaluates and reports the paper's four configurations: the job behind reproduce.sh.
 
-Runs as many single-threaded trainers side by side as there are cores. Everything it knows lies in the run folder, so that
-the same command, interrupted at any point, goes on where it was:
+Runs as many single-threaded trainers side by side as there are cores. Everything it knows lies in the run folder,
+so that the same command, interrupted at any point, goes on where it was:
 
     settings.json    what the run was started with; other settings are refused
     corpus.json      the corpus as prepared, with its sources
-    CONFIG/          one trainer's folder: metrics.jsonl, checkpoint/, log.txt, run.json (seconds), evaluation.json
+    CONFIG/          one trainer's folder: metrics.jsonl, checkpoint/, log.txt, run.json, evaluation.json
     results.json, report.md, figures/    written by report.py when every configuration is evaluated
 """
 
@@ -24,21 +24,28 @@ import report
 
 PROJECT = Path(__file__).resolve().parent.parent
 
-# One recipe for all configurations, the paper's except for size, batch, steps, learning rate and warm-up. The initial
-# standard deviation is 0.02 * sqrt(768 / width): it gives every matrix the gain it has in the paper's model.
+# One recipe for all configurations, the paper's except for size, batch, steps, learning rate and warm-up. The
+# initial standard deviation is 0.02 * sqrt(768 / width): it gives every matrix the gain it has in the paper's
+# model.
+# fmt: off
 MODEL = {"layers": 8, "heads": 4, "width": 64, "context": 128}
-OPTIMIZATION = {"batch_size": 16, "learning_rate": 2e-3, "warmup_ratio": 0.1, "weight_decay": 0.1, "dropout": 0.1,
-                "init_std": 0.0693}
-# What differs between the scales. Training: optimizer steps, and after how many of them the trainer does what.
+OPTIMIZATION = {
+    "batch_size": 16, "learning_rate": 2e-3, "warmup_ratio": 0.1, "weight_decay": 0.1, "dropout": 0.1,
+    "init_std": 0.0693,
+}
+# What differs between the scales. Training: optimizer steps, and after how many of them the trainer does
+# what.
 TRAINING = {
     "smoke": {"steps": 48, "eval_every": 12, "observe_every": 4, "log_every": 2, "checkpoint_every": 12},
     "demo": {"steps": 3906, "eval_every": 488, "observe_every": 61, "log_every": 10, "checkpoint_every": 250},
 }
 # Corpus: arguments of prepare_corpus, the same for every seed.
 CORPUS = {
-    "smoke": {"vocab_size": 4096, "held_out": 0.01, "tokenizer_sample_bytes": 2_000_000, "max_train_tokens": 250_000},
+    "smoke": {"vocab_size": 4096, "held_out": 0.01, "tokenizer_sample_bytes": 2_000_000,
+              "max_train_tokens": 250_000},
     "demo": {"vocab_size": 4096, "held_out": 0.03},
 }
+# fmt: on
 CORPUS_SEED = 0
 
 # One single-threaded trainer per core is faster than one trainer on all cores.
@@ -80,7 +87,8 @@ def read_json(path):
 
 
 def lock(path):
-    """Holds `path` locked until this process and every program it started have ended; None when others hold it."""
+    """Holds `path` locked until this process and every program it started have ended; None when others hold
+    it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     file = open(path, "w", encoding="utf-8")
     try:
@@ -98,7 +106,8 @@ def on_terminal():
 
 
 class Stop:
-    """Remembers the first signal that asks to stop. Programs run in sessions of their own and hear only from us."""
+    """Remembers the first signal that asks to stop. Programs run in sessions of their own and hear only from
+    us."""
 
     def __init__(self):
         self.signal = None
@@ -114,7 +123,7 @@ class Stop:
 
 
 class Program:
-    """A program in a session of its own, writing to a log file; it is asked to stop should this process die."""
+    """A program in a session of its own, writing to a log file; asked to stop should this process die."""
 
     def __init__(self, command, log, environment=None):
         self.command, self.log = [str(word) for word in command], log
@@ -122,8 +131,14 @@ class Program:
             output.write(f"$ {' '.join(self.command)}\n".encode())
             output.flush()
             self.process = subprocess.Popen(
-                ["setpriv", "--pdeathsig", "TERM", "--", *self.command], stdin=subprocess.DEVNULL, stdout=output,
-                stderr=subprocess.STDOUT, env=os.environ | (environment or {}), start_new_session=True, close_fds=False)
+                ["setpriv", "--pdeathsig", "TERM", "--", *self.command],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                env=os.environ | (environment or {}),
+                start_new_session=True,
+                close_fds=False,
+            )
 
     def poll(self):
         return self.process.poll()
@@ -151,7 +166,11 @@ def run_to_end(command, log, stop, what):
     program = Program(command, log)
     while program.poll() is None:
         if on_terminal():
-            print(f"\r\x1b[K{program.last_lines(1)[:shutil.get_terminal_size().columns - 1]}\r", end="", flush=True)
+            print(
+                f"\r\x1b[K{program.last_lines(1)[:shutil.get_terminal_size().columns - 1]}\r",
+                end="",
+                flush=True,
+            )
         if stop.signal:
             program.ask_to_stop()
             try:
@@ -163,7 +182,9 @@ def run_to_end(command, log, stop, what):
     if on_terminal():
         print("\x1b[K", end="")
     if program.poll() != 0:
-        raise JobError(f"{what} failed (exit status {program.poll()}); the end of {log}:\n{program.last_lines()}")
+        raise JobError(
+            f"{what} failed (exit status {program.poll()}); the end of {log}:\n{program.last_lines()}"
+        )
 
 
 class MetricsTail:
@@ -182,7 +203,7 @@ class MetricsTail:
                 new = file.read()
         except FileNotFoundError:
             return
-        complete = new[:new.rfind(b"\n") + 1]
+        complete = new[: new.rfind(b"\n") + 1]
         self.position += len(complete)
         for line in complete.splitlines():
             if b'"train"' in line:
@@ -193,7 +214,8 @@ class MetricsTail:
 
 
 class Run:
-    """One configuration on its way: training, evaluation, done. Its state is read from its folder, never remembered."""
+    """One configuration on its way: training, evaluation, done. Its state is read from its folder, never
+    remembered."""
 
     def __init__(self, config, arguments):
         self.config, self.label = config, report.CONFIGURATIONS[config].label
@@ -218,18 +240,33 @@ class Run:
         return (self.folder / "evaluation.json").exists()
 
     def start(self):
-        """Starts the stage that comes next: training from the checkpoint where there is one, or evaluation."""
+        """Starts what comes next: training, from the checkpoint where there is one, or evaluation."""
         self.folder.mkdir(parents=True, exist_ok=True)
         step = self.checkpoint_step
         command = [self.trainer, "--val", self.shards / "val.bin", "--threads", 1]
         if step == self.steps:
             self.stage = "evaluating"
-            command += ["--init-from", self.folder / "checkpoint" / "model.safetensors", "--evaluate-only",
-                        "--batch-size", OPTIMIZATION["batch_size"], "--json", self.folder / "evaluation.json.part"]
+            command += [
+                "--init-from",
+                self.folder / "checkpoint" / "model.safetensors",
+                "--evaluate-only",
+                "--batch-size",
+                OPTIMIZATION["batch_size"],
+                "--json",
+                self.folder / "evaluation.json.part",
+            ]
         else:
             self.stage = "training"
-            command += ["--train", self.shards / "train.bin", "--out", self.folder, "--seed", self.seed, "--shuffle",
-                        *options_of(OPTIMIZATION | TRAINING[self.scale])]
+            command += [
+                "--train",
+                self.shards / "train.bin",
+                "--out",
+                self.folder,
+                "--seed",
+                self.seed,
+                "--shuffle",
+                *options_of(OPTIMIZATION | TRAINING[self.scale]),
+            ]
             command += ["--resume"] if step is not None else []
         self.started, self.first_seen = time.monotonic(), None
         self.program = Program(command, self.folder / "log.txt", ONE_THREAD)
@@ -240,11 +277,15 @@ class Run:
         self.save_seconds()
         program, self.program, self.stage = self.program, None, None
         if status != 0:
-            raise JobError(f"{stage} {self.label} failed (exit status {status}); the end of {program.log}:\n"
-                           f"{program.last_lines()}")
+            raise JobError(
+                f"{stage} {self.label} failed (exit status {status}); the end of {program.log}:\n"
+                f"{program.last_lines()}"
+            )
         if stage == "training" and self.checkpoint_step != self.steps:
-            raise JobError(f"{self.trainer} ended without a checkpoint of step {self.steps} in {self.folder}; "
-                           f"see {program.log}.")
+            raise JobError(
+                f"{self.trainer} ended without a checkpoint of step {self.steps} in {self.folder}; "
+                f"see {program.log}."
+            )
         if stage == "evaluating":
             result = self.folder / "evaluation.json.part"
             if not result.exists():
@@ -284,7 +325,8 @@ def duration(seconds):
 
 
 class Progress:
-    """One line per run, redrawn in place on a terminal; elsewhere lines of the running ones every LINE_SECONDS."""
+    """One line per run, redrawn in place on a terminal; elsewhere lines of the running ones every
+    LINE_SECONDS."""
 
     def __init__(self, runs, workers):
         self.runs, self.workers, self.lines = runs, workers, 0
@@ -297,7 +339,11 @@ class Progress:
         if run.done:
             evaluation = read_json(run.folder / "evaluation.json")
             perplexity = evaluation.get("perplexity")
-            return f"{head}  done: perplexity {perplexity:.2f}" if perplexity is not None else f"{head}  done: diverged"
+            return (
+                f"{head}  done: perplexity {perplexity:.2f}"
+                if perplexity is not None
+                else f"{head}  done: diverged"
+            )
         if run.stage is None:
             return f"{head}  waiting" + (f" at step {step}" if step else "")
         text = f"{step:>{len(str(run.steps))}}/{run.steps}"
@@ -339,7 +385,9 @@ class Progress:
             return
         width = shutil.get_terminal_size().columns
         left = self.total()
-        lines = [self.line(run, width) for run in self.runs] + [f"about {duration(left)} left in all" if left else ""]
+        lines = [self.line(run, width) for run in self.runs] + [
+            f"about {duration(left)} left in all" if left else ""
+        ]
         back = f"\x1b[{self.lines}F" if self.lines else ""
         print(back + "".join(f"\x1b[K{line[:width - 1]}\n" for line in lines), end="", flush=True)
         self.lines = len(lines)
@@ -400,16 +448,23 @@ def stop_all(active):
             run.program.process.wait(max(0.0, deadline - time.monotonic()))
         except subprocess.TimeoutExpired:
             run.program.kill()
-            print(f"reproduce: {run.label} did not stop in {STOP_SECONDS:.0f} s and was ended; "
-                  "it goes on from its last checkpoint.", file=sys.stderr)
+            print(
+                f"reproduce: {run.label} did not stop in {STOP_SECONDS:.0f} s and was ended; "
+                "it goes on from its last checkpoint.",
+                file=sys.stderr,
+            )
         run.save_seconds()
 
 
 def settings_of(arguments):
     """What a run folder is bound to."""
-    return {"scale": arguments.scale, "seed": arguments.seed,
-            "corpus": str(arguments.corpus) if arguments.corpus else "debian",
-            "recipe": MODEL | OPTIMIZATION | TRAINING[arguments.scale], "preparation": CORPUS[arguments.scale]}
+    return {
+        "scale": arguments.scale,
+        "seed": arguments.seed,
+        "corpus": str(arguments.corpus) if arguments.corpus else "debian",
+        "recipe": MODEL | OPTIMIZATION | TRAINING[arguments.scale],
+        "preparation": CORPUS[arguments.scale],
+    }
 
 
 def check_settings(arguments):
@@ -417,13 +472,19 @@ def check_settings(arguments):
     wanted, found = settings_of(arguments), read_json(arguments.out / "settings.json")
     if found is None:
         if arguments.out.exists() and any(entry.name != ".lock" for entry in arguments.out.iterdir()):
-            raise JobError(f"{arguments.out} is not empty and holds no run of this program; give another --out.")
+            raise JobError(
+                f"{arguments.out} is not empty and holds no run of this program; give another --out."
+            )
         return
     for name, value in wanted.items():
         if found.get(name) != value:
-            change = f"another {name}" if isinstance(value, dict) else f"{name} {found.get(name)}, not {value}"
-            raise JobError(f"{arguments.out} was started with {change}; "
-                           "give the same settings to go on, or another --out.")
+            change = (
+                f"another {name}" if isinstance(value, dict) else f"{name} {found.get(name)}, not {value}"
+            )
+            raise JobError(
+                f"{arguments.out} was started with {change}; "
+                "give the same settings to go on, or another --out."
+            )
 
 
 def prepare_corpus(arguments, stop):
@@ -441,11 +502,25 @@ def prepare_corpus(arguments, stop):
     with held:
         if not own:
             print("corpus: Python sources of Debian packages", flush=True)
-            run_to_end([PROJECT / "examples" / "fetch_corpus.sh", "--out", root / "sources"], root / "log.txt", stop,
-                       "fetching the corpus")
+            run_to_end(
+                [PROJECT / "examples" / "fetch_corpus.sh", "--out", root / "sources"],
+                root / "log.txt",
+                stop,
+                "fetching the corpus",
+            )
         print("corpus: de-duplicating, training the tokenizer, writing shards", flush=True)
-        command = [arguments.programs / "prepare_corpus", "--input", arguments.corpus if own else root / "sources",
-                   "--out", shards, "--context", MODEL["context"], "--seed", CORPUS_SEED, *options_of(CORPUS[arguments.scale])]
+        command = [
+            arguments.programs / "prepare_corpus",
+            "--input",
+            arguments.corpus if own else root / "sources",
+            "--out",
+            shards,
+            "--context",
+            MODEL["context"],
+            "--seed",
+            CORPUS_SEED,
+            *options_of(CORPUS[arguments.scale]),
+        ]
         # Without corpus.json, what is there was left by an interrupted preparation.
         command += [] if (shards / "corpus.json").exists() else ["--overwrite"]
         run_to_end(command, root / "log.txt", stop, "preparing the corpus")
@@ -457,7 +532,10 @@ def prepare_corpus(arguments, stop):
     if bound is None:
         write_json(arguments.out / "corpus.json", corpus)
     elif bound != corpus:
-        raise JobError(f"the corpus in {shards} is no longer the one that {arguments.out} was started with; give another --out.")
+        raise JobError(
+            f"the corpus in {shards} is no longer the one that {arguments.out} was started with; give "
+            "another --out."
+        )
     return shards
 
 
@@ -482,14 +560,27 @@ def reproduce(arguments, stop):
 
 def main():
     parser = argparse.ArgumentParser(prog="reproduce.py", description=__doc__.split("\n")[0])
-    parser.add_argument("--scale", choices=list(TRAINING), default="demo", help="how much to train (default: demo)")
-    parser.add_argument("--corpus", type=Path, help="folder of Python files or .jsonl file (default: Debian packages)")
-    parser.add_argument("--configs", nargs="+", choices=list(report.CONFIGURATIONS), default=list(report.CONFIGURATIONS),
-                        help="which configurations (default: all)")
+    parser.add_argument(
+        "--scale", choices=list(TRAINING), default="demo", help="how much to train (default: demo)"
+    )
+    parser.add_argument(
+        "--corpus", type=Path, help="folder of Python files or .jsonl file (default: Debian packages)"
+    )
+    parser.add_argument(
+        "--configs",
+        nargs="+",
+        choices=list(report.CONFIGURATIONS),
+        default=list(report.CONFIGURATIONS),
+        help="which configurations (default: all)",
+    )
     parser.add_argument("--seed", type=int, default=0, help="seed of weights, order and dropout (default: 0)")
     parser.add_argument("--out", type=Path, required=True, help="the run folder")
-    parser.add_argument("--programs", type=Path, default=PROJECT / "build" / "release" / "bin",
-                        help="where prepare_corpus and the trainers are (default: build/release/bin)")
+    parser.add_argument(
+        "--programs",
+        type=Path,
+        default=PROJECT / "build" / "release" / "bin",
+        help="where prepare_corpus and the trainers are (default: build/release/bin)",
+    )
     parser.add_argument("--check", action="store_true", help="only check that --out fits the other options")
     arguments = parser.parse_args()
     stop = Stop()

@@ -3,17 +3,18 @@
 #
 #   examples/reproduce.sh [--scale smoke|demo] [--corpus PATH] [--configs LIST] [--seed N] [--out DIR]
 #
-#   --scale NAME    demo (default): 8 layers of width 64, 8 million tokens each, at most half an hour on two cores;
+#   --scale NAME    demo (default): 8 layers of width 64, 8 million tokens each, up to half an hour on two cores;
 #                   smoke: the same path in under three minutes, showing nothing but that it works
 #   --corpus PATH   a folder of Python files or a .jsonl file (one {"content": ...} a line);
-#                   default: the standard library, pandas, matplotlib, sklearn and seaborn from Debian packages
+#                   default: the standard library, pandas, matplotlib, sklearn, seaborn from Debian packages
 #   --configs LIST  some of sm_ln_g sm_ln_r sm_g sm_r, separated by commas or spaces (default: all four);
 #                   changes in % refer to sm_ln_g
 #   --seed N        seed of the weights, the order of the windows and dropout (default 0)
-#   --out DIR       where everything goes (default out/SCALE-seedN): report.md, results.json, figures/*.png and a
-#                   folder per configuration with its log, metrics and checkpoint
+#   --out DIR       where everything goes (default out/SCALE-seedN): report.md, results.json, figures/*.png and
+#                   a folder per configuration with its log, metrics and checkpoint
 #
-# Installs what is missing (apt; sudo when not root) and builds first. Interrupted, the same command goes on where it was.
+# Installs what is missing (apt; sudo when not root) and builds first. Interrupted, the same command goes on where
+# it was.
 set -euo pipefail
 
 program=${0##*/}
@@ -55,7 +56,8 @@ for config in "${configs[@]}"; do
     fail "unknown configuration '$config'; choose from sm_ln_g sm_ln_r sm_g sm_r."
 done
 if [[ -n $corpus ]]; then
-  [[ -d $corpus || -f $corpus ]] || fail "the corpus $corpus does not exist; give a folder of Python files or a .jsonl file."
+  [[ -d $corpus || -f $corpus ]] ||
+    fail "the corpus $corpus does not exist; give a folder of Python files or a .jsonl file."
   [[ -r $corpus ]] || fail "the corpus $corpus cannot be read."
   corpus=$(realpath "$corpus")
 fi
@@ -83,7 +85,8 @@ cmake --preset release "${new_build[@]}" >"$build_log" 2>&1 || {
   cat "$build_log" >&2
   fail "the build could not be configured; CMake's output is above."
 }
-cmake --build --preset release --target "${targets[@]}" || fail "the build failed; the compiler's output is above."
+cmake --build --preset release --target "${targets[@]}" ||
+  fail "the build failed; the compiler's output is above."
 rm -f "$build_log"
 
 exec "${job[@]}"

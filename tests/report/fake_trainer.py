@@ -1,9 +1,9 @@
 #!/usr/bin/python3
-"""Stands in for a trainer (and, under the name prepare_corpus, for that program) when the job around them is tested.
+"""Stands in for a trainer (or, under the name prepare_corpus, for that program) when the job around them is tested.
 
-It keeps the programs' promises on files and signals and trains nothing. Environment: FAKE_HOLD=CONFIG:STEP waits there for
-a signal; FAKE_FAIL=CONFIG:STEP fails there, not before the file $FAKE_FAIL_AFTER exists. Every start is noted in
-$FAKE_STARTS.
+It keeps the programs' promises on files and signals and trains nothing. Environment: FAKE_HOLD=CONFIG:STEP waits
+there for a signal; FAKE_FAIL=CONFIG:STEP fails there, not before the file $FAKE_FAIL_AFTER exists. Every start is
+noted in $FAKE_STARTS.
 """
 
 import argparse
@@ -53,8 +53,17 @@ def train():
     parser = argparse.ArgumentParser(allow_abbrev=False)
     for name in ("--train", "--val", "--out", "--init-from", "--json"):
         parser.add_argument(name, type=Path)
-    for name in ("--steps", "--batch-size", "--accumulate", "--seed", "--eval-every", "--log-every", "--observe-every",
-                 "--checkpoint-every", "--threads"):
+    for name in (
+        "--steps",
+        "--batch-size",
+        "--accumulate",
+        "--seed",
+        "--eval-every",
+        "--log-every",
+        "--observe-every",
+        "--checkpoint-every",
+        "--threads",
+    ):
         parser.add_argument(name, type=int)
     for name in ("--learning-rate", "--warmup-ratio", "--weight-decay", "--dropout", "--init-std"):
         parser.add_argument(name, type=float)
@@ -67,9 +76,18 @@ def train():
         if not options.init_from.exists():
             sys.exit(f"{NAME}: {options.init_from} is missing")
         loss = {"sm_ln_g": 3.0, "sm_ln_r": 3.1, "sm_g": 3.4, "sm_r": 3.2}[CONFIG]
-        options.json.write_text(json.dumps({
-            "eval_loss": loss, "perplexity": 2.718281828 ** loss, "targets": 100, "head_entropy": HEADS,
-            "nonfinite_rows": 0, "parameters": 1000}))
+        options.json.write_text(
+            json.dumps(
+                {
+                    "eval_loss": loss,
+                    "perplexity": 2.718281828**loss,
+                    "targets": 100,
+                    "head_entropy": HEADS,
+                    "nonfinite_rows": 0,
+                    "parameters": 1000,
+                }
+            )
+        )
         return
     checkpoint = options.out / "checkpoint" / "trainer.json"
     if checkpoint.exists() != options.resume:
@@ -80,8 +98,16 @@ def train():
         signal.signal(number, lambda number, _: stopped.append(number))
     with open(options.out / "metrics.jsonl", "a", encoding="utf-8") as metrics:
         for step in range(first, options.steps):
-            lines = [{"kind": "train", "step": step, "loss": 8 - 0.05 * step, "learning_rate": 0.001, "gradient_norm": 1,
-                      "tokens_per_second": 10000}]
+            lines = [
+                {
+                    "kind": "train",
+                    "step": step,
+                    "loss": 8 - 0.05 * step,
+                    "learning_rate": 0.001,
+                    "gradient_norm": 1,
+                    "tokens_per_second": 10000,
+                }
+            ]
             if step % options.observe_every == 0:
                 lines.append({"kind": "entropy", "step": step, "head_entropy": HEADS, "nonfinite_rows": 0})
             if step and step % options.eval_every == 0:

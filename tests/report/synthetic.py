@@ -3,6 +3,7 @@
 import json
 import math
 
+# fmt: off
 RECIPE = {"layers": 8, "heads": 4, "width": 64, "context": 128, "batch_size": 16, "learning_rate": 2e-3,
           "warmup_ratio": 0.1, "weight_decay": 0.1, "dropout": 0.1, "init_std": 0.0693, "steps": 3906}
 
@@ -18,17 +19,21 @@ START = 3.878
 
 # corpus.json as prepare_corpus writes it.
 PREPARED = {
-    "documents": {"seen": 1543, "kept": 1500, "duplicates": 31, "too_small": 10, "too_large": 2, "invalid": 0},
+    "documents": {"seen": 1543, "kept": 1500, "duplicates": 31, "too_small": 10, "too_large": 2,
+                  "invalid": 0},
     "context": 128, "vocab_size": 4096, "bytes_per_token": 3.21,
-    "train": {"documents": 1455, "bytes": 27765432, "tokens": 8560000, "windows": 66875, "bytes_per_token": 3.21},
-    "held_out": {"documents": 45, "bytes": 826000, "tokens": 256000, "windows": 2000, "bytes_per_token": 3.22},
+    "train": {"documents": 1455, "bytes": 27765432, "tokens": 8560000, "windows": 66875},
+    "held_out": {"documents": 45, "bytes": 826000, "tokens": 256000, "windows": 2000},
 }
+# fmt: on
 
 
 def heads_of(layers):
     """Four heads around each layer's mean, none above uniform attention."""
     spread = [-0.09, -0.03, 0.04, 0.08]
-    return [[min(mean + offset * (1 + index), START) for offset in spread] for index, mean in enumerate(layers)]
+    return [
+        [min(mean + offset * (1 + index), START) for offset in spread] for index, mean in enumerate(layers)
+    ]
 
 
 def write_run(folder, config, perplexity, layers, steps=3906, **changes):
@@ -41,30 +46,73 @@ def write_run(folder, config, perplexity, layers, steps=3906, **changes):
     for step in range(0, steps, max(1, steps // 64)):
         part = step / steps
         if loss is not None:
-            lines.append({"kind": "train", "step": step, "loss": loss + 5 * math.exp(-9 * part), "learning_rate": 1e-3,
-                          "gradient_norm": 0.5, "tokens_per_second": 11000 + step % 7})
-            lines.append({"kind": "entropy", "step": step, "nonfinite_rows": 0, "head_entropy": [
-                [head + (START - head) * math.exp(-7 * part) for head in layer] for layer in heads]})
+            lines.append(
+                {
+                    "kind": "train",
+                    "step": step,
+                    "loss": loss + 5 * math.exp(-9 * part),
+                    "learning_rate": 1e-3,
+                    "gradient_norm": 0.5,
+                    "tokens_per_second": 11000 + step % 7,
+                }
+            )
+            lines.append(
+                {
+                    "kind": "entropy",
+                    "step": step,
+                    "nonfinite_rows": 0,
+                    "head_entropy": [
+                        [head + (START - head) * math.exp(-7 * part) for head in layer] for layer in heads
+                    ],
+                }
+            )
     for eighth in range(1, 8):
         part = eighth / 8
         value = None if loss is None else loss + 1.9 * (1 - part) * math.exp(-2.2 * part)
-        lines.append({"kind": "eval", "step": int(part * steps), "eval_loss": value,
-                      "perplexity": value and math.exp(value)})
+        lines.append(
+            {
+                "kind": "eval",
+                "step": int(part * steps),
+                "eval_loss": value,
+                "perplexity": value and math.exp(value),
+            }
+        )
     (place / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     (place / "run.json").write_text(json.dumps({"config": config, "seconds": 700.5}))
-    evaluation = {"eval_loss": loss, "perplexity": perplexity, "targets": 200000, "head_entropy": heads,
-                  "nonfinite_rows": 0, "parameters": 663000} | changes
+    evaluation = {
+        "eval_loss": loss,
+        "perplexity": perplexity,
+        "targets": 200000,
+        "head_entropy": heads,
+        "nonfinite_rows": 0,
+        "parameters": 663000,
+    } | changes
     (place / "evaluation.json").write_text(json.dumps(evaluation))
 
 
 def write_folder(folder, configs=tuple(PERPLEXITY), scale="demo", perplexity=None, entropy=None):
     """A whole run folder of `configs`; the two dictionaries overwrite single configurations' values."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "settings.json").write_text(json.dumps(
-        {"scale": scale, "seed": 3, "corpus": "debian", "recipe": RECIPE}))
-    (folder / "corpus.json").write_text(json.dumps({
-        "input": "Python sources of Debian packages",
-        "sources": {"packages": [{"package": "python3-pandas", "version": "1.5.3", "files": 321, "bytes": 7654321}]},
-        "prepared": PREPARED}))
+    (folder / "settings.json").write_text(
+        json.dumps({"scale": scale, "seed": 3, "corpus": "debian", "recipe": RECIPE})
+    )
+    (folder / "corpus.json").write_text(
+        json.dumps(
+            {
+                "input": "Python sources of Debian packages",
+                "sources": {
+                    "packages": [
+                        {"package": "python3-pandas", "version": "1.5.3", "files": 321, "bytes": 7654321}
+                    ]
+                },
+                "prepared": PREPARED,
+            }
+        )
+    )
     for config in configs:
-        write_run(folder, config, (PERPLEXITY | (perplexity or {}))[config], (LAYER_ENTROPY | (entropy or {}))[config])
+        write_run(
+            folder,
+            config,
+            (PERPLEXITY | (perplexity or {}))[config],
+            (LAYER_ENTROPY | (entropy or {}))[config],
+        )

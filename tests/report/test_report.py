@@ -44,7 +44,8 @@ class ReportTest(unittest.TestCase):
         path.write_text(json.dumps(json.loads(path.read_text()) | changes))
 
     def row(self, text, first, table=0):
-        """Cells after the first of the table row that starts with `first`, in the table-th table that has one."""
+        """Cells after the first of the table row that starts with `first`, in the table-th table that has
+        one."""
         lines = [line for line in text.splitlines() if line.startswith(f"| {first} |")]
         return [cell.strip().strip("*") for cell in lines[table].split("|")[2:-1]]
 
@@ -62,9 +63,24 @@ class ReportTest(unittest.TestCase):
         self.assertEqual(runs["sm_r"]["seconds"], 700.5)
         self.assertTrue(11000 <= runs["sm_r"]["tokens_per_second"] <= 11006)
         self.assertEqual(runs["sm_r"]["head_entropy"], synthetic.heads_of(synthetic.LAYER_ENTROPY["sm_r"]))
-        self.assertLessEqual({"config", "norm", "activation", "parameters", "steps", "tokens", "eval_loss", "perplexity",
-                              "delta_percent", "tokens_per_second", "seconds", "head_entropy", "nonfinite_rows"},
-                             set(runs["sm_r"]))
+        self.assertLessEqual(
+            {
+                "config",
+                "norm",
+                "activation",
+                "parameters",
+                "steps",
+                "tokens",
+                "eval_loss",
+                "perplexity",
+                "delta_percent",
+                "tokens_per_second",
+                "seconds",
+                "head_entropy",
+                "nonfinite_rows",
+            },
+            set(runs["sm_r"]),
+        )
 
     def test_tables(self):
         _, text = self.write()
@@ -76,9 +92,12 @@ class ReportTest(unittest.TestCase):
         self.assertEqual(layers, [f"{mean:.2f}" for mean in synthetic.LAYER_ENTROPY["sm_ln_r"]])
 
     def test_quarters(self):
-        """Counted by hand: E_max 4 of the second run makes the quarters' edges 1, 2 and 3; the last quarter is closed."""
+        """Counted by hand: E_max 4 of the second run makes the quarters' edges 1, 2 and 3; the last quarter
+        is closed."""
         synthetic.write_folder(self.folder, configs=("sm_g", "sm_r"))
-        self.change("sm_g/evaluation.json", head_entropy=[[0.5, 0.99, 1.0, 1.5]] * 4 + [[2.0, 2.5, 2.99, 3.0]] * 4)
+        self.change(
+            "sm_g/evaluation.json", head_entropy=[[0.5, 0.99, 1.0, 1.5]] * 4 + [[2.0, 2.5, 2.99, 3.0]] * 4
+        )
         self.change("sm_r/evaluation.json", head_entropy=[[4.0, 3.5, 0.1, None]] * 8)
         _, text = self.report()
         self.assertEqual(self.row(text, "SM + G", table=1)[::2], ["25 %", "25 %", "38 %", "12 %"])
@@ -87,16 +106,24 @@ class ReportTest(unittest.TestCase):
     def test_findings_follow_the_numbers(self):
         _, text = self.write()
         self.assertIn("This **is** the paper's order", text)
-        self.assertIn("SM + R is **4.9 % below** SM + G, the same direction as in the paper (GPT-2: 8.2 % below; "
-                      "Pythia-70M: 8.6 % below)", text)
+        self.assertIn(
+            "SM + R is **4.9 % below** SM + G, the same direction as in the paper (GPT-2: 8.2 % below; "
+            "Pythia-70M: 8.6 % below)",
+            text,
+        )
         self.assertIn("SM + LN + R is **1.8 % above** SM + LN + G", text)
         self.assertIn("entropic overload with GELU **shows**", text)
         self.assertRegex(text, r"top quarter: SM \+ G with 69 %; as in the paper")
 
     def test_findings_follow_opposite_numbers(self):
         entropy = synthetic.LAYER_ENTROPY
-        _, text = self.write(perplexity={"sm_g": 20.0}, entropy={"sm_g": entropy["sm_r"], "sm_r": entropy["sm_g"]})
-        self.assertIn("Order by perplexity: SM + G < SM + LN + G < SM + LN + R < SM + R. This is **not** the paper's", text)
+        _, text = self.write(
+            perplexity={"sm_g": 20.0}, entropy={"sm_g": entropy["sm_r"], "sm_r": entropy["sm_g"]}
+        )
+        self.assertIn(
+            "Order by perplexity: SM + G < SM + LN + G < SM + LN + R < SM + R. This is **not** the paper's",
+            text,
+        )
         self.assertIn("SM + R is **43.2 % above** SM + G, the opposite of the paper", text)
         self.assertIn("**opposite** of the paper's entropic overload", text)
         self.assertIn("SM + R with 69 %; in the paper it is SM + G", text)
@@ -109,8 +136,15 @@ class ReportTest(unittest.TestCase):
         self.assertNotIn("as in the paper.", text)
 
     def test_every_number_of_configurations(self):
-        for count, configs in enumerate((("sm_r",), ("sm_g", "sm_r"), ("sm_ln_g", "sm_g", "sm_r"),
-                                         ("sm_ln_g", "sm_ln_r", "sm_g", "sm_r")), 1):
+        for count, configs in enumerate(
+            (
+                ("sm_r",),
+                ("sm_g", "sm_r"),
+                ("sm_ln_g", "sm_g", "sm_r"),
+                ("sm_ln_g", "sm_ln_r", "sm_g", "sm_r"),
+            ),
+            1,
+        ):
             with self.subTest(configs=configs):
                 self.folder = self.folder.with_name(f"run{count}")
                 results, text = self.write(configs=configs)
@@ -121,7 +155,9 @@ class ReportTest(unittest.TestCase):
                 for name in FIGURES:
                     image = matplotlib.image.imread(self.folder / "figures" / f"{name}.png")
                     self.assertGreater(image.shape[1], 400)
-                    self.assertGreater(len(set(map(tuple, image[::7, ::7].reshape(-1, image.shape[2]).tolist()))), 10)
+                    self.assertGreater(
+                        len(set(map(tuple, image[::7, ::7].reshape(-1, image.shape[2]).tolist()))), 10
+                    )
 
     def test_diverged_run_is_told(self):
         results, text = self.write(perplexity={"sm_g": None})
@@ -173,8 +209,12 @@ class ReportTest(unittest.TestCase):
 
     def test_bad_folders(self):
         def fails_with(words):
-            job = subprocess.run([sys.executable, report.__file__, "--run-dir", self.folder], text=True,
-                                 capture_output=True, check=False)
+            job = subprocess.run(
+                [sys.executable, report.__file__, "--run-dir", self.folder],
+                text=True,
+                capture_output=True,
+                check=False,
+            )
             self.assertEqual(job.returncode, 1)
             self.assertEqual(len(job.stderr.splitlines()), 1, job.stderr)
             self.assertIn(words, job.stderr)

@@ -31,10 +31,25 @@ class ReproduceTest(unittest.TestCase):
 
     def start(self, *options, scale="smoke", **environment):
         return subprocess.Popen(
-            [sys.executable, EXAMPLES / "reproduce.py", "--scale", scale, "--out", self.out, "--corpus", self.corpus,
-             "--programs", self.programs, *options],
-            env=os.environ | {"FAKE_STARTS": str(self.starts)} | environment, stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT, text=True, start_new_session=True)
+            [
+                sys.executable,
+                EXAMPLES / "reproduce.py",
+                "--scale",
+                scale,
+                "--out",
+                self.out,
+                "--corpus",
+                self.corpus,
+                "--programs",
+                self.programs,
+                *options,
+            ],
+            env=os.environ | {"FAKE_STARTS": str(self.starts)} | environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
 
     def run_job(self, *options, **environment):
         """(exit status, output, starts of this call)."""
@@ -79,13 +94,15 @@ class ReproduceTest(unittest.TestCase):
         self.assertTrue((self.out / "report.md").exists())
         trainings = [start for start in starts if "--train" in start]
         self.assertEqual(len(trainings), 4)
-        recipes = {start[start.index("--learning-rate"):] for start in trainings}
+        recipes = {start[start.index("--learning-rate") :] for start in trainings}
         self.assertEqual(len(recipes), 1, "a configuration has a recipe of its own")
         self.assertTrue(all("--threads 1" in start and "--seed 5" in start for start in trainings))
 
         status, output, starts = self.run_job("--seed", "5")
         self.assertEqual(status, 0, output)
-        self.assertEqual([start for start in starts if start.startswith("train_")], [], "finished work was done again")
+        self.assertEqual(
+            [start for start in starts if start.startswith("train_")], [], "finished work was done again"
+        )
 
     def test_interrupted_goes_on_from_the_checkpoints(self):
         for number in (signal.SIGINT, signal.SIGTERM):
@@ -134,7 +151,10 @@ class ReproduceTest(unittest.TestCase):
 
     def test_other_settings_are_refused(self):
         self.assertEqual(self.run_job("--configs", "sm_r")[0], 0)
-        for options, word in ((["--seed", "1"], "seed 0, not 1"), (["--scale", "demo"], "scale smoke, not demo")):
+        for options, word in (
+            (["--seed", "1"], "seed 0, not 1"),
+            (["--scale", "demo"], "scale smoke, not demo"),
+        ):
             for check in ([], ["--check"]):
                 status, output, starts = self.run_job(*options, *check)
                 self.assertEqual(status, 1, output)
@@ -182,23 +202,33 @@ class CommandLineTest(unittest.TestCase):
             for tool in ("bash", "dirname", "realpath", "sed"):
                 (tools / tool).symlink_to(subprocess.check_output(["which", tool], text=True).strip())
             for options, words in (
-                    (["--scale", "huge"], "unknown scale 'huge'"),
-                    (["--configs", "sm_ln_g,sm_x"], "unknown configuration 'sm_x'"),
-                    (["--corpus", place + "/none"], "does not exist"),
-                    (["--seed", "-1"], "--seed '-1'"),
-                    (["--out", str(file)], "is a file"),
-                    (["--seed"], "--seed needs a value"),
-                    (["--epochs", "3"], "unknown option '--epochs'")):
+                (["--scale", "huge"], "unknown scale 'huge'"),
+                (["--configs", "sm_ln_g,sm_x"], "unknown configuration 'sm_x'"),
+                (["--corpus", place + "/none"], "does not exist"),
+                (["--seed", "-1"], "--seed '-1'"),
+                (["--out", str(file)], "is a file"),
+                (["--seed"], "--seed needs a value"),
+                (["--epochs", "3"], "unknown option '--epochs'"),
+            ):
                 with self.subTest(options=options):
-                    job = subprocess.run([EXAMPLES / "reproduce.sh", *options], env={"PATH": str(tools)}, text=True,
-                                         capture_output=True, timeout=PATIENCE)
+                    job = subprocess.run(
+                        [EXAMPLES / "reproduce.sh", *options],
+                        env={"PATH": str(tools)},
+                        text=True,
+                        capture_output=True,
+                        timeout=PATIENCE,
+                    )
                     self.assertEqual(job.returncode, 1, job.stderr)
                     self.assertIn(words, job.stderr)
                     self.assertEqual(len(job.stderr.splitlines()), 1, job.stderr)
 
     def test_help(self):
-        for command in ([EXAMPLES / "reproduce.sh"], [EXAMPLES / "install_dependencies.sh"],
-                        [sys.executable, EXAMPLES / "reproduce.py"], [sys.executable, EXAMPLES / "report.py"]):
+        for command in (
+            [EXAMPLES / "reproduce.sh"],
+            [EXAMPLES / "install_dependencies.sh"],
+            [sys.executable, EXAMPLES / "reproduce.py"],
+            [sys.executable, EXAMPLES / "report.py"],
+        ):
             output = subprocess.run([*command, "--help"], text=True, capture_output=True, check=True).stdout
             self.assertIn("install_dependencies.sh" if "install" in str(command[-1]) else "--", output)
 
