@@ -121,8 +121,8 @@ def entropy_matrix(value, where):
 def read_metrics(path):
     """The lines of metrics.jsonl as {kind: [lines by step]}.
 
-    Of a step logged twice the later line counts (a resumed run repeats what it had not saved); a line cut off by a
-    crash is left out.
+    Of a step logged twice the later line counts (a resumed run repeats what it had not saved); a line cut off
+    by a crash is left out.
     """
     kinds = {"train": {}, "eval": {}, "entropy": {}}
     try:

@@ -1,7 +1,7 @@
 """Trains, evaluates and reports the paper's four configurations: the job behind reproduce.sh.
 
-Runs as many single-threaded trainers side by side as there are cores. Everything it knows lies in the run folder,
-so that the same command, interrupted at any point, goes on where it was:
+Runs as many single-threaded trainers side by side as there are cores. Everything it knows lies in the run
+folder, so that the same command, interrupted at any point, goes on where it was:
 
     settings.json    what the run was started with; other settings are refused
     corpus.json      the corpus as prepared, with its sources
@@ -33,8 +33,7 @@ OPTIMIZATION = {
     "batch_size": 16, "learning_rate": 2e-3, "warmup_ratio": 0.1, "weight_decay": 0.1, "dropout": 0.1,
     "init_std": 0.0693,
 }
-# What differs between the scales. Training: optimizer steps, and after how many of them the trainer does
-# what.
+# What differs between the scales: optimizer steps, and after how many of them the trainer does what.
 TRAINING = {
     "smoke": {"steps": 48, "eval_every": 12, "observe_every": 4, "log_every": 2, "checkpoint_every": 12},
     "demo": {"steps": 3906, "eval_every": 488, "observe_every": 61, "log_every": 10, "checkpoint_every": 250},

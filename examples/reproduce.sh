@@ -3,18 +3,18 @@
 #
 #   examples/reproduce.sh [--scale smoke|demo] [--corpus PATH] [--configs LIST] [--seed N] [--out DIR]
 #
-#   --scale NAME    demo (default): 8 layers of width 64, 8 million tokens each, up to half an hour on two cores;
+#   --scale NAME    demo (default): 8 layers of width 64, 8 million tokens each, half an hour on two cores;
 #                   smoke: the same path in under three minutes, showing nothing but that it works
 #   --corpus PATH   a folder of Python files or a .jsonl file (one {"content": ...} a line);
 #                   default: the standard library, pandas, matplotlib, sklearn, seaborn from Debian packages
 #   --configs LIST  some of sm_ln_g sm_ln_r sm_g sm_r, separated by commas or spaces (default: all four);
 #                   changes in % refer to sm_ln_g
 #   --seed N        seed of the weights, the order of the windows and dropout (default 0)
-#   --out DIR       where everything goes (default out/SCALE-seedN): report.md, results.json, figures/*.png and
-#                   a folder per configuration with its log, metrics and checkpoint
+#   --out DIR       where everything goes (default out/SCALE-seedN): report.md, results.json, figures/*.png
+#                   and a folder per configuration with its log, metrics and checkpoint
 #
-# Installs what is missing (apt; sudo when not root) and builds first. Interrupted, the same command goes on where
-# it was.
+# Installs what is missing (apt; sudo when not root) and builds first. Interrupted, the same command goes on
+# where it was.
 set -euo pipefail
 
 program=${0##*/}
