@@ -12,7 +12,7 @@
 #include <filesystem>
 #include <fstream>
 #include <iostream>
-#include <nlohmann/json.hpp>
+#include <lnfree/core/json.hpp>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -27,7 +27,7 @@
 namespace {
 
 namespace fs = std::filesystem;
-using nlohmann::json;
+using json = lnfree::Json;
 
 struct Options {
   lnfree::CorpusOptions corpus;

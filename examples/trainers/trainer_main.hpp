@@ -79,7 +79,7 @@ int evaluate_only(const ProgramOptions& options) {
   std::printf("evaluation loss %.6f nats over %lld targets, perplexity %.4f\n", result.eval_loss,
               static_cast<long long>(result.targets), result.perplexity());
   if (!options.json.empty()) {
-    const nlohmann::ordered_json json{{"eval_loss", result.eval_loss},
+    const lnfree::Json json{{"eval_loss", result.eval_loss},
                                       {"perplexity", result.perplexity()},
                                       {"targets", result.targets},
                                       {"parameters", model.parameters().trainable()},

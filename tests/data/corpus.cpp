@@ -42,7 +42,7 @@ struct Visit {
 };
 
 std::string line(int number) {
-  return nlohmann::json{{"repo_name", "r"}, {"path", "p.py"}, {"content", source(number)}}.dump() + "\n";
+  return lnfree::Json{{"repo_name", "r"}, {"path", "p.py"}, {"content", source(number)}}.dump() + "\n";
 }
 
 }  // namespace

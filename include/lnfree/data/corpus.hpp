@@ -8,9 +8,9 @@
 #include <cstdio>
 #include <cstring>
 #include <filesystem>
+#include <lnfree/core/json.hpp>
 #include <map>
 #include <memory>
-#include <nlohmann/json.hpp>
 #include <string>
 #include <string_view>
 #include <unordered_set>
@@ -241,14 +241,14 @@ class Corpus {
       return pass.invalid(name + " is not UTF-8 at byte offset " + std::to_string(*offset) + " of the line");
     std::string content;
     try {
-      const auto object = nlohmann::json::parse(line);
+      const auto object = Json::parse(line);
       if (!object.is_object() || !object.contains("content") || !object["content"].is_string())
         return pass.invalid(name + " is not a JSON object with the source in a string \"content\"");
       for (const char* key : {"repo_name", "path"})
         if (const auto found = object.find(key); found != object.end() && found->is_string())
           name += " " + found->template get<std::string>();
       content = object["content"].template get<std::string>();
-    } catch (const nlohmann::json::exception& error) {
+    } catch (const Json::exception& error) {
       return pass.invalid(name + " is not JSON (" + error.what() + ")");
     }
     pass.add(std::move(name), content, source.held_out);

@@ -14,7 +14,7 @@
 #include <filesystem>
 #include <fstream>
 #include <limits>
-#include <nlohmann/json.hpp>
+#include <lnfree/core/json.hpp>
 #include <optional>
 #include <span>
 #include <string>
@@ -55,9 +55,6 @@ struct ShardInfo {
   std::int64_t tokens = 0;
   std::string tokenizer;  ///< file name of the tokenizer's model, in the same folder
   std::string split;      ///< "train" or "held-out"
-
-  NLOHMANN_DEFINE_TYPE_INTRUSIVE_WITH_DEFAULT(ShardInfo, vocab_size, context, documents, tokens, tokenizer,
-                                              split)
 };
 
 /// The file that describes a shard: train.json beside train.bin.
@@ -71,8 +68,16 @@ inline std::optional<ShardInfo> read_shard_info(const std::filesystem::path& sha
   if (!std::filesystem::exists(path)) return std::nullopt;
   std::ifstream file(path);
   try {
-    return nlohmann::json::parse(file).get<ShardInfo>();
-  } catch (const nlohmann::json::exception& error) {
+    const Json json = Json::parse(file);
+    ShardInfo info;
+    info.vocab_size = json.value("vocab_size", info.vocab_size);
+    info.context = json.value("context", info.context);
+    info.documents = json.value("documents", info.documents);
+    info.tokens = json.value("tokens", info.tokens);
+    info.tokenizer = json.value("tokenizer", info.tokenizer);
+    info.split = json.value("split", info.split);
+    return info;
+  } catch (const Json::exception& error) {
     throw Error(path.string() + " should describe " + shard.filename().string() +
                 " (a JSON object with vocab_size, context, tokens), but cannot be read: " + error.what() +
                 "; mend or remove it.");
@@ -251,7 +256,10 @@ class TokenShardWriter {
     file_.rewind();
     file_.write(header.data(), sizeof header);
     file_.commit();
-    write_file(shard_info_path(file_.path()), nlohmann::json(info).dump(2) + "\n");
+    const Json json{{"vocab_size", info.vocab_size}, {"context", info.context},
+                    {"documents", info.documents},   {"tokens", info.tokens},
+                    {"tokenizer", info.tokenizer},   {"split", info.split}};
+    write_file(shard_info_path(file_.path()), json.dump(2) + "\n");
   }
 
  private:

@@ -17,7 +17,7 @@
 #include <utility>
 #include <vector>
 
-#include <nlohmann/json.hpp>
+#include <lnfree/core/json.hpp>
 
 #include <lnfree/core/atomic_file.hpp>
 #include <lnfree/core/config.hpp>
@@ -48,7 +48,7 @@ inline void replace_folder(const std::filesystem::path& fresh, const std::filesy
 
 /// The architecture of `Model` as config.json.
 template <class Model>
-nlohmann::ordered_json config_json() {
+Json config_json() {
   constexpr DecoderConfig config = Model::config;
   const char* const biases = config.biases == Biases::all    ? "all"
                              : config.biases == Biases::none ? "none"
@@ -149,7 +149,7 @@ void load_weights(Model& model, const std::filesystem::path& path) {
 /// to it.
 template <class Model>
 void save_checkpoint(const std::filesystem::path& folder, Model& model, const AdamW<Model>& optimizer,
-                     nlohmann::ordered_json state) {
+                     Json state) {
   std::filesystem::path fresh = folder;
   fresh += ".part";
   std::error_code error;
@@ -167,11 +167,11 @@ void save_checkpoint(const std::filesystem::path& folder, Model& model, const Ad
 }
 
 /// The trainer.json of a checkpoint. Throws Error when there is none or it is damaged.
-inline nlohmann::ordered_json read_checkpoint_state(const std::filesystem::path& folder) {
+inline Json read_checkpoint_state(const std::filesystem::path& folder) {
   const std::filesystem::path path = folder / "trainer.json";
   std::ifstream in(path);
   if (!in) throw Error("there is no checkpoint to resume from: cannot read " + path.string());
-  auto state = nlohmann::ordered_json::parse(in, nullptr, false);
+  auto state = Json::parse(in, nullptr, false);
   if (!state.is_object() || !state.contains("updates"))
     throw Error(path.string() + " is damaged: no JSON with updates");
   return state;

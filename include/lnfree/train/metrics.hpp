@@ -9,7 +9,7 @@
 #include <filesystem>
 #include <string>
 
-#include <nlohmann/json.hpp>
+#include <lnfree/core/json.hpp>
 
 #include <lnfree/core/error.hpp>
 
@@ -40,7 +40,7 @@ class MetricsLog {
   MetricsLog& operator=(const MetricsLog&) = delete;
   ~MetricsLog() { ::close(descriptor_); }
 
-  void write(const nlohmann::ordered_json& entry) {
+  void write(const Json& entry) {
     const std::string line = entry.dump() + "\n";
     for (std::size_t done = 0; done < line.size();) {
       const ssize_t written = ::write(descriptor_, line.data() + done, line.size() - done);

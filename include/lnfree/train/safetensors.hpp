@@ -15,7 +15,7 @@
 #include <utility>
 #include <vector>
 
-#include <nlohmann/json.hpp>
+#include <lnfree/core/json.hpp>
 
 #include <lnfree/core/atomic_file.hpp>
 #include <lnfree/core/error.hpp>
@@ -130,7 +130,7 @@ class SafetensorsFile {
     }
     std::string text(static_cast<std::size_t>(header_size), '\0');
     read_bytes(sizeof(header_size), text.data(), text.size());
-    const auto header = nlohmann::json::parse(text, nullptr, false);
+    const auto header = Json::parse(text, nullptr, false);
     if (!header.is_object())
       throw Error(path_.string() + " is no safetensors file: its header is no JSON object");
     for (const auto& [name, entry] : header.items()) {
@@ -138,7 +138,7 @@ class SafetensorsFile {
     }
   }
 
-  TensorInfo parse(const std::string& name, const nlohmann::json& entry, std::uint64_t data_size) const {
+  TensorInfo parse(const std::string& name, const Json& entry, std::uint64_t data_size) const {
     TensorInfo tensor;
     tensor.name = name;
     const std::string where = path_.string() + ", tensor " + name + ": ";
@@ -147,7 +147,7 @@ class SafetensorsFile {
       tensor.begin = entry.at("data_offsets").at(0).get<std::uint64_t>();
       tensor.end = entry.at("data_offsets").at(1).get<std::uint64_t>();
       for (const auto& extent : entry.at("shape")) tensor.shape.push_back(extent.get<Index>());
-    } catch (const nlohmann::json::exception&) {
+    } catch (const Json::exception&) {
       throw Error(where + "the header must give dtype, shape and two data_offsets");
     }
     const std::uint64_t element = element_bytes(tensor.dtype);
@@ -231,7 +231,7 @@ struct NamedTensor {
 /// Writes F32 tensors in the order given. Throws Error when the file cannot be written; then nothing is left
 /// of it.
 inline void save_safetensors(const std::filesystem::path& path, const std::vector<NamedTensor>& tensors) {
-  nlohmann::ordered_json header;
+  Json header;
   header["__metadata__"] = {{"format", "pt"}};
   std::uint64_t offset = 0;
   for (const NamedTensor& tensor : tensors) {

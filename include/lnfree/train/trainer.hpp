@@ -10,7 +10,7 @@
 #include <string>
 #include <utility>
 
-#include <nlohmann/json.hpp>
+#include <lnfree/core/json.hpp>
 
 #include <lnfree/data/windows.hpp>
 #include <lnfree/optim/adamw.hpp>
@@ -41,7 +41,7 @@ struct TrainerOptions {
       500;  ///< Steps between checkpoints, besides the first and the last; 0: none.
 
   /// What the course of training depends on: a run can only be resumed with the same.
-  nlohmann::ordered_json course() const {
+  Json course() const {
     return {{"steps", steps},
             {"batch_size", batch_size},
             {"accumulate", accumulate},
@@ -121,7 +121,7 @@ class Trainer {
   void resume() {
     const auto state = read_checkpoint_state(checkpoint_folder());
     const auto course = options_.course();
-    const auto saved = state.value("course", nlohmann::ordered_json::object());
+    const auto saved = state.value("course", Json::object());
     for (const auto& [name, value] : course.items()) {
       if (!saved.contains(name) || saved[name] != value) {
         throw Error(checkpoint_folder().string() + " was made with " + name + " " +
