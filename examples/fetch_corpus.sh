@@ -1,0 +1,113 @@
+#!/usr/bin/env bash
+# Fetches the default corpus: the Python sources of Debian packages, downloaded and unpacked, not installed.
+#
+#   examples/fetch_corpus.sh [--out DIR]
+#
+# DIR (default: out/python-sources beside the repository's README) receives one folder per package with its *.py files, tests
+# removed, its copyright file, and sources.json with the version of every package. A complete DIR is left as it is.
+set -euo pipefail
+
+# Import packages whose sources make up the corpus, besides the standard library of this release's Python.
+packages=(python3-pandas python3-matplotlib python3-sklearn python3-seaborn)
+
+program=${0##*/}
+fail() {
+  echo "$program: $*" >&2
+  exit 1
+}
+
+out="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)/out/python-sources"
+while (($#)); do
+  case $1 in
+    --out)
+      (($# > 1)) || fail "--out needs a folder."
+      out=$2
+      shift 2
+      ;;
+    -h | --help)
+      sed -n '2,/^set/{/^set/d;s/^# \{0,1\}//;p}' "${BASH_SOURCE[0]}"
+      exit 0
+      ;;
+    *) fail "unknown option '$1'; the only one is --out DIR." ;;
+  esac
+done
+
+if [[ -f $out/sources.json ]]; then
+  echo "$program: $out is complete, nothing to do."
+  exit 0
+fi
+[[ ! -e $out ]] || fail "$out exists but has no sources.json, so it is not a corpus fetched by this script; give another --out or remove it."
+for tool in apt-get apt-cache dpkg-deb; do
+  command -v "$tool" >/dev/null || fail "$tool is missing: the default corpus comes from Debian or Ubuntu packages. Use your own files instead."
+done
+
+# The release's Python version is what the metapackage depends on; python3 itself need not be installed.
+stdlib_packages() {
+  local stdlib
+  stdlib=$(apt-cache depends libpython3-stdlib 2>/dev/null | grep -o 'libpython3\.[0-9]*-stdlib' | head -n 1) || true
+  if [[ -z $stdlib ]] && command -v python3 >/dev/null; then
+    stdlib="libpython$(python3 -c 'import sys; print("%d.%d" % sys.version_info[:2])')-stdlib"
+  fi
+  [[ -n $stdlib ]] && echo "$stdlib ${stdlib%-stdlib}-minimal"
+}
+
+work=$(mktemp -d)
+mkdir -p "$(dirname "$out")"
+staging=$(mktemp -d "$(dirname "$out")/.python-sources.XXXXXX")
+trap 'rm -rf "$work" "$staging"' EXIT
+mkdir "$work/debs"
+log=$work/apt.log
+
+# One attempt: everything is downloaded or the log says what failed. As root, apt's sandbox user cannot write here.
+download() {
+  local stdlib
+  stdlib=$(stdlib_packages) || {
+    echo "the package lists name no libpython3.x-stdlib" >>"$log"
+    return 1
+  }
+  # shellcheck disable=SC2086  # two words on purpose
+  (cd "$work/debs" && apt-get download -q -o APT::Sandbox::User=root $stdlib "${packages[@]}") >>"$log" 2>&1
+}
+
+echo "$program: downloading ${packages[*]} and the standard library"
+if ! download; then
+  if ((EUID == 0)); then
+    privileged=()
+  elif command -v sudo >/dev/null && sudo -n true 2>/dev/null; then
+    privileged=(sudo)
+  else
+    tail -n 5 "$log" >&2
+    fail "the download failed; run 'apt-get update' as root and try again."
+  fi
+  echo "$program: refreshing the package lists"
+  "${privileged[@]}" apt-get update -q >>"$log" 2>&1 || true
+  download || {
+    tail -n 5 "$log" >&2
+    fail "the download failed; check the network and the apt sources."
+  }
+fi
+
+separator=''
+printf '{\n  "packages": [' >"$staging/sources.json"
+for deb in "$work"/debs/*.deb; do
+  package=$(dpkg-deb -f "$deb" Package)
+  version=$(dpkg-deb -f "$deb" Version)
+  root=$work/unpacked/$package
+  mkdir -p "$root" "$staging/$package"
+  dpkg-deb -x "$deb" "$root"
+  find "$root" -depth -type d \( -name tests -o -name test \) -exec rm -rf {} +
+  (cd "$root" && find . -type f -name '*.py' -print0 | tar -cf - --null -T -) | tar -xf - -C "$staging/$package"
+  cp "$root/usr/share/doc/$package/copyright" "$staging/$package/" 2>/dev/null || true
+  files=$(find "$staging/$package" -type f -name '*.py' | wc -l)
+  bytes=$(find "$staging/$package" -type f -name '*.py' -printf '%s\n' | awk '{ n += $1 } END { print n + 0 }')
+  ((files > 0)) || fail "$package $version holds no Python file; this script expects the layout of Debian and Ubuntu."
+  printf '%s\n    {"package": "%s", "version": "%s", "files": %d, "bytes": %d}' \
+    "$separator" "$package" "$version" "$files" "$bytes" >>"$staging/sources.json"
+  separator=,
+  echo "$program: $package $version: $files files, $bytes bytes"
+done
+printf '\n  ]\n}\n' >>"$staging/sources.json"
+
+chmod 755 "$staging"
+mv -T "$staging" "$out"
+echo "$program: wrote $out"

@@ -1,0 +1,69 @@
+#!/usr/bin/env bash
+# Installs the Debian or Ubuntu packages this project needs, and only those that are missing.
+#
+#   examples/install_dependencies.sh GROUP...
+#
+#   build    compiler, CMake, and the libraries lnfree stands on
+#   report   Python with matplotlib and seaborn, for the report and its figures
+#   test     Boost.Test, clang, and PyTorch as an independent reference
+#
+# Needs no rights when nothing is missing; otherwise root, or sudo.
+set -euo pipefail
+
+declare -A groups=(
+  [build]="g++ cmake ninja-build libeigen3-dev libopenblas-openmp-dev nlohmann-json3-dev libcli11-dev
+           libsentencepiece-dev libxxhash-dev"
+  [report]="python3 python3-matplotlib python3-seaborn"
+  [test]="libboost-test-dev clang libomp-dev python3 python3-numpy python3-torch"
+)
+
+program=${0##*/}
+fail() {
+  echo "$program: $*" >&2
+  exit 1
+}
+
+(($#)) || set -- --help
+wanted=()
+for group; do
+  case $group in
+    -h | --help)
+      sed -n '2,/^set/{/^set/d;s/^# \{0,1\}//;p}' "${BASH_SOURCE[0]}"
+      exit 0
+      ;;
+  esac
+  [[ -n ${groups[$group]:-} ]] || fail "unknown group '$group'; the groups are build, report and test."
+  read -r -d '' -a packages <<<"${groups[$group]}" || true
+  wanted+=("${packages[@]}")
+done
+
+{ command -v dpkg-query && command -v apt-get; } >/dev/null ||
+  fail "this machine has no apt; install the equivalents of these Debian packages by hand: ${wanted[*]}"
+
+missing=()
+for package in "${wanted[@]}"; do
+  status=$(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null || true)
+  [[ $status == installed || " ${missing[*]-} " == *" $package "* ]] || missing+=("$package")
+done
+((${#missing[@]})) || exit 0
+
+as_root=()
+if ((EUID != 0)); then
+  command -v sudo >/dev/null ||
+    fail "packages are missing and neither root nor sudo is here; run as root: apt-get install ${missing[*]}"
+  as_root=(sudo)
+fi
+
+echo "$program: installing ${missing[*]}"
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
+apt_get() {
+  "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive \
+    apt-get -q -y -o DPkg::Lock::Timeout=300 "$@" >>"$log" 2>&1
+}
+# Stale package lists matter only when the installation then fails.
+apt_get update || echo "$program: warning: the package lists could not be refreshed" >&2
+apt_get install --no-install-recommends "${missing[@]}" || {
+  tail -n 15 "$log" >&2
+  fail "apt-get could not install ${missing[*]}; its last lines are above."
+}

@@ -1,0 +1,9 @@
+#include "trainer_main.hpp"
+
+/// SM + LN + R: softmax, LayerNorm, ReLU.
+using Model =
+    lnfree::Decoder<lnfree::demo, lnfree::LayerNorm, lnfree::ReLU, lnfree::Cpu, lnfree::EntropyObserver>;
+
+int main(int argc, char** argv) {
+  return trainers::trainer_main<Model>(argc, argv, trainers::demo_defaults());
+}

@@ -1,0 +1,152 @@
+#pragma once
+
+#include <omp.h>
+
+#include <csignal>
+#include <cstdio>
+#include <memory>
+#include <optional>
+#include <string>
+
+#include <lnfree/model.hpp>
+#include <lnfree/train/evaluate.hpp>
+#include <lnfree/train/trainer.hpp>
+
+#include "progress_line.hpp"
+#include "trainer_options.hpp"
+
+/// The program that all trainers share: it is told the model's type and the defaults of its options.
+namespace trainers {
+
+/// The paper's recipe at the size of its GPT-2. 512 windows a step as in the paper, in passes that fit a
+/// CPU's memory.
+inline lnfree::TrainerOptions gpt2_defaults() {
+  return {.batch_size = 8, .accumulate = 64};
+}
+
+/// A recipe for the demo shape, the same for every configuration: the paper's but for batch, steps and
+/// learning rate.
+inline lnfree::TrainerOptions demo_defaults() {
+  return {.steps = 3906, .batch_size = 16, .accumulate = 1, .learning_rate = 2e-3, .warmup_ratio = 0.1};
+}
+
+/// Exit status of a run whose loss stopped being a number.
+inline constexpr int diverged_status = 3;
+
+/// The first signal that asked the program to stop, 0 before.
+inline volatile std::sig_atomic_t stop_signal = 0;
+
+inline void stop_on_signals() {
+  struct sigaction action {};
+  action.sa_handler = [](int number) { stop_signal = number; };
+  action.sa_flags = SA_RESETHAND;  // a second one ends the program at once
+  sigaction(SIGINT, &action, nullptr);
+  sigaction(SIGTERM, &action, nullptr);
+}
+
+inline std::string megabytes(std::size_t bytes) {
+  char text[32];
+  std::snprintf(text, sizeof(text), "%.1f MB", static_cast<double>(bytes) / 1e6);
+  return text;
+}
+
+template <class Model>
+void print_plan(const Model& model, std::size_t optimizer_bytes) {
+  constexpr lnfree::DecoderConfig config = Model::config;
+  const lnfree::MemoryPlan plan = model.memory();
+  std::printf("%s, %s: %d layers, %d heads, width %d, context %d, vocabulary %d, %lld parameters\n",
+              std::string(Model::Norm::name).c_str(), std::string(Model::Activation::name).c_str(),
+              config.layers, config.heads, config.width, config.context, config.vocab_size,
+              static_cast<long long>(model.parameters().trainable()));
+  std::printf("memory: parameters %s, gradients %s, optimizer %s, activations %s, total %s\n",
+              megabytes(plan.parameters).c_str(), megabytes(plan.gradients).c_str(),
+              megabytes(optimizer_bytes).c_str(), megabytes(plan.activations).c_str(),
+              megabytes(plan.total() + optimizer_bytes).c_str());
+}
+
+template <class Model>
+lnfree::Windows open_windows(const std::filesystem::path& shard) {
+  return {lnfree::TokenShard::open(shard), Model::config.context, Model::config.vocab_size};
+}
+
+template <class Model>
+int evaluate_only(const ProgramOptions& options) {
+  const lnfree::Windows windows = open_windows<Model>(options.validation);
+  Model model(options.training.batch_size, lnfree::Purpose::evaluation);
+  lnfree::load_weights(model, options.init_from);
+  print_plan(model, 0);
+  const lnfree::Evaluation result = lnfree::evaluate(model, windows);
+  std::printf("evaluation loss %.6f nats over %lld targets, perplexity %.4f\n", result.eval_loss,
+              static_cast<long long>(result.targets), result.perplexity());
+  if (!options.json.empty()) {
+    const nlohmann::ordered_json json{{"eval_loss", result.eval_loss},
+                                      {"perplexity", result.perplexity()},
+                                      {"targets", result.targets},
+                                      {"parameters", model.parameters().trainable()},
+                                      {"head_entropy", model.observer().head_entropy()},
+                                      {"nonfinite_rows", model.observer().nonfinite_rows()}};
+    lnfree::write_file(options.json, json.dump(2) + "\n");
+  }
+  return 0;
+}
+
+/// Writes the initial checkpoint of a run of no steps, for which no data is needed.
+template <class Model>
+int train(const ProgramOptions& options) {
+  const lnfree::TrainerOptions& training = options.training;
+  std::optional<lnfree::Windows> windows, validation;
+  if (!options.train.empty()) windows.emplace(open_windows<Model>(options.train));
+  if (!options.validation.empty()) validation.emplace(open_windows<Model>(options.validation));
+
+  Model model(training.batch_size);
+  model.initialize(training.seed, training.init_std > 0 ? training.init_std : Model::config.init_std());
+  if (!options.init_from.empty()) lnfree::load_weights(model, options.init_from);
+
+  ProgressLine line;
+  lnfree::Trainer<Model> trainer(model, windows ? &*windows : nullptr, validation ? &*validation : nullptr,
+                                 training, options.out,
+                                 {.on_step = [&](const lnfree::Progress& progress) { line.show(progress); },
+                                  .on_message = [&](const std::string& text) { line.message(text); }});
+  print_plan(model, trainer.optimizer_bytes());
+  if (options.resume) {
+    trainer.resume();
+    line.message("resumed at step " + std::to_string(trainer.step()));
+  } else {
+    trainer.start();
+  }
+  stop_on_signals();
+  switch (trainer.run([] { return stop_signal != 0; })) {
+    case lnfree::Outcome::finished:
+      line.message("finished: " + std::to_string(trainer.step()) + " steps, checkpoint in " +
+                   trainer.checkpoint_folder().string());
+      return 0;
+    case lnfree::Outcome::interrupted:
+      line.message("stopped at step " + std::to_string(trainer.step()) + ", checkpoint in " +
+                   trainer.checkpoint_folder().string() + "; go on with --resume");
+      return 128 + stop_signal;
+    case lnfree::Outcome::diverged:
+      return diverged_status;
+  }
+  return 1;
+}
+
+/// `main` of every trainer: 0 done, 1 an error said in one sentence, 3 diverged, 128 + signal when stopped.
+template <class Model>
+int trainer_main(int argc, char** argv, const lnfree::TrainerOptions& defaults) {
+  const std::string description = "Trains a decoder-only transformer with norm " +
+                                  std::string(Model::Norm::name) + " and activation " +
+                                  std::string(Model::Activation::name) +
+                                  " on token shards, and measures the entropy of every attention head.";
+  int exit_status = 0;
+  const auto options = parse_options(argc, argv, description, defaults, exit_status);
+  if (!options) return exit_status;
+  if (options->threads > 0) omp_set_num_threads(options->threads);
+  try {
+    return options->evaluate_only ? evaluate_only<Model>(*options) : train<Model>(*options);
+  } catch (const std::exception& error) {
+    std::fprintf(stderr, "%s: %s\n", std::filesystem::path(argv[0]).filename().c_str(), error.what());
+    return 1;
+  }
+}
+
+}  // namespace trainers

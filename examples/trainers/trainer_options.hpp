@@ -1,0 +1,25 @@
+#pragma once
+
+#include <filesystem>
+#include <optional>
+#include <string>
+
+#include <lnfree/train/trainer.hpp>
+
+/// What a trainer program was asked to do.
+struct ProgramOptions {
+  lnfree::TrainerOptions training;
+  std::filesystem::path train;       ///< Token shard to train on.
+  std::filesystem::path validation;  ///< Token shard to evaluate on.
+  std::filesystem::path out;         ///< Folder of the run.
+  std::filesystem::path init_from;   ///< model.safetensors to start from or to evaluate.
+  std::filesystem::path json;        ///< Where --evaluate-only leaves its result.
+  bool resume = false;
+  bool evaluate_only = false;
+  int threads = 0;  ///< 0: all cores.
+};
+
+/// Reads the command line over `defaults`. Nothing when there is nothing to do any more (--help), or when it
+/// is wrong (said on standard error); `exit_status` then says which.
+std::optional<ProgramOptions> parse_options(int argc, char** argv, const std::string& description,
+                                            const lnfree::TrainerOptions& defaults, int& exit_status);

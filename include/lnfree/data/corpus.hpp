@@ -1,0 +1,318 @@
+#pragma once
+
+#include <xxhash.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstdint>
+#include <cstdio>
+#include <cstring>
+#include <filesystem>
+#include <map>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <string_view>
+#include <unordered_set>
+#include <utility>
+#include <vector>
+
+#include <lnfree/core/error.hpp>
+#include <lnfree/data/utf8.hpp>
+
+namespace lnfree {
+
+/// XXH3, 128 bits, of a document's content: its identity.
+struct ContentHash {
+  std::uint64_t low = 0, high = 0;
+
+  bool operator==(const ContentHash&) const = default;
+
+  static ContentHash of(std::string_view content) {
+    const auto hash = XXH3_128bits(content.data(), content.size());
+    return {hash.low64, hash.high64};
+  }
+
+  /// A number in [0, 1) that depends on the content and the seed alone.
+  double uniform(std::uint64_t seed) const {
+    return static_cast<double>(XXH3_64bits_withSeed(this, sizeof *this, seed) >> 11) * 0x1p-53;
+  }
+};
+
+/// Which documents of the inputs belong to the corpus, and on which side.
+struct CorpusOptions {
+  std::vector<std::filesystem::path> inputs;           ///< folders of *.py files, or .jsonl files
+  std::vector<std::filesystem::path> held_out_inputs;  ///< likewise; all their documents are held out
+  double held_out = 0.03;        ///< fraction of the documents of `inputs` to hold out, by content and seed
+  std::uint64_t seed = 0;        ///< chooses the held-out documents
+  std::int64_t min_bytes = 100;  ///< shorter documents are dropped
+  std::int64_t max_bytes = 1'000'000;  ///< longer documents are dropped
+  bool skip_invalid = false;           ///< count and drop what is not UTF-8 or not JSON instead of throwing
+};
+
+/// What became of the documents of a corpus.
+struct CorpusCounts {
+  std::int64_t seen = 0, kept = 0, duplicates = 0, too_small = 0, too_large = 0, invalid = 0;
+  std::int64_t train = 0, held_out = 0;
+  std::int64_t train_bytes = 0, held_out_bytes = 0;
+
+  NLOHMANN_DEFINE_TYPE_INTRUSIVE(CorpusCounts, seen, kept, duplicates, too_small, too_large, invalid, train,
+                                 held_out, train_bytes, held_out_bytes)
+};
+
+/// One document of a corpus, valid while it is visited.
+struct Document {
+  std::string name;          ///< the file, or "file:line" of a .jsonl with its repository and path
+  std::string_view content;  ///< UTF-8
+  ContentHash hash;
+  bool held_out = false;
+  std::int64_t input_bytes = 0;  ///< bytes of the inputs read so far, this document included: for progress
+};
+
+/// Python source code as documents: the *.py files of folders, or the lines of .jsonl files with the source
+/// in "content". Visited one document after the other, as often as needed; never held in memory.
+class Corpus {
+ public:
+  /// Throws Error if an input is missing or neither a folder nor a .jsonl file, or if there is none.
+  explicit Corpus(CorpusOptions options) : options_(std::move(options)) {
+    if (options_.inputs.empty()) throw Error("no corpus was given.");
+    if (!(options_.held_out >= 0 && options_.held_out < 1))
+      throw Error("the held-out fraction must be at least 0 and below 1.");
+    for (const auto* inputs : {&options_.held_out_inputs, &options_.inputs})
+      for (const auto& input : *inputs) list(input);
+  }
+
+  /// Bytes of all inputs: what Document::input_bytes reaches.
+  std::int64_t input_bytes() const { return input_bytes_; }
+
+  /// Calls visitor(const Document&) for every document that belongs to the corpus, always in the same order:
+  /// held-out inputs first, folders by relative path, .jsonl files by line. Of identical documents the first
+  /// counts, so none is on both sides. Throws Error on a document that cannot be read, is not UTF-8 or not
+  /// JSON (see skip_invalid), and if no document is left.
+  template <typename Visitor>
+  CorpusCounts visit(Visitor&& visitor) const {
+    Pass<Visitor> pass{*this, visitor};
+    for (const auto& source : sources_) source.lines ? read_lines(source, pass) : read_folder(source, pass);
+    const auto& counts = pass.counts;
+    if (counts.seen == 0)
+      throw Error("the corpus is empty: no *.py file and no line of JSON in " + names() + ".");
+    if (counts.kept == 0)
+      throw Error("none of the " + std::to_string(counts.seen) + " documents in " + names() +
+                  " can be used: " + std::to_string(counts.too_small) + " are under " +
+                  std::to_string(options_.min_bytes) + " bytes, " + std::to_string(counts.too_large) +
+                  " over " + std::to_string(options_.max_bytes) + ", " + std::to_string(counts.invalid) +
+                  " not readable as text.");
+    return counts;
+  }
+
+ private:
+  struct Source {
+    std::filesystem::path path;
+    bool lines = false;              // a .jsonl file; a folder otherwise
+    bool held_out = false;           // all of it
+    std::vector<std::string> files;  // of a folder, relative, sorted
+  };
+
+  struct HashOfHash {
+    std::size_t operator()(const ContentHash& hash) const { return hash.low; }
+  };
+
+  template <typename Visitor>
+  struct Pass {
+    const Corpus& corpus;
+    Visitor& visitor;
+    CorpusCounts counts{};
+    std::int64_t input_bytes = 0;
+    std::unordered_set<ContentHash, HashOfHash> known{};
+
+    void invalid(const std::string& sentence) {
+      if (!corpus.options_.skip_invalid)
+        throw Error(sentence + "; mend or remove it, or leave such documents out with --skip-invalid.");
+      ++counts.invalid;
+    }
+
+    void add(std::string name, std::string_view content, bool held_out) {
+      const auto size = static_cast<std::int64_t>(content.size());
+      if (size < corpus.options_.min_bytes) return void(++counts.too_small);
+      if (size > corpus.options_.max_bytes) return void(++counts.too_large);
+      if (const auto offset = find_invalid_utf8(content))
+        return invalid(name + " is not UTF-8 at byte offset " + std::to_string(*offset));
+      const auto hash = ContentHash::of(content);
+      if (!known.insert(hash).second) return void(++counts.duplicates);
+      held_out = held_out || hash.uniform(corpus.options_.seed) < corpus.options_.held_out;
+      ++counts.kept;
+      ++(held_out ? counts.held_out : counts.train);
+      (held_out ? counts.held_out_bytes : counts.train_bytes) += size;
+      visitor(Document{std::move(name), content, hash, held_out, input_bytes});
+    }
+  };
+
+  struct CloseFile {
+    void operator()(std::FILE* file) const { std::fclose(file); }
+  };
+  using File = std::unique_ptr<std::FILE, CloseFile>;
+
+  static File open(const std::filesystem::path& path) {
+    File file(std::fopen(path.c_str(), "rbe"));
+    if (!file) throw Error(path.string() + " cannot be opened: " + std::strerror(errno) + ".");
+    return file;
+  }
+
+  void list(const std::filesystem::path& input) {
+    namespace fs = std::filesystem;
+    Source source{input, false, sources_.size() < options_.held_out_inputs.size(), {}};
+    try {
+      if (!fs::exists(input)) throw Error("the corpus " + input.string() + " does not exist.");
+      if (fs::is_directory(input)) {
+        for (const auto& entry : fs::recursive_directory_iterator(input)) {
+          // A link's target is either in the folder, then it comes by itself, or does not belong to it.
+          if (entry.is_symlink() || !entry.is_regular_file() || entry.path().extension() != ".py") continue;
+          source.files.push_back(entry.path().lexically_relative(input).generic_string());
+          input_bytes_ += static_cast<std::int64_t>(entry.file_size());
+        }
+        std::sort(source.files.begin(), source.files.end());
+      } else if (fs::is_regular_file(input) &&
+                 (input.extension() == ".jsonl" || input.extension() == ".json")) {
+        source.lines = true;
+        input_bytes_ += static_cast<std::int64_t>(fs::file_size(input));
+      } else {
+        throw Error("the corpus " + input.string() +
+                    " is neither a folder of *.py files nor a .jsonl file (a compressed one must be unpacked "
+                    "first).");
+      }
+    } catch (const fs::filesystem_error& error) {
+      throw Error("the corpus " + input.string() + " cannot be read: " + error.what() + ".");
+    }
+    sources_.push_back(std::move(source));
+  }
+
+  template <typename PassT>
+  void read_folder(const Source& source, PassT& pass) const {
+    // One byte more than is kept tells a file that is too large, without reading all of it.
+    std::vector<char> buffer(static_cast<std::size_t>(options_.max_bytes) + 1);
+    for (const auto& relative : source.files) {
+      const auto path = source.path / relative;
+      const File file = open(path);
+      ++pass.counts.seen;
+      const std::size_t size = std::fread(buffer.data(), 1, buffer.size(), file.get());
+      if (std::ferror(file.get()))
+        throw Error(path.string() + " cannot be read: " + std::strerror(errno) + ".");
+      pass.input_bytes += static_cast<std::int64_t>(size);
+      pass.add(path.string(), {buffer.data(), size}, source.held_out);
+    }
+  }
+
+  template <typename PassT>
+  void read_lines(const Source& source, PassT& pass) const {
+    const File file = open(source.path);
+    std::string buffer;  // starts with the line at hand
+    std::size_t begin = 0;
+    bool end_of_file = false;
+    for (std::int64_t number = 1;; ++number) {
+      std::size_t searched = begin, end;
+      while ((end = buffer.find('\n', searched)) == std::string::npos && !end_of_file) {
+        buffer.erase(0, begin);
+        begin = 0;
+        searched = buffer.size();
+        if (searched > max_line_bytes)
+          throw Error(line_name(source, number) + " is longer than " + std::to_string(max_line_bytes) +
+                      " bytes; one JSON object per line was expected.");
+        buffer.resize(searched + block_bytes);
+        const std::size_t read = std::fread(buffer.data() + searched, 1, block_bytes, file.get());
+        if (std::ferror(file.get()))
+          throw Error(source.path.string() + " cannot be read: " + std::strerror(errno) + ".");
+        buffer.resize(searched + read);
+        end_of_file = read == 0;
+      }
+      const bool last = end == std::string::npos;
+      const std::string_view line(buffer.data() + begin, (last ? buffer.size() : end) - begin);
+      pass.input_bytes += static_cast<std::int64_t>(line.size()) + !last;
+      if (line.find_first_not_of(" \t\r") != std::string_view::npos) read_line(source, number, line, pass);
+      if (last) return;
+      begin = end + 1;
+    }
+  }
+
+  template <typename PassT>
+  void read_line(const Source& source, std::int64_t number, std::string_view line, PassT& pass) const {
+    ++pass.counts.seen;
+    std::string name = line_name(source, number);
+    if (const auto offset = find_invalid_utf8(line))
+      return pass.invalid(name + " is not UTF-8 at byte offset " + std::to_string(*offset) + " of the line");
+    std::string content;
+    try {
+      const auto object = nlohmann::json::parse(line);
+      if (!object.is_object() || !object.contains("content") || !object["content"].is_string())
+        return pass.invalid(name + " is not a JSON object with the source in a string \"content\"");
+      for (const char* key : {"repo_name", "path"})
+        if (const auto found = object.find(key); found != object.end() && found->is_string())
+          name += " " + found->template get<std::string>();
+      content = object["content"].template get<std::string>();
+    } catch (const nlohmann::json::exception& error) {
+      return pass.invalid(name + " is not JSON (" + error.what() + ")");
+    }
+    pass.add(std::move(name), content, source.held_out);
+  }
+
+  static std::string line_name(const Source& source, std::int64_t number) {
+    return source.path.string() + ":" + std::to_string(number);
+  }
+
+  std::string names() const {
+    std::string list;
+    for (const auto& source : sources_) list += (list.empty() ? "" : ", ") + source.path.string();
+    return list;
+  }
+
+  static constexpr std::size_t block_bytes = 1 << 20;
+  static constexpr std::size_t max_line_bytes = 64 << 20;
+
+  CorpusOptions options_;
+  std::vector<Source> sources_;
+  std::int64_t input_bytes_ = 0;
+};
+
+/// A random sample of documents within a budget of bytes, the same whatever order they come in: as many as
+/// fit, in the order of their hashes. Memory stays within the budget and one document.
+class DocumentSample {
+ public:
+  explicit DocumentSample(std::int64_t budget_bytes) : budget_bytes_(budget_bytes) {}
+
+  /// Bytes in the sample.
+  std::int64_t bytes() const { return bytes_; }
+
+  /// Considers a document. The one with the smallest hash is in the sample even if it alone exceeds the
+  /// budget.
+  void add(const Document& document) {
+    const Key key(document.hash.high, document.hash.low);
+    if (full_ && key >= limit_) return;
+    bytes_ += static_cast<std::int64_t>(document.content.size());
+    documents_.emplace(key, document.content);
+    while (bytes_ > budget_bytes_ && documents_.size() > 1) {
+      const auto last = std::prev(documents_.end());
+      bytes_ -= static_cast<std::int64_t>(last->second.size());
+      limit_ = last->first;
+      full_ = true;
+      documents_.erase(last);
+    }
+  }
+
+  /// The documents, in the order of their hashes. The sample is spent afterwards.
+  std::vector<std::string> take() {
+    std::vector<std::string> documents;
+    for (auto& [key, content] : documents_) documents.push_back(std::move(content));
+    documents_.clear();
+    return documents;
+  }
+
+ private:
+  using Key = std::pair<std::uint64_t, std::uint64_t>;
+
+  std::int64_t budget_bytes_;
+  std::int64_t bytes_ = 0;
+  bool full_ = false;  // a document had to go: nothing from limit_ on can be in the sample
+  Key limit_;
+  std::map<Key, std::string> documents_;
+};
+
+}  // namespace lnfree

@@ -1,0 +1,265 @@
+#pragma once
+
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <bit>
+#include <cerrno>
+#include <cstdint>
+#include <cstring>
+#include <filesystem>
+#include <fstream>
+#include <limits>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <span>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include <lnfree/core/atomic_file.hpp>
+#include <lnfree/core/error.hpp>
+
+namespace lnfree {
+
+static_assert(std::endian::native == std::endian::little,
+              "token shards are little-endian and mapped as they are");
+
+/// The header of llm.c's token shards: 256 x int32, of which [0] is the magic, [1] the version, [2] the token
+/// count.
+using ShardHeader = std::array<std::int32_t, 256>;
+
+/// The header of a shard of `tokens` ids of `token_bytes` bytes each (2: magic 20240520, version 1; 4: magic
+/// 20240801, version 7). Throws Error if the count does not fit the format's int32.
+inline ShardHeader make_shard_header(std::int64_t tokens, int token_bytes) {
+  if (tokens < 0 || tokens > std::numeric_limits<std::int32_t>::max())
+    throw Error("a token shard holds at most " + std::to_string(std::numeric_limits<std::int32_t>::max()) +
+                " tokens (its header counts in int32), " + std::to_string(tokens) +
+                " were given; write several shards.");
+  ShardHeader header{};
+  header[0] = token_bytes == 2 ? 20240520 : 20240801;
+  header[1] = token_bytes == 2 ? 1 : 7;
+  header[2] = static_cast<std::int32_t>(tokens);
+  return header;
+}
+
+/// What the small JSON file beside a shard says about it; 0 or empty where it does not.
+struct ShardInfo {
+  std::int64_t vocab_size = 0;
+  std::int64_t context = 0;    ///< length in tokens of the windows documents were cut into; 0 = unknown
+  std::int64_t documents = 0;  ///< documents that gave at least one window
+  std::int64_t tokens = 0;
+  std::string tokenizer;  ///< file name of the tokenizer's model, in the same folder
+  std::string split;      ///< "train" or "held-out"
+
+  NLOHMANN_DEFINE_TYPE_INTRUSIVE_WITH_DEFAULT(ShardInfo, vocab_size, context, documents, tokens, tokenizer,
+                                              split)
+};
+
+/// The file that describes a shard: train.json beside train.bin.
+inline std::filesystem::path shard_info_path(std::filesystem::path shard) {
+  return shard.replace_extension(".json");
+}
+
+/// Reads the description beside a shard, nothing if there is none. Throws Error if it is there but malformed.
+inline std::optional<ShardInfo> read_shard_info(const std::filesystem::path& shard) {
+  const auto path = shard_info_path(shard);
+  if (!std::filesystem::exists(path)) return std::nullopt;
+  std::ifstream file(path);
+  try {
+    return nlohmann::json::parse(file).get<ShardInfo>();
+  } catch (const nlohmann::json::exception& error) {
+    throw Error(path.string() + " should describe " + shard.filename().string() +
+                " (a JSON object with vocab_size, context, tokens), but cannot be read: " + error.what() +
+                "; mend or remove it.");
+  }
+}
+
+/// A read-only memory map of an llm.c style token shard (.bin): uint16 or uint32 token ids behind a
+/// ShardHeader. Nothing is read before it is asked for. Positions and sizes are int64: shards over 2 GiB are
+/// fine.
+class TokenShard {
+ public:
+  /// Maps a shard. Throws Error if it is missing, empty, no token shard, truncated, or followed by other
+  /// bytes.
+  static TokenShard open(const std::filesystem::path& path) { return TokenShard(path); }
+
+  TokenShard(TokenShard&& other) noexcept
+      : path_(std::move(other.path_)),
+        map_(std::exchange(other.map_, nullptr)),
+        map_bytes_(std::exchange(other.map_bytes_, 0)),
+        size_(std::exchange(other.size_, 0)),
+        token_bytes_(other.token_bytes_) {}
+
+  TokenShard& operator=(TokenShard&& other) noexcept {
+    std::swap(path_, other.path_);
+    std::swap(map_, other.map_);
+    std::swap(map_bytes_, other.map_bytes_);
+    std::swap(size_, other.size_);
+    std::swap(token_bytes_, other.token_bytes_);
+    return *this;
+  }
+
+  ~TokenShard() {
+    if (map_ != nullptr) ::munmap(map_, map_bytes_);
+  }
+
+  const std::filesystem::path& path() const { return path_; }
+
+  /// Number of tokens.
+  std::int64_t size() const { return size_; }
+
+  /// Bytes per token on disk: 2 or 4.
+  int token_bytes() const { return token_bytes_; }
+
+  /// Token `i`, 0 <= i < size().
+  std::int32_t operator[](std::int64_t i) const {
+    return token_bytes_ == 2 ? static_cast<std::int32_t>(tokens<std::uint16_t>()[i])
+                             : static_cast<std::int32_t>(tokens<std::uint32_t>()[i]);
+  }
+
+  /// Writes tokens [begin, begin + count) to `out`; the range must lie within the shard.
+  void copy(std::int64_t begin, std::int64_t count, std::int32_t* out) const {
+    if (token_bytes_ == 2)
+      std::copy_n(tokens<std::uint16_t>() + begin, count, out);
+    else
+      std::copy_n(tokens<std::uint32_t>() + begin, count, out);
+  }
+
+  /// The largest token id, -1 if there is none; reads the whole shard. Ids of 2^31 and more give 2^31 - 1.
+  std::int32_t max_token() const {
+    if (size_ == 0) return -1;
+    return token_bytes_ == 2 ? largest<std::uint16_t>() : largest<std::uint32_t>();
+  }
+
+ private:
+  explicit TokenShard(const std::filesystem::path& path) : path_(path) {
+    const int descriptor = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+    if (descriptor < 0) fail(std::string("cannot be opened: ") + std::strerror(errno));
+    struct stat status {};
+    const bool regular = ::fstat(descriptor, &status) == 0 && S_ISREG(status.st_mode);
+    if (regular && status.st_size > 0) {
+      map_bytes_ = static_cast<std::size_t>(status.st_size);
+      map_ = ::mmap(nullptr, map_bytes_, PROT_READ, MAP_SHARED, descriptor, 0);
+    }
+    const int error = errno;
+    ::close(descriptor);
+    if (!regular) fail("is not a file; a token shard (.bin) was expected");
+    if (status.st_size == 0) fail("is empty; a token shard (.bin) was expected");
+    if (map_ == MAP_FAILED) {
+      map_ = nullptr;
+      fail(std::string("cannot be mapped into memory: ") + std::strerror(error));
+    }
+    try {
+      read_header();
+    } catch (...) {
+      ::munmap(map_, map_bytes_);
+      throw;
+    }
+  }
+
+  void read_header() {
+    ShardHeader header{};
+    std::memcpy(header.data(), map_, std::min(map_bytes_, sizeof header));
+    if (header[0] != 20240520 && header[0] != 20240801)
+      fail("is not a token shard: it starts with " + std::to_string(header[0]) +
+           " where llm.c's .bin format has 20240520 or 20240801; make one with prepare_corpus");
+    token_bytes_ = header[0] == 20240520 ? 2 : 4;
+    const std::int32_t version = token_bytes_ == 2 ? 1 : 7;
+    if (header[1] != version)
+      fail("is a token shard of version " + std::to_string(header[1]) + "; version " +
+           std::to_string(version) + " was expected");
+    if (map_bytes_ < sizeof header)
+      fail("is truncated: " + std::to_string(map_bytes_) + " bytes, less than its header of " +
+           std::to_string(sizeof header));
+    size_ = header[2];
+    if (size_ < 0) fail("claims a negative number of tokens in its header (" + std::to_string(size_) + ")");
+    const auto payload = static_cast<std::int64_t>(map_bytes_ - sizeof header);
+    if (payload < size_ * token_bytes_)
+      fail("is truncated: its header claims " + std::to_string(size_) + " tokens, it holds " +
+           std::to_string(payload / token_bytes_));
+    if (payload > size_ * token_bytes_)
+      fail("has " + std::to_string(payload - size_ * token_bytes_) + " bytes after the " +
+           std::to_string(size_) + " tokens its header claims; it is damaged or of another format");
+  }
+
+  [[noreturn]] void fail(const std::string& what) const { throw Error(path_.string() + " " + what + "."); }
+
+  template <typename Token>
+  const Token* tokens() const {
+    return reinterpret_cast<const Token*>(static_cast<const char*>(map_) + sizeof(ShardHeader));
+  }
+
+  // A plain loop, because compilers vectorise it and not std::max_element.
+  template <typename Token>
+  std::int32_t largest() const {
+    const Token* const values = tokens<Token>();
+    Token best = 0;
+    for (std::int64_t i = 0; i < size_; ++i) best = std::max(best, values[i]);
+    return static_cast<std::int32_t>(std::min<std::uint32_t>(best, std::numeric_limits<std::int32_t>::max()));
+  }
+
+  std::filesystem::path path_;
+  void* map_ = nullptr;
+  std::size_t map_bytes_ = 0;
+  std::int64_t size_ = 0;
+  int token_bytes_ = 2;
+};
+
+/// Writes a token shard as it is made, uint16 where the vocabulary allows it, uint32 beyond 65,536. The shard
+/// appears under its name when finish() is called; a writer destroyed before leaves nothing behind.
+class TokenShardWriter {
+ public:
+  /// Starts the shard `path` over a vocabulary of `vocab_size` ids. Throws Error if it cannot be written.
+  TokenShardWriter(const std::filesystem::path& path, std::int64_t vocab_size)
+      : file_(path), vocab_size_(vocab_size), token_bytes_(vocab_size <= 65536 ? 2 : 4) {
+    const ShardHeader placeholder{};
+    file_.write(placeholder.data(), sizeof placeholder);
+  }
+
+  /// Tokens appended so far.
+  std::int64_t size() const { return size_; }
+
+  /// Appends tokens. Throws Error on an id outside the vocabulary and where the format's count would
+  /// overflow.
+  void append(std::span<const std::int32_t> tokens) {
+    for (const auto token : tokens)
+      if (token < 0 || token >= vocab_size_)
+        throw Error(file_.path().string() + " cannot take token id " + std::to_string(token) +
+                    ": its vocabulary has " + std::to_string(vocab_size_) + " entries.");
+    const auto size = size_ + static_cast<std::int64_t>(tokens.size());
+    make_shard_header(size, token_bytes_);
+    if (token_bytes_ == 2) {
+      narrow_.assign(tokens.begin(), tokens.end());
+      file_.write(narrow_.data(), narrow_.size() * sizeof(std::uint16_t));
+    } else {
+      file_.write(tokens.data(), tokens.size_bytes());
+    }
+    size_ = size;
+  }
+
+  /// Completes the shard and writes `info` beside it, with the vocabulary size and the token count filled in.
+  /// Nothing may be appended afterwards.
+  void finish(ShardInfo info) {
+    info.vocab_size = vocab_size_;
+    info.tokens = size_;
+    const auto header = make_shard_header(size_, token_bytes_);
+    file_.rewind();
+    file_.write(header.data(), sizeof header);
+    file_.commit();
+    write_file(shard_info_path(file_.path()), nlohmann::json(info).dump(2) + "\n");
+  }
+
+ private:
+  AtomicFile file_;
+  std::int64_t vocab_size_;
+  int token_bytes_;
+  std::int64_t size_ = 0;
+  std::vector<std::uint16_t> narrow_;
+};
+
+}  // namespace lnfree

@@ -1,0 +1,201 @@
+#pragma once
+
+#include <sentencepiece_processor.h>
+#include <sentencepiece_trainer.h>
+
+#include <array>
+#include <charconv>
+#include <cstdint>
+#include <filesystem>
+#include <fstream>
+#include <iterator>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+#include <utility>
+#include <vector>
+
+#include <lnfree/core/atomic_file.hpp>
+#include <lnfree/core/error.hpp>
+#include <lnfree/data/utf8.hpp>
+
+namespace lnfree {
+
+/// A byte-pair-encoding tokenizer (SentencePiece) that gives every text back exactly: whatever no piece
+/// covers becomes byte pieces, and nothing is normalized. The model file is SentencePiece's own and other
+/// programs may read it; on text without U+2581 and in valid UTF-8 they get the same tokens.
+///
+/// Pieces are runs of letters, digits or other characters, with at most one space in front, or runs of spaces
+/// (indentation), much as in GPT-2's tokenizer.
+class Tokenizer {
+ public:
+  /// Learns `vocab_size` pieces from whole documents in UTF-8; the same documents give the same tokenizer.
+  /// Throws Error if they hold too little text for that vocabulary, or if it has no room for the bytes and
+  /// characters.
+  static Tokenizer train(std::vector<std::string> documents, int vocab_size) {
+    std::size_t bytes = 0;
+    for (const auto& document : documents) bytes += document.size();
+    if (bytes == 0) throw Error("a tokenizer cannot be trained: there is no text.");
+    Documents sample(std::move(documents));
+    const std::unordered_map<std::string, std::string> options = {
+        {"model_type", "bpe"},
+        {"vocab_size", std::to_string(vocab_size)},
+        {"byte_fallback", "true"},
+        {"normalization_rule_name", "identity"},
+        {"add_dummy_prefix", "false"},
+        {"remove_extra_whitespaces", "false"},
+        {"allow_whitespace_only_pieces", "true"},
+        {"character_coverage", "0.9995"},
+        // Documents are fed whole, line ends included; a longer "sentence" than this would be left out.
+        {"max_sentence_length", "1000000000"},
+        {"bos_id", "-1"},
+        {"eos_id", "-1"},
+        {"num_threads", "1"},
+        {"minloglevel", "2"},
+    };
+    std::string model;
+    const auto status = sentencepiece::SentencePieceTrainer::Train(options, &sample, &model);
+    if (!status.ok()) throw Error(training_error(status.ToString(), vocab_size, bytes));
+    return Tokenizer(std::move(model), "the trained tokenizer");
+  }
+
+  /// Reads a model that save() or SentencePiece wrote. Throws Error if it is missing, no SentencePiece model,
+  /// or one without byte pieces.
+  static Tokenizer load(const std::filesystem::path& path) {
+    std::ifstream file(path, std::ios::binary);
+    if (!file || std::filesystem::is_directory(path))
+      throw Error(path.string() + " cannot be read; a tokenizer's model file was expected.");
+    return Tokenizer(std::string(std::istreambuf_iterator<char>(file), {}), path.string());
+  }
+
+  /// Writes the model file.
+  void save(const std::filesystem::path& path) const { write_file(path, model_); }
+
+  /// Number of ids; ids run from 0 to vocab_size() - 1.
+  int vocab_size() const { return static_cast<int>(pieces_.size()); }
+
+  /// The ids of a text: any bytes. Safe to call from several threads.
+  std::vector<std::int32_t> encode(std::string_view text) const {
+    std::vector<std::int32_t> ids;
+    std::size_t begin = 0, position = 0;
+    while (position < text.size()) {
+      const std::size_t length = utf8_length(text, position);
+      // SentencePiece takes its own space mark for a space and replaces invalid UTF-8: both go as bytes.
+      if (length == 0 || text.substr(position, length) == space_mark) {
+        const std::size_t end = position + (length == 0 ? 1 : length);
+        encode_plain(text.substr(begin, position - begin), ids);
+        for (; position < end; ++position)
+          ids.push_back(byte_ids_[static_cast<unsigned char>(text[position])]);
+        begin = end;
+      } else {
+        position += length;
+      }
+    }
+    encode_plain(text.substr(begin), ids);
+    return ids;
+  }
+
+  /// The text of ids, the inverse of encode(). An unknown-piece id, which encode() never gives, becomes
+  /// U+FFFD. Throws Error on an id outside the vocabulary.
+  std::string decode(std::span<const std::int32_t> ids) const {
+    std::string text;
+    for (const auto id : ids) {
+      if (id < 0 || id >= vocab_size())
+        throw Error("token id " + std::to_string(id) + " is not in the tokenizer's vocabulary of " +
+                    std::to_string(vocab_size()) + ".");
+      text += pieces_[static_cast<std::size_t>(id)];
+    }
+    return text;
+  }
+
+ private:
+  static constexpr std::string_view space_mark = "\xE2\x96\x81";  // U+2581
+
+  class Documents : public sentencepiece::SentenceIterator {
+   public:
+    explicit Documents(std::vector<std::string> documents) : documents_(std::move(documents)) {}
+    bool done() const override { return next_ == documents_.size(); }
+    void Next() override { documents_[next_++] = std::string(); }  // SentencePiece keeps its own copy
+    const std::string& value() const override { return documents_[next_]; }
+    sentencepiece::util::Status status() const override { return {}; }
+
+   private:
+    std::vector<std::string> documents_;
+    std::size_t next_ = 0;
+  };
+
+  Tokenizer(std::string model, const std::string& name)
+      : model_(std::move(model)), processor_(std::make_unique<sentencepiece::SentencePieceProcessor>()) {
+    if (model_.empty() || !processor_->LoadFromSerializedProto(model_).ok() ||
+        processor_->GetPieceSize() == 0)
+      throw Error(name + " is not a SentencePiece model.");
+    byte_ids_.fill(-1);
+    for (int id = 0; id < processor_->GetPieceSize(); ++id) {
+      pieces_.push_back(text_of(id));
+      if (processor_->IsByte(id)) byte_ids_[static_cast<unsigned char>(pieces_.back()[0])] = id;
+    }
+    for (const auto id : byte_ids_)
+      if (id < 0)
+        throw Error(name +
+                    " has no piece for every byte, so not every text could be given back; train it with " +
+                    "byte fallback.");
+  }
+
+  // What an id stands for in the text.
+  std::string text_of(int id) const {
+    const std::string& piece = processor_->IdToPiece(id);
+    if (processor_->IsControl(id)) return {};
+    if (processor_->IsUnknown(id)) return "\xEF\xBF\xBD";
+    if (processor_->IsByte(id)) {  // named <0x00> to <0xFF>
+      if (piece.size() != 6) throw Error("the tokenizer has a malformed byte piece '" + piece + "'.");
+      unsigned char value = 0;
+      std::from_chars(piece.data() + 3, piece.data() + 5, value, 16);
+      return std::string(1, static_cast<char>(value));
+    }
+    std::string text;
+    std::size_t begin = 0;
+    for (std::size_t at; (at = piece.find(space_mark, begin)) != std::string::npos;
+         begin = at + space_mark.size())
+      text.append(piece, begin, at - begin).push_back(' ');
+    return text.append(piece, begin);
+  }
+
+  // Valid UTF-8 without U+2581.
+  void encode_plain(std::string_view text, std::vector<std::int32_t>& ids) const {
+    if (text.empty()) return;
+    std::vector<int> part;
+    const auto status = processor_->Encode(text, &part);
+    if (!status.ok()) throw Error("SentencePiece cannot encode a text: " + status.ToString() + ".");
+    ids.insert(ids.end(), part.begin(), part.end());
+  }
+
+  // The number behind `mark` in SentencePiece's message, 0 if there is none.
+  static int number_after(const std::string& message, std::string_view mark) {
+    const std::size_t at = message.find(mark);
+    int number = 0;
+    if (at != std::string::npos)
+      std::from_chars(message.data() + at + mark.size(), message.data() + message.size(), number);
+    return number;
+  }
+
+  static std::string training_error(const std::string& message, int vocab_size, std::size_t bytes) {
+    const std::string start = "a tokenizer with a vocabulary of " + std::to_string(vocab_size) +
+                              " cannot be trained on " + std::to_string(bytes) + " bytes of text: ";
+    if (const int most = number_after(message, "value <= "))
+      return start + "they give at most " + std::to_string(most) +
+             " pieces; take more text or a smaller vocabulary.";
+    if (const int least = number_after(message, std::to_string(vocab_size) + " vs "))
+      return start + "its bytes and characters alone need " + std::to_string(least) +
+             "; take a larger vocabulary.";
+    return start + message;
+  }
+
+  std::string model_;
+  std::unique_ptr<sentencepiece::SentencePieceProcessor> processor_;
+  std::vector<std::string> pieces_;
+  std::array<std::int32_t, 256> byte_ids_{};
+};
+
+}  // namespace lnfree

@@ -1,0 +1,203 @@
+#pragma once
+
+#include <fcntl.h>
+#include <stdio.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstdint>
+#include <cstring>
+#include <filesystem>
+#include <fstream>
+#include <functional>
+#include <map>
+#include <string>
+#include <string_view>
+#include <system_error>
+#include <utility>
+#include <vector>
+
+#include <nlohmann/json.hpp>
+
+#include <lnfree/core/atomic_file.hpp>
+#include <lnfree/core/config.hpp>
+#include <lnfree/core/error.hpp>
+#include <lnfree/nn/parameter.hpp>
+#include <lnfree/optim/adamw.hpp>
+#include <lnfree/train/safetensors.hpp>
+#include <lnfree/version.hpp>
+
+/// A checkpoint is a folder:
+///
+///   model.safetensors      the weights, with the names and the (in, out) layout of a Hugging Face GPT-2
+///   config.json            the architecture, in the keys of a Hugging Face GPT-2 config and a few of our own
+///   optimizer.safetensors  AdamW's moments, "m." and "v." before the tensor's name
+///   trainer.json           what else it takes to go on exactly where it stopped
+namespace lnfree {
+
+/// Puts the finished folder `fresh` in the place of `target`, which may exist: whoever looks at `target` sees
+/// the old folder or the new one, whole.
+inline void replace_folder(const std::filesystem::path& fresh, const std::filesystem::path& target) {
+  const bool exchanged = std::filesystem::exists(target);
+  if (::renameat2(AT_FDCWD, fresh.c_str(), AT_FDCWD, target.c_str(), exchanged ? RENAME_EXCHANGE : 0) != 0) {
+    throw Error("cannot rename " + fresh.string() + " to " + target.string() + ": " + std::strerror(errno));
+  }
+  sync_folder(std::filesystem::absolute(target).parent_path());
+  if (exchanged) std::filesystem::remove_all(fresh);
+}
+
+/// The architecture of `Model` as config.json.
+template <class Model>
+nlohmann::ordered_json config_json() {
+  constexpr DecoderConfig config = Model::config;
+  const char* const biases = config.biases == Biases::all    ? "all"
+                             : config.biases == Biases::none ? "none"
+                                                             : "query_key";
+  return {{"model_type", "gpt2"},
+          {"n_layer", config.layers},
+          {"n_head", config.heads},
+          {"n_embd", config.width},
+          {"n_inner", config.ffn_width},
+          {"n_positions", config.position_rows()},
+          {"n_ctx", config.context},
+          {"vocab_size", config.vocab_size},
+          {"activation_function", Model::Activation::name},
+          {"layer_norm_epsilon", 1e-5},
+          {"tie_word_embeddings", config.tied_output},
+          {"norm", Model::Norm::name},
+          {"final_norm", Model::FinalNormPolicy::name},
+          {"biases", biases},
+          {"lnfree_version", LNFREE_VERSION}};
+}
+
+/// The tensors of any array laid out like the model's parameters, for save_safetensors.
+template <class Model>
+std::vector<NamedTensor> named_tensors(Model& model, const typename Model::Accumulator* array,
+                                       const std::string& prefix = "") {
+  std::vector<NamedTensor> tensors;
+  for (const auto& parameter : model.parameters().all()) {
+    tensors.push_back({prefix + parameter.name, parameter.shape, [&model, &parameter, array] {
+                         const auto values = model.parameters().read(model.device(), parameter, array);
+                         return std::vector<float>(values.begin(), values.end());
+                       }});
+  }
+  return tensors;
+}
+
+/// Writes the weights.
+template <class Model>
+void save_weights(Model& model, const std::filesystem::path& path) {
+  save_safetensors(path, named_tensors(model, model.parameters().masters()));
+}
+
+/// Reads the weights of a Hugging Face GPT-2 of this architecture, whoever wrote them. Names may carry the
+/// prefix "transformer."; buffers that are no weights are passed over, and so is the copy of a tied output
+/// matrix. The position table may have any number of rows that covers the context, since no other row is ever
+/// used. Throws Error naming the first tensor that differs; the model is then unchanged.
+template <class Model>
+void load_weights(Model& model, const std::filesystem::path& path) {
+  constexpr DecoderConfig config = Model::config;
+  const SafetensorsFile file = SafetensorsFile::open(path);
+  auto& parameters = model.parameters();
+
+  std::map<std::string, const TensorInfo*> stored;
+  for (const TensorInfo& tensor : file.tensors()) {
+    std::string name = tensor.name;
+    if (name.starts_with("transformer.")) name.erase(0, std::string_view("transformer.").size());
+    if (name.ends_with(".attn.bias") || name.ends_with(".attn.masked_bias")) continue;
+    if (config.tied_output && name == "lm_head.weight") continue;
+    stored[name] = &tensor;
+  }
+  const auto differs = [&](const std::string& name, const std::string& how) {
+    return Error(path.string() + " is of another architecture than this program: tensor " + name + " " + how);
+  };
+  for (const auto& parameter : parameters.all()) {
+    const auto found = stored.find(parameter.name);
+    if (found == stored.end())
+      throw differs(parameter.name, "is missing; expected " + shape_text(parameter.shape));
+    const TensorInfo& tensor = *found->second;
+    const bool positions = parameter.name == "wpe.weight" && tensor.shape.size() == 2 &&
+                           tensor.shape[0] >= config.context && tensor.shape[1] == config.width;
+    const bool scalar = parameter.kind == ParameterKind::slope && tensor.size() == 1;
+    if (tensor.shape != parameter.shape && !positions && !scalar) {
+      throw differs(parameter.name,
+                    "is " + shape_text(tensor.shape) + " there, expected " + shape_text(parameter.shape));
+    }
+    if (parameter.trainable < parameter.size()) {
+      const std::vector<float> values = file.read(tensor);
+      if (std::any_of(values.begin() + parameter.trainable, values.end(), [](float x) { return x != 0; })) {
+        throw differs(parameter.name, "has a bias for the values, where this program has none");
+      }
+    }
+    stored.erase(found);
+  }
+  if (!stored.empty()) throw differs(stored.begin()->first, "has no counterpart here");
+
+  for (auto& parameter : parameters.all()) {
+    const TensorInfo* tensor = file.find(parameter.name);
+    if (tensor == nullptr) tensor = file.find("transformer." + parameter.name);
+    std::vector<float> values = file.read(*tensor);
+    // Position rows that the file lacks keep what they have.
+    auto host = parameters.read(model.device(), parameter);
+    std::copy_n(values.begin(), std::min(values.size(), host.size()), host.begin());
+    parameters.write(model.device(), parameter, host.data());
+  }
+}
+
+/// Writes a checkpoint to `folder`, replacing the one there in one step: a process that dies while saving
+/// leaves the previous checkpoint whole. `state` becomes trainer.json; the optimizer's update count is added
+/// to it.
+template <class Model>
+void save_checkpoint(const std::filesystem::path& folder, Model& model, const AdamW<Model>& optimizer,
+                     nlohmann::ordered_json state) {
+  std::filesystem::path fresh = folder;
+  fresh += ".part";
+  std::error_code error;
+  std::filesystem::remove_all(fresh, error);
+  std::filesystem::create_directories(fresh, error);
+  if (error) throw Error("cannot create " + fresh.string() + ": " + error.message());
+  save_weights(model, fresh / "model.safetensors");
+  std::vector<NamedTensor> moments = named_tensors(model, optimizer.m(), "m.");
+  for (NamedTensor& tensor : named_tensors(model, optimizer.v(), "v.")) moments.push_back(std::move(tensor));
+  save_safetensors(fresh / "optimizer.safetensors", moments);
+  write_file(fresh / "config.json", config_json<Model>().dump(2) + "\n");
+  state["updates"] = optimizer.updates();
+  write_file(fresh / "trainer.json", state.dump(2) + "\n");
+  replace_folder(fresh, folder);
+}
+
+/// The trainer.json of a checkpoint. Throws Error when there is none or it is damaged.
+inline nlohmann::ordered_json read_checkpoint_state(const std::filesystem::path& folder) {
+  const std::filesystem::path path = folder / "trainer.json";
+  std::ifstream in(path);
+  if (!in) throw Error("there is no checkpoint to resume from: cannot read " + path.string());
+  auto state = nlohmann::ordered_json::parse(in, nullptr, false);
+  if (!state.is_object() || !state.contains("updates"))
+    throw Error(path.string() + " is damaged: no JSON with updates");
+  return state;
+}
+
+/// Restores weights and optimizer from a checkpoint.
+template <class Model>
+void load_checkpoint(const std::filesystem::path& folder, Model& model, AdamW<Model>& optimizer) {
+  const auto state = read_checkpoint_state(folder);
+  load_weights(model, folder / "model.safetensors");
+  const SafetensorsFile moments = SafetensorsFile::open(folder / "optimizer.safetensors");
+  for (const auto& parameter : model.parameters().all()) {
+    for (const auto& [prefix, array] : {std::pair{"m.", optimizer.m()}, std::pair{"v.", optimizer.v()}}) {
+      const std::string name = prefix + parameter.name;
+      const TensorInfo* tensor = moments.find(name);
+      if (tensor == nullptr || tensor->shape != parameter.shape) {
+        throw Error(moments.path().string() + " does not belong to this program: tensor " + name +
+                    " is missing or of another shape");
+      }
+      const std::vector<float> values = moments.read(*tensor);
+      const std::vector<typename Model::Accumulator> converted(values.begin(), values.end());
+      copy_to_device(model.device(), array + parameter.offset, converted.data(),
+                     converted.size() * sizeof(typename Model::Accumulator));
+    }
+  }
+  optimizer.set_updates(state.at("updates").template get<std::int64_t>());
+}
+
+}  // namespace lnfree

@@ -1,0 +1,291 @@
+#pragma once
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <cstdint>
+#include <filesystem>
+#include <functional>
+#include <optional>
+#include <string>
+#include <utility>
+
+#include <nlohmann/json.hpp>
+
+#include <lnfree/data/windows.hpp>
+#include <lnfree/optim/adamw.hpp>
+#include <lnfree/optim/schedule.hpp>
+#include <lnfree/train/checkpoint.hpp>
+#include <lnfree/train/evaluate.hpp>
+#include <lnfree/train/metrics.hpp>
+
+namespace lnfree {
+
+/// Everything about a training run that is chosen at run time. The defaults are the paper's recipe.
+struct TrainerOptions {
+  std::int64_t steps = 32000;
+  int batch_size = 128;  ///< Windows in one pass.
+  int accumulate = 4;    ///< Passes in one optimizer step.
+  double learning_rate = 1e-3;
+  double warmup_ratio = 0.05;
+  double weight_decay = 0.1;
+  double dropout = 0.1;  ///< Of the embedding.
+  double init_std = 0;   ///< 0: what suits the width, DecoderConfig::init_std().
+  std::uint64_t seed = 1337;
+  bool shuffle = true;  ///< false: windows in file order.
+
+  std::int64_t log_every = 10;       ///< Steps between lines of metrics; 0: never.
+  std::int64_t observe_every = 100;  ///< Steps between observations of the heads; 0: never.
+  std::int64_t eval_every = 500;     ///< Steps between evaluations, and one at the end; 0: never.
+  std::int64_t checkpoint_every =
+      500;  ///< Steps between checkpoints, besides the first and the last; 0: none.
+
+  /// What the course of training depends on: a run can only be resumed with the same.
+  nlohmann::ordered_json course() const {
+    return {{"steps", steps},
+            {"batch_size", batch_size},
+            {"accumulate", accumulate},
+            {"learning_rate", learning_rate},
+            {"warmup_ratio", warmup_ratio},
+            {"weight_decay", weight_decay},
+            {"dropout", dropout},
+            {"seed", seed},
+            {"shuffle", shuffle}};
+  }
+};
+
+/// How a call of Trainer::run ended.
+enum class Outcome {
+  finished,     ///< All steps are done.
+  interrupted,  ///< Asked to stop; a checkpoint is saved.
+  diverged      ///< Loss or gradient is not finite; the last checkpoint is the one before.
+};
+
+/// What is known after a step, for whoever shows it.
+struct Progress {
+  std::int64_t step = 0;  ///< Steps done.
+  std::int64_t steps = 0;
+  double loss = 0;  ///< Of the step's batch before the update.
+  double learning_rate = 0;
+  double gradient_norm = 0;
+  double tokens_per_second = 0;
+  double seconds_left = 0;
+  bool logged = false;  ///< Whether this step is also in the metrics.
+};
+
+/// Trains a model on windows of tokens in a folder of its own, which holds metrics.jsonl and checkpoint/. A
+/// run that was interrupted goes on bit for bit as if it had not been.
+template <class Model>
+class Trainer {
+ public:
+  /// Told about the run as it goes on. Both may be empty.
+  struct Callbacks {
+    std::function<void(const Progress&)> on_step;
+    std::function<void(const std::string&)> on_message;  ///< Evaluations, checkpoints: one line each.
+  };
+
+  /// `train` may be null in a run of no steps; `validation` may be null: then nothing is evaluated.
+  Trainer(Model& model, const Windows* train, const Windows* validation, TrainerOptions options,
+          std::filesystem::path folder, Callbacks callbacks = {})
+      : model_(model),
+        train_(train),
+        validation_(validation),
+        options_(std::move(options)),
+        folder_(std::move(folder)),
+        callbacks_(std::move(callbacks)),
+        optimizer_(model, {.weight_decay = options_.weight_decay}),
+        order_(windows(), options_.seed, options_.shuffle),
+        memory_(options_.batch_size, Model::config.context),
+        schedule_{
+            .peak = options_.learning_rate, .warmup_ratio = options_.warmup_ratio, .steps = options_.steps} {
+    if (train == nullptr && options_.steps > 0) throw Error("training needs a token shard");
+  }
+
+  std::filesystem::path checkpoint_folder() const { return folder_ / "checkpoint"; }
+
+  /// Begins a run with the model's present weights and writes the first checkpoint. Throws Error when the
+  /// folder already holds a run: nothing is overwritten.
+  void start() {
+    std::error_code error;
+    std::filesystem::create_directories(folder_, error);
+    if (error) throw Error("cannot create the folder " + folder_.string() + ": " + error.message());
+    if (std::filesystem::exists(checkpoint_folder())) {
+      throw Error(folder_.string() + " already holds a run; go on with --resume, or choose another folder");
+    }
+    metrics_.emplace(folder_ / "metrics.jsonl", 0);
+    save();
+  }
+
+  /// Goes on from the folder's checkpoint. Throws Error when there is none, or when it was made with other
+  /// options.
+  void resume() {
+    const auto state = read_checkpoint_state(checkpoint_folder());
+    const auto course = options_.course();
+    const auto saved = state.value("course", nlohmann::ordered_json::object());
+    for (const auto& [name, value] : course.items()) {
+      if (!saved.contains(name) || saved[name] != value) {
+        throw Error(checkpoint_folder().string() + " was made with " + name + " " +
+                    (saved.contains(name) ? saved[name].dump() : "unknown") + ", not " + value.dump() +
+                    "; resume with the same options");
+      }
+    }
+    if (const auto windows = state.value("windows", std::int64_t{-1}); windows != this->windows()) {
+      throw Error(checkpoint_folder().string() + " was made with " + std::to_string(windows) +
+                  " training windows, the shard now given has " + std::to_string(this->windows()) +
+                  "; resume with the same one");
+    }
+    load_checkpoint(checkpoint_folder(), model_, optimizer_);
+    step_ = state.at("step").template get<std::int64_t>();
+    metrics_.emplace(folder_ / "metrics.jsonl", state.at("metrics_bytes").template get<std::int64_t>());
+  }
+
+  /// Trains until all steps are done, or `stop` says true between two steps, or the loss is no number any
+  /// more.
+  Outcome run(const std::function<bool()>& stop = [] { return false; }) {
+    using Clock = std::chrono::steady_clock;
+    const auto seconds = [](Clock::duration d) { return std::chrono::duration<double>(d).count(); };
+    const double tokens_per_step =
+        static_cast<double>(options_.batch_size) * options_.accumulate * Model::config.context;
+    auto since = Clock::now();  // of the speed: evaluations and checkpoints are not counted
+    std::int64_t steps_since = 0;
+    double speed = 0;
+    while (step_ < options_.steps) {
+      if (stop()) {
+        save();
+        return Outcome::interrupted;
+      }
+      const bool observes = due(step_, options_.observe_every);
+      const double rate = schedule_(step_);
+      const double loss = accumulate_gradients(observes);
+      const double norm = optimizer_.step(rate);
+      if (!std::isfinite(loss) || !std::isfinite(norm)) {
+        report_divergence(loss, norm);
+        return Outcome::diverged;
+      }
+      ++steps_since;
+      const bool logs = due(step_, options_.log_every) || step_ + 1 == options_.steps;
+      if (logs || speed == 0)
+        speed = tokens_per_step * static_cast<double>(steps_since) / seconds(Clock::now() - since);
+      if (logs) {
+        metrics_->write({{"kind", "train"},
+                         {"step", step_},
+                         {"loss", loss},
+                         {"learning_rate", rate},
+                         {"gradient_norm", norm},
+                         {"tokens_per_second", speed}});
+        since = Clock::now();
+        steps_since = 0;
+      }
+      if (observes) write_entropy(step_);
+      ++step_;
+      if (callbacks_.on_step) {
+        const double left = tokens_per_step * static_cast<double>(options_.steps - step_) / speed;
+        callbacks_.on_step({step_, options_.steps, loss, rate, norm, speed, left, logs});
+      }
+      const auto pause = Clock::now();
+      const bool last = step_ == options_.steps;
+      if (validation_ != nullptr && options_.eval_every > 0 && (last || step_ % options_.eval_every == 0)) {
+        write_evaluation();
+      }
+      if (last || (options_.checkpoint_every > 0 && step_ % options_.checkpoint_every == 0)) save();
+      since += Clock::now() - pause;
+    }
+    return Outcome::finished;
+  }
+
+  /// Steps done so far.
+  std::int64_t step() const { return step_; }
+
+  /// Bytes of the optimizer's state.
+  std::size_t optimizer_bytes() const { return optimizer_.bytes(); }
+
+ private:
+  std::int64_t windows() const { return train_ == nullptr ? 1 : train_->count(); }
+
+  static bool due(std::int64_t step, std::int64_t every) { return every > 0 && step % every == 0; }
+
+  void message(const std::string& text) {
+    if (callbacks_.on_message) callbacks_.on_message(text);
+  }
+
+  /// Gradients of the mean loss over the step's windows; returns that loss.
+  double accumulate_gradients(bool observes) {
+    if constexpr (Model::Observer::observes_entropy) {
+      if (observes) model_.observer().reset();
+    }
+    double loss = 0;
+    for (int pass = 0; pass < options_.accumulate; ++pass) {
+      const std::int64_t draw = step_ * options_.accumulate + pass;
+      for (int row = 0; row < options_.batch_size; ++row) {
+        memory_.read(*train_, order_(draw * options_.batch_size + row), row);
+      }
+      loss += model_.forward_backward(
+          memory_.batch(options_.batch_size),
+          {.gradient_scale = 1.0 / options_.accumulate,
+           .dropout = {options_.dropout, options_.seed, static_cast<std::uint64_t>(draw)},
+           .observe = observes});
+    }
+    return loss / options_.accumulate;
+  }
+
+  void write_entropy([[maybe_unused]] std::int64_t step) {
+    if constexpr (Model::Observer::observes_entropy) {
+      metrics_->write({{"kind", "entropy"},
+                       {"step", step},
+                       {"head_entropy", model_.observer().head_entropy()},
+                       {"nonfinite_rows", model_.observer().nonfinite_rows()}});
+    }
+  }
+
+  void write_evaluation() {
+    const Evaluation result = evaluate(model_, *validation_);
+    metrics_->write({{"kind", "eval"},
+                     {"step", step_},
+                     {"eval_loss", result.eval_loss},
+                     {"perplexity", result.perplexity()}});
+    message("step " + std::to_string(step_) + ": evaluation loss " + std::to_string(result.eval_loss) +
+            ", perplexity " + std::to_string(result.perplexity()));
+  }
+
+  /// Names the first tensor, from the embedding upwards, whose gradient is not finite.
+  void report_divergence(double loss, double norm) {
+    std::string where = "none";
+    for (const auto& parameter : model_.parameters().all()) {
+      const auto gradient =
+          model_.parameters().read(model_.device(), parameter, model_.parameters().gradients());
+      if (std::all_of(gradient.begin(), gradient.end(), [](auto g) { return std::isfinite(g); })) continue;
+      where = parameter.name;
+      break;
+    }
+    metrics_->write(
+        {{"kind", "diverged"}, {"step", step_}, {"loss", loss}, {"gradient_norm", norm}, {"tensor", where}});
+    message("step " + std::to_string(step_) + ": the training diverged: loss " + std::to_string(loss) +
+            ", gradient norm " + std::to_string(norm) +
+            "; first tensor with a gradient that is no number: " + where +
+            ". A lower learning rate, a longer warm-up or a norm may help; the checkpoint is from before");
+  }
+
+  void save() {
+    save_checkpoint(checkpoint_folder(), model_, optimizer_,
+                    {{"step", step_},
+                     {"steps", options_.steps},
+                     {"windows", windows()},
+                     {"metrics_bytes", metrics_->bytes()},
+                     {"course", options_.course()}});
+  }
+
+  Model& model_;
+  const Windows* train_;
+  const Windows* validation_;
+  TrainerOptions options_;
+  std::filesystem::path folder_;
+  Callbacks callbacks_;
+  AdamW<Model> optimizer_;
+  WindowOrder order_;
+  WindowBatch memory_;
+  WarmupLinearSchedule schedule_;
+  std::optional<MetricsLog> metrics_;
+  std::int64_t step_ = 0;
+};
+
+}  // namespace lnfree

@@ -1,0 +1,213 @@
+#include "lnfree/data/corpus.hpp"
+
+#include <boost/test/unit_test.hpp>
+#include <map>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "temporary_folder.hpp"
+
+using lnfree::Corpus;
+using lnfree::CorpusOptions;
+using lnfree::Document;
+using lnfree::Error;
+
+namespace {
+
+// Valid content of at least 100 bytes that differs from number to number.
+std::string source(int number) {
+  return "x = " + std::to_string(number) + "\n" + std::string(120, '#') + "\n";
+}
+
+CorpusOptions options(std::vector<std::filesystem::path> inputs) {
+  CorpusOptions options;
+  options.inputs = std::move(inputs);
+  options.held_out = 0;
+  return options;
+}
+
+struct Visit {
+  std::vector<std::string> names, contents;
+  std::map<std::string, bool> held_out;  // by content
+  lnfree::CorpusCounts counts;
+
+  explicit Visit(const CorpusOptions& options) {
+    counts = Corpus(options).visit([&](const Document& document) {
+      names.push_back(document.name);
+      contents.emplace_back(document.content);
+      held_out[contents.back()] = document.held_out;
+    });
+  }
+};
+
+std::string line(int number) {
+  return nlohmann::json{{"repo_name", "r"}, {"path", "p.py"}, {"content", source(number)}}.dump() + "\n";
+}
+
+}  // namespace
+
+BOOST_AUTO_TEST_SUITE(corpus)
+
+BOOST_AUTO_TEST_CASE(utf8) {
+  using lnfree::find_invalid_utf8;
+  BOOST_TEST(!find_invalid_utf8("plain \xC3\xA9 \xE2\x82\xAC \xF0\x9F\x98\x80").has_value());
+  BOOST_TEST(!find_invalid_utf8("").has_value());
+  for (const char* bad : {"abc\xFF", "abc\x80", "abc\xC0\xAF", "abc\xC1\xBF", "abc\xE0\x80\x80",
+                          "abc\xED\xA0\x80", "abc\xF0\x8F\xBF\xBF", "abc\xF4\x90\x80\x80",
+                          "abc\xF5\x80\x80\x80", "abc\xE2\x82", "abc\xC3", "abc\xC3(", "abc\xF0\x9F\x98"})
+    BOOST_TEST((find_invalid_utf8(bad) == std::size_t{3}));
+}
+
+BOOST_AUTO_TEST_CASE(a_folder_in_order_without_the_rest) {
+  TemporaryFolder folder;
+  folder.write("c/b.py", source(2));
+  folder.write("c/a.py", source(1));
+  folder.write("b.py", source(3));
+  folder.write("d.py", source(2));                      // the same as c/b.py
+  folder.write("small.py", "x = 1\n");                  // 6 bytes
+  folder.write("large.py", std::string(1000001, '#'));  // 1 byte too many
+  folder.write("exact.py", std::string(1000000, '#'));
+  folder.write("hundred.py", std::string(100, '#'));
+  folder.write("notes.txt", source(9));
+  TemporaryFolder elsewhere;
+  elsewhere.write("out.py", source(10));
+  std::filesystem::create_symlink(elsewhere / "out.py", folder / "link.py");
+  std::filesystem::create_directory_symlink(elsewhere.path(), folder / "linked");
+
+  const Visit visit(options({folder.path()}));
+  std::vector<std::string> names;
+  for (const auto& name : visit.names)
+    names.push_back(std::filesystem::path(name).lexically_relative(folder.path()).string());
+  BOOST_TEST(names == (std::vector<std::string>{"b.py", "c/a.py", "c/b.py", "exact.py", "hundred.py"}),
+             boost::test_tools::per_element());
+  BOOST_TEST(visit.contents[2] == source(2));
+  BOOST_TEST(visit.counts.seen == 8);
+  BOOST_TEST(visit.counts.kept == 5);
+  BOOST_TEST(visit.counts.duplicates == 1);
+  BOOST_TEST(visit.counts.too_small == 1);
+  BOOST_TEST(visit.counts.too_large == 1);
+}
+
+BOOST_AUTO_TEST_CASE(json_lines_across_read_blocks) {
+  TemporaryFolder folder;
+  std::string lines = "\n";
+  for (int i = 0; i < 20000; ++i) lines += line(i);
+  lines.pop_back();  // a last line without an end counts
+  BOOST_REQUIRE(lines.size() > 3u << 20);
+  const Visit visit(options({folder.write("c.jsonl", lines)}));
+  BOOST_REQUIRE(visit.counts.kept == 20000);
+  for (int i = 0; i < 20000; ++i) BOOST_REQUIRE(visit.contents[static_cast<std::size_t>(i)] == source(i));
+  BOOST_TEST(visit.names[1] == (folder / "c.jsonl").string() + ":3 r p.py");
+}
+
+BOOST_AUTO_TEST_CASE(the_same_content_counts_once_across_inputs) {
+  TemporaryFolder folder;
+  folder.write("a/a.py", source(1));
+  const auto lines = folder.write("b.jsonl", line(1) + line(2));
+  BOOST_TEST(Visit(options({folder / "a", lines})).counts.kept == 2);
+}
+
+BOOST_AUTO_TEST_CASE(held_out_depends_on_content_and_seed_alone) {
+  TemporaryFolder one, other;
+  for (int i = 0; i < 2000; ++i) {
+    one.write(std::to_string(i) + ".py", source(i));
+    other.write(std::to_string(7 * i) + "/n.py", source(i));
+  }
+  auto first = options({one.path()});
+  first.held_out = 0.1;
+  auto second = first;
+  second.inputs = {other.path()};
+  const Visit visit(first);
+  BOOST_TEST(visit.counts.held_out > 140);  // 200 expected, standard deviation 13.4
+  BOOST_TEST(visit.counts.held_out < 260);
+  BOOST_TEST(visit.counts.held_out + visit.counts.train == 2000);
+  BOOST_TEST((visit.held_out == Visit(second).held_out));
+  second.seed = 1;
+  BOOST_TEST((visit.held_out != Visit(second).held_out));
+}
+
+BOOST_AUTO_TEST_CASE(held_out_inputs_win) {
+  TemporaryFolder folder;
+  folder.write("train/a.py", source(1));
+  folder.write("train/b.py", source(2));
+  folder.write("test/c.py", source(2));
+  folder.write("test/d.py", source(3));
+  auto both = options({folder / "train"});
+  both.held_out_inputs = {folder / "test"};
+  const Visit visit(both);
+  BOOST_TEST((visit.held_out ==
+              std::map<std::string, bool>{{source(1), false}, {source(2), true}, {source(3), true}}));
+  BOOST_TEST(visit.counts.duplicates == 1);
+}
+
+BOOST_AUTO_TEST_CASE(a_corpus_that_cannot_be_used_says_why) {
+  TemporaryFolder folder;
+  const auto refuses = [](const CorpusOptions& options, auto... words) {
+    BOOST_CHECK_EXCEPTION(Visit{options}, Error, says(words...));
+  };
+  refuses(options({}), "no corpus");
+  refuses(options({folder / "none"}), "none", "does not exist");
+  std::filesystem::create_directory(folder / "void");
+  refuses(options({folder / "void"}), "void", "empty");
+  refuses(options({folder.write("void.jsonl", "")}), "void.jsonl", "empty");
+  refuses(options({folder.write("c.jsonl.gz", "\x1f\x8b")}), "c.jsonl.gz", "neither a folder", "unpacked");
+  folder.write("short/a.py", "x\n");
+  refuses(options({folder / "short"}), "short", "1 are under 100 bytes");
+  auto fraction = options({folder / "short"});
+  fraction.held_out = 1.5;
+  refuses(fraction, "held-out fraction");
+}
+
+BOOST_AUTO_TEST_CASE(invalid_documents_are_named_or_skipped) {
+  TemporaryFolder folder;
+  folder.write("f/good.py", source(1));
+  folder.write("f/latin.py", "# caf\xE9\n" + source(2));
+  const std::string bad = R"({"content": 5})";
+  const auto jsonl = [&](const char* name, const std::string& second) {
+    return options({folder.write(name, line(1) + second + "\n" + line(3))});
+  };
+  const std::vector<std::pair<CorpusOptions, std::vector<std::string>>> cases = {
+      {options({folder / "f"}), {"latin.py", "not UTF-8", "offset 5", "--skip-invalid"}},
+      {jsonl("a.jsonl", "{\"content\": \"x"), {"a.jsonl:2", "not JSON"}},
+      {jsonl("b.jsonl", "{\"content\": 5}"), {"b.jsonl:2", "\"content\""}},
+      {jsonl("c.jsonl", "[]"), {"c.jsonl:2", "\"content\""}},
+      {jsonl("d.jsonl", "{\"content\": \"\xFF\"}"), {"d.jsonl:2", "not UTF-8", "offset 13"}},
+      {jsonl("e.jsonl", R"({"content": "\ud800"})"), {"e.jsonl:2", "not JSON"}},
+  };
+  for (auto [given, words] : cases) {
+    for (const auto& word : words) BOOST_CHECK_EXCEPTION(Visit{given}, Error, says(word));
+    given.skip_invalid = true;
+    const Visit visit(given);
+    BOOST_TEST(visit.counts.invalid == 1);
+    BOOST_TEST(visit.counts.kept == visit.counts.seen - 1);
+  }
+}
+
+BOOST_AUTO_TEST_CASE(a_sample_does_not_depend_on_the_order) {
+  std::vector<std::string> contents;
+  for (int i = 0; i < 200; ++i)
+    contents.push_back(source(i) + std::string(static_cast<std::size_t>(i * 37 % 500), '-'));
+  const auto take = [&](std::int64_t budget, bool backwards) {
+    lnfree::DocumentSample sample(budget);
+    for (std::size_t i = 0; i < contents.size(); ++i) {
+      const auto& content = contents[backwards ? contents.size() - 1 - i : i];
+      sample.add({"", content, lnfree::ContentHash::of(content), false, 0});
+    }
+    return sample.take();
+  };
+  for (const std::int64_t budget : {0, 500, 5000, 50000, 1000000}) {
+    const auto sample = take(budget, false);
+    BOOST_TEST(sample == take(budget, true), boost::test_tools::per_element());
+    std::int64_t bytes = 0;
+    for (const auto& content : sample) bytes += static_cast<std::int64_t>(content.size());
+    if (budget == 0)
+      BOOST_TEST(sample.size() == 1u);
+    else
+      BOOST_TEST(bytes <= budget);
+    if (budget == 5000 || budget == 50000) BOOST_TEST(bytes > budget - 1000);
+  }
+  BOOST_TEST(take(1000000, false).size() == 200u);
+}
+
+BOOST_AUTO_TEST_SUITE_END()

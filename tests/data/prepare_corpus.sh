@@ -1,0 +1,103 @@
+#!/usr/bin/env bash
+# The program as a user meets it: tests/data/prepare_corpus.sh <path of prepare_corpus>
+set -euo pipefail
+
+program=$1
+work=$(mktemp -d)
+trap 'chmod -R u+w "$work"; rm -rf "$work"' EXIT
+cd "$work"
+
+fail() {
+  echo "FAILED: $*" >&2
+  exit 1
+}
+
+# expect_error <words> <arguments>...: exit status 1, one sentence on stderr that holds the words, and no new corpus.
+expect_error() {
+  local words=$1 status=0
+  shift
+  "$program" "$@" >stdout 2>stderr || status=$?
+  [[ $status == 1 ]] || fail "$*: exit status $status"
+  grep -qF -- "$words" stderr || fail "$*: expected '$words', got: $(cat stderr)"
+  [[ $(wc -l <stderr) == 1 && $(head -c 16 stderr) == "prepare_corpus: " ]] || fail "$*: no single sentence: $(cat stderr)"
+}
+
+# Sixty files of Python-like text, each with words of its own.
+mkdir sources
+for i in $(seq 60); do
+  for j in $(seq 40); do
+    word=$(printf '%s' "$((i * 7919 + j * 104729))" | tr 0123456789 aeioubdfgl)
+    printf 'def %s_%s(self, value):\n    if value is None:\n        return self.%s + %d\n\n' "$word" "$j" "$word" "$i"
+  done >"sources/file_$i.py"
+done
+printf '# marks: \xe2\x96\x81 \xe2\x96\x85, a NUL \0, \t, CRLF \r\n%0120d\n' 0 >sources/marks.py
+cp sources/file_1.py sources/copy.py
+arguments=(--input sources --vocab-size 600 --context 32 --held-out 0.2)
+
+"$program" "${arguments[@]}" --out corpus --json report.json >log
+for file in train.bin train.json val.bin val.json tokenizer.model corpus.json; do
+  [[ -s corpus/$file ]] || fail "no $file"
+done
+[[ $(ls -A corpus | wc -l) == 6 ]] || fail "left over: $(ls -A corpus)"
+cmp -s corpus/corpus.json report.json || fail "--json is not the report"
+grep -q '"duplicates": 1' report.json || fail "the duplicate was not found"
+grep -q '"seen": 62' report.json || fail "not all files were seen"
+(($(stat -c %s corpus/train.bin) > 1024 + 2 * 32 * 100)) || fail "too little training data"
+((($(stat -c %s corpus/train.bin) - 1024) % 64 == 0)) || fail "train.bin is not whole windows"
+
+# The same arguments give the same files; a second run does nothing; others are refused.
+"$program" "${arguments[@]}" --out again >/dev/null
+for file in train.bin val.bin tokenizer.model; do cmp corpus/$file again/$file || fail "$file differs between runs"; done
+before=$(stat -c '%n %i %Y' corpus/*)
+"$program" "${arguments[@]}" --out corpus | grep -q "nothing to do" || fail "the second run does not say so"
+expect_error "other arguments (context, tokenizer_sample_bytes, vocab_size)" --input sources --vocab-size 500 --context 16 --held-out 0.2 --out corpus
+[[ $before == $(stat -c '%n %i %Y' corpus/*) ]] || fail "files were touched"
+"$program" --input sources --vocab-size 500 --context 16 --held-out 0.2 --out corpus --overwrite >/dev/null
+grep -q '"vocab_size": 500' corpus/train.json || fail "--overwrite did not"
+
+# A tokenizer of one's own; at most so many tokens; nothing held out.
+"$program" --input sources --tokenizer again/tokenizer.model --context 32 --held-out 0 --max-train-tokens 1000 --out capped >/dev/null
+grep -q '"tokens": 992' capped/train.json || fail "--max-train-tokens"
+cmp -s again/tokenizer.model capped/tokenizer.model || fail "--tokenizer is not copied"
+[[ ! -e capped/val.bin ]] || fail "val.bin without held-out documents"
+
+# The same documents as JSON lines, held out by a file of their own.
+for i in 1 2; do
+  printf '{"repo_name": "r", "path": "f%d.py", "copies": "1", "content": "' "$i"
+  sed ':a;N;$!ba;s/\n/\\n/g' "sources/file_$i.py" | tr -d '\n'
+  printf '"}\n'
+done >held_out.jsonl
+"$program" --input sources --held-out-input held_out.jsonl --vocab-size 600 --context 32 --out split >/dev/null
+grep -q '"documents": 2' split/val.json || fail "--held-out-input"
+
+# Errors: one sentence, status 1, and the output folder as it was.
+before=$(stat -c '%n %i %Y' again/*)
+mkdir empty latin
+printf '# caf\xe9\n%0120d\n' 0 >latin/latin.py
+cp sources/file_3.py latin/
+printf '{"content": "x"}\n{"content": \n' >broken.jsonl
+expect_error "--out is required" --input sources
+expect_error "--no-such-option" "${arguments[@]}" --out new --no-such-option
+expect_error "does not exist" --input nowhere --out new
+expect_error "is empty" --input empty --out new
+expect_error "latin/latin.py is not UTF-8 at byte offset 5" --input latin --out new
+expect_error "broken.jsonl:2 is not JSON" --input broken.jsonl --out new
+expect_error "at most" --input sources --vocab-size 50000 --out new
+expect_error "not a SentencePiece model" "${arguments[@]}" --tokenizer sources/file_1.py --out new
+expect_error "vocabulary of 600, not of 700" --input sources --tokenizer again/tokenizer.model --vocab-size 700 --out new
+expect_error "gives one window of 1000000 tokens" --input sources --vocab-size 600 --context 1000000 --out new
+expect_error "cannot be made" "${arguments[@]}" --out sources/file_1.py/new
+expect_error "is not UTF-8" --input latin --out again --overwrite
+[[ $before == $(stat -c '%n %i %Y' again/*) ]] || fail "a failed run changed the corpus that was there"
+[[ -z $(ls -A new 2>/dev/null) ]] || fail "a failed run left files: $(ls -A new)"
+mkdir foreign && echo mine >foreign/train.bin
+expect_error "holds a train.bin but no corpus.json" "${arguments[@]}" --out foreign
+[[ $(cat foreign/train.bin) == mine ]] || fail "a foreign train.bin was overwritten"
+if ((EUID != 0)); then
+  mkdir locked && chmod a-w locked
+  expect_error "cannot be written" "${arguments[@]}" --out locked
+fi
+"$program" --input latin --skip-invalid --vocab-size 360 --held-out 0 --context 32 --out skipped >/dev/null
+grep -q '"invalid": 1' skipped/corpus.json || fail "--skip-invalid"
+
+echo "prepare_corpus: all checks passed"

@@ -1,0 +1,120 @@
+#include "lnfree/data/windows.hpp"
+
+#include <boost/test/unit_test.hpp>
+#include <cstdint>
+#include <numeric>
+#include <vector>
+
+#include "temporary_folder.hpp"
+
+using lnfree::Error;
+using lnfree::TokenShard;
+using lnfree::WindowOrder;
+using lnfree::Windows;
+
+namespace {
+
+// Tokens 0, 1, 2, ... cut into windows of `context` (0: not said).
+TokenShard counting_shard(const TemporaryFolder& folder, std::int32_t tokens, std::int64_t context) {
+  lnfree::TokenShardWriter writer(folder / "s.bin", 100000);
+  std::vector<std::int32_t> ids(static_cast<std::size_t>(tokens));
+  std::iota(ids.begin(), ids.end(), 0);
+  writer.append(ids);
+  lnfree::ShardInfo info;
+  info.context = context;
+  writer.finish(info);
+  return TokenShard::open(folder / "s.bin");
+}
+
+std::vector<std::int64_t> epoch(const WindowOrder& order, std::int64_t count, std::int64_t epoch) {
+  std::vector<std::int64_t> visited;
+  for (std::int64_t i = 0; i < count; ++i) visited.push_back(order(epoch * count + i));
+  return visited;
+}
+
+}  // namespace
+
+BOOST_AUTO_TEST_SUITE(windows)
+
+BOOST_AUTO_TEST_CASE(consecutive_and_the_short_last_one_dropped) {
+  TemporaryFolder folder;
+  const Windows windows(counting_shard(folder, 23, 0), 5, 23);
+  BOOST_TEST(windows.count() == 4);
+  BOOST_TEST(windows.context() == 5);
+  std::vector<std::int32_t> window(5);
+  windows.window(3, window.data());
+  BOOST_TEST(window == (std::vector<std::int32_t>{15, 16, 17, 18, 19}), boost::test_tools::per_element());
+}
+
+BOOST_AUTO_TEST_CASE(a_shorter_context_must_divide_the_chunks) {
+  TemporaryFolder folder;
+  BOOST_TEST(Windows(counting_shard(folder, 24, 12), 4, 24).count() == 6);
+  BOOST_CHECK_EXCEPTION(Windows(counting_shard(folder, 24, 12), 5, 24), Error,
+                        says("s.bin", "12", "--context 5"));
+  BOOST_CHECK_EXCEPTION(Windows(counting_shard(folder, 24, 12), 24, 24), Error, says("12", "24"));
+}
+
+BOOST_AUTO_TEST_CASE(bad_input_says_what_is_wrong) {
+  TemporaryFolder folder;
+  BOOST_CHECK_EXCEPTION(Windows(counting_shard(folder, 30, 0), 10, 25), Error,
+                        says("s.bin", "token 25", "id 25", "vocabulary of 25"));
+  BOOST_CHECK_EXCEPTION(Windows(counting_shard(folder, 9, 0), 10, 25), Error,
+                        says("9 tokens", "not one window"));
+  BOOST_CHECK_EXCEPTION(Windows(counting_shard(folder, 9, 0), 0, 25), Error, says("context", "0"));
+  auto shard = counting_shard(folder, 30, 0);
+  folder.write("s.json", R"({"tokens": 29})");
+  BOOST_CHECK_EXCEPTION(Windows(std::move(shard), 10, 30), Error, says("s.json", "29", "30"));
+}
+
+BOOST_AUTO_TEST_CASE(shuffled_epochs_are_permutations) {
+  for (const std::int64_t count : {1, 2, 3, 4, 5, 7, 64, 1000, 65537}) {
+    const WindowOrder order(count, 42, true);
+    for (const std::int64_t e : {0, 1, 5}) {
+      auto visited = epoch(order, count, e);
+      std::sort(visited.begin(), visited.end());
+      std::vector<std::int64_t> all(static_cast<std::size_t>(count));
+      std::iota(all.begin(), all.end(), 0);
+      BOOST_TEST((visited == all), "count " << count << ", epoch " << e);
+    }
+  }
+}
+
+BOOST_AUTO_TEST_CASE(epochs_and_seeds_differ_and_repeat) {
+  const WindowOrder order(1000, 42, true);
+  const auto first = epoch(order, 1000, 0);
+  BOOST_TEST((first != epoch(order, 1000, 1)));
+  BOOST_TEST((first != epoch(WindowOrder(1000, 43, true), 1000, 0)));
+  BOOST_TEST((first == epoch(WindowOrder(1000, 42, true), 1000, 0)));
+}
+
+BOOST_AUTO_TEST_CASE(shuffled_means_shuffled) {
+  // Of a random permutation: one fixed point and one kept neighbour expected, correlation with the file order
+  // of standard deviation 1 / sqrt(n) = 0.01. The bounds are ten times wider.
+  const std::int64_t count = 10007;
+  for (const std::uint64_t seed : {0, 1, 2}) {
+    const auto visited = epoch(WindowOrder(count, seed, true), count, 0);
+    std::int64_t fixed = 0, neighbours = 0;
+    double correlation = 0;
+    const double mean = static_cast<double>(count - 1) / 2, n = static_cast<double>(count);
+    for (std::int64_t i = 0; i < count; ++i) {
+      const auto here = visited[static_cast<std::size_t>(i)];
+      fixed += here == i;
+      neighbours += i > 0 && here == visited[static_cast<std::size_t>(i - 1)] + 1;
+      correlation += (static_cast<double>(i) - mean) * (static_cast<double>(here) - mean);
+    }
+    correlation /= n * (n * n - 1) / 12;
+    BOOST_TEST(fixed < 10);
+    BOOST_TEST(neighbours < 10);
+    BOOST_TEST(std::abs(correlation) < 0.1);
+  }
+}
+
+BOOST_AUTO_TEST_CASE(file_order_without_shuffling) {
+  const WindowOrder order(3, 42, false);
+  std::vector<std::int64_t> visited;
+  for (std::int64_t i = 0; i < 7; ++i) visited.push_back(order(i));
+  BOOST_TEST(visited == (std::vector<std::int64_t>{0, 1, 2, 0, 1, 2, 0}), boost::test_tools::per_element());
+  BOOST_CHECK_THROW(WindowOrder(0, 1, true), Error);
+}
+
+BOOST_AUTO_TEST_SUITE_END()

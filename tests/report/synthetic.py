@@ -1,0 +1,118 @@
+"""Run folders as the trainers leave them, with curves made up to end at given values."""
+
+import json
+import math
+
+# fmt: off
+RECIPE = {"layers": 8, "heads": 4, "width": 64, "context": 128, "batch_size": 16, "learning_rate": 2e-3,
+          "warmup_ratio": 0.1, "weight_decay": 0.1, "dropout": 0.1, "init_std": 0.0693, "steps": 3906}
+
+# A run in which the paper's table shows: perplexity, and the mean entropy of each layer (nats).
+PERPLEXITY = {"sm_ln_g": 26.96, "sm_ln_r": 27.45, "sm_g": 30.12, "sm_r": 28.64}
+LAYER_ENTROPY = {
+    "sm_ln_g": [3.35, 3.63, 1.90, 2.26, 2.12, 2.45, 2.57, 2.71],
+    "sm_ln_r": [3.40, 3.48, 1.82, 2.51, 2.35, 2.37, 2.67, 2.89],
+    "sm_g": [3.49, 3.64, 3.63, 3.69, 3.50, 2.89, 1.85, 1.60],
+    "sm_r": [3.53, 3.73, 3.13, 2.24, 2.14, 2.39, 2.63, 2.15],
+}
+START = 3.878
+
+# corpus.json as prepare_corpus writes it.
+PREPARED = {
+    "documents": {"seen": 1543, "kept": 1500, "duplicates": 31, "too_small": 10, "too_large": 2,
+                  "invalid": 0},
+    "context": 128, "vocab_size": 4096, "bytes_per_token": 3.21,
+    "train": {"documents": 1455, "bytes": 27765432, "tokens": 8560000, "windows": 66875},
+    "held_out": {"documents": 45, "bytes": 826000, "tokens": 256000, "windows": 2000},
+}
+# fmt: on
+
+
+def heads_of(layers):
+    """Four heads around each layer's mean, none above uniform attention."""
+    spread = [-0.09, -0.03, 0.04, 0.08]
+    return [
+        [min(mean + offset * (1 + index), START) for offset in spread] for index, mean in enumerate(layers)
+    ]
+
+
+def write_run(folder, config, perplexity, layers, steps=3906, **changes):
+    """One evaluated configuration; `changes` overwrite keys of evaluation.json."""
+    place = folder / config
+    place.mkdir(parents=True)
+    loss = math.log(perplexity) if perplexity else None
+    heads = heads_of(layers)
+    lines = []
+    for step in range(0, steps, max(1, steps // 64)):
+        part = step / steps
+        if loss is not None:
+            lines.append(
+                {
+                    "kind": "train",
+                    "step": step,
+                    "loss": loss + 5 * math.exp(-9 * part),
+                    "learning_rate": 1e-3,
+                    "gradient_norm": 0.5,
+                    "tokens_per_second": 11000 + step % 7,
+                }
+            )
+            lines.append(
+                {
+                    "kind": "entropy",
+                    "step": step,
+                    "nonfinite_rows": 0,
+                    "head_entropy": [
+                        [head + (START - head) * math.exp(-7 * part) for head in layer] for layer in heads
+                    ],
+                }
+            )
+    for eighth in range(1, 8):
+        part = eighth / 8
+        value = None if loss is None else loss + 1.9 * (1 - part) * math.exp(-2.2 * part)
+        lines.append(
+            {
+                "kind": "eval",
+                "step": int(part * steps),
+                "eval_loss": value,
+                "perplexity": value and math.exp(value),
+            }
+        )
+    (place / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    (place / "run.json").write_text(json.dumps({"config": config, "seconds": 700.5}))
+    evaluation = {
+        "eval_loss": loss,
+        "perplexity": perplexity,
+        "targets": 200000,
+        "head_entropy": heads,
+        "nonfinite_rows": 0,
+        "parameters": 663000,
+    } | changes
+    (place / "evaluation.json").write_text(json.dumps(evaluation))
+
+
+def write_folder(folder, configs=tuple(PERPLEXITY), scale="demo", perplexity=None, entropy=None):
+    """A whole run folder of `configs`; the two dictionaries overwrite single configurations' values."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "settings.json").write_text(
+        json.dumps({"scale": scale, "seed": 3, "corpus": "debian", "recipe": RECIPE})
+    )
+    (folder / "corpus.json").write_text(
+        json.dumps(
+            {
+                "input": "Python sources of Debian packages",
+                "sources": {
+                    "packages": [
+                        {"package": "python3-pandas", "version": "1.5.3", "files": 321, "bytes": 7654321}
+                    ]
+                },
+                "prepared": PREPARED,
+            }
+        )
+    )
+    for config in configs:
+        write_run(
+            folder,
+            config,
+            (PERPLEXITY | (perplexity or {}))[config],
+            (LAYER_ENTROPY | (entropy or {}))[config],
+        )
