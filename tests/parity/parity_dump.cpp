@@ -8,24 +8,29 @@
 #include <exception>
 #include <filesystem>
 #include <iostream>
+#include <string>
 #include <string_view>
-#include <vector>
 
 #include <nlohmann/json.hpp>
 
 #include <lnfree/data/windows.hpp>
 #include <lnfree/model.hpp>
 #include <lnfree/train/checkpoint.hpp>
+#include <lnfree/train/evaluate.hpp>
 
 using namespace lnfree;
 
 // As parity.py has them; a step's windows come in two halves, so that accumulation is compared too.
-constexpr DecoderConfig shape{
-    .layers = 3, .heads = 4, .width = 64, .ffn_width = 256, .context = 32, .vocab_size = 256, .positions = 40};
+constexpr DecoderConfig shape{.layers = 3,
+                              .heads = 4,
+                              .width = 64,
+                              .ffn_width = 256,
+                              .context = 32,
+                              .vocab_size = 256,
+                              .positions = 40};
 constexpr int accumulation_steps = 2;
-constexpr int batch_size = 4;
+constexpr int batch_size = 2;
 constexpr int windows_per_step = accumulation_steps * batch_size;
-constexpr double weight_decay = 1;
 
 template <DecoderConfig Config, class Norm, class Activation>
 void dump(const std::filesystem::path& folder) {
@@ -35,17 +40,13 @@ void dump(const std::filesystem::path& folder) {
   const Windows windows(TokenShard::open(folder / "tokens.bin"), Config.context, Config.vocab_size);
 
   // Calls pass(batch) on both halves of a step's windows; the mean of what it returns.
+  WindowBatch memory(batch_size, Config.context);
   const auto over_windows_of = [&](std::int64_t step, auto pass) {
-    const BatchShape extent{batch_size, Config.context};
-    std::vector<std::int32_t> tokens(extent.rows()), targets(extent.rows(), -1);
     double sum = 0;
     for (int half = 0; half < accumulation_steps; ++half) {
-      for (int b = 0; b < batch_size; ++b) {
-        std::int32_t* const window = tokens.data() + Index{b} * Config.context;
-        windows.window(step * windows_per_step + half * batch_size + b, window);
-        std::copy(window + 1, window + Config.context, targets.data() + Index{b} * Config.context);
-      }
-      sum += pass(Batch{extent, tokens, targets});
+      const std::int64_t first = step * windows_per_step + half * batch_size;
+      for (int row = 0; row < batch_size; ++row) memory.read(windows, first + row, row);
+      sum += pass(memory.batch(batch_size));
     }
     return sum / accumulation_steps;
   };
@@ -60,7 +61,7 @@ void dump(const std::filesystem::path& folder) {
   save_safetensors(folder / "gradients.safetensors", named_tensors(model, model.parameters().gradients()));
   model.parameters().zero_gradients(model.device());
 
-  AdamW optimizer(model, {.weight_decay = weight_decay});
+  AdamW optimizer(model);
   const WarmupLinearSchedule schedule{.steps = windows.count() / windows_per_step};
   for (std::int64_t step = 0; step < schedule.steps; ++step) {
     over_windows_of(step, accumulate_gradients);
@@ -68,7 +69,7 @@ void dump(const std::filesystem::path& folder) {
   }
   save_weights(model, folder / "trained.safetensors");
   result["trained_loss"] = over_windows_of(0, [&](const Batch& batch) { return model.loss(batch, false); });
-  write_text_file(folder / "result.json", result.dump(2) + "\n");
+  write_file(folder / "result.json", result.dump(2) + "\n");
 }
 
 int main(int argc, char** argv) try {

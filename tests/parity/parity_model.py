@@ -71,6 +71,7 @@ class Model:
     def __init__(self, shape, configuration, weights):
         self.shape = shape
         self.configuration = configuration
+        self.nearest_kink = math.inf  # how close any hidden unit ever came to the kink of its activation
         expected = tensor_shapes(shape, configuration)
         found = {name: tuple(value.shape) for name, value in weights.items()}
         if found != expected:
@@ -114,10 +115,8 @@ class Model:
         return torch.where(x >= 0, x, slope * x)
 
     def forward(self, tokens):
-        """Logits (B, T, V) for tokens (B, T), and the attention weights (B, H, T, T) of every layer.
-        Leaves in nearest_kink how close a hidden unit came to the kink of its activation."""
+        """Logits (B, T, V) for tokens (B, T), and the attention weights (B, H, T, T) of every layer."""
         w = self.weights
-        self.nearest_kink = math.inf
         x = w["wte.weight"][tokens] + w["wpe.weight"][: tokens.shape[1]]
         attention_weights = []
         for layer in range(self.shape.layers):
