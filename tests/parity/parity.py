@@ -37,7 +37,7 @@ LOSS_RELATIVE = 1e-5
 GRADIENT_RELATIVE = 1e-4
 ENTROPY_ABSOLUTE = 1e-5
 TRAINED_LOSS_RELATIVE = 1e-4
-TRAINED_TENSOR_RELATIVE = 1e-5
+TRAINED_TENSOR_RELATIVE = 1e-4
 
 # A hidden unit that is 0 to float's precision may count as negative on one side and positive on the other: other
 # gradients, and neither is wrong. Windows are drawn until no unit comes this close in any of the steps.
