@@ -3,8 +3,9 @@
 #
 #   examples/fetch_corpus.sh [--out DIR]
 #
-# DIR (default: out/python-sources beside the repository's README) receives one folder per package with its *.py files, tests
-# removed, its copyright file, and sources.json with the version of every package. A complete DIR is left as it is.
+# DIR (default: out/python-sources beside the repository's README) receives one folder per package with its *.py
+# files, tests removed, and its copyright file, and sources.json with the version of every package. A complete DIR
+# is left as it is.
 set -euo pipefail
 
 # Import packages whose sources make up the corpus, besides the standard library of this release's Python.
@@ -36,15 +37,18 @@ if [[ -f $out/sources.json ]]; then
   echo "$program: $out is complete, nothing to do."
   exit 0
 fi
-[[ ! -e $out ]] || fail "$out exists but has no sources.json, so it is not a corpus fetched by this script; give another --out or remove it."
+if [[ -e $out && ! (-d $out && -z $(ls -A "$out")) ]]; then
+  fail "$out exists but has no sources.json, so this script did not write it; give another --out or remove it."
+fi
 for tool in apt-get apt-cache dpkg-deb; do
-  command -v "$tool" >/dev/null || fail "$tool is missing: the default corpus comes from Debian or Ubuntu packages. Use your own files instead."
+  command -v "$tool" >/dev/null ||
+    fail "$tool is missing: the default corpus comes from Debian or Ubuntu packages; use your own files instead."
 done
 
 # The release's Python version is what the metapackage depends on; python3 itself need not be installed.
 stdlib_packages() {
   local stdlib
-  stdlib=$(apt-cache depends libpython3-stdlib 2>/dev/null | grep -o 'libpython3\.[0-9]*-stdlib' | head -n 1) || true
+  stdlib=$(apt-cache depends libpython3-stdlib 2>/dev/null | grep -om 1 'libpython3\.[0-9]*-stdlib') || true
   if [[ -z $stdlib ]] && command -v python3 >/dev/null; then
     stdlib="libpython$(python3 -c 'import sys; print("%d.%d" % sys.version_info[:2])')-stdlib"
   fi

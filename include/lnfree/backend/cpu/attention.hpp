@@ -33,8 +33,8 @@ struct HeadWorkspace {
   Index stride;
   float *weights, *d_weights, *k_transposed, *v_transposed;
 
- private:
-  static Index padded(Index length) { return (length + 15) / 16 * 16; }
+  /// `count` numbers in whole vectors.
+  static Index padded(Index count) { return (count + 15) / 16 * 16; }
 };
 
 inline Index attention_workspace(Cpu&, AttentionShape shape) {
@@ -79,23 +79,25 @@ void attention_forward(Cpu&, AttentionShape shape, Matrix<const float> qkv, Matr
                    keys, false);
       for (Index i = 0; i < count; ++i) {
         float* row = my.weights + i * my.stride;
-        const Index seen = first + i + 1;
+        const Index seen = first + i + 1, vectors_end = my.padded(seen);
         const float max = max_of(row, seen);
+        // Scores that vanish fill the last vector, so that the loops have no remainder.
+        std::fill(row + seen, row + vectors_end, max - 100.0f / scale);
         float sum = 0, weighted = 0;
 #pragma omp simd reduction(+ : sum, weighted)
-        for (Index j = 0; j < seen; ++j) {
+        for (Index j = 0; j < vectors_end; ++j) {
           const float s = scale * (row[j] - max);
           const float e = math::exp(s);
           row[j] = e;
           sum += e;
           if constexpr (observed) weighted += e * s;
         }
-        std::fill(row + seen, row + keys, 0.0f);
         const float log_of_sum = std::log(sum);
         head_log_sum[first + i] = scale * max + log_of_sum;
         const float per_sum = 1.0f / sum;
 #pragma omp simd
-        for (Index j = 0; j < seen; ++j) row[j] *= per_sum;
+        for (Index j = 0; j < vectors_end; ++j) row[j] *= per_sum;
+        std::fill(row + seen, row + keys, 0.0f);
         if constexpr (observed) {
           const float entropy = log_of_sum - weighted * per_sum;
           if (std::isfinite(entropy)) {
@@ -142,14 +144,14 @@ inline void attention_backward(Cpu&, AttentionShape shape, Matrix<const float> q
                    my.stride, count, keys, false);
       for (Index i = 0; i < count; ++i) {
         float *row = my.weights + i * my.stride, *d_row = my.d_weights + i * my.stride;
-        const Index seen = first + i + 1;
+        const Index seen = first + i + 1, vectors_end = my.padded(seen);
         const float *o = out.row(first + i), *d_o = d_out.row(first + i);
         const float total = head_log_sum[first + i];
         float row_sum = 0;  // sum_j a_ij d_a_ij = d_y_i y_i
 #pragma omp simd reduction(+ : row_sum)
         for (Index c = 0; c < D; ++c) row_sum += o[c] * d_o[c];
 #pragma omp simd
-        for (Index j = 0; j < seen; ++j) {
+        for (Index j = 0; j < vectors_end; ++j) {
           const float weight = math::exp(scale * row[j] - total);
           row[j] = weight;
           d_row[j] = scale * weight * (d_row[j] - row_sum);

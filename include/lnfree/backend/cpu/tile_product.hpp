@@ -45,42 +45,39 @@ inline void register_tile(Strided a, const float* b, Index b_stride, Index depth
   }
 }
 
-/// c (Rows x columns) = a b, or added to; the columns that fill no vector one by one.
-template <int Rows>
-inline void row_panel(Strided a, const float* b, Index b_stride, Index depth, float* c, Index c_stride,
-                      Index columns, bool accumulates) {
-  constexpr int wide = Rows >= 8 ? 2 : 4;
-  Index j = 0;
-  for (; j + wide * vector_width <= columns; j += wide * vector_width) {
-    register_tile<Rows, wide>(a, b + j, b_stride, depth, c + j, c_stride, accumulates);
-  }
-  for (; j + vector_width <= columns; j += vector_width) {
-    register_tile<Rows, 1>(a, b + j, b_stride, depth, c + j, c_stride, accumulates);
-  }
-  for (; j < columns; ++j) {
-    for (int r = 0; r < Rows; ++r) {
-      float sum = 0;
-      for (Index k = 0; k < depth; ++k)
-        sum += a.data[r * a.row_stride + k * a.column_stride] * b[k * b_stride + j];
-      c[r * c_stride + j] = accumulates ? c[r * c_stride + j] + sum : sum;
-    }
+/// Calls body.operator()<Rows>(i) for panels of rows that cover [begin, end): as many of `Most` rows as fit, then one with
+/// the rest.
+template <int Most, class Body>
+inline void for_row_panels(Index begin, Index end, const Body& body) {
+  Index i = begin;
+  for (; i + Most <= end; i += Most) body.template operator()<Most>(i);
+  if constexpr (Most > 1) {
+    if (i < end) for_row_panels<Most - 1>(i, end, body);
   }
 }
 
-/// c (rows x columns) = a b, or added to, for the small factors of one attention head, which lie in cache: no
-/// packing, no threads, no calls. b and c are row-major.
-inline void tile_product(Strided a, const float* b, Index b_stride, Index depth, float* c, Index c_stride,
-                         Index rows, Index columns, bool accumulates) {
-  Index i = 0;
-  const auto panel = [&]<int Rows>() {
-    for (; i + Rows <= rows; i += Rows) {
-      row_panel<Rows>({a.data + i * a.row_stride, a.row_stride, a.column_stride}, b, b_stride, depth,
-                      c + i * c_stride, c_stride, columns, accumulates);
+/// c (rows x columns) = a b, or added to, for the small factors of one attention head, which lie in cache: no packing, no
+/// threads, no calls. b and c are row-major.
+inline void tile_product(Strided a, const float* b, Index b_stride, Index depth, float* c, Index c_stride, Index rows,
+                         Index columns, bool accumulates) {
+  for_row_panels<8>(0, rows, [&]<int Rows>(Index i) {
+    const Strided a_panel{a.data + i * a.row_stride, a.row_stride, a.column_stride};
+    float* const c_panel = c + i * c_stride;
+    Index j = 0;
+    for (; j + 2 * vector_width <= columns; j += 2 * vector_width) {
+      register_tile<Rows, 2>(a_panel, b + j, b_stride, depth, c_panel + j, c_stride, accumulates);
     }
-  };
-  panel.template operator()<8>();
-  panel.template operator()<4>();
-  panel.template operator()<1>();
+    for (; j + vector_width <= columns; j += vector_width) {
+      register_tile<Rows, 1>(a_panel, b + j, b_stride, depth, c_panel + j, c_stride, accumulates);
+    }
+    for (; j < columns; ++j) {
+      for (int r = 0; r < Rows; ++r) {
+        float sum = 0;
+        for (Index k = 0; k < depth; ++k) sum += a_panel.data[r * a.row_stride + k * a.column_stride] * b[k * b_stride + j];
+        c_panel[r * c_stride + j] = accumulates ? c_panel[r * c_stride + j] + sum : sum;
+      }
+    }
+  });
 }
 
 }  // namespace lnfree::cpu
