@@ -1,0 +1,64 @@
+"""Holds what the documents show against the programs that are built.
+
+    check_docs.py ROOT
+
+In README.md and docs/*.md a C++ block under a line such as <!-- examples/custom_norm.cpp --> must stand in that
+file word for word; the README's must be examples/quickstart.cpp from the first line to the last. The README and
+docs/adding-*.md may hold no C++ that is not checked this way. Links to files of the repository must lead to one.
+"""
+
+import re
+import sys
+from pathlib import Path
+
+BLOCK = re.compile(r"(?:^<!-- (?P<source>\S+) -->\n)?^```cpp\n(?P<code>.*?)^```$", re.MULTILINE | re.DOTALL)
+LINK = re.compile(r"\]\((?P<path>[^)#\s]+)(?:#[^)\s]*)?\)")
+QUICKSTART = "examples/quickstart.cpp"
+MUST_SHOW = {
+    "README.md": QUICKSTART,
+    "docs/adding-an-activation.md": "examples/custom_activation.cpp",
+    "docs/adding-a-norm.md": "examples/custom_norm.cpp",
+}
+
+
+def faults_of(root, document):
+    text = (root / document).read_text()
+    shown = set()
+    for block in BLOCK.finditer(text):
+        line = text.count("\n", 0, block.start()) + 1
+        source, code = block["source"], block["code"]
+        if source is None:
+            if document in MUST_SHOW:
+                yield f"{document}:{line}: a C++ block that names no example file"
+            continue
+        shown.add(source)
+        if not (root / source).is_file():
+            yield f"{document}:{line}: there is no file {source}"
+            continue
+        program = (root / source).read_text()
+        if source == QUICKSTART and code != program:
+            yield f"{document}:{line}: the block is not the whole of {source}"
+        elif code not in program:
+            yield f"{document}:{line}: the block does not stand like this in {source}"
+    if document in MUST_SHOW and MUST_SHOW[document] not in shown:
+        yield f"{document}: no block shows {MUST_SHOW[document]}"
+    for link in LINK.finditer(text):
+        path = link["path"]
+        if "://" not in path and not ((root / document).parent / path).exists():
+            line = text.count("\n", 0, link.start()) + 1
+            yield f"{document}:{line}: the link leads to {path}, which is not there"
+
+
+def main():
+    root = Path(sys.argv[1])
+    documents = ["README.md", *sorted(str(p.relative_to(root)) for p in (root / "docs").glob("*.md"))]
+    faults = [f"{name}: is missing" for name in MUST_SHOW if name not in documents]
+    for document in documents:
+        faults += faults_of(root, document)
+    for fault in faults:
+        print(f"check_docs.py: {fault}", file=sys.stderr)
+    return 1 if faults else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
