@@ -296,7 +296,7 @@ json prepare(const Options& options) {
     throw lnfree::Error("none of " + count(counts.held_out, "held-out document") + window +
                         "; raise --held-out (0 asks for none) or give a larger corpus.");
 
-  report["documents"] = counts;
+  report["documents"] = counts.json();
   report["context"] = options.context;
   report["vocab_size"] = tokenizer.vocab_size();
   report["train"] = train.report(options.context);

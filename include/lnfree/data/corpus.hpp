@@ -56,8 +56,18 @@ struct CorpusCounts {
   std::int64_t train = 0, held_out = 0;
   std::int64_t train_bytes = 0, held_out_bytes = 0;
 
-  NLOHMANN_DEFINE_TYPE_INTRUSIVE(CorpusCounts, seen, kept, duplicates, too_small, too_large, invalid, train,
-                                 held_out, train_bytes, held_out_bytes)
+  Json json() const {
+    return {{"seen", seen},
+            {"kept", kept},
+            {"duplicates", duplicates},
+            {"too_small", too_small},
+            {"too_large", too_large},
+            {"invalid", invalid},
+            {"train", train},
+            {"held_out", held_out},
+            {"train_bytes", train_bytes},
+            {"held_out_bytes", held_out_bytes}};
+  }
 };
 
 /// One document of a corpus, valid while it is visited.
