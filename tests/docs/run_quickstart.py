@@ -13,7 +13,7 @@ CONTEXT = 32
 output = subprocess.run([sys.argv[1]], check=True, capture_output=True, text=True).stdout
 print(output, end="")
 losses = [float(loss) for loss in re.findall(r"^step +\d+: loss (\S+) nats$", output, re.MULTILINE)]
-layers = re.findall(r"^layer \d: head entropies (.*) nats$", output, re.MULTILINE)
+layers = re.findall(r"^head entropies (.*) nats$", output, re.MULTILINE)
 entropies = [float(entropy) for layer in layers for entropy in layer.split()]
 if len(losses) < 2 or not losses[-1] < losses[0] / 2:
     sys.exit(f"run_quickstart.py: the loss should fall to less than half, it went {losses}")
