@@ -379,7 +379,7 @@ def order_sentence(comparison):
 
 def perplexity_findings(comparison):
     sentences = [
-        f"**{run.label} diverged**: its evaluation loss is not finite."
+        f"**{run.label} diverged**: its loss stopped being a number. Its entropies are those of its last checkpoint."
         for run in comparison.runs
         if run.diverged
     ]

@@ -50,6 +50,9 @@ CORPUS_SEED = 0
 # One single-threaded trainer per core is faster than one trainer on all cores.
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 
+# Exit status of a trainer whose loss stopped being a number.
+DIVERGED_STATUS = 3
+
 POLL_SECONDS = 0.2
 LINE_SECONDS = 20.0
 STOP_SECONDS = 60.0
@@ -225,7 +228,8 @@ class Run:
         self.shards = arguments.shards
         self.seed, self.scale = arguments.seed, arguments.scale
         self.metrics = MetricsTail(self.folder / "metrics.jsonl")
-        self.seconds = (read_json(self.folder / "run.json") or {}).get("seconds", 0.0)
+        kept = read_json(self.folder / "run.json") or {}
+        self.seconds, self.diverged = kept.get("seconds", 0.0), kept.get("diverged", False)
         self.started = self.first_seen = None
 
     @property
@@ -243,7 +247,7 @@ class Run:
         self.folder.mkdir(parents=True, exist_ok=True)
         step = self.checkpoint_step
         command = [self.trainer, "--val", self.shards / "val.bin", "--threads", 1]
-        if step == self.steps:
+        if step == self.steps or self.diverged:
             self.stage = "evaluating"
             command += [
                 "--init-from",
@@ -273,8 +277,11 @@ class Run:
     def finish_stage(self):
         """Takes the ended program's work in; raises JobError when it failed."""
         status, stage = self.program.poll(), self.stage
+        self.diverged |= stage == "training" and status == DIVERGED_STATUS
         self.save_seconds()
         program, self.program, self.stage = self.program, None, None
+        if stage == "training" and self.diverged:
+            return
         if status != 0:
             raise JobError(
                 f"{stage} {self.label} failed (exit status {status}); the end of {program.log}:\n"
@@ -289,6 +296,9 @@ class Run:
             result = self.folder / "evaluation.json.part"
             if not result.exists():
                 raise JobError(f"the evaluation of {self.label} wrote no result; see {program.log}.")
+            if self.diverged:
+                # Its heads are those of the last sound checkpoint; that one's loss is not the run's.
+                write_json(result, read_json(result) | {"eval_loss": None, "perplexity": None})
             result.replace(self.folder / "evaluation.json")
 
     def save_seconds(self):
@@ -297,7 +307,8 @@ class Run:
             now = time.monotonic()
             self.seconds += now - self.started
             self.started = now
-            write_json(self.folder / "run.json", {"config": self.config, "seconds": round(self.seconds, 1)})
+            kept = {"config": self.config, "seconds": round(self.seconds, 1), "diverged": self.diverged}
+            write_json(self.folder / "run.json", kept)
 
     def progress(self):
         """(step, seconds per step or None), the latter as seen by the clock, evaluations included."""

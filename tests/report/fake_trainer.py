@@ -1,9 +1,9 @@
 #!/usr/bin/python3
 """Stands in for a trainer (or, under the name prepare_corpus, for that program) to test the job around them.
 
-It keeps the programs' promises on files and signals and trains nothing. Environment: FAKE_HOLD=CONFIG:STEP
-waits there for a signal; FAKE_FAIL=CONFIG:STEP fails there, not before the file $FAKE_FAIL_AFTER exists. Every
-start is noted in $FAKE_STARTS.
+It keeps the programs' promises on files and signals and trains nothing. Environment: FAKE_HOLD=CONFIG:STEP waits
+there for a signal; FAKE_DIVERGE=CONFIG:STEP diverges there; FAKE_FAIL=CONFIG:STEP fails there, not before the file
+$FAKE_FAIL_AFTER exists. Every start is noted in $FAKE_STARTS.
 """
 
 import argparse
@@ -94,6 +94,8 @@ def train():
         sys.exit(f"{NAME}: --resume does not fit {checkpoint}")
     first = json.loads(checkpoint.read_text())["step"] if options.resume else 0
     stopped = []
+    if first == 0:
+        save(options.out, 0, options.steps)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda number, _: stopped.append(number))
     with open(options.out / "metrics.jsonl", "a", encoding="utf-8") as metrics:
@@ -118,6 +120,8 @@ def train():
                 while not Path(os.environ.get("FAKE_FAIL_AFTER", "/")).exists():
                     time.sleep(0.01)
                 sys.exit(f"{NAME}: the made-up disk is full")
+            if os.environ.get("FAKE_DIVERGE") == f"{CONFIG}:{step}":
+                sys.exit(3)
             while os.environ.get("FAKE_HOLD") == f"{CONFIG}:{step}" and not stopped:
                 time.sleep(0.01)
             if stopped:

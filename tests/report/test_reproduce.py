@@ -139,6 +139,16 @@ class ReproduceTest(unittest.TestCase):
         status, output, _ = self.run_job()
         self.assertEqual(status, 0, output)
 
+    def test_diverged_run_is_reported_and_not_repeated(self):
+        status, output, _ = self.run_job(FAKE_DIVERGE="sm_g:7")
+        self.assertEqual(status, 0, output)
+        runs = {run["config"]: run for run in self.results()["runs"]}
+        self.assertIsNone(runs["sm_g"]["perplexity"])
+        self.assertIsNotNone(runs["sm_r"]["perplexity"])
+        self.assertIn("**SM + G diverged**", (self.out / "report.md").read_text())
+        _, _, starts = self.run_job()
+        self.assertEqual([start for start in starts if start.startswith("train_")], [])
+
     def test_later_configurations_join_the_earlier(self):
         status, output, _ = self.run_job("--configs", "sm_r", "sm_g")
         self.assertEqual(status, 0, output)
