@@ -10,10 +10,9 @@ add_library(lnfree::lnfree ALIAS lnfree)
 target_compile_features(lnfree INTERFACE cxx_std_20)
 target_include_directories(lnfree INTERFACE
   $<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}/include> $<INSTALL_INTERFACE:${CMAKE_INSTALL_INCLUDEDIR}>)
-target_link_libraries(lnfree INTERFACE Eigen3::Eigen OpenMP::OpenMP_CXX nlohmann_json::nlohmann_json)
-if(TARGET LnfreeBLAS::LnfreeBLAS)
-  target_link_libraries(lnfree INTERFACE LnfreeBLAS::LnfreeBLAS)
-endif()
+target_link_libraries(lnfree INTERFACE Eigen3::Eigen OpenMP::OpenMP_CXX nlohmann_json::nlohmann_json
+  # A machine that uses an installed package need not have the BLAS of the one that installed it.
+  $<TARGET_NAME_IF_EXISTS:LnfreeBLAS::LnfreeBLAS>)
 
 if(TARGET SentencePiece::SentencePiece)
   add_library(lnfree_corpus INTERFACE)
