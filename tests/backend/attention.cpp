@@ -62,6 +62,25 @@ BOOST_AUTO_TEST_CASE_TEMPLATE(bears_large_scores, D, Backends) {
            {.tolerance = 5e-4});
 }
 
+// What a later position holds, a NaN or an infinity included, is nothing to an earlier one.
+BOOST_AUTO_TEST_CASE_TEMPLATE(bears_values_that_are_not_finite, D, Backends) {
+  for (const double bad : {double(NAN), double(INFINITY)}) {
+    check<D>("a bad value", [&](auto& bench) {
+      const AttentionShape shape{1, 45, 1, 5};
+      auto qk = bench.download(bench.scalars("qkv", 45, 15).data, 45 * 15);
+      std::vector<double> values(qk.begin(), qk.end());
+      values[37 * 15 + 12] = bad;
+      auto qkv = bench.scalars(values, 45, 15);
+      auto y = bench.poisoned_scalars(45, 5);
+      auto log_sum = bench.poisoned_accumulators(1, 45);
+      auto workspace = bench.poisoned_scalars(1, attention_workspace(bench.device(), shape));
+      attention_forward(bench.device(), shape, qkv, y, log_sum.data, workspace.data, Unobserved{});
+      bench.result("rows before", y.top(37));
+      for (const auto value : bench.download(y.row(37) + 2, 1)) BOOST_TEST(!std::isfinite(value));
+    });
+  }
+}
+
 // Observing changes nothing else.
 BOOST_AUTO_TEST_CASE_TEMPLATE(observed_or_not, D, Backends) {
   const auto with = [](bool observed) {
