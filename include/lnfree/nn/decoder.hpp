@@ -43,7 +43,7 @@ struct MemoryPlan {
 /// Run-time choices of one forward and backward pass.
 struct PassOptions {
   double gradient_scale = 1;  ///< Multiplies the gradient of the mean loss: 1 / accumulation steps.
-  Dropout dropout;            ///< Of the embedding.
+  Dropout dropout = {};       ///< Of the embedding.
   bool observe = true;        ///< Whether the model's observer sees this pass.
 };
 
