@@ -8,12 +8,13 @@ include(${CMAKE_CURRENT_LIST_DIR}/lnfree-dependencies.cmake)
 add_library(lnfree INTERFACE)
 add_library(lnfree::lnfree ALIAS lnfree)
 target_compile_features(lnfree INTERFACE cxx_std_20)
+# A square root makes vector code only where it need not set errno.
+target_compile_options(lnfree INTERFACE $<$<CXX_COMPILER_ID:GNU,Clang,AppleClang>:-fno-math-errno>)
 target_include_directories(lnfree INTERFACE
   $<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}/include> $<INSTALL_INTERFACE:${CMAKE_INSTALL_INCLUDEDIR}>)
-target_link_libraries(lnfree INTERFACE Eigen3::Eigen OpenMP::OpenMP_CXX nlohmann_json::nlohmann_json)
-if(TARGET LnfreeBLAS::LnfreeBLAS)
-  target_link_libraries(lnfree INTERFACE LnfreeBLAS::LnfreeBLAS)
-endif()
+target_link_libraries(lnfree INTERFACE Eigen3::Eigen OpenMP::OpenMP_CXX nlohmann_json::nlohmann_json
+  # A machine that uses an installed package need not have the BLAS of the one that installed it.
+  $<TARGET_NAME_IF_EXISTS:LnfreeBLAS::LnfreeBLAS>)
 
 if(TARGET SentencePiece::SentencePiece)
   add_library(lnfree_corpus INTERFACE)

@@ -4,6 +4,9 @@ add_library(lnfree_options INTERFACE)
 target_compile_options(lnfree_options INTERFACE -Wall -Wextra -Wpedantic
   # False alarms from Eigen's AVX-512 kernels under g++ 12.
   $<$<CXX_COMPILER_ID:GNU>:-Wno-maybe-uninitialized -Wno-uninitialized>)
+if(LNFREE_WERROR)
+  target_compile_options(lnfree_options INTERFACE -Werror)
+endif()
 if(LNFREE_NATIVE)
   target_compile_options(lnfree_options INTERFACE -march=native)
 endif()

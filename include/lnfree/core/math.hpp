@@ -28,8 +28,9 @@ LNFREE_HOST_DEVICE inline float exp(float x) {
   p = p * r + 0.166665211f;
   p = p * r + 0.499999940f;
   p = p * (r * r) + r + 1.0f;
-  return std::bit_cast<float>(std::bit_cast<std::uint32_t>(p) +
-                              (std::bit_cast<std::uint32_t>(shifted) << 23));
+  // 2^n as a factor, not as an addition to p's exponent, which would turn some NaNs into numbers.
+  const std::uint32_t power = (std::bit_cast<std::uint32_t>(shifted) << 23) + 0x3f800000u;
+  return p * std::bit_cast<float>(power);
 }
 
 LNFREE_HOST_DEVICE inline double sqrt(double x) {

@@ -57,6 +57,13 @@ inline void transpose_into(Matrix<const float> from, float* to, Index to_stride)
   }
 }
 
+inline bool all_finite(const float* values, Index count) {
+  float zero = 0;
+#pragma omp simd reduction(+ : zero)
+  for (Index j = 0; j < count; ++j) zero += 0.0f * values[j];
+  return zero == 0.0f;
+}
+
 template <class Entropies>
 void attention_forward(Cpu&, AttentionShape shape, Matrix<const float> qkv, Matrix<float> y, float* log_sum,
                        float* workspace, [[maybe_unused]] Entropies entropies) {
@@ -108,6 +115,13 @@ void attention_forward(Cpu&, AttentionShape shape, Matrix<const float> qkv, Matr
       }
       tile_product({my.weights, my.stride, 1}, v.data, v.stride, keys, out.row(first), out.stride, count, D,
                    false);
+      // The tile gives keys behind the diagonal the weight 0, which a value that is not finite turns into
+      // NaN: such rows once more, over the keys they see alone.
+      for (Index i = 0; i < count; ++i) {
+        if (all_finite(out.row(first + i), D)) continue;
+        tile_product({my.weights + i * my.stride, my.stride, 1}, v.data, v.stride, first + i + 1,
+                     out.row(first + i), out.stride, 1, D, false);
+      }
     }
     if constexpr (observed) {
       entropies.sums[b * shape.heads + h] = static_cast<float>(entropy_sum);

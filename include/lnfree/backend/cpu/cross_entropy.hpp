@@ -5,6 +5,7 @@
 #include <cstdint>
 
 #include <lnfree/backend/cpu/device.hpp>
+#include <lnfree/backend/cpu/tile_product.hpp>
 #include <lnfree/core/math.hpp>
 #include <lnfree/core/tensor.hpp>
 
@@ -12,8 +13,15 @@ namespace lnfree::cpu {
 
 inline float max_of(const float* values, Index count) {
   float max = values[0];
-#pragma omp simd reduction(max : max)
-  for (Index j = 0; j < count; ++j) max = values[j] > max ? values[j] : max;
+  Index j = 0;
+  if (count >= vector_width) {
+    // By hand, since clang makes no vectors of a maximum in which NaNs have an order.
+    const auto load = [&](Index at) { return *reinterpret_cast<const Vector*>(values + at); };
+    Vector lanes = Vector{} + max;
+    for (; j + vector_width <= count; j += vector_width) lanes = load(j) > lanes ? load(j) : lanes;
+    for (int lane = 0; lane < vector_width; ++lane) max = lanes[lane] > max ? lanes[lane] : max;
+  }
+  for (; j < count; ++j) max = values[j] > max ? values[j] : max;
   return max;
 }
 

@@ -37,7 +37,7 @@ template <RowNorm N>
 void norm_backward(Cpu&, N, Matrix<const float> x, const float* gain, const RowStatistics<float>* rows,
                    Matrix<const float> d_y, Output<float> d_x, [[maybe_unused]] float* d_gain,
                    [[maybe_unused]] float* d_bias) {
-  const auto d_normalized = [gain](float d, Index j) {
+  const auto d_normalized = [=](float d, Index j) {
     if constexpr (N::has_gain) {
       return d * gain[j];
     } else {

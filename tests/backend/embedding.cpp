@@ -1,0 +1,35 @@
+#include "backend/workbench.hpp"
+
+using namespace lnfree;
+using namespace lnfree::test;
+
+BOOST_AUTO_TEST_SUITE(backend_embedding)
+
+// A vocabulary smaller than the batch, so that rows of the table are met many times.
+BOOST_AUTO_TEST_CASE_TEMPLATE(agrees, D, Backends) {
+  for (const int length : {1, 7, 128}) {
+    for (const int batch : {1, 3}) {
+      for (const Index width : {5, 17, 64, 100}) {
+        check<D>(sizes(batch, length, width), [&](auto& bench) {
+          const BatchShape shape{batch, length};
+          constexpr Index vocab = 11;
+          const Index positions = length + 2;
+          auto* tokens = bench.integers("tokens", shape.rows(), 0, vocab);
+          auto token_table = bench.scalars("token table", vocab, width);
+          auto position_table = bench.scalars("position table", positions, width);
+          auto x = bench.poisoned_scalars(shape.rows(), width);
+          embedding_forward(bench.device(), shape, tokens, token_table, position_table, x);
+          auto d_x = bench.scalars("d_x", shape.rows(), width);
+          auto d_tokens = bench.accumulators("d_tokens", vocab, width);
+          auto d_positions = bench.accumulators("d_positions", positions, width);
+          embedding_backward(bench.device(), shape, tokens, d_x, d_tokens, d_positions);
+          bench.result("x", x);
+          bench.result("d_tokens", d_tokens);
+          bench.result("d_positions", d_positions);
+        });
+      }
+    }
+  }
+}
+
+BOOST_AUTO_TEST_SUITE_END()

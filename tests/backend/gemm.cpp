@@ -1,0 +1,43 @@
+#include "backend/workbench.hpp"
+
+using namespace lnfree;
+using namespace lnfree::test;
+
+BOOST_AUTO_TEST_SUITE(backend_gemm)
+
+// Every way to read the factors and to leave the result, over odd sizes; each matrix is a part of a wider
+// one.
+BOOST_AUTO_TEST_CASE_TEMPLATE(agrees, D, Backends) {
+  for (const auto& [m, n, k] : {std::tuple<Index, Index, Index>{1, 1, 1},
+                                {1, 64, 17},
+                                {7, 5, 100},
+                                {7, 100, 1},
+                                {128, 17, 64},
+                                {384, 100, 17},
+                                {100, 384, 65},
+                                {129, 131, 127}}) {
+    for (const bool transpose_a : {false, true}) {
+      for (const bool transpose_b : {false, true}) {
+        for (const bool accumulates : {false, true}) {
+          for (const Index gap : {0, 3}) {
+            check<D>(sizes(m, n, k) + (transpose_a ? " A^T" : " A") + (transpose_b ? " B^T" : " B") +
+                         (accumulates ? " added" : ""),
+                     [&, m = m, n = n, k = k](auto& bench) {
+                       auto a = transpose_a ? bench.scalars("a", k, m, 1, m + gap)
+                                            : bench.scalars("a", m, k, 1, k + gap);
+                       auto b = transpose_b ? bench.scalars("b", n, k, 1, k + gap)
+                                            : bench.scalars("b", k, n, 1, n + gap);
+                       auto c = accumulates ? bench.accumulators("c", m, n, 1, n + gap)
+                                            : bench.poisoned_accumulators(m, n, n + gap);
+                       gemm(bench.device(), {a, transpose_a}, {b, transpose_b}, {c, accumulates});
+                       bench.result("C", c);
+                     },
+                     {.any_thread_count = false});
+          }
+        }
+      }
+    }
+  }
+}
+
+BOOST_AUTO_TEST_SUITE_END()

@@ -1,0 +1,210 @@
+#pragma once
+
+#include <omp.h>
+
+#include <cmath>
+#include <cstdint>
+#include <deque>
+#include <limits>
+#include <string>
+#include <string_view>
+#include <tuple>
+#include <utility>
+#include <vector>
+
+#include <boost/test/unit_test.hpp>
+
+#include <lnfree/backend/cpu/cpu.hpp>
+#include <lnfree/backend/reference/reference.hpp>
+#include <lnfree/core/memory.hpp>
+#include <lnfree/core/random.hpp>
+
+#include "support/seed.hpp"
+
+/// The harness of the primitives' tests. A case is a generic function of a workbench: it asks for inputs,
+/// calls a primitive on the workbench's device and names its results. check() runs it on a device and on
+/// Reference<double>, and compares.
+namespace lnfree::test {
+
+/// The devices held against the oracle; a new one joins by its tag.
+using Backends = std::tuple<Cpu, Reference<float>>;
+
+/// Numbers copied to the host.
+struct Result {
+  std::string name;
+  std::vector<double> values;
+};
+
+/// Device memory for one run of a case. Inputs are functions of the seed and their name alone, in float, so
+/// that every device gets the same ones; all memory that is not an input is NaN.
+template <class D>
+class Workbench {
+ public:
+  using Scalar = typename D::Scalar;
+  using Accumulator = typename D::Accumulator;
+
+  explicit Workbench(std::uint64_t seed) : seed_(seed) {}
+
+  D& device() { return device_; }
+
+  /// Normal numbers. `stride`: with that many columns in memory, those beyond `cols` NaN.
+  Matrix<Scalar> scalars(std::string_view name, Index rows, Index cols, double std = 1, Index stride = 0) {
+    return normal<Scalar>(name, rows, cols, std, stride);
+  }
+  Matrix<Accumulator> accumulators(std::string_view name, Index rows, Index cols, double std = 1,
+                                   Index stride = 0) {
+    return normal<Accumulator>(name, rows, cols, std, stride);
+  }
+
+  /// Memory that a primitive must overwrite.
+  Matrix<Scalar> poisoned_scalars(Index rows, Index cols, Index stride = 0) {
+    return poisoned<Scalar>(rows, cols, stride);
+  }
+  Matrix<Accumulator> poisoned_accumulators(Index rows, Index cols, Index stride = 0) {
+    return poisoned<Accumulator>(rows, cols, stride);
+  }
+
+  Matrix<Scalar> scalars(const std::vector<double>& values, Index rows, Index cols) {
+    return upload(std::vector<Scalar>(values.begin(), values.end()), rows, cols);
+  }
+  Matrix<Accumulator> accumulators(const std::vector<double>& values, Index rows, Index cols) {
+    return upload(std::vector<Accumulator>(values.begin(), values.end()), rows, cols);
+  }
+  std::int32_t* integers(const std::vector<std::int32_t>& values) {
+    return upload(values, 1, static_cast<Index>(values.size())).data;
+  }
+  /// Integers of [low, high).
+  std::int32_t* integers(std::string_view name, Index count, std::int32_t low, std::int32_t high) {
+    std::vector<std::int32_t> values(static_cast<std::size_t>(count));
+    const Philox random(seed_, stream_of(name));
+    for (std::size_t i = 0; i < values.size(); ++i) {
+      values[i] = low + static_cast<std::int32_t>(random(i)[0] % static_cast<std::uint32_t>(high - low));
+    }
+    return integers(values);
+  }
+
+  /// Memory of any type, NaN or -1.
+  template <class T>
+  T* raw(Index count) {
+    Buffer<D>& buffer = buffers_.emplace_back(device_, static_cast<std::size_t>(count) * sizeof(T));
+    const std::vector<unsigned char> ones(buffer.bytes(), 0xff);
+    if (!ones.empty()) copy_to_device(device_, buffer.data(), ones.data(), ones.size());
+    return static_cast<T*>(buffer.data());
+  }
+
+  /// Records a tensor for comparison, the memory beyond its columns included.
+  template <class T>
+  void result(std::string name, Matrix<T> matrix) {
+    result(std::move(name), static_cast<const T*>(matrix.data), matrix.rows * matrix.stride);
+  }
+  template <class T>
+  void result(std::string name, const T* data, Index count) {
+    const std::vector<T> host = download(data, count);
+    results_.push_back({std::move(name), std::vector<double>(host.begin(), host.end())});
+  }
+  void result(std::string name, double value) { results_.push_back({std::move(name), {value}}); }
+
+  template <class T>
+  std::vector<T> download(const T* data, Index count) {
+    std::vector<T> host(static_cast<std::size_t>(count));
+    copy_to_host(device_, host.data(), data, host.size() * sizeof(T));
+    return host;
+  }
+
+  const std::vector<Result>& results() const { return results_; }
+
+ private:
+  template <class T>
+  Matrix<T> normal(std::string_view name, Index rows, Index cols, double std, Index stride) {
+    stride = stride == 0 ? cols : stride;
+    std::vector<float> values(static_cast<std::size_t>(rows * cols));
+    fill_normal(values.data(), rows * cols, std, Philox(seed_, stream_of(name)));
+    std::vector<T> host(static_cast<std::size_t>(rows * stride), std::numeric_limits<T>::quiet_NaN());
+    for (Index i = 0; i < rows; ++i) {
+      for (Index j = 0; j < cols; ++j) host[i * stride + j] = static_cast<T>(values[i * cols + j]);
+    }
+    return {upload(host, rows, stride).data, rows, cols, stride};
+  }
+
+  template <class T>
+  Matrix<T> poisoned(Index rows, Index cols, Index stride) {
+    stride = stride == 0 ? cols : stride;
+    return {raw<T>(rows * stride), rows, cols, stride};
+  }
+
+  template <class T>
+  Matrix<T> upload(const std::vector<T>& host, Index rows, Index cols) {
+    T* data = raw<T>(static_cast<Index>(host.size()));
+    copy_to_device(device_, data, host.data(), host.size() * sizeof(T));
+    return {data, rows, cols};
+  }
+
+  D device_;
+  std::uint64_t seed_;
+  std::deque<Buffer<D>> buffers_;
+  std::vector<Result> results_;
+};
+
+struct Expectation {
+  double tolerance = 1e-5;       ///< Of ||result - reference|| / ||reference||.
+  bool any_thread_count = true;  ///< The result is the same bits at every thread count.
+};
+
+/// ||a - b|| / ||b||, or ||a|| where b is 0; infinite where one of them alone is NaN.
+inline double distance(const std::vector<double>& a, const std::vector<double>& b) {
+  if (a.size() != b.size()) return std::numeric_limits<double>::infinity();
+  double difference = 0, norm = 0;
+  for (std::size_t i = 0; i < a.size(); ++i) {
+    if (std::isnan(a[i]) && std::isnan(b[i])) continue;
+    if (std::isnan(a[i]) || std::isnan(b[i])) return std::numeric_limits<double>::infinity();
+    difference += (a[i] - b[i]) * (a[i] - b[i]);
+    norm += b[i] * b[i];
+  }
+  return std::sqrt(norm == 0 ? difference : difference / norm);
+}
+
+template <class D, class Case>
+std::vector<Result> run(const Case& body, int threads = 1) {
+  const int before = omp_get_max_threads();
+  omp_set_num_threads(threads);
+  Workbench<D> bench(seed());
+  body(bench);
+  omp_set_num_threads(before);
+  return bench.results();
+}
+
+/// Holds a case on D against Reference<double>, and two runs on D against each other bit for bit, on one
+/// thread and on two.
+template <class D, class Case>
+void check(const std::string& label, const Case& body, Expectation expect = {}) {
+  LNFREE_LOG_SEED();
+  const std::vector<Result> reference = run<Reference<double>>(body), once = run<D>(body);
+  const std::vector<Result> again = run<D>(body), on_two = run<D>(body, 2), on_two_again = run<D>(body, 2);
+  const auto same = [](const Result& a, const Result& b) { return distance(a.values, b.values) == 0; };
+  BOOST_REQUIRE(!reference.empty());
+  BOOST_REQUIRE_EQUAL(reference.size(), once.size());
+  for (std::size_t r = 0; r < reference.size(); ++r) {
+    const double error = distance(once[r].values, reference[r].values);
+    const double error_on_two = distance(on_two[r].values, reference[r].values);
+    BOOST_TEST(error <= expect.tolerance, label << ", " << reference[r].name << ": off by " << error);
+    BOOST_TEST(error_on_two <= expect.tolerance,
+               label << ", " << reference[r].name << ", two threads: off by " << error_on_two);
+    BOOST_TEST(same(once[r], again[r]), label << ", " << reference[r].name << ": two runs differ");
+    BOOST_TEST(same(on_two[r], on_two_again[r]),
+               label << ", " << reference[r].name << ", two threads: two runs differ");
+    if (expect.any_thread_count) {
+      BOOST_TEST(same(once[r], on_two[r]),
+                 label << ", " << reference[r].name << ": one thread and two differ");
+    }
+  }
+}
+
+/// "T x U" for labels.
+template <class... Sizes>
+std::string sizes(Sizes... sizes) {
+  std::string text;
+  ((text += (text.empty() ? "" : " x ") + std::to_string(sizes)), ...);
+  return text;
+}
+
+}  // namespace lnfree::test

@@ -1,0 +1,19 @@
+// error: lnfree: the activation must offer name, saved, value and derivative
+#include <string_view>
+
+#include <lnfree/backend/reference/reference.hpp>
+#include <lnfree/nn/decoder.hpp>
+#include <lnfree/observer/no_observer.hpp>
+
+using namespace lnfree;
+
+struct NoDerivative {
+  static constexpr std::string_view name = "no_derivative";
+  static constexpr Saved saved = Saved::input;
+  template <class T>
+  static T value(T x) {
+    return x * x;
+  }
+};
+
+Decoder<tiny, LayerNorm, NoDerivative, Reference<double>, NoObserver> model(1);

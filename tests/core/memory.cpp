@@ -1,0 +1,57 @@
+#include <lnfree/core/memory.hpp>
+
+#include <cstdint>
+#include <utility>
+
+#include <boost/test/unit_test.hpp>
+
+#include <lnfree/backend/reference/device.hpp>
+
+using namespace lnfree;
+
+BOOST_AUTO_TEST_SUITE(memory)
+
+BOOST_AUTO_TEST_CASE(an_arena_plans_and_places_alike) {
+  const auto lay = [](Arena& arena) {
+    const float* a = arena.take<float>(3);
+    const std::size_t mark = arena.used();
+    const double* b = arena.take<double>(100);
+    arena.rewind(mark);
+    const Matrix<float> c = arena.matrix<float>(2, 5);
+    return std::tuple(a, b, c);
+  };
+  Arena counted;
+  lay(counted);
+  BOOST_TEST(counted.used() == 64u + 64u);
+  BOOST_TEST(counted.peak() == 64u + 832u);
+
+  alignas(64) std::byte memory[64 + 832];
+  Arena placed(memory);
+  const auto [a, b, c] = lay(placed);
+  const auto offset = [&](const void* p) { return static_cast<const std::byte*>(p) - memory; };
+  BOOST_TEST(offset(a) == 0);
+  BOOST_TEST(offset(b) == 64);
+  BOOST_TEST(offset(c.data) == 64);
+  BOOST_TEST(c.rows == 2);
+  BOOST_TEST(c.cols == 5);
+}
+
+BOOST_AUTO_TEST_CASE(a_buffer_is_zeroed_aligned_and_moves) {
+  Reference<float> device;
+  Buffer<Reference<float>> buffer(device, 1000);
+  const auto* bytes = static_cast<const unsigned char*>(buffer.data());
+  BOOST_TEST(reinterpret_cast<std::uintptr_t>(bytes) % 64 == 0u);
+  bool all_zero = true;
+  for (std::size_t i = 0; i < buffer.bytes(); ++i) all_zero = all_zero && bytes[i] == 0;
+  BOOST_TEST(all_zero);
+
+  Buffer<Reference<float>> moved = std::move(buffer);
+  BOOST_TEST(moved.data() == bytes);
+  BOOST_TEST(moved.bytes() == 1000u);
+  BOOST_TEST(buffer.data() == nullptr);
+  moved = Buffer<Reference<float>>();
+  BOOST_TEST(moved.data() == nullptr);
+  BOOST_TEST(Buffer<Reference<float>>(device, 0).data() == nullptr);
+}
+
+BOOST_AUTO_TEST_SUITE_END()

@@ -1,0 +1,104 @@
+#include <dlfcn.h>
+#include <omp.h>
+
+#include <atomic>
+#include <cerrno>
+#include <cstddef>
+#include <cstdlib>
+#include <cstring>
+#include <tuple>
+
+#include <boost/test/unit_test.hpp>
+
+#include <lnfree/model.hpp>
+
+#include "support/random_batch.hpp"
+
+// Every way to the heap passes here: the C library's own allocation functions, which operator new uses too.
+namespace {
+
+std::atomic<long> allocations{0};
+
+/// Counts an allocation, unless a BLAS makes it for itself (OpenBLAS takes the job table of every threaded
+/// product from the heap).
+void count(void* caller) {
+  Dl_info object;
+  const bool known = dladdr(caller, &object) != 0 && object.dli_fname != nullptr;
+  if (!known || std::strstr(object.dli_fname, "blas") == nullptr) ++allocations;
+}
+
+}  // namespace
+
+extern "C" {
+void* __libc_malloc(std::size_t);
+void* __libc_calloc(std::size_t, std::size_t);
+void* __libc_realloc(void*, std::size_t);
+void* __libc_memalign(std::size_t, std::size_t);
+void __libc_free(void*);
+
+void* malloc(std::size_t bytes) {
+  count(__builtin_return_address(0));
+  return __libc_malloc(bytes);
+}
+void* calloc(std::size_t number, std::size_t bytes) {
+  count(__builtin_return_address(0));
+  return __libc_calloc(number, bytes);
+}
+void* realloc(void* memory, std::size_t bytes) {
+  count(__builtin_return_address(0));
+  return __libc_realloc(memory, bytes);
+}
+void* aligned_alloc(std::size_t alignment, std::size_t bytes) {
+  count(__builtin_return_address(0));
+  return __libc_memalign(alignment, bytes);
+}
+int posix_memalign(void** memory, std::size_t alignment, std::size_t bytes) {
+  count(__builtin_return_address(0));
+  *memory = __libc_memalign(alignment, bytes);
+  return *memory == nullptr ? ENOMEM : 0;
+}
+void free(void* memory) {
+  __libc_free(memory);
+}
+}
+
+using namespace lnfree;
+
+using Activations = std::tuple<GELU, LeakyLearnable<Scope::global>>;
+
+BOOST_AUTO_TEST_SUITE(allocation_counts)
+
+BOOST_AUTO_TEST_CASE(allocations_are_seen) {
+  const long before = allocations;
+  delete new int(1);
+  std::free(std::aligned_alloc(64, 64));
+  BOOST_TEST(allocations - before == 2);
+}
+
+BOOST_AUTO_TEST_CASE_TEMPLATE(a_step_allocates_nothing, A, Activations) {
+  constexpr DecoderConfig shape{
+      .layers = 2, .heads = 4, .width = 64, .ffn_width = 256, .context = 64, .vocab_size = 300};
+  for (const int threads : {1, 2}) {
+    const int threads_before = omp_get_max_threads();
+    omp_set_num_threads(threads);
+    Decoder<shape, LayerNorm, A, Cpu, EntropyObserver> model(4);
+    model.initialize(1);
+    AdamW optimizer(model);
+    const test::RandomBatch random({4, 64}, shape.vocab_size, 1);
+    const WarmupLinearSchedule schedule{.steps = 10};
+    const auto step = [&](std::uint64_t s) {
+      model.forward_backward(random.batch(), {.gradient_scale = 0.5, .dropout = {0.1, 1, 2 * s}});
+      model.forward_backward(random.batch(), {.gradient_scale = 0.5, .dropout = {0.1, 1, 2 * s + 1}});
+      optimizer.step(schedule(static_cast<std::int64_t>(s)));
+      return model.loss(random.batch());
+    };
+    step(0);  // the thread pools of OpenMP and the BLAS start
+    const long before = allocations;
+    for (std::uint64_t s = 1; s < 4; ++s) step(s);
+    const long during = allocations - before;
+    BOOST_TEST(during == 0, during << " allocations in three steps on " << threads << " threads");
+    omp_set_num_threads(threads_before);
+  }
+}
+
+BOOST_AUTO_TEST_SUITE_END()

@@ -1,0 +1,357 @@
+#include <lnfree/nn/decoder.hpp>
+
+#include <omp.h>
+
+#include <cmath>
+#include <cstdint>
+#include <map>
+#include <string>
+#include <vector>
+
+#include <boost/test/unit_test.hpp>
+
+#include <lnfree/model.hpp>
+
+#include "support/random_batch.hpp"
+
+using namespace lnfree;
+using lnfree::test::RandomBatch;
+
+namespace {
+
+template <class Device = Cpu, class Observer = NoObserver>
+using Model = Decoder<tiny, LayerNorm, GELU, Device, Observer>;
+
+/// Large enough that every loop of a step is worth two threads.
+constexpr DecoderConfig wide{
+    .layers = 2, .heads = 4, .width = 64, .ffn_width = 256, .context = 64, .vocab_size = 300};
+
+using Devices = std::tuple<Cpu, Reference<float>, Reference<double>>;
+
+/// Every parameter, or every gradient, by name.
+template <class M>
+std::map<std::string, std::vector<double>> tensors(M& model, bool gradients = false) {
+  auto& set = model.parameters();
+  std::map<std::string, std::vector<double>> all;
+  for (const auto& p : set.all()) {
+    const auto values = set.read(model.device(), p, gradients ? set.gradients() : set.masters());
+    all[p.name].assign(values.begin(), values.end());
+  }
+  return all;
+}
+
+template <class M>
+std::vector<std::string> slopes(M& model) {
+  std::vector<std::string> names;
+  for (const auto& p : model.parameters().all()) {
+    if (p.kind == ParameterKind::slope) names.push_back(p.name);
+  }
+  return names;
+}
+
+template <class F>
+std::string message(F&& f) {
+  try {
+    f();
+  } catch (const Error& error) {
+    return error.what();
+  }
+  return "no error";
+}
+
+bool contains(const std::string& text, const std::string& part) {
+  return text.find(part) != std::string::npos;
+}
+
+}  // namespace
+
+BOOST_AUTO_TEST_SUITE(decoder)
+
+BOOST_AUTO_TEST_CASE(parameters_are_gpt2_s) {
+  Model<> model(1);
+  const std::map<std::string, std::vector<Index>> expected{
+      {"wte.weight", {37, 15}}, {"wpe.weight", {11, 15}}, {"ln_f.weight", {15}}, {"ln_f.bias", {15}}};
+  const std::map<std::string, std::vector<Index>> of_a_layer{{"ln_1.weight", {15}},
+                                                             {"ln_1.bias", {15}},
+                                                             {"attn.c_attn.weight", {15, 45}},
+                                                             {"attn.c_attn.bias", {45}},
+                                                             {"attn.c_proj.weight", {15, 15}},
+                                                             {"ln_2.weight", {15}},
+                                                             {"ln_2.bias", {15}},
+                                                             {"mlp.c_fc.weight", {15, 44}},
+                                                             {"mlp.c_proj.weight", {44, 15}}};
+  auto all = expected;
+  for (const auto& [name, shape] : of_a_layer) {
+    for (const char* layer : {"h.0.", "h.1."}) all[layer + name] = shape;
+  }
+  BOOST_TEST(model.parameters().all().size() == all.size());
+  Index learned = 0;
+  for (const auto& p : model.parameters().all()) {
+    BOOST_REQUIRE_MESSAGE(all.count(p.name) == 1, p.name);
+    BOOST_TEST((all[p.name] == p.shape), p.name);
+    learned += p.size() - (p.name.ends_with("c_attn.bias") ? 15 : 0);  // values have no bias
+  }
+  BOOST_TEST(model.parameters().trainable() == learned);
+}
+
+BOOST_AUTO_TEST_CASE(a_global_slope_is_one_parameter) {
+  Decoder<tiny, Identity, LeakyLearnable<Scope::per_layer>, Cpu, NoObserver> per_layer(1);
+  Decoder<tiny, Identity, LeakyLearnable<Scope::global>, Cpu, NoObserver> global(1);
+  BOOST_TEST((slopes(per_layer) == std::vector<std::string>{"h.0.mlp.act.slope", "h.1.mlp.act.slope"}));
+  BOOST_TEST((slopes(global) == std::vector<std::string>{"act.slope"}));
+
+  // Started equal, the shared one's gradient is the sum of the layers' own.
+  per_layer.initialize(1);
+  global.initialize(1);
+  const RandomBatch random({1, 9}, tiny.vocab_size, 3);
+  BOOST_TEST(per_layer.forward_backward(random.batch()) == global.forward_backward(random.batch()));
+  auto each = tensors(per_layer, true), shared = tensors(global, true);
+  const double sum = each["h.0.mlp.act.slope"][0] + each["h.1.mlp.act.slope"][0];
+  BOOST_TEST(each["h.0.mlp.act.slope"][0] != 0.0);
+  BOOST_TEST(shared["act.slope"][0] == sum, boost::test_tools::tolerance(1e-6));
+  BOOST_TEST(tensors(global)["act.slope"][0] == 0.01f);
+}
+
+BOOST_AUTO_TEST_CASE(a_seed_gives_the_same_weights_everywhere) {
+  Model<Cpu> cpu(1);
+  Model<Reference<double>> exact(2);
+  Decoder<tiny, Identity, ReLU, Cpu, EntropyObserver> other(1, Purpose::evaluation);
+  cpu.initialize(42);
+  exact.initialize(42);
+  other.initialize(42);
+  const auto ours = tensors(cpu), other_ones = tensors(other);
+  for (const auto& [name, values] : tensors(exact)) {
+    for (std::size_t i = 0; i < values.size(); ++i) {
+      BOOST_REQUIRE_EQUAL(ours.at(name)[i], static_cast<double>(static_cast<float>(values[i])));
+    }
+  }
+  for (const auto& [name, values] : other_ones) BOOST_TEST((ours.at(name) == values), name);
+
+  cpu.initialize(43);
+  BOOST_TEST((tensors(cpu).at("wte.weight") != ours.at("wte.weight")));
+  BOOST_TEST((ours.at("h.0.mlp.c_fc.weight") != ours.at("h.1.mlp.c_fc.weight")));
+}
+
+BOOST_AUTO_TEST_CASE(initial_values) {
+  Decoder<wide, LayerNorm, GELU, Cpu, NoObserver> model(1);
+  model.initialize(1, 0.5);
+  for (const auto& [name, values] : tensors(model)) {
+    double sum = 0, squares = 0;
+    for (const double value : values) {
+      sum += value;
+      squares += value * value;
+    }
+    const double count = static_cast<double>(values.size());
+    if (name.ends_with(".bias")) {
+      BOOST_TEST(squares == 0, name);
+    } else if (contains(name, "ln_")) {
+      BOOST_TEST(sum == count, name);
+    } else {
+      BOOST_TEST(std::abs(std::sqrt(squares / count) - 0.5) < 0.5 * 5 / std::sqrt(2 * count), name);
+    }
+  }
+}
+
+BOOST_AUTO_TEST_CASE(an_untrained_model_knows_nothing) {
+  Model<> model(1);  // all parameters zero: equal logits
+  const RandomBatch random({1, 9}, tiny.vocab_size, 3);
+  BOOST_TEST(model.loss(random.batch()) == std::log(37.0), boost::test_tools::tolerance(1e-6));
+}
+
+BOOST_AUTO_TEST_CASE_TEMPLATE(accumulated_gradients_are_the_larger_batch_s, D, Devices) {
+  const RandomBatch random({3, 9}, tiny.vocab_size, 3, true);
+  Model<D> whole(3), parts(1);
+  whole.initialize(1);
+  parts.initialize(1);
+  const double loss = whole.forward_backward(random.batch());
+  double sum = 0;
+  for (int b = 0; b < 3; ++b) sum += parts.forward_backward(random.part(b, 1), {.gradient_scale = 1.0 / 3});
+  const bool is_double = std::is_same_v<typename D::Scalar, double>;
+  BOOST_TEST(sum / 3 == loss, boost::test_tools::tolerance(is_double ? 1e-13 : 1e-6));
+  const auto expected = tensors(whole, true);
+  for (const auto& [name, values] : tensors(parts, true)) {
+    double difference = 0, norm = 0;
+    for (std::size_t i = 0; i < values.size(); ++i) {
+      difference += std::pow(values[i] - expected.at(name)[i], 2);
+      norm += std::pow(expected.at(name)[i], 2);
+    }
+    BOOST_TEST(std::sqrt(difference) <= (is_double ? 1e-12 : 2e-5) * std::sqrt(norm), name);
+  }
+}
+
+BOOST_AUTO_TEST_CASE_TEMPLATE(evaluation_has_the_same_loss_in_less_memory, D, Devices) {
+  const RandomBatch random({3, 9}, tiny.vocab_size, 3);
+  Model<D, EntropyObserver> training(3), evaluation(3, Purpose::evaluation);
+  training.initialize(1);
+  evaluation.initialize(1);
+  const double loss = training.loss(random.batch());
+  BOOST_TEST(evaluation.loss(random.batch()) == loss);
+  BOOST_TEST((evaluation.observer().head_entropy() == training.observer().head_entropy()));
+  BOOST_TEST(training.forward_backward(random.batch(), {.observe = false}) == loss,
+             boost::test_tools::tolerance(1e-6));
+  BOOST_TEST((evaluation.observer().head_entropy() == training.observer().head_entropy()));
+  BOOST_TEST(evaluation.memory().gradients == 0u);
+  BOOST_TEST(evaluation.memory().parameters == training.memory().parameters);
+  BOOST_TEST(evaluation.memory().activations < training.memory().activations);
+  BOOST_TEST(training.memory().total() ==
+             training.memory().parameters + training.memory().gradients + training.memory().activations);
+}
+
+BOOST_AUTO_TEST_CASE_TEMPLATE(a_later_token_changes_no_earlier_loss, D, Devices) {
+  Model<D> model(2);
+  model.initialize(1, 0.5);
+  const RandomBatch random({2, 9}, tiny.vocab_size, 3, true);
+  const auto loss_at = [&](int position, int changed) {
+    auto tokens = random.tokens;
+    if (changed >= 0) tokens[changed] = (tokens[changed] + 1) % tiny.vocab_size;
+    std::vector<std::int32_t> targets(tokens.size(), -1);
+    targets[position] = random.targets[position];
+    return model.loss({random.shape, tokens, targets});
+  };
+  for (int position = 0; position < 9; ++position) {
+    const double loss = loss_at(position, -1);
+    for (int changed = 0; changed < 18; ++changed) {
+      const bool seen = changed <= position;  // those from 9 on are another sequence's
+      BOOST_TEST((loss_at(position, changed) != loss) == seen,
+                 "token " << changed << " and loss " << position);
+    }
+  }
+}
+
+// A shorter sequence sees what the beginning of a longer one sees.
+BOOST_AUTO_TEST_CASE_TEMPLATE(shorter_sequences, D, Devices) {
+  const RandomBatch random({1, 9}, tiny.vocab_size, 3, true);
+  Model<D, EntropyObserver> model(3);
+  model.initialize(1, 0.5);
+  for (const int length : {1, 4, 9}) {
+    std::vector<std::int32_t> tokens, targets, long_targets = random.targets;
+    std::fill(long_targets.begin() + length, long_targets.end(), -1);
+    for (int copy = 0; copy < 3; ++copy) {
+      tokens.insert(tokens.end(), random.tokens.begin(), random.tokens.begin() + length);
+      targets.insert(targets.end(), random.targets.begin(), random.targets.begin() + length);
+    }
+    const double loss = model.forward_backward({{3, length}, tokens, targets});
+    BOOST_TEST(loss == model.loss({{1, 9}, random.tokens, long_targets}), boost::test_tools::tolerance(2e-6));
+  }
+  BOOST_TEST(model.observer().nonfinite_rows() == 0);
+}
+
+BOOST_AUTO_TEST_CASE_TEMPLATE(next_logits_give_the_last_position_s_loss, D, Devices) {
+  Model<D> model(1);
+  model.initialize(1, 0.5);
+  const RandomBatch random({1, 9}, tiny.vocab_size, 3, true);
+  std::vector<std::int32_t> targets(9, -1);
+  targets[8] = 5;
+  std::vector<std::int32_t> longer{1, 2, 3};  // beyond the context: not seen
+  longer.insert(longer.end(), random.tokens.begin(), random.tokens.end());
+  for (const auto& tokens : {random.tokens, longer}) {
+    const std::vector<double> logits = model.next_logits(tokens);
+    BOOST_TEST(logits.size() == 37u);
+    double sum = 0;
+    for (const double logit : logits) sum += std::exp(logit);
+    BOOST_TEST(std::log(sum) - logits[5] == model.loss({{1, 9}, random.tokens, targets}),
+               boost::test_tools::tolerance(1e-5));
+  }
+}
+
+BOOST_AUTO_TEST_CASE(dropout_is_of_training_alone) {
+  Model<> model(3);
+  model.initialize(1, 0.5);
+  const RandomBatch random({3, 9}, tiny.vocab_size, 3);
+  const double plain = model.loss(random.batch());
+  const auto dropped = [&](std::uint64_t seed, std::uint64_t draw) {
+    return model.forward_backward(random.batch(), {.dropout = {0.5, seed, draw}});
+  };
+  BOOST_TEST(model.forward_backward(random.batch()) == plain, boost::test_tools::tolerance(1e-6));
+  BOOST_TEST(std::abs(dropped(1, 0) - plain) > 1e-3);
+  BOOST_TEST(dropped(1, 0) == dropped(1, 0));
+  BOOST_TEST(dropped(1, 0) != dropped(1, 1));
+  BOOST_TEST(dropped(1, 0) != dropped(2, 0));
+  BOOST_TEST(model.loss(random.batch()) == plain);
+}
+
+BOOST_AUTO_TEST_CASE_TEMPLATE(nonfinite_rows_reach_the_observer, D, Devices) {
+  Model<D, EntropyObserver> model(2);
+  model.initialize(1);
+  auto& positions = model.parameters().all()[1];
+  BOOST_REQUIRE(positions.name == "wpe.weight");
+  auto values = model.parameters().read(model.device(), positions);
+  values[3 * 15 + 2] = NAN;
+  model.parameters().write(model.device(), positions, values.data());
+  const RandomBatch random({2, 9}, tiny.vocab_size, 3);
+  model.loss(random.batch());
+  // From the fourth position on, in each of 2 layers, 2 sequences, 3 heads.
+  BOOST_TEST(model.observer().nonfinite_rows() == 2 * 2 * 3 * (9 - 3));
+  for (int h = 0; h < 3; ++h) {
+    const double most = (std::log(1.0) + std::log(2.0) + std::log(3.0)) / 3;
+    BOOST_TEST(model.observer().head_entropy(1, h) > 0.5 * most);
+    BOOST_TEST(model.observer().head_entropy(1, h) <= most + 1e-6);
+  }
+}
+
+BOOST_AUTO_TEST_CASE(two_runs_are_the_same_bit_for_bit) {
+  const RandomBatch random({4, 64}, wide.vocab_size, 3);
+  for (const int threads : {1, 2}) {
+    const int before = omp_get_max_threads();
+    omp_set_num_threads(threads);
+    const auto train = [&] {
+      Decoder<wide, LayerNorm, LeakyLearnable<Scope::global>, Cpu, EntropyObserver> model(4);
+      model.initialize(9);
+      AdamW optimizer(model);
+      std::vector<double> trace;
+      for (std::uint64_t step = 0; step < 4; ++step) {
+        trace.push_back(model.forward_backward(random.batch(), {.dropout = {0.1, 1, step}}));
+        trace.push_back(optimizer.step(1e-3));
+      }
+      trace.push_back(model.observer().head_entropy(1, 3));
+      return std::pair(trace, tensors(model));
+    };
+    const auto first = train(), second = train();
+    omp_set_num_threads(before);
+    BOOST_TEST(first.first == second.first, boost::test_tools::per_element());
+    BOOST_TEST((first.second == second.second));
+    BOOST_TEST(first.first[6] < first.first[0]);
+  }
+}
+
+BOOST_AUTO_TEST_CASE(errors_say_what_is_wrong) {
+  Model<> model(2);
+  model.initialize(1);
+  const RandomBatch large({3, 9}, tiny.vocab_size, 3), good({2, 9}, tiny.vocab_size, 3);
+  BOOST_TEST(message([] { Model<> none(0); }) == "the batch size must be at least 1, not 0");
+  BOOST_TEST(message([&] { model.loss(large.batch()); }) ==
+             "a batch of 3 x 9 tokens does not fit this model, which was built for up to 2 x 9");
+  BOOST_TEST(contains(message([&] { model.forward_backward({{1, 10}, {}, {}}); }), "1 x 10"));
+  BOOST_TEST(contains(message([&] { model.loss({{0, 9}, {}, {}}); }), "0 x 9"));
+  BOOST_TEST(message([&] {
+               model.loss({{2, 9}, good.tokens, std::span(good.targets).first(17)});
+             }) == "a batch of 2 x 9 needs 18 tokens and targets, not 18 and 17");
+  auto tokens = good.tokens;
+  tokens[11] = 37;
+  BOOST_TEST(message([&] {
+               model.loss({{2, 9}, tokens, good.targets});
+             }) == "token 37 at position 11 of a batch is outside the model's vocabulary of 37");
+  tokens[11] = -1;
+  BOOST_TEST(contains(message([&] { model.next_logits(tokens); }), "token -1"));
+  auto targets = good.targets;
+  targets[4] = 37;
+  BOOST_TEST(message([&] {
+               model.loss({{2, 9}, good.tokens, targets});
+             }) == "target 37 is outside the model's vocabulary of 37");
+  BOOST_TEST(message([&] { model.next_logits({}); }) == "next_logits needs at least one token");
+  Model<> evaluation(2, Purpose::evaluation);
+  BOOST_TEST(message([&] { evaluation.forward_backward(good.batch()); }) ==
+             "forward_backward needs a model built with Purpose::training");
+  BOOST_TEST(std::isfinite(model.loss(good.batch())));  // and the model is none the worse
+}
+
+BOOST_AUTO_TEST_CASE(a_batch_without_targets_has_no_loss_and_no_gradient) {
+  Model<> model(1);
+  model.initialize(1);
+  const RandomBatch random({1, 9}, tiny.vocab_size, 3);
+  const std::vector<std::int32_t> none(9, -1);
+  BOOST_TEST(model.forward_backward({{1, 9}, random.tokens, none}) == 0.0);
+  BOOST_TEST(gradient_norm(model.device(), model.parameters()) == 0.0);
+}
+
+BOOST_AUTO_TEST_SUITE_END()

@@ -1,0 +1,136 @@
+#include <ratio>
+#include <string>
+
+#include <boost/test/unit_test.hpp>
+
+#include <lnfree/activation/gelu.hpp>
+#include <lnfree/activation/leaky_learnable.hpp>
+#include <lnfree/activation/leaky_relu.hpp>
+#include <lnfree/activation/relu.hpp>
+#include <lnfree/backend/reference/reference.hpp>
+#include <lnfree/observer/no_observer.hpp>
+#include <lnfree/train/gradient_check.hpp>
+
+#include "support/policies.hpp"
+
+using namespace lnfree;
+
+namespace {
+
+constexpr DecoderConfig untied_all_biases = [] {
+  DecoderConfig config = tiny;
+  config.biases = Biases::all;
+  config.tied_output = false;
+  return config;
+}();
+
+constexpr DecoderConfig no_biases = [] {
+  DecoderConfig config = tiny;
+  config.biases = Biases::none;
+  return config;
+}();
+
+template <DecoderConfig Config, class N, class A>
+using Model = Decoder<Config, N, A, Reference<double>, NoObserver>;
+
+template <DecoderConfig Config, class N, class A>
+void check(std::size_t parameters, const GradientCheckOptions& options = {}) {
+  const GradientReport report = gradient_check<Model<Config, N, A>>(options);
+  BOOST_TEST(report.parameters.size() == parameters);
+  BOOST_TEST(report.worst() < 1e-6, "\n" << report.text());
+}
+
+/// A derivative that is 1 % off.
+struct WrongDerivative : GELU {
+  template <class T>
+  static T derivative(T x) {
+    return T(1.01) * GELU::derivative(x);
+  }
+};
+
+struct WrongParameterDerivative : LeakyLearnable<Scope::global> {
+  template <class T>
+  static T parameter_derivative(T x, T slope) {
+    return T(1.01) * LeakyLearnable<Scope::global>::parameter_derivative(x, slope);
+  }
+};
+
+/// Forgets that the mean depends on x.
+struct WrongNorm : LayerNorm {
+  template <class T>
+  static T gradient(T d_y, T y, RowStatistics<T> row, T /*mean_d_y*/, T mean_d_y_y) {
+    return row.scale * (d_y - y * mean_d_y_y);
+  }
+};
+
+/// The parameters whose gradients are off.
+template <class M>
+std::string caught() {
+  std::string names;
+  for (const auto& parameter : gradient_check<M>().parameters) {
+    if (!(parameter.error < 1e-6)) names += parameter.parameter + " ";
+  }
+  return names;
+}
+
+}  // namespace
+
+BOOST_AUTO_TEST_SUITE(gradients)
+
+// Two embeddings; for each of two layers four matrices, one bias and the norms' four; ln_f's two; slopes.
+BOOST_AUTO_TEST_CASE(the_paper_s_configurations) {
+  check<tiny, LayerNorm, GELU>(2 + 2 * 9 + 2);
+  check<tiny, LayerNorm, ReLU>(2 + 2 * 9 + 2);
+  check<tiny, Identity, GELU>(2 + 2 * 5 + 2);
+  check<tiny, Identity, ReLU>(2 + 2 * 5 + 2);
+  check<tiny, Identity, LeakyLearnable<Scope::per_layer>>(2 + 2 * 6 + 2);
+  check<tiny, Identity, LeakyLearnable<Scope::global>>(2 + 2 * 5 + 2 + 1);
+}
+
+BOOST_AUTO_TEST_CASE(without_any_norm) {
+  check<clean(tiny), Identity, GELU>(2 + 2 * 5);
+  check<clean(tiny), Identity, ReLU>(2 + 2 * 5);
+  check<clean(tiny), LayerNorm, ReLU>(2 + 2 * 9 + 2);
+}
+
+BOOST_AUTO_TEST_CASE(other_layouts) {
+  check<untied_all_biases, LayerNorm, GELUTanh>(2 + 2 * 12 + 2 + 1);
+  check<no_biases, Identity, LeakyReLU<std::ratio<1, 10>>>(2 + 2 * 4 + 2);
+}
+
+BOOST_AUTO_TEST_CASE(policies_of_one_s_own) {
+  check<clean(tiny), test::RMSNorm, test::LearnableSwish>(2 + 2 * 8 + 1);
+  check<clean(tiny), test::PlainNorm, GELU>(2 + 2 * 5);
+}
+
+BOOST_AUTO_TEST_CASE(with_dropout) {
+  check<tiny, LayerNorm, GELU>(2 + 2 * 9 + 2, {.seed = 4, .dropout = 0.3});
+}
+
+BOOST_AUTO_TEST_CASE(every_element_of_another_batch) {
+  check<tiny, Identity, GELU>(2 + 2 * 5 + 2, {.seed = 2, .batch = 1, .elements = 200});
+}
+
+BOOST_AUTO_TEST_CASE(wrong_policies_are_caught) {
+  BOOST_TEST((caught<Model<tiny, LayerNorm, GELU>>() == ""));
+  // What lies before the last activation, and nothing behind it, gets a wrong gradient.
+  const std::string activation = caught<Model<tiny, LayerNorm, WrongDerivative>>();
+  BOOST_TEST(activation.find("h.1.mlp.c_fc.weight ") != std::string::npos, activation);
+  BOOST_TEST(activation.find("wte.weight ") != std::string::npos, activation);
+  BOOST_TEST(activation.find("h.1.mlp.c_proj.weight ") == std::string::npos, activation);
+  BOOST_TEST((caught<Model<tiny, Identity, WrongParameterDerivative>>() == "act.slope "));
+  const std::string norm = caught<Model<tiny, WrongNorm, GELU>>();
+  BOOST_TEST(norm.find("wpe.weight ") != std::string::npos, norm);
+  BOOST_TEST(norm.find("h.1.mlp.c_proj.weight ") == std::string::npos, norm);
+}
+
+BOOST_AUTO_TEST_CASE(the_report_tells_the_worst_element) {
+  const GradientReport report = gradient_check<Model<tiny, LayerNorm, WrongDerivative>>();
+  BOOST_TEST(report.worst() > 1e-3);
+  BOOST_TEST(report.text().find("wte.weight[") != std::string::npos);
+  GradientReport broken = report;
+  broken.parameters[1].error = NAN;
+  BOOST_TEST(std::isnan(broken.worst()));
+}
+
+BOOST_AUTO_TEST_SUITE_END()
