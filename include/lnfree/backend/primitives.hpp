@@ -49,6 +49,13 @@ concept HasMemory = requires(D& device, void* p, const void* q, std::size_t byte
   copy_on_device(device, p, q, bytes);
 };
 
+/// device.hpp, only where the two types differ — rounds `count` master weights to the working ones.
+template <class D>
+concept HasConversion = std::same_as<typename D::Scalar, typename D::Accumulator> ||
+    requires(D& device, Index count, const typename D::Accumulator* from, typename D::Scalar* to) {
+  convert(device, count, from, to);
+};
+
 /// gemm.hpp — C = A B, or C += A B; A and B as stored or transposed.
 template <class D>
 concept HasGemm = requires(D& device, Operand<typename D::Scalar> a, Operand<typename D::Scalar> b,
@@ -149,7 +156,7 @@ concept HasOptimizer = requires(D& device, typename D::Accumulator* p, typename 
 
 /// Every primitive that does not depend on a policy.
 template <class D>
-concept Backend = Device<D> && HasMemory<D> && HasGemm<D> && HasBias<D> && HasAttention<D> &&
-    HasEmbedding<D> && HasDropout<D> && HasCrossEntropy<D> && HasOptimizer<D>;
+concept Backend = Device<D> && HasMemory<D> && HasConversion<D> && HasGemm<D> && HasBias<D> &&
+    HasAttention<D> && HasEmbedding<D> && HasDropout<D> && HasCrossEntropy<D> && HasOptimizer<D>;
 
 }  // namespace lnfree

@@ -52,7 +52,7 @@ struct GradientReport {
 
 /// Holds a model's gradients against central differences of its loss, on random tokens and parameters.
 /// `Model` is a Decoder in double, such as Decoder<tiny, MyNorm, MyActivation, Reference<double>>; correct
-/// gradients agree to about 1e-8.
+/// gradients agree to better than 1e-6.
 template <class Model>
 GradientReport gradient_check(const GradientCheckOptions& options = {}) {
   static_assert(std::is_same_v<typename Model::Scalar, double>,
