@@ -148,8 +148,8 @@ void load_weights(Model& model, const std::filesystem::path& path) {
 /// leaves the previous checkpoint whole. `state` becomes trainer.json; the optimizer's update count is added
 /// to it.
 template <class Model>
-void save_checkpoint(const std::filesystem::path& folder, Model& model, const AdamW<Model>& optimizer,
-                     Json state) {
+void save_checkpoint(std::filesystem::path folder, Model& model, const AdamW<Model>& optimizer, Json state) {
+  if (!folder.has_filename()) folder = folder.parent_path();  // "run/" is "run"
   std::filesystem::path fresh = folder;
   fresh += ".part";
   std::error_code error;
@@ -194,7 +194,8 @@ inline Json read_checkpoint_state(const std::filesystem::path& folder) {
 template <class Model>
 void check_architecture(const std::filesystem::path& folder) {
   const Json saved = read_checkpoint_json(folder / "config.json");
-  for (const auto& [key, value] : config_json<Model>().items()) {
+  const Json expected = config_json<Model>();
+  for (const auto& [key, value] : expected.items()) {
     if (key == "lnfree_version" || (saved.contains(key) && saved[key] == value)) continue;
     throw Error(folder.string() + " is of another architecture than this program: its " + key + " is " +
                 (saved.contains(key) ? saved[key].dump() : "missing") + ", expected " + value.dump());

@@ -167,7 +167,8 @@ class SafetensorsFile {
     }
     if (tensor.end < tensor.begin || tensor.end - tensor.begin != bytes) {
       throw Error(where + "shape " + shape_text(tensor.shape) + " needs " + std::to_string(bytes) +
-                  " bytes, but data_offsets span " + std::to_string(tensor.end - tensor.begin));
+                  " bytes, but data_offsets are [" + std::to_string(tensor.begin) + ", " +
+                  std::to_string(tensor.end) + "]");
     }
     if (tensor.end > data_size) {
       throw Error(where + "the header claims bytes up to " + std::to_string(tensor.end) +

@@ -131,7 +131,8 @@ class Trainer {
                     "; resume with the same options");
       }
     }
-    if (const auto windows = checkpoint_count(checkpoint_folder(), state, "windows"); windows != this->windows()) {
+    if (const auto windows = checkpoint_count(checkpoint_folder(), state, "windows");
+        windows != this->windows()) {
       throw Error(checkpoint_folder().string() + " was made with " + std::to_string(windows) +
                   " training windows, the shard now given has " + std::to_string(this->windows()) +
                   "; resume with the same one");
