@@ -1,7 +1,9 @@
 #include "progress_line.hpp"
 
+#include <sys/ioctl.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <chrono>
 #include <cstdio>
 
@@ -19,9 +21,31 @@ std::string duration(double seconds) {
   return text;
 }
 
+/// Columns of the terminal, 80 when it does not say.
+std::size_t terminal_columns() {
+  struct winsize size {};
+  return ::ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 0 ? size.ws_col : 80;
+}
+
+/// "[###.....] " in at most `columns`, nothing when it would say too little.
+std::string bar(std::size_t columns, double share) {
+  if (columns < 8) return "";
+  const std::size_t cells = std::min<std::size_t>(columns - 3, 20);
+  const auto filled = static_cast<std::size_t>(static_cast<double>(cells) * share);
+  std::string text(cells + 3, '.');
+  std::fill_n(text.begin() + 1, filled, '#');
+  text.front() = '[';
+  text.replace(cells + 1, 2, "] ");
+  return text;
+}
+
 }  // namespace
 
 ProgressLine::ProgressLine() : terminal_(::isatty(STDOUT_FILENO) == 1) {}
+
+ProgressLine::~ProgressLine() {
+  finish();
+}
 
 void ProgressLine::show(const lnfree::Progress& p) {
   const double now =
@@ -29,7 +53,7 @@ void ProgressLine::show(const lnfree::Progress& p) {
   if (terminal_ ? now - last_drawn_ < 0.1 && p.step != p.steps : !p.logged) return;
   last_drawn_ = now;
   char numbers[160];
-  std::snprintf(numbers, sizeof(numbers), "loss %.4f  lr %.2e  grad %.3f  %.0f tok/s  %s left", p.loss,
+  std::snprintf(numbers, sizeof(numbers), "loss %.4f  lr %.1e  grad %.3f  %.0f tok/s  %s left", p.loss,
                 p.learning_rate, p.gradient_norm, p.tokens_per_second, duration(p.seconds_left).c_str());
   const long long step = p.step, steps = p.steps;
   if (!terminal_) {
@@ -37,22 +61,25 @@ void ProgressLine::show(const lnfree::Progress& p) {
     std::fflush(stdout);
     return;
   }
-  constexpr int cells = 20;
-  const auto filled = static_cast<std::size_t>(cells * step / steps);
-  const std::string bar = std::string(filled, '#') + std::string(cells - filled, '.');
-  std::printf("\r\x1b[K[%s] %lld/%lld  %s", bar.c_str(), step, steps, numbers);
+  // A line that wrapped could not be redrawn; the last column stays free for the cursor.
+  const std::size_t columns = terminal_columns() - 1;
+  std::string text = std::to_string(step) + "/" + std::to_string(steps) + "  " + numbers;
+  text.resize(std::min(text.size(), columns));
+  text.insert(0, bar(columns - text.size(), static_cast<double>(p.step) / static_cast<double>(p.steps)));
+  std::printf("\r\x1b[K%s", text.c_str());
   std::fflush(stdout);
   drawn_ = true;
-  if (step == steps) clear();
+  if (step == steps) finish();
 }
 
 void ProgressLine::message(const std::string& text) {
-  if (terminal_ && drawn_) std::printf("\r\x1b[K");
+  if (drawn_) std::printf("\r\x1b[K");
+  drawn_ = false;
   std::printf("%s\n", text.c_str());
   std::fflush(stdout);
 }
 
-void ProgressLine::clear() {
+void ProgressLine::finish() {
   if (drawn_) std::printf("\n");
   drawn_ = false;
 }

@@ -9,6 +9,9 @@
 class ProgressLine {
  public:
   ProgressLine();
+  ProgressLine(const ProgressLine&) = delete;
+  ProgressLine& operator=(const ProgressLine&) = delete;
+  ~ProgressLine();
 
   void show(const lnfree::Progress& progress);
 
@@ -16,7 +19,8 @@ class ProgressLine {
   void message(const std::string& text);
 
  private:
-  void clear();
+  /// Leaves the drawn line standing.
+  void finish();
 
   bool terminal_;
   bool drawn_ = false;

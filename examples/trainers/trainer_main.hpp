@@ -39,7 +39,7 @@ inline volatile std::sig_atomic_t stop_signal = 0;
 inline void stop_on_signals() {
   struct sigaction action {};
   action.sa_handler = [](int number) { stop_signal = number; };
-  action.sa_flags = SA_RESETHAND;  // a second one ends the program at once
+  action.sa_flags = SA_RESETHAND | SA_RESTART;  // a second one ends the program at once
   sigaction(SIGINT, &action, nullptr);
   sigaction(SIGTERM, &action, nullptr);
 }
@@ -80,11 +80,11 @@ int evaluate_only(const ProgramOptions& options) {
               static_cast<long long>(result.targets), result.perplexity());
   if (!options.json.empty()) {
     const lnfree::Json json{{"eval_loss", result.eval_loss},
-                                      {"perplexity", result.perplexity()},
-                                      {"targets", result.targets},
-                                      {"parameters", model.parameters().trainable()},
-                                      {"head_entropy", model.observer().head_entropy()},
-                                      {"nonfinite_rows", model.observer().nonfinite_rows()}};
+                            {"perplexity", result.perplexity()},
+                            {"targets", result.targets},
+                            {"parameters", model.parameters().trainable()},
+                            {"head_entropy", model.observer().head_entropy()},
+                            {"nonfinite_rows", model.observer().nonfinite_rows()}};
     lnfree::write_file(options.json, json.dump(2) + "\n");
   }
   return 0;

@@ -1,101 +1,146 @@
 #include "trainer_options.hpp"
 
 #include <CLI/CLI.hpp>
+#include <charconv>
+#include <cstdio>
+#include <limits>
+#include <string_view>
+
+namespace {
+
+/// --help without CLI11's notes on flags, which the descriptions say in words.
+class Help : public CLI::Formatter {
+ public:
+  Help() { column_width(32); }
+
+  std::string make_option_name(const CLI::Option* option, bool positional) const override {
+    std::string name = CLI::Formatter::make_option_name(option, positional);
+    constexpr std::string_view note = "{false}";
+    if (const auto at = name.find(note); at != std::string::npos) name.erase(at, note.size());
+    return name;
+  }
+
+  std::string make_option_opts(const CLI::Option* option) const override {
+    if (option->get_type_size() == 0) return "";
+    const std::string value = option->get_default_str();
+    return " " + option->get_type_name() + (value.empty() ? "" : "=" + value);
+  }
+};
+
+/// Checks that an option's value is a number from `least` to `most`; `expected` says so in words.
+template <class T>
+auto number(T least, T most, const std::string& expected) {
+  return [=](const std::string& text) -> std::string {
+    T value{};
+    const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+    if (error == std::errc{} && end == text.data() + text.size() && value >= least && value <= most)
+      return "";
+    return text + " is not " + expected;
+  };
+}
+
+}  // namespace
 
 std::optional<ProgramOptions> parse_options(int argc, char** argv, const std::string& description,
                                             const lnfree::TrainerOptions& defaults, int& exit_status) {
   ProgramOptions options;
   options.training = defaults;
   lnfree::TrainerOptions& training = options.training;
-  CLI::App app(description);
-  app.option_defaults()->always_capture_default();
-  app.set_config("--config", "", "Read options from a TOML or INI file; the command line wins");
+  const std::string program = std::filesystem::path(argv[0]).filename().string();
+  CLI::App app(description, program);
+  app.formatter(std::make_shared<Help>());
+  app.set_config("--config", "", "Read options from a TOML or INI file; the command line wins")
+      ->type_name("FILE");
+  app.allow_config_extras(CLI::config_extras_mode::error);
 
   const auto data = "Data", course = "Training", log = "Logging and checkpoints", run = "Run";
-  const auto no_default = [](CLI::Option* option) { return option->default_str(""); };
-  no_default(app.add_option("--train", options.train, "Token shard (.bin) to train on"))->group(data);
-  no_default(app.add_option("--val", options.validation, "Token shard (.bin) to evaluate on"))->group(data);
+  const auto path = [&](const char* name, std::filesystem::path& value, const char* type, const char* text) {
+    return app.add_option(name, value, text)->type_name(type);
+  };
+  const auto count = [&]<class T>(const char* name, T& value, T least, const char* text) {
+    return app.add_option(name, value, text)
+        ->capture_default_str()
+        ->type_name("N")
+        ->check(number(least, std::numeric_limits<T>::max(),
+                       "a whole number of " + std::to_string(least) + " or more"));
+  };
+  const auto real = [&](const char* name, double& value, double most, const std::string& expected,
+                        const char* text) {
+    return app.add_option(name, value, text)
+        ->capture_default_str()
+        ->type_name("X")
+        ->check(number(0.0, most, expected))
+        ->group("Training");
+  };
+  constexpr double any = std::numeric_limits<double>::max();
+  const std::string positive = "a number of 0 or more";
+
+  path("--train", options.train, "FILE", "Token shard (.bin) to train on")->group(data);
+  path("--val", options.validation, "FILE", "Token shard (.bin) to evaluate on")->group(data);
   app.add_flag("--shuffle,!--no-shuffle", training.shuffle,
-               "Visit the windows in a new random order each epoch, or in file order")
-      ->default_str(training.shuffle ? "true" : "false")
+               training.shuffle
+                   ? "Visit the windows in a new random order each epoch (default), or in file order"
+                   : "Visit the windows in a new random order each epoch, or in file order (default)")
       ->group(data);
 
-  app.add_option("--steps", training.steps, "Optimizer steps; 0 writes the initial checkpoint and stops")
-      ->check(CLI::NonNegativeNumber)
+  count("--steps", training.steps, std::int64_t{0},
+        "Optimizer steps; 0 writes the initial checkpoint and stops")
       ->group(course);
-  app.add_option("--batch-size", training.batch_size, "Windows in one pass")
-      ->check(CLI::PositiveNumber)
-      ->group(course);
-  app.add_option("--accumulate", training.accumulate, "Passes in one optimizer step")
-      ->check(CLI::PositiveNumber)
-      ->group(course);
-  app.add_option("--learning-rate", training.learning_rate, "Peak learning rate")
-      ->check(CLI::NonNegativeNumber)
-      ->group(course);
-  app.add_option("--warmup-ratio", training.warmup_ratio, "Share of the steps that warm up")
-      ->check(CLI::Range(0.0, 1.0))
-      ->group(course);
-  app.add_option("--weight-decay", training.weight_decay, "Weight decay of matrices and embeddings")
-      ->check(CLI::NonNegativeNumber)
-      ->group(course);
-  app.add_option("--dropout", training.dropout, "Dropout of the embedding")
-      ->check(CLI::Range(0.0, 0.999))
-      ->group(course);
-  app.add_option("--init-std", training.init_std,
-                 "Standard deviation of the initial weights; 0: 0.02 sqrt(768 / width)")
-      ->check(CLI::NonNegativeNumber)
-      ->group(course);
-  app.add_option("--seed", training.seed, "Seed of weights, order and dropout")->group(course);
+  count("--batch-size", training.batch_size, 1, "Windows in one pass")->group(course);
+  count("--accumulate", training.accumulate, 1, "Passes in one optimizer step")->group(course);
+  real("--learning-rate", training.learning_rate, any, positive, "Peak learning rate");
+  real("--warmup-ratio", training.warmup_ratio, 1, "a number from 0 to 1", "Share of the steps that warm up");
+  real("--weight-decay", training.weight_decay, any, positive, "Weight decay of matrices and embeddings");
+  real("--dropout", training.dropout, 0.999, "a number from 0 to 0.999", "Dropout of the embedding");
+  real("--init-std", training.init_std, any, positive,
+       "Standard deviation of the initial weights; 0: 0.02 sqrt(768 / width)");
+  count("--seed", training.seed, std::uint64_t{0}, "Seed of weights, order and dropout")->group(course);
 
-  app.add_option("--log-every", training.log_every, "Steps between lines of metrics; 0: never")
-      ->check(CLI::NonNegativeNumber)
+  count("--log-every", training.log_every, std::int64_t{0}, "Steps between lines of metrics; 0: never")
       ->group(log);
-  app.add_option("--observe-every", training.observe_every,
-                 "Steps between observations of the heads; 0: never")
-      ->check(CLI::NonNegativeNumber)
+  count("--observe-every", training.observe_every, std::int64_t{0},
+        "Steps between observations of the heads; 0: never")
       ->group(log);
-  app.add_option("--eval-every", training.eval_every,
-                 "Steps between evaluations, besides the last; 0: none at all")
-      ->check(CLI::NonNegativeNumber)
+  count("--eval-every", training.eval_every, std::int64_t{0},
+        "Steps between evaluations, besides the last; 0: none at all")
       ->group(log);
-  app.add_option("--checkpoint-every", training.checkpoint_every,
-                 "Steps between checkpoints, besides the first and last")
-      ->check(CLI::NonNegativeNumber)
+  count("--checkpoint-every", training.checkpoint_every, std::int64_t{0},
+        "Steps between checkpoints, besides the first and last; 0: none")
       ->group(log);
 
-  no_default(app.add_option("--out", options.out, "Folder of the run: metrics.jsonl and checkpoint/"))
-      ->group(run);
+  path("--out", options.out, "DIR", "Folder of the run: metrics.jsonl and checkpoint/")->group(run);
   CLI::Option* const resume =
       app.add_flag("--resume", options.resume, "Go on from the checkpoint in --out")->group(run);
-  CLI::Option* const init_from =
-      no_default(app.add_option("--init-from", options.init_from,
-                                "Start from the weights of this .safetensors file"))
-          ->group(run)
-          ->excludes(resume);
+  CLI::Option* const init_from = path("--init-from", options.init_from, "FILE",
+                                      "Start from the weights of this .safetensors file; not with --resume")
+                                     ->group(run)
+                                     ->excludes(resume);
   CLI::Option* const evaluate_only =
       app.add_flag("--evaluate-only", options.evaluate_only, "Evaluate --init-from on --val and stop")
           ->group(run)
           ->needs(init_from);
-  no_default(app.add_option("--json", options.json, "Write the result of --evaluate-only to this file"))
+  path("--json", options.json, "FILE", "Write the result of --evaluate-only to this file")
       ->group(run)
       ->needs(evaluate_only);
-  no_default(
-      app.add_option("--threads", options.threads, "Threads; 0: OMP_NUM_THREADS, or one for each core"))
-      ->check(CLI::NonNegativeNumber)
-      ->group(run);
+  count("--threads", options.threads, 0, "Threads; 0: OMP_NUM_THREADS, or one for each core")->group(run);
 
   app.callback([&] {
     if (options.evaluate_only) {
-      if (options.validation.empty()) throw CLI::RequiredError("--evaluate-only needs --val SHARD: --val");
+      if (options.validation.empty()) throw CLI::ValidationError("--evaluate-only needs --val FILE");
     } else {
-      if (options.out.empty()) throw CLI::RequiredError("--out (the folder of the run)");
-      if (options.train.empty() && training.steps > 0) throw CLI::RequiredError("--train (a token shard)");
+      if (options.out.empty()) throw CLI::ValidationError("--out DIR, the folder of the run, is required");
+      if (options.train.empty() && training.steps > 0)
+        throw CLI::ValidationError("--train FILE, a token shard, is required");
     }
   });
   try {
     app.parse(argc, argv);
+  } catch (const CLI::Success& help) {
+    exit_status = app.exit(help);
+    return std::nullopt;
   } catch (const CLI::ParseError& error) {
-    exit_status = app.exit(error);
+    std::fprintf(stderr, "%s: %s; --help shows the options\n", program.c_str(), error.what());
+    exit_status = 1;
     return std::nullopt;
   }
   return options;

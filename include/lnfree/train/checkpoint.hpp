@@ -148,8 +148,8 @@ void load_weights(Model& model, const std::filesystem::path& path) {
 /// leaves the previous checkpoint whole. `state` becomes trainer.json; the optimizer's update count is added
 /// to it.
 template <class Model>
-void save_checkpoint(const std::filesystem::path& folder, Model& model, const AdamW<Model>& optimizer,
-                     Json state) {
+void save_checkpoint(std::filesystem::path folder, Model& model, const AdamW<Model>& optimizer, Json state) {
+  if (!folder.has_filename()) folder = folder.parent_path();  // "run/" is "run"
   std::filesystem::path fresh = folder;
   fresh += ".part";
   std::error_code error;
@@ -166,22 +166,49 @@ void save_checkpoint(const std::filesystem::path& folder, Model& model, const Ad
   replace_folder(fresh, folder);
 }
 
-/// The trainer.json of a checkpoint. Throws Error when there is none or it is damaged.
-inline Json read_checkpoint_state(const std::filesystem::path& folder) {
-  const std::filesystem::path path = folder / "trainer.json";
+/// A JSON file of a checkpoint. Throws Error when there is none or it is damaged.
+inline Json read_checkpoint_json(const std::filesystem::path& path) {
   std::ifstream in(path);
   if (!in) throw Error("there is no checkpoint to resume from: cannot read " + path.string());
-  auto state = Json::parse(in, nullptr, false);
-  if (!state.is_object() || !state.contains("updates"))
-    throw Error(path.string() + " is damaged: no JSON with updates");
-  return state;
+  Json json = Json::parse(in, nullptr, false);
+  if (!json.is_object()) throw Error(path.string() + " is damaged: it holds no JSON object");
+  return json;
 }
 
-/// Restores weights and optimizer from a checkpoint.
+/// A count that a checkpoint's trainer.json must hold. Throws Error when it does not.
+inline std::int64_t checkpoint_count(const std::filesystem::path& folder, const Json& state,
+                                     const char* key) {
+  const auto found = state.find(key);
+  if (found == state.end() || !found->is_number_integer() || found->get<std::int64_t>() < 0)
+    throw Error((folder / "trainer.json").string() + " is damaged: it holds no count of " + key);
+  return found->get<std::int64_t>();
+}
+
+/// The trainer.json of a checkpoint. Throws Error when there is none or it is damaged.
+inline Json read_checkpoint_state(const std::filesystem::path& folder) {
+  return read_checkpoint_json(folder / "trainer.json");
+}
+
+/// Throws Error naming the first key of the checkpoint's config.json that is another than the model's: two
+/// models may have the same tensors and still compute something else, with another activation for one.
+template <class Model>
+void check_architecture(const std::filesystem::path& folder) {
+  const Json saved = read_checkpoint_json(folder / "config.json");
+  const Json expected = config_json<Model>();
+  for (const auto& [key, value] : expected.items()) {
+    if (key == "lnfree_version" || (saved.contains(key) && saved[key] == value)) continue;
+    throw Error(folder.string() + " is of another architecture than this program: its " + key + " is " +
+                (saved.contains(key) ? saved[key].dump() : "missing") + ", expected " + value.dump());
+  }
+}
+
+/// Restores weights and optimizer from a checkpoint. Throws Error when it is of another architecture, naming
+/// the first tensor or else the first key of config.json that differs.
 template <class Model>
 void load_checkpoint(const std::filesystem::path& folder, Model& model, AdamW<Model>& optimizer) {
-  const auto state = read_checkpoint_state(folder);
+  const std::int64_t updates = checkpoint_count(folder, read_checkpoint_state(folder), "updates");
   load_weights(model, folder / "model.safetensors");
+  check_architecture<Model>(folder);
   const SafetensorsFile moments = SafetensorsFile::open(folder / "optimizer.safetensors");
   for (const auto& parameter : model.parameters().all()) {
     for (const auto& [prefix, array] : {std::pair{"m.", optimizer.m()}, std::pair{"v.", optimizer.v()}}) {
@@ -197,7 +224,7 @@ void load_checkpoint(const std::filesystem::path& folder, Model& model, AdamW<Mo
                      converted.size() * sizeof(typename Model::Accumulator));
     }
   }
-  optimizer.set_updates(state.at("updates").template get<std::int64_t>());
+  optimizer.set_updates(updates);
 }
 
 }  // namespace lnfree

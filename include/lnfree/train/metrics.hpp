@@ -1,6 +1,7 @@
 #pragma once
 
 #include <fcntl.h>
+#include <sys/file.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -8,6 +9,7 @@
 #include <cstring>
 #include <filesystem>
 #include <string>
+#include <utility>
 
 #include <lnfree/core/json.hpp>
 
@@ -20,10 +22,14 @@ namespace lnfree {
 class MetricsLog {
  public:
   /// Goes on after the first `keep_bytes` of the file: 0 starts anew, and a resumed run keeps what was there
-  /// at its checkpoint, so that no step appears twice.
+  /// at its checkpoint, so that no step appears twice. One process at a time may write the file.
   MetricsLog(std::filesystem::path path, std::int64_t keep_bytes) : path_(std::move(path)) {
-    descriptor_ = ::open(path_.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC, 0644);
+    descriptor_ = ::open(path_.c_str(), O_WRONLY | O_CLOEXEC | (keep_bytes == 0 ? O_CREAT : 0), 0644);
     if (descriptor_ < 0) fail();
+    if (::flock(descriptor_, LOCK_EX | LOCK_NB) != 0) {
+      ::close(descriptor_);
+      throw Error(path_.string() + " is being written by another process; wait for it or stop it");
+    }
     const off_t size = ::lseek(descriptor_, 0, SEEK_END);
     if (size < keep_bytes) {
       ::close(descriptor_);
@@ -48,6 +54,11 @@ class MetricsLog {
       done += static_cast<std::size_t>(written);
     }
     bytes_ += static_cast<std::int64_t>(line.size());
+  }
+
+  /// Forces what was written to the disk, so that no checkpoint outlives its metrics.
+  void sync() {
+    if (::fsync(descriptor_) != 0) fail();
   }
 
   /// Length of the file so far.

@@ -4,6 +4,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <bit>
 #include <cerrno>
 #include <cstdint>
@@ -142,14 +143,18 @@ class SafetensorsFile {
     TensorInfo tensor;
     tensor.name = name;
     const std::string where = path_.string() + ", tensor " + name + ": ";
-    try {
-      tensor.dtype = entry.at("dtype").get<std::string>();
-      tensor.begin = entry.at("data_offsets").at(0).get<std::uint64_t>();
-      tensor.end = entry.at("data_offsets").at(1).get<std::uint64_t>();
-      for (const auto& extent : entry.at("shape")) tensor.shape.push_back(extent.get<Index>());
-    } catch (const Json::exception&) {
+    const auto counts = [](const Json& list) {
+      return list.is_array() &&
+             std::all_of(list.begin(), list.end(), [](const Json& x) { return x.is_number_unsigned(); });
+    };
+    const Json &dtype = member(entry, "dtype"), &shape = member(entry, "shape"),
+               &offsets = member(entry, "data_offsets");
+    if (!dtype.is_string() || !counts(shape) || !counts(offsets) || offsets.size() != 2)
       throw Error(where + "the header must give dtype, shape and two data_offsets");
-    }
+    tensor.dtype = dtype.get<std::string>();
+    tensor.begin = offsets[0].get<std::uint64_t>();
+    tensor.end = offsets[1].get<std::uint64_t>();
+    for (const Json& extent : shape) tensor.shape.push_back(extent.get<Index>());
     const std::uint64_t element = element_bytes(tensor.dtype);
     if (element == 0)
       throw Error(where + "dtype " + tensor.dtype + " cannot be read, only F32, F64, F16 and BF16");
@@ -162,13 +167,21 @@ class SafetensorsFile {
     }
     if (tensor.end < tensor.begin || tensor.end - tensor.begin != bytes) {
       throw Error(where + "shape " + shape_text(tensor.shape) + " needs " + std::to_string(bytes) +
-                  " bytes, but data_offsets span " + std::to_string(tensor.end - tensor.begin));
+                  " bytes, but data_offsets are [" + std::to_string(tensor.begin) + ", " +
+                  std::to_string(tensor.end) + "]");
     }
     if (tensor.end > data_size) {
       throw Error(where + "the header claims bytes up to " + std::to_string(tensor.end) +
                   ", but the file holds " + std::to_string(data_size) + " after its header: it is truncated");
     }
     return tensor;
+  }
+
+  /// entry[key], null when it has none.
+  static const Json& member(const Json& entry, const char* key) {
+    static const Json nothing;
+    const auto found = entry.find(key);
+    return found == entry.end() ? nothing : *found;
   }
 
   static std::uint64_t element_bytes(const std::string& dtype) {

@@ -109,10 +109,12 @@ class Trainer {
     std::error_code error;
     std::filesystem::create_directories(folder_, error);
     if (error) throw Error("cannot create the folder " + folder_.string() + ": " + error.message());
-    if (std::filesystem::exists(checkpoint_folder())) {
+    // A run that was killed before its first checkpoint leaves metrics of no lines.
+    const std::filesystem::path metrics = folder_ / "metrics.jsonl";
+    if (std::filesystem::exists(checkpoint_folder()) || !empty_or_missing(metrics)) {
       throw Error(folder_.string() + " already holds a run; go on with --resume, or choose another folder");
     }
-    metrics_.emplace(folder_ / "metrics.jsonl", 0);
+    metrics_.emplace(metrics, 0);
     save();
   }
 
@@ -121,7 +123,7 @@ class Trainer {
   void resume() {
     const auto state = read_checkpoint_state(checkpoint_folder());
     const auto course = options_.course();
-    const auto saved = state.value("course", Json::object());
+    const Json saved = state.contains("course") ? state["course"] : Json();
     for (const auto& [name, value] : course.items()) {
       if (!saved.contains(name) || saved[name] != value) {
         throw Error(checkpoint_folder().string() + " was made with " + name + " " +
@@ -129,19 +131,23 @@ class Trainer {
                     "; resume with the same options");
       }
     }
-    if (const auto windows = state.value("windows", std::int64_t{-1}); windows != this->windows()) {
+    if (const auto windows = checkpoint_count(checkpoint_folder(), state, "windows");
+        windows != this->windows()) {
       throw Error(checkpoint_folder().string() + " was made with " + std::to_string(windows) +
                   " training windows, the shard now given has " + std::to_string(this->windows()) +
                   "; resume with the same one");
     }
+    const std::int64_t step = checkpoint_count(checkpoint_folder(), state, "step");
+    const std::int64_t metrics_bytes = checkpoint_count(checkpoint_folder(), state, "metrics_bytes");
     load_checkpoint(checkpoint_folder(), model_, optimizer_);
-    step_ = state.at("step").template get<std::int64_t>();
-    metrics_.emplace(folder_ / "metrics.jsonl", state.at("metrics_bytes").template get<std::int64_t>());
+    step_ = step;
+    metrics_.emplace(folder_ / "metrics.jsonl", metrics_bytes);
   }
 
   /// Trains until all steps are done, or `stop` says true between two steps, or the loss is no number any
   /// more.
   Outcome run(const std::function<bool()>& stop = [] { return false; }) {
+    if (!metrics_) throw Error("a run begins with start() or resume()");
     using Clock = std::chrono::steady_clock;
     const auto seconds = [](Clock::duration d) { return std::chrono::duration<double>(d).count(); };
     const double tokens_per_step =
@@ -265,7 +271,14 @@ class Trainer {
             ". A lower learning rate, a longer warm-up or a norm may help; the checkpoint is from before");
   }
 
+  static bool empty_or_missing(const std::filesystem::path& path) {
+    std::error_code error;
+    const auto size = std::filesystem::file_size(path, error);
+    return error ? !std::filesystem::exists(path) : size == 0;
+  }
+
   void save() {
+    metrics_->sync();
     save_checkpoint(checkpoint_folder(), model_, optimizer_,
                     {{"step", step_},
                      {"steps", options_.steps},

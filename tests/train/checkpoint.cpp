@@ -1,0 +1,324 @@
+#include "lnfree/train/checkpoint.hpp"
+
+#include <algorithm>
+#include <boost/test/unit_test.hpp>
+#include <cstdint>
+#include <limits>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "train/support.hpp"
+
+using namespace lnfree;
+using namespace lnfree::test;
+
+namespace {
+
+using Shape = std::vector<Index>;
+
+constexpr Index C = tiny.width, F = tiny.ffn_width;
+
+/// The tensors of a Hugging Face GPT-2 of the tiny shape with the paper's layout.
+std::map<std::string, Shape> expected_tensors(bool norms, bool final_norm) {
+  std::map<std::string, Shape> shapes{{"wte.weight", {tiny.vocab_size, C}},
+                                      {"wpe.weight", {tiny.positions, C}}};
+  for (int l = 0; l < tiny.layers; ++l) {
+    const std::string h = "h." + std::to_string(l) + ".";
+    shapes[h + "attn.c_attn.weight"] = {C, 3 * C};
+    shapes[h + "attn.c_attn.bias"] = {3 * C};
+    shapes[h + "attn.c_proj.weight"] = {C, C};
+    shapes[h + "mlp.c_fc.weight"] = {C, F};
+    shapes[h + "mlp.c_proj.weight"] = {F, C};
+    if (norms) {
+      for (const char* name : {"ln_1.weight", "ln_1.bias", "ln_2.weight", "ln_2.bias"})
+        shapes[h + name] = {C};
+    }
+  }
+  if (final_norm) shapes["ln_f.weight"] = shapes["ln_f.bias"] = {C};
+  return shapes;
+}
+
+template <class Model>
+std::map<std::string, Shape> written_tensors(const TemporaryFolder& folder) {
+  Model model(1);
+  model.initialize(5);
+  save_weights(model, folder / "model.safetensors");
+  std::map<std::string, Shape> shapes;
+  const auto file = SafetensorsFile::open(folder / "model.safetensors");
+  for (const TensorInfo& tensor : file.tensors()) shapes[tensor.name] = tensor.shape;
+  return shapes;
+}
+
+/// The tensors of a file, to be changed and written again.
+std::vector<NamedTensor> tensors_of(const std::filesystem::path& path) {
+  std::vector<NamedTensor> tensors;
+  const auto file = SafetensorsFile::open(path);
+  for (const TensorInfo& tensor : file.tensors())
+    tensors.push_back({tensor.name, tensor.shape, [values = file.read(tensor)] { return values; }});
+  return tensors;
+}
+
+NamedTensor filled(const std::string& name, Shape shape, float value) {
+  Index size = 1;
+  for (const Index extent : shape) size *= extent;
+  return {name, std::move(shape), [=] { return std::vector<float>(static_cast<std::size_t>(size), value); }};
+}
+
+NamedTensor& named(std::vector<NamedTensor>& tensors, const std::string& name) {
+  for (NamedTensor& tensor : tensors) {
+    if (tensor.name == name) return tensor;
+  }
+  throw std::runtime_error("no tensor " + name);
+}
+
+using Plain = TinyModel<Identity, GELU>;
+using Normed = TinyModel<LayerNorm, GELU>;
+
+/// model.safetensors of a Plain with seed 5, and a way to check that a changed one is refused.
+struct Weights {
+  Weights() : model(1) {
+    model.initialize(5);
+    path = folder / "model.safetensors";
+    save_weights(model, path);
+    tensors = tensors_of(path);
+  }
+
+  template <class... Words>
+  void check_refused(Words... words) {
+    save_safetensors(path, tensors);
+    Plain other(1);
+    other.initialize(6);
+    const auto before = weights(other);
+    BOOST_CHECK_EXCEPTION(load_weights(other, path), Error,
+                          says("model.safetensors", "another architecture", words...));
+    BOOST_TEST((weights(other) == before));
+  }
+
+  void check_loads() {
+    save_safetensors(path, tensors);
+    Plain other(1);
+    other.initialize(6);
+    load_weights(other, path);
+    BOOST_TEST((weights(other) == weights(model)));
+  }
+
+  TemporaryFolder folder;
+  Plain model;
+  std::filesystem::path path;
+  std::vector<NamedTensor> tensors;
+};
+
+}  // namespace
+
+BOOST_AUTO_TEST_SUITE(checkpoint)
+
+BOOST_AUTO_TEST_CASE(tensors_have_the_names_and_shapes_of_gpt2) {
+  TemporaryFolder folder;
+  BOOST_TEST((written_tensors<TinyModel<LayerNorm, GELU>>(folder) == expected_tensors(true, true)));
+  BOOST_TEST((written_tensors<TinyModel<Identity, ReLU>>(folder) == expected_tensors(false, true)));
+  BOOST_TEST(
+      (written_tensors<TinyModel<Identity, ReLU, clean(tiny)>>(folder) == expected_tensors(false, false)));
+
+  auto per_layer = expected_tensors(false, true), global = per_layer;
+  per_layer["h.0.mlp.act.slope"] = per_layer["h.1.mlp.act.slope"] = global["act.slope"] = {1};
+  BOOST_TEST((written_tensors<TinyModel<Identity, LeakyLearnable<Scope::per_layer>>>(folder) == per_layer));
+  BOOST_TEST((written_tensors<TinyModel<Identity, LeakyLearnable<Scope::global>>>(folder) == global));
+}
+
+BOOST_AUTO_TEST_CASE(the_value_bias_stays_zero) {
+  TemporaryFolder folder;
+  Plain model(1);
+  model.initialize(5);
+  AdamW<Plain> optimizer(model);
+  const std::vector<std::int32_t> tokens{1, 2, 3, 4}, targets{2, 3, 4, -1};
+  for (int i = 0; i < 3; ++i) {
+    model.forward_backward({{1, 4}, tokens, targets});
+    optimizer.step(1e-2);
+  }
+  save_weights(model, folder / "a.safetensors");
+  const auto bias = SafetensorsFile::open(folder / "a.safetensors").read("h.0.attn.c_attn.bias");
+  BOOST_TEST(std::count(bias.begin(), bias.begin() + C, 0.f) == 0);  // queries learn
+  BOOST_TEST(std::count(bias.begin() + 2 * C, bias.end(), 0.f) == C);
+}
+
+BOOST_AUTO_TEST_CASE(config_json_describes_the_model) {
+  const Json expected = {{"model_type", "gpt2"},
+                         {"n_layer", 2},
+                         {"n_head", 3},
+                         {"n_embd", 15},
+                         {"n_inner", 44},
+                         {"n_positions", 11},
+                         {"n_ctx", 9},
+                         {"vocab_size", 37},
+                         {"activation_function", "gelu"},
+                         {"layer_norm_epsilon", 1e-5},
+                         {"tie_word_embeddings", true},
+                         {"norm", "identity"},
+                         {"final_norm", "layer_norm"},
+                         {"biases", "query_key"},
+                         {"lnfree_version", LNFREE_VERSION}};
+  BOOST_TEST(config_json<Plain>().dump() == expected.dump());
+  const Json normed = config_json<TinyModel<LayerNorm, ReLU, clean(tiny)>>();
+  BOOST_TEST(normed["norm"] == "layer_norm");
+  BOOST_TEST(normed["activation_function"] == "relu");
+}
+
+BOOST_AUTO_TEST_CASE(files_of_others_are_read) {
+  Weights file;
+  file.check_loads();
+  for (NamedTensor& tensor : file.tensors) tensor.name = "transformer." + tensor.name;
+  file.tensors.push_back(filled("transformer.h.0.attn.bias", {1, 1, 9, 9}, 1));
+  file.tensors.push_back(filled("h.1.attn.masked_bias", {}, -10000));
+  file.tensors.push_back(filled("lm_head.weight", {tiny.vocab_size, C}, 3));
+  file.check_loads();
+}
+
+BOOST_AUTO_TEST_CASE(positions_beyond_the_context_do_not_matter) {
+  Weights file;
+  NamedTensor& positions = named(file.tensors, "wpe.weight");
+  const std::vector<float> table = positions.data();
+  for (const Index rows : {Index{9}, Index{10}, Index{1024}}) {
+    std::vector<float> values = table;
+    values.resize(static_cast<std::size_t>(rows * C), 8);
+    positions.shape = {rows, C};
+    positions.data = [=] { return values; };
+    save_safetensors(file.path, file.tensors);
+    Plain other(1);
+    other.initialize(6);
+    load_weights(other, file.path);
+    const std::vector<std::int32_t> tokens{1, 2, 3, 4, 5, 6, 7, 8, 9};
+    BOOST_TEST((other.next_logits(tokens) == file.model.next_logits(tokens)));
+  }
+  positions.shape = {8, C};
+  positions.data = [] { return std::vector<float>(8 * C); };
+  file.check_refused("wpe.weight", "[8, 15]", "expected [11, 15]");
+}
+
+BOOST_AUTO_TEST_CASE(another_architecture_is_refused_by_the_first_tensor_that_differs) {
+  Weights file;
+  const auto whole = file.tensors;
+  named(file.tensors, "wte.weight") = filled("wte.weight", {38, C}, 0);
+  named(file.tensors, "h.1.mlp.c_fc.weight").shape = {F, C};
+  file.check_refused("tensor wte.weight", "[38, 15]", "[37, 15]");
+
+  file.tensors = whole;
+  named(file.tensors, "h.1.mlp.c_fc.weight").shape = {F, C};
+  file.check_refused("tensor h.1.mlp.c_fc.weight", "[44, 15]", "[15, 44]");
+
+  file.tensors = whole;
+  named(file.tensors, "h.0.attn.c_proj.weight").name = "h.0.attn.other";
+  file.check_refused("tensor h.0.attn.c_proj.weight", "missing");
+
+  file.tensors = whole;
+  file.tensors.push_back(filled("h.0.mlp.c_fc.bias", {F}, 0));
+  file.check_refused("tensor h.0.mlp.c_fc.bias", "no counterpart");
+
+  Normed normed(1);
+  normed.initialize(5);
+  save_weights(normed, file.path);
+  file.tensors = tensors_of(file.path);
+  file.check_refused("tensor h.0.ln_1");
+  save_safetensors(file.path, whole);
+  BOOST_CHECK_EXCEPTION(load_weights(normed, file.path), Error, says("tensor h.0.ln_1.weight", "missing"));
+}
+
+BOOST_AUTO_TEST_CASE(a_bias_of_the_values_is_refused) {
+  Weights file;
+  NamedTensor& bias = named(file.tensors, "h.1.attn.c_attn.bias");
+  auto values = bias.data();
+  values.back() = 1e-30f;
+  bias.data = [=] { return values; };
+  file.check_refused("tensor h.1.attn.c_attn.bias", "bias for the values");
+  values.back() = 0;
+  values[2 * C] = std::numeric_limits<float>::quiet_NaN();
+  bias.data = [=] { return values; };
+  file.check_refused("tensor h.1.attn.c_attn.bias");
+}
+
+BOOST_AUTO_TEST_CASE(a_checkpoint_restores_model_and_optimizer) {
+  TemporaryFolder folder;
+  Plain model(1), other(1);
+  model.initialize(5);
+  AdamW<Plain> optimizer(model), restored(other);
+  const std::vector<std::int32_t> tokens{1, 2, 3, 4}, targets{2, 3, 4, -1};
+  const Batch batch{{1, 4}, tokens, targets};
+  const auto step = [&](Plain& m, AdamW<Plain>& o) {
+    m.forward_backward(batch);
+    return o.step(1e-2);
+  };
+  for (int i = 0; i < 3; ++i) step(model, optimizer);
+  save_checkpoint(folder / "c/", model, optimizer, {{"step", 3}});
+  load_checkpoint(folder / "c", other, restored);
+  BOOST_TEST(restored.updates() == 3);
+  BOOST_TEST((weights(other) == weights(model)));
+  for (int i = 0; i < 3; ++i) BOOST_TEST(step(model, optimizer) == step(other, restored));
+  BOOST_TEST((weights(other) == weights(model)));
+  BOOST_TEST(read_checkpoint_state(folder / "c")["step"] == 3);
+}
+
+BOOST_AUTO_TEST_CASE(a_checkpoint_replaces_the_last_one_and_leaves_nothing_else) {
+  TemporaryFolder folder;
+  Plain model(1);
+  AdamW<Plain> optimizer(model);
+  folder.write("c.part/left-over", "by a killed process");
+  for (int step = 0; step < 2; ++step) {
+    save_checkpoint(folder / "c", model, optimizer, {{"step", step}});
+    BOOST_TEST(read_checkpoint_state(folder / "c")["step"] == step);
+    BOOST_TEST(std::distance(std::filesystem::directory_iterator(folder.path()), {}) == 1);
+    BOOST_TEST(std::distance(std::filesystem::directory_iterator(folder / "c"), {}) == 4);
+  }
+}
+
+BOOST_AUTO_TEST_CASE(a_save_that_fails_leaves_the_last_checkpoint) {
+  TemporaryFolder folder;
+  Plain model(1);
+  AdamW<Plain> optimizer(model);
+  save_checkpoint(folder / "c", model, optimizer, {{"step", 1}});
+  folder.write("f/file", "in the way");
+  BOOST_CHECK_EXCEPTION(save_checkpoint(folder / "f/file/c", model, optimizer, {}), Error,
+                        says("cannot create", "c.part"));
+  // JSON cannot hold what is not UTF-8: the save dies after the weights are written.
+  BOOST_CHECK_THROW(save_checkpoint(folder / "c", model, optimizer, {{"step", "\xff"}}), std::exception);
+  BOOST_TEST(read_checkpoint_state(folder / "c")["step"] == 1);
+  Plain other(1);
+  AdamW<Plain> restored(other);
+  BOOST_CHECK_NO_THROW(load_checkpoint(folder / "c", other, restored));
+}
+
+BOOST_AUTO_TEST_CASE(damaged_checkpoints_are_refused) {
+  TemporaryFolder folder;
+  Plain model(1);
+  AdamW<Plain> optimizer(model);
+  const auto refused = [&](auto... words) {
+    BOOST_CHECK_EXCEPTION(load_checkpoint(folder / "c", model, optimizer), Error, says(words...));
+  };
+  refused("no checkpoint to resume from", "trainer.json");
+  save_checkpoint(folder / "c", model, optimizer, {});
+  const std::string state = read_file(folder / "c/trainer.json");
+  folder.write("c/trainer.json", "");
+  refused("trainer.json", "damaged");
+  folder.write("c/trainer.json", "{}");
+  refused("trainer.json", "damaged", "updates");
+  folder.write("c/trainer.json", R"({"updates": "many"})");
+  refused("trainer.json", "damaged", "updates");
+  folder.write("c/trainer.json", R"({"updates": -1})");
+  refused("trainer.json", "damaged", "updates");
+  folder.write("c/trainer.json", state);
+
+  // The same tensors, another function.
+  TinyModel<Identity, ReLU> relu(1);
+  AdamW<TinyModel<Identity, ReLU>> of_relu(relu);
+  BOOST_CHECK_EXCEPTION(load_checkpoint(folder / "c", relu, of_relu), Error,
+                        says("activation_function", "gelu", "relu"));
+
+  auto moments = tensors_of(folder / "c/optimizer.safetensors");
+  named(moments, "v.ln_f.bias").name = "v.other";
+  save_safetensors(folder / "c/optimizer.safetensors", moments);
+  refused("optimizer.safetensors", "v.ln_f.bias");
+  const std::string whole = read_file(folder / "c/optimizer.safetensors");
+  folder.write("c/optimizer.safetensors", whole.substr(0, whole.size() - 4));
+  refused("optimizer.safetensors", "truncated");
+}
+
+BOOST_AUTO_TEST_SUITE_END()

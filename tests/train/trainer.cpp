@@ -1,0 +1,356 @@
+#include "lnfree/train/trainer.hpp"
+
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <boost/test/unit_test.hpp>
+#include <cmath>
+#include <limits>
+#include <sstream>
+#include <string>
+#include <vector>
+
+#include "train/support.hpp"
+
+using namespace lnfree;
+using namespace lnfree::test;
+
+namespace {
+
+using Model = TinyModel<Identity, LeakyLearnable<Scope::per_layer>>;
+
+/// Everything that a run's course can depend on is there: accumulation, dropout, an order of its own in each
+/// of several epochs.
+const TrainerOptions options{.steps = 7,
+                             .batch_size = 2,
+                             .accumulate = 3,
+                             .learning_rate = 1e-2,
+                             .warmup_ratio = 0.3,
+                             .dropout = 0.3,
+                             .seed = 11,
+                             .shuffle = true,
+                             .log_every = 2,
+                             .observe_every = 3,
+                             .eval_every = 2,
+                             .checkpoint_every = 0};
+
+struct Data {
+  TemporaryFolder folder;
+  Windows train{TokenShard::open(write_tokens(folder / "train.bin", 13, tiny.context, tiny.vocab_size)),
+                tiny.context, tiny.vocab_size};
+  Windows validation{TokenShard::open(write_tokens(folder / "val.bin", 3, tiny.context, tiny.vocab_size, 2)),
+                     tiny.context, tiny.vocab_size};
+};
+
+/// A model and its trainer in `folder`.
+struct Run {
+  Run(const Data& data, const std::filesystem::path& folder, const TrainerOptions& chosen = options)
+      : model(chosen.batch_size), trainer(model, &data.train, &data.validation, chosen, folder) {
+    model.initialize(chosen.seed);
+  }
+  Model model;
+  Trainer<Model> trainer;
+};
+
+/// metrics.jsonl without the one number that differs from run to run.
+std::vector<Json> metrics(const std::filesystem::path& folder) {
+  std::istringstream lines(read_file(folder / "metrics.jsonl"));
+  std::vector<Json> entries;
+  for (std::string line; std::getline(lines, line);) {
+    entries.push_back(Json::parse(line));
+    entries.back().erase("tokens_per_second");
+  }
+  return entries;
+}
+
+void check_same_run(const std::filesystem::path& a, const std::filesystem::path& b) {
+  for (const char* file : {"model.safetensors", "optimizer.safetensors", "config.json"})
+    BOOST_TEST((read_file(a / "checkpoint" / file) == read_file(b / "checkpoint" / file)),
+               file << " differs");
+  BOOST_TEST((metrics(a) == metrics(b)));
+  for (const char* key : {"step", "updates"})
+    BOOST_TEST(read_checkpoint_state(a / "checkpoint")[key] == read_checkpoint_state(b / "checkpoint")[key]);
+}
+
+/// A stop that is asked for after `steps` steps of this call.
+std::function<bool()> after(int steps) {
+  return [=]() mutable { return steps-- == 0; };
+}
+
+}  // namespace
+
+BOOST_AUTO_TEST_SUITE(trainer)
+
+BOOST_AUTO_TEST_CASE(metrics_have_the_promised_lines) {
+  Data data;
+  Run run(data, data.folder / "run");
+  run.trainer.start();
+  BOOST_TEST((run.trainer.run() == Outcome::finished));
+  std::vector<std::string> lines;
+  for (const Json& entry : metrics(data.folder / "run")) {
+    std::string keys;
+    for (const auto& [key, value] : entry.items()) keys += key + " ";
+    lines.push_back(entry["kind"].get<std::string>() + " " + entry["step"].dump() + ": " + keys);
+  }
+  const std::string train = "kind step loss learning_rate gradient_norm ",
+                    entropy = "kind step head_entropy nonfinite_rows ",
+                    eval = "kind step eval_loss perplexity ";
+  const std::vector<std::string> expected{
+      "train 0: " + train,     "entropy 0: " + entropy, "eval 2: " + eval,   "train 2: " + train,
+      "entropy 3: " + entropy, "eval 4: " + eval,       "train 4: " + train, "eval 6: " + eval,
+      "train 6: " + train,     "entropy 6: " + entropy, "eval 7: " + eval};
+  BOOST_TEST(lines == expected, boost::test_tools::per_element());
+}
+
+BOOST_AUTO_TEST_CASE(the_loss_is_of_the_batch_before_the_update) {
+  Data data;
+  TrainerOptions plain = options;
+  plain.dropout = 0;
+  plain.shuffle = false;
+  plain.steps = 1;
+  Run run(data, data.folder / "run", plain);
+  double sum = 0;
+  Model twin(6);
+  twin.initialize(plain.seed);
+  WindowBatch first(6, tiny.context);
+  for (int row = 0; row < 6; ++row) first.read(data.train, row, row);
+  sum = twin.loss(first.batch(6));
+  run.trainer.start();
+  run.trainer.run();
+  BOOST_TEST(metrics(data.folder / "run")[0]["loss"].get<double>() == sum,
+             boost::test_tools::tolerance(1e-6));
+}
+
+BOOST_AUTO_TEST_CASE(a_run_stopped_after_any_step_resumes_bit_for_bit) {
+  Data data;
+  Run whole(data, data.folder / "whole");
+  whole.trainer.start();
+  BOOST_TEST((whole.trainer.run() == Outcome::finished));
+  for (int stop = 0; stop < options.steps; ++stop) {
+    const auto folder = data.folder / ("stopped at " + std::to_string(stop));
+    {
+      Run run(data, folder);
+      run.trainer.start();
+      BOOST_TEST((run.trainer.run(after(stop)) == Outcome::interrupted));
+      BOOST_TEST(run.trainer.step() == stop);
+    }
+    Run run(data, folder);
+    run.model.initialize(99);
+    run.trainer.resume();
+    BOOST_TEST(run.trainer.step() == stop);
+    BOOST_TEST((run.trainer.run() == Outcome::finished));
+    check_same_run(data.folder / "whole", folder);
+    BOOST_TEST((weights(run.model) == weights(whole.model)));
+  }
+}
+
+// What came after the last checkpoint is done again, its metrics are not there twice.
+BOOST_AUTO_TEST_CASE(a_run_killed_between_checkpoints_resumes_bit_for_bit) {
+  Data data;
+  TrainerOptions sparse = options;
+  sparse.checkpoint_every = 3;
+  Run whole(data, data.folder / "whole", sparse);
+  whole.trainer.start();
+  whole.trainer.run();
+  for (int kill = 1; kill < options.steps; ++kill) {
+    const auto folder = data.folder / ("killed at " + std::to_string(kill));
+    const pid_t child = ::fork();
+    if (child == 0) {
+      Run run(data, folder, sparse);
+      run.trainer.start();
+      run.trainer.run([stop = after(kill)]() mutable {
+        if (stop()) ::_exit(0);
+        return false;
+      });
+      ::_exit(1);
+    }
+    int status = -1;
+    BOOST_REQUIRE(::waitpid(child, &status, 0) == child);
+    BOOST_TEST(status == 0);
+    Run run(data, folder, sparse);
+    run.trainer.resume();
+    BOOST_TEST(run.trainer.step() == kill / 3 * 3);
+    run.trainer.run();
+    check_same_run(data.folder / "whole", folder);
+  }
+}
+
+BOOST_AUTO_TEST_CASE(another_course_is_refused_by_name) {
+  Data data;
+  {
+    Run run(data, data.folder / "run");
+    run.trainer.start();
+    run.trainer.run(after(2));
+  }
+  const std::string state = read_file(data.folder / "run/checkpoint/trainer.json");
+  const auto refused = [&](auto change, const std::string& name, const std::string& saved,
+                           const std::string& given) {
+    TrainerOptions other = options;
+    change(other);
+    Run run(data, data.folder / "run", other);
+    BOOST_CHECK_EXCEPTION(run.trainer.resume(), Error, says(name + " " + saved, "not " + given));
+  };
+  refused([](auto& o) { o.steps = 8; }, "steps", "7", "8");
+  refused([](auto& o) { o.batch_size = 1; }, "batch_size", "2", "1");
+  refused([](auto& o) { o.accumulate = 2; }, "accumulate", "3", "2");
+  refused([](auto& o) { o.learning_rate = 1e-3; }, "learning_rate", "0.01", "0.001");
+  refused([](auto& o) { o.warmup_ratio = 0.5; }, "warmup_ratio", "0.3", "0.5");
+  refused([](auto& o) { o.weight_decay = 0; }, "weight_decay", "0.1", "0.0");
+  refused([](auto& o) { o.dropout = 0.1; }, "dropout", "0.3", "0.1");
+  refused([](auto& o) { o.seed = 12; }, "seed", "11", "12");
+  refused([](auto& o) { o.shuffle = false; }, "shuffle", "true", "false");
+
+  Data smaller;
+  const Windows fewer(
+      TokenShard::open(write_tokens(smaller.folder / "b.bin", 12, tiny.context, tiny.vocab_size)),
+      tiny.context, tiny.vocab_size);
+  Model model(2);
+  Trainer<Model> trainer(model, &fewer, nullptr, options, data.folder / "run");
+  BOOST_CHECK_EXCEPTION(trainer.resume(), Error, says("13 training windows", "has 12"));
+  BOOST_TEST(read_file(data.folder / "run/checkpoint/trainer.json") == state);
+}
+
+BOOST_AUTO_TEST_CASE(nothing_is_overwritten) {
+  Data data;
+  {
+    Run run(data, data.folder / "run");
+    run.trainer.start();
+    run.trainer.run(after(3));
+  }
+  const std::string lines = read_file(data.folder / "run/metrics.jsonl"),
+                    weights = read_file(data.folder / "run/checkpoint/model.safetensors");
+  Run second(data, data.folder / "run");
+  BOOST_CHECK_EXCEPTION(second.trainer.start(), Error, says("already holds a run", "--resume"));
+  BOOST_TEST(read_file(data.folder / "run/metrics.jsonl") == lines);
+  BOOST_TEST(read_file(data.folder / "run/checkpoint/model.safetensors") == weights);
+
+  // Metrics alone are somebody's work, too.
+  data.folder.write("old/metrics.jsonl", "{}\n");
+  Run third(data, data.folder / "old");
+  BOOST_CHECK_EXCEPTION(third.trainer.start(), Error, says("already holds a run"));
+  BOOST_TEST(read_file(data.folder / "old/metrics.jsonl") == "{}\n");
+
+  // A run killed before its first checkpoint left this.
+  data.folder.write("new/metrics.jsonl", "");
+  Run fourth(data, data.folder / "new");
+  BOOST_CHECK_NO_THROW(fourth.trainer.start());
+
+  data.folder.write("file", "in the way");
+  Run fifth(data, data.folder / "file");
+  BOOST_CHECK_EXCEPTION(fifth.trainer.start(), Error, says("cannot create the folder", "file"));
+}
+
+BOOST_AUTO_TEST_CASE(one_process_at_a_time_writes_a_run) {
+  Data data;
+  Run first(data, data.folder / "run");
+  first.trainer.start();
+  first.trainer.run(after(2));
+  const std::string lines = read_file(data.folder / "run/metrics.jsonl");
+  Run second(data, data.folder / "run");
+  BOOST_CHECK_EXCEPTION(second.trainer.resume(), Error, says("metrics.jsonl", "another process"));
+  BOOST_TEST(read_file(data.folder / "run/metrics.jsonl") == lines);
+}
+
+BOOST_AUTO_TEST_CASE(a_damaged_run_is_not_resumed) {
+  Data data;
+  {
+    Run run(data, data.folder / "run");
+    BOOST_CHECK_EXCEPTION(run.trainer.resume(), Error, says("no checkpoint to resume from"));
+    BOOST_CHECK_EXCEPTION(run.trainer.run(), Error, says("start() or resume()"));
+    run.trainer.start();
+    run.trainer.run(after(3));
+  }
+  const auto refused = [&](auto... words) {
+    Run run(data, data.folder / "run");
+    BOOST_CHECK_EXCEPTION(run.trainer.resume(), Error, says(words...));
+  };
+  const std::string lines = read_file(data.folder / "run/metrics.jsonl");
+  data.folder.write("run/metrics.jsonl", lines.substr(0, lines.size() - 1));
+  refused("metrics.jsonl", "shorter than at the checkpoint");
+  std::filesystem::remove(data.folder / "run/metrics.jsonl");
+  refused("metrics.jsonl", "No such file");
+  BOOST_TEST(!std::filesystem::exists(data.folder / "run/metrics.jsonl"));
+  data.folder.write("run/metrics.jsonl", lines);
+
+  const Json state = read_checkpoint_state(data.folder / "run/checkpoint");
+  for (const char* key : {"step", "windows", "metrics_bytes", "updates", "course"}) {
+    Json damaged = state;
+    damaged[key] = "?";
+    data.folder.write("run/checkpoint/trainer.json", damaged.dump());
+    refused("checkpoint");
+  }
+  data.folder.write("run/checkpoint/trainer.json", state.dump());
+  Run run(data, data.folder / "run");
+  BOOST_CHECK_NO_THROW(run.trainer.resume());
+}
+
+BOOST_AUTO_TEST_CASE(a_diverged_run_says_where_and_leaves_the_last_checkpoint) {
+  Data data;
+  const auto check = [&](Run& run, const std::string& folder, const std::string& checkpoint) {
+    BOOST_TEST((run.trainer.run() == Outcome::diverged));
+    const Json last = metrics(data.folder / folder).back();
+    BOOST_TEST(last["kind"] == "diverged");
+    BOOST_TEST(last["step"] == run.trainer.step());
+    BOOST_TEST(last["loss"].is_null());
+    const std::string tensor = last["tensor"];
+    bool known = false;
+    for (const auto& parameter : run.model.parameters().all()) known = known || parameter.name == tensor;
+    BOOST_TEST(known, tensor << " is no tensor of the model");
+    BOOST_TEST((read_file(data.folder / folder / "checkpoint/model.safetensors") == checkpoint));
+  };
+  {
+    Run run(data, data.folder / "nan");
+    run.trainer.start();
+    const std::string checkpoint = read_file(data.folder / "nan/checkpoint/model.safetensors");
+    auto& table = run.model.parameters().all().front();
+    std::vector<float> values(static_cast<std::size_t>(table.size()),
+                              std::numeric_limits<float>::quiet_NaN());
+    run.model.parameters().write(run.model.device(), table, values.data());
+    check(run, "nan", checkpoint);
+    BOOST_TEST(run.trainer.step() == 0);
+  }
+  {
+    TrainerOptions wild = options;
+    wild.learning_rate = 1e30;
+    Run run(data, data.folder / "wild", wild);
+    run.trainer.start();
+    const std::string checkpoint = read_file(data.folder / "wild/checkpoint/model.safetensors");
+    check(run, "wild", checkpoint);
+    BOOST_TEST(run.trainer.step() > 0);
+  }
+}
+
+BOOST_AUTO_TEST_CASE(a_run_of_no_steps_needs_no_data) {
+  TemporaryFolder folder;
+  TrainerOptions none = options;
+  none.steps = 0;
+  Model model(2);
+  model.initialize(3);
+  Trainer<Model> trainer(model, nullptr, nullptr, none, folder / "run");
+  trainer.start();
+  BOOST_TEST((trainer.run() == Outcome::finished));
+  Model other(2);
+  load_weights(other, folder / "run/checkpoint/model.safetensors");
+  BOOST_TEST((weights(other) == weights(model)));
+  BOOST_TEST(metrics(folder / "run").empty());
+  BOOST_CHECK_EXCEPTION(Trainer<Model>(model, nullptr, nullptr, options, folder / "x"), Error,
+                        says("token shard"));
+}
+
+BOOST_AUTO_TEST_CASE(evaluation_counts_every_target_once) {
+  Data data;
+  Model one(1), two(2);
+  one.initialize(4);
+  two.initialize(4);
+  const Evaluation a = evaluate(one, data.validation), b = evaluate(two, data.validation);
+  BOOST_TEST(a.targets == 3 * (tiny.context - 1));
+  BOOST_TEST(b.targets == a.targets);
+  BOOST_TEST(a.eval_loss == b.eval_loss, boost::test_tools::tolerance(1e-6));
+  BOOST_TEST(a.perplexity() == std::exp(a.eval_loss));
+  // The observer holds this evaluation alone.
+  const auto entropy = one.observer().head_entropy();
+  evaluate(one, data.validation);
+  BOOST_TEST((one.observer().head_entropy() == entropy));
+}
+
+BOOST_AUTO_TEST_SUITE_END()
