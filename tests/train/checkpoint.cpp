@@ -270,6 +270,13 @@ BOOST_AUTO_TEST_CASE(a_checkpoint_replaces_the_last_one_and_leaves_nothing_else)
   }
 }
 
+BOOST_AUTO_TEST_CASE(a_folder_that_stepped_aside_is_put_back) {
+  TemporaryFolder folder;
+  folder.write("c.previous/trainer.json", "{\"step\": 5, \"updates\": 5}");
+  BOOST_TEST(read_checkpoint_state(folder / "c")["step"] == 5);
+  BOOST_TEST(!std::filesystem::exists(folder / "c.previous"));
+}
+
 BOOST_AUTO_TEST_CASE(a_save_that_fails_leaves_the_last_checkpoint) {
   TemporaryFolder folder;
   Plain model(1);

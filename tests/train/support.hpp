@@ -6,7 +6,7 @@
 
 #include "lnfree/data/windows.hpp"
 #include "lnfree/model.hpp"
-#include "temporary_folder.hpp"
+#include "support/temporary_folder.hpp"
 
 namespace lnfree::test {
 

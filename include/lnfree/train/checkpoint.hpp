@@ -35,15 +35,38 @@
 ///   trainer.json           what else it takes to go on exactly where it stopped
 namespace lnfree {
 
+/// Where the old folder stands for a moment on a file system that cannot exchange two names.
+inline std::filesystem::path previous_folder(std::filesystem::path target) {
+  return target += ".previous";
+}
+
 /// Puts the finished folder `fresh` in the place of `target`, which may exist: whoever looks at `target` sees
-/// the old folder or the new one, whole.
+/// the old folder or the new one, whole. Where the file system cannot exchange names, there is a moment in
+/// which recover_folder() has to be asked for the old one.
 inline void replace_folder(const std::filesystem::path& fresh, const std::filesystem::path& target) {
-  const bool exchanged = std::filesystem::exists(target);
-  if (::renameat2(AT_FDCWD, fresh.c_str(), AT_FDCWD, target.c_str(), exchanged ? RENAME_EXCHANGE : 0) != 0) {
-    throw Error("cannot rename " + fresh.string() + " to " + target.string() + ": " + std::strerror(errno));
+  const auto rename = [](const std::filesystem::path& from, const std::filesystem::path& to, unsigned flags) {
+    return ::renameat2(AT_FDCWD, from.c_str(), AT_FDCWD, to.c_str(), flags) == 0;
+  };
+  const bool exists = std::filesystem::exists(target);
+  const bool exchanged = exists && rename(fresh, target, RENAME_EXCHANGE);
+  if (!exchanged) {
+    const std::filesystem::path previous = previous_folder(target);
+    if (exists) std::filesystem::remove_all(previous);
+    if ((exists && !rename(target, previous, 0)) || !rename(fresh, target, 0)) {
+      throw Error("cannot rename " + fresh.string() + " to " + target.string() + ": " + std::strerror(errno));
+    }
+    if (exists) std::filesystem::remove_all(previous);
   }
   sync_folder(std::filesystem::absolute(target).parent_path());
   if (exchanged) std::filesystem::remove_all(fresh);
+}
+
+/// Puts the old folder back if a process died in the midst of replace_folder().
+inline void recover_folder(const std::filesystem::path& target) {
+  const std::filesystem::path previous = previous_folder(target);
+  if (!std::filesystem::exists(target) && std::filesystem::exists(previous)) {
+    std::filesystem::rename(previous, target);
+  }
 }
 
 /// The architecture of `Model` as config.json.
@@ -186,6 +209,7 @@ inline std::int64_t checkpoint_count(const std::filesystem::path& folder, const 
 
 /// The trainer.json of a checkpoint. Throws Error when there is none or it is damaged.
 inline Json read_checkpoint_state(const std::filesystem::path& folder) {
+  recover_folder(folder);
   return read_checkpoint_json(folder / "trainer.json");
 }
 

@@ -109,6 +109,7 @@ class Trainer {
     std::error_code error;
     std::filesystem::create_directories(folder_, error);
     if (error) throw Error("cannot create the folder " + folder_.string() + ": " + error.message());
+    recover_folder(checkpoint_folder());
     // A run that was killed before its first checkpoint leaves metrics of no lines.
     const std::filesystem::path metrics = folder_ / "metrics.jsonl";
     if (std::filesystem::exists(checkpoint_folder()) || !empty_or_missing(metrics)) {
