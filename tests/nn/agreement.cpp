@@ -43,7 +43,8 @@ void check(BatchShape shape) {
   model.initialize(5);
   reference.initialize(5);
   for (std::size_t p = 0; p < model.parameters().all().size(); ++p) {
-    auto &ours = model.parameters().all()[p], &theirs = reference.parameters().all()[p];
+    const auto& ours = model.parameters().all()[p];
+    const auto& theirs = reference.parameters().all()[p];
     BOOST_REQUIRE_EQUAL(ours.name, theirs.name);
     const auto values = reference.parameters().read(reference.device(), theirs);
     BOOST_TEST(
