@@ -12,6 +12,8 @@ if(LNFREE_NATIVE)
 endif()
 if(LNFREE_SANITIZE)
   target_compile_options(lnfree_options INTERFACE -fsanitize=address,undefined -fno-sanitize-recover=all
-    -fno-omit-frame-pointer)
+    -fno-omit-frame-pointer
+    # Checked loops do not become vector code.
+    $<$<CXX_COMPILER_ID:Clang,AppleClang>:-Wno-pass-failed>)
   target_link_options(lnfree_options INTERFACE -fsanitize=address,undefined)
 endif()

@@ -173,30 +173,38 @@ std::vector<Result> run(const Case& body, int threads = 1) {
   return bench.results();
 }
 
+/// What two runs of a case on one device gave.
+struct Twice {
+  std::vector<Result> first, second;
+};
+
+/// The judgement of check(), apart from it so that the compiler meets it once.
+inline void compare(const std::string& label, const std::vector<Result>& reference, const Twice& one_thread,
+                    const Twice& two_threads, Expectation expect) {
+  LNFREE_LOG_SEED();
+  const auto same = [](const Result& a, const Result& b) { return distance(a.values, b.values) == 0; };
+  BOOST_REQUIRE(!reference.empty());
+  for (const Twice* runs : {&one_thread, &two_threads}) {
+    const std::string where = label + (runs == &one_thread ? "" : ", two threads") + ", ";
+    BOOST_REQUIRE_EQUAL(reference.size(), runs->first.size());
+    for (std::size_t r = 0; r < reference.size(); ++r) {
+      const double error = distance(runs->first[r].values, reference[r].values);
+      BOOST_TEST(error <= expect.tolerance, where << reference[r].name << ": off by " << error);
+      BOOST_TEST(same(runs->first[r], runs->second[r]), where << reference[r].name << ": two runs differ");
+      if (expect.any_thread_count) {
+        BOOST_TEST(same(one_thread.first[r], runs->first[r]),
+                   where << reference[r].name << ": not what one thread gives");
+      }
+    }
+  }
+}
+
 /// Holds a case on D against Reference<double>, and two runs on D against each other bit for bit, on one
 /// thread and on two.
 template <class D, class Case>
 void check(const std::string& label, const Case& body, Expectation expect = {}) {
-  LNFREE_LOG_SEED();
-  const std::vector<Result> reference = run<Reference<double>>(body), once = run<D>(body);
-  const std::vector<Result> again = run<D>(body), on_two = run<D>(body, 2), on_two_again = run<D>(body, 2);
-  const auto same = [](const Result& a, const Result& b) { return distance(a.values, b.values) == 0; };
-  BOOST_REQUIRE(!reference.empty());
-  BOOST_REQUIRE_EQUAL(reference.size(), once.size());
-  for (std::size_t r = 0; r < reference.size(); ++r) {
-    const double error = distance(once[r].values, reference[r].values);
-    const double error_on_two = distance(on_two[r].values, reference[r].values);
-    BOOST_TEST(error <= expect.tolerance, label << ", " << reference[r].name << ": off by " << error);
-    BOOST_TEST(error_on_two <= expect.tolerance,
-               label << ", " << reference[r].name << ", two threads: off by " << error_on_two);
-    BOOST_TEST(same(once[r], again[r]), label << ", " << reference[r].name << ": two runs differ");
-    BOOST_TEST(same(on_two[r], on_two_again[r]),
-               label << ", " << reference[r].name << ", two threads: two runs differ");
-    if (expect.any_thread_count) {
-      BOOST_TEST(same(once[r], on_two[r]),
-                 label << ", " << reference[r].name << ": one thread and two differ");
-    }
-  }
+  compare(label, run<Reference<double>>(body), {run<D>(body), run<D>(body)},
+          {run<D>(body, 2), run<D>(body, 2)}, expect);
 }
 
 /// "T x U" for labels.

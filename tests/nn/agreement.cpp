@@ -1,4 +1,7 @@
 #include <cmath>
+#include <cstdint>
+#include <string>
+#include <utility>
 #include <vector>
 
 #include <boost/test/unit_test.hpp>
@@ -24,7 +27,54 @@ constexpr DecoderConfig untied_all_biases = [] {
   return config;
 }();
 
-double distance(const std::vector<float>& a, const std::vector<double>& b) {
+using Tensors = std::vector<std::pair<std::string, std::vector<double>>>;
+
+/// What a model does from its seed on: its weights, the loss and gradients of a batch, the entropies seen
+/// there, and the losses and gradient norms of ten steps of training.
+struct Run {
+  Tensors weights, gradients;
+  double loss;
+  std::vector<std::vector<double>> entropies;
+  std::int64_t nonfinite_rows;
+  std::vector<double> losses, norms;
+};
+
+template <class Model>
+Run run(const test::RandomBatch& random) {
+  Run run;
+  Model model(random.shape.batch);
+  auto& parameters = model.parameters();
+  const auto read = [&](const auto* array) {
+    Tensors tensors;
+    for (const auto& p : parameters.all()) {
+      const auto values = parameters.read(model.device(), p, array);
+      tensors.emplace_back(p.name, std::vector<double>(values.begin(), values.end()));
+    }
+    return tensors;
+  };
+  model.initialize(5);
+  run.weights = read(parameters.masters());
+  run.loss = model.forward_backward(random.batch(), {.gradient_scale = 0.5, .dropout = {0.1, 7, 1}});
+  run.gradients = read(parameters.gradients());
+  run.entropies = model.observer().head_entropy();
+  run.nonfinite_rows = model.observer().nonfinite_rows();
+
+  parameters.zero_gradients(model.device());
+  AdamW optimizer(model);
+  const WarmupLinearSchedule schedule{.peak = 1e-2, .warmup_ratio = 0.2, .steps = 10};
+  for (int step = 0; step < 10; ++step) {
+    const PassOptions pass{.dropout = {0.1, 7, static_cast<std::uint64_t>(step)}};
+    run.losses.push_back(model.forward_backward(random.batch(), pass));
+    run.norms.push_back(optimizer.step(schedule(step)));
+  }
+  return run;
+}
+
+bool close(double a, double b, double tolerance) {
+  return std::abs(a - b) <= tolerance * std::abs(b);
+}
+
+double distance(const std::vector<double>& a, const std::vector<double>& b) {
   double difference = 0, norm = 0;
   for (std::size_t i = 0; i < a.size(); ++i) {
     difference += (a[i] - b[i]) * (a[i] - b[i]);
@@ -33,61 +83,40 @@ double distance(const std::vector<float>& a, const std::vector<double>& b) {
   return std::sqrt(norm == 0 ? difference : difference / norm);
 }
 
-/// A model on the Cpu against the same one in double: weights, loss, gradients, entropies, and ten steps of
-/// training with dropout.
+void compare(const Run& cpu, const Run& exact) {
+  BOOST_REQUIRE_EQUAL(cpu.weights.size(), exact.weights.size());
+  for (std::size_t p = 0; p < exact.weights.size(); ++p) {
+    const auto& [name, weights] = exact.weights[p];
+    BOOST_TEST(cpu.weights[p].first == name);
+    const std::vector<float> rounded(weights.begin(), weights.end());
+    BOOST_TEST((cpu.weights[p].second == std::vector<double>(rounded.begin(), rounded.end())), name);
+    const double error = distance(cpu.gradients[p].second, exact.gradients[p].second);
+    BOOST_TEST(error < 1e-4, name << ": gradient off by " << error);
+  }
+  BOOST_TEST(close(cpu.loss, exact.loss, 1e-5), "loss " << cpu.loss << ", not " << exact.loss);
+  for (std::size_t l = 0; l < exact.entropies.size(); ++l) {
+    for (std::size_t h = 0; h < exact.entropies[l].size(); ++h) {
+      const double ours = cpu.entropies[l][h], expected = exact.entropies[l][h];
+      BOOST_TEST(std::abs(ours - expected) < 1e-5, "entropy " << ours << ", not " << expected);
+    }
+  }
+  BOOST_TEST(cpu.nonfinite_rows == 0);
+  for (std::size_t step = 0; step < exact.losses.size(); ++step) {
+    BOOST_TEST(close(cpu.losses[step], exact.losses[step], 1e-4),
+               "step " << step << ": loss " << cpu.losses[step] << ", not " << exact.losses[step]);
+    BOOST_TEST(close(cpu.norms[step], exact.norms[step], 1e-3),
+               "step " << step << ": gradient norm " << cpu.norms[step] << ", not " << exact.norms[step]);
+  }
+  BOOST_TEST(cpu.losses.back() < cpu.losses.front());
+}
+
+/// A model on the Cpu against the same one in double.
 template <DecoderConfig Config, class N, class A>
 void check(BatchShape shape) {
   LNFREE_LOG_SEED();
-  Decoder<Config, N, A, Cpu, EntropyObserver> model(shape.batch);
-  Decoder<Config, N, A, Reference<double>, EntropyObserver> reference(shape.batch);
-  model.initialize(5);
-  reference.initialize(5);
-  for (std::size_t p = 0; p < model.parameters().all().size(); ++p) {
-    auto &ours = model.parameters().all()[p], &theirs = reference.parameters().all()[p];
-    BOOST_REQUIRE_EQUAL(ours.name, theirs.name);
-    const auto values = reference.parameters().read(reference.device(), theirs);
-    BOOST_TEST(
-        (model.parameters().read(model.device(), ours) == std::vector<float>(values.begin(), values.end())));
-  }
-
   const test::RandomBatch random(shape, Config.vocab_size, test::seed());
-  const PassOptions options{.gradient_scale = 0.5, .dropout = {0.1, 7, 1}};
-  const double loss = model.forward_backward(random.batch(), options);
-  const double expected = reference.forward_backward(random.batch(), options);
-  BOOST_TEST(loss == expected, boost::test_tools::tolerance(1e-5));
-  for (std::size_t p = 0; p < model.parameters().all().size(); ++p) {
-    const auto& name = model.parameters().all()[p].name;
-    const auto gradient =
-        model.parameters().read(model.device(), model.parameters().all()[p], model.parameters().gradients());
-    const auto exact = reference.parameters().read(reference.device(), reference.parameters().all()[p],
-                                                   reference.parameters().gradients());
-    const double error = distance(gradient, exact);
-    BOOST_TEST(error < 1e-4, name << ": off by " << error);
-  }
-  for (int l = 0; l < Config.layers; ++l) {
-    for (int h = 0; h < Config.heads; ++h) {
-      BOOST_TEST(std::abs(model.observer().head_entropy(l, h) - reference.observer().head_entropy(l, h)) <
-                 1e-5);
-    }
-  }
-  BOOST_TEST(model.observer().nonfinite_rows() == 0);
-
-  model.parameters().zero_gradients(model.device());
-  reference.parameters().zero_gradients(reference.device());
-  AdamW optimizer(model);
-  AdamW exact_optimizer(reference);
-  const WarmupLinearSchedule schedule{.peak = 1e-2, .warmup_ratio = 0.2, .steps = 10};
-  double first = 0, last = 0;
-  for (int step = 0; step < 10; ++step) {
-    const PassOptions pass{.dropout = {0.1, 7, static_cast<std::uint64_t>(step)}};
-    last = model.forward_backward(random.batch(), pass);
-    first = step == 0 ? last : first;
-    const double exact = reference.forward_backward(random.batch(), pass);
-    BOOST_TEST(last == exact, boost::test_tools::tolerance(1e-4));
-    BOOST_TEST(optimizer.step(schedule(step)) == exact_optimizer.step(schedule(step)),
-               boost::test_tools::tolerance(1e-3));
-  }
-  BOOST_TEST(last < first);
+  compare(run<Decoder<Config, N, A, Cpu, EntropyObserver>>(random),
+          run<Decoder<Config, N, A, Reference<double>, EntropyObserver>>(random));
 }
 
 }  // namespace

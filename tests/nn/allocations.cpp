@@ -70,9 +70,12 @@ BOOST_AUTO_TEST_SUITE(allocation_counts)
 
 BOOST_AUTO_TEST_CASE(allocations_are_seen) {
   const long before = allocations;
-  delete new int(1);
-  std::free(std::aligned_alloc(64, 64));
-  BOOST_TEST(allocations - before == 2);
+  int* volatile object = new int(1);
+  void* volatile block = std::aligned_alloc(64, 64);
+  const long during = allocations - before;
+  delete object;
+  std::free(block);
+  BOOST_TEST(during == 2);
 }
 
 BOOST_AUTO_TEST_CASE_TEMPLATE(a_step_allocates_nothing, A, Activations) {
