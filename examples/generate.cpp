@@ -32,12 +32,13 @@ void run(const Options& options) {
   Model model(1, Purpose::evaluation);
   load_weights(model, options.checkpoint / "model.safetensors");
   std::fputs(options.prompt.c_str(), stdout);
-  generate(model, tokenizer.encode(options.prompt), options.tokens, options.sampling, [&](std::int32_t token) {
-    const std::string bytes = tokenizer.decode({&token, 1});
-    std::fwrite(bytes.data(), 1, bytes.size(), stdout);
-    std::fflush(stdout);
-    return true;
-  });
+  generate(model, tokenizer.encode(options.prompt), options.tokens, options.sampling,
+           [&](std::int32_t token) {
+             const std::string bytes = tokenizer.decode({&token, 1});
+             std::fwrite(bytes.data(), 1, bytes.size(), stdout);
+             std::fflush(stdout);
+             return true;
+           });
   std::puts("");
 }
 
@@ -58,8 +59,8 @@ bool run_matching(Json config, const Options& options) {
 /// The paper's four configurations at one shape.
 template <DecoderConfig Shape>
 bool run_shape(const Json& config, const Options& options) {
-  return run_matching<Decoder<Shape, LayerNorm, GELU>, Decoder<Shape, LayerNorm, ReLU>, Decoder<Shape, Identity, GELU>,
-                      Decoder<Shape, Identity, ReLU>>(config, options);
+  return run_matching<Decoder<Shape, LayerNorm, GELU>, Decoder<Shape, LayerNorm, ReLU>,
+                      Decoder<Shape, Identity, GELU>, Decoder<Shape, Identity, ReLU>>(config, options);
 }
 
 }  // namespace
@@ -85,11 +86,13 @@ int main(int argc, char** argv) {
   try {
     const std::filesystem::path path = options.checkpoint / "config.json";
     std::ifstream file(path);
-    if (!file) throw Error("cannot read " + path.string() + "; --checkpoint takes the folder checkpoint/ of a run");
+    if (!file)
+      throw Error("cannot read " + path.string() + "; --checkpoint takes the folder checkpoint/ of a run");
     const Json config = Json::parse(file, nullptr, false);
     if (!config.is_object()) throw Error(path.string() + " is damaged: it is no JSON object");
     if (!run_shape<demo>(config, options) && !run_shape<gpt2_small>(config, options)) {
-      throw Error(path.string() + " describes none of the models this program knows, the four configurations of " +
+      throw Error(path.string() +
+                  " describes none of the models this program knows, the four configurations of " +
                   "demo and gpt2; compile your own Decoder into it");
     }
   } catch (const std::exception& error) {

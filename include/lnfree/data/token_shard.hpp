@@ -222,8 +222,8 @@ class TokenShardWriter {
   /// Starts the shard `path` over a vocabulary of `vocab_size` ids. Throws Error if it cannot be written.
   TokenShardWriter(const std::filesystem::path& path, std::int64_t vocab_size)
       : file_(path), vocab_size_(vocab_size), token_bytes_(vocab_size <= 65536 ? 2 : 4) {
-    const ShardHeader placeholder{};
-    file_.write(placeholder.data(), sizeof placeholder);
+    const ShardHeader room{};
+    file_.write(room.data(), sizeof room);
   }
 
   /// Tokens appended so far.

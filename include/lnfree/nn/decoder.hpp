@@ -53,7 +53,7 @@ struct PassOptions {
 ///   Config       sizes and layout, a DecoderConfig
 ///   NormPolicy   LayerNorm, Identity, or a norm of your own (docs/adding-a-norm.md)
 ///   ActivationPolicy   GELU, ReLU, LeakyReLU, LeakyLearnable, or your own (docs/adding-an-activation.md)
-///   Device       Cpu, Reference<float>, Reference<double>
+///   Device       a device tag, whose primitives compute (docs/architecture.md)
 ///   ObserverPolicy     NoObserver, EntropyObserver
 ///
 /// All memory is taken by the constructor; no pass allocates.

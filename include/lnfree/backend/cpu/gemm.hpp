@@ -15,8 +15,8 @@
 
 namespace lnfree::cpu {
 
-/// A product with a side below this is PanelGemm's: measured on the shapes of narrow models, 90-95 % of the peak against a
-/// BLAS's 70-85 %. (docs/performance.md)
+/// A product with a side below this is PanelGemm's: measured on the shapes of narrow models, 90-95 % of the
+/// peak against a BLAS's 70-85 %. (docs/performance.md)
 inline constexpr Index short_side = 256;
 
 inline void gemm(Cpu&, Operand<float> a, Operand<float> b, Output<float> c) {

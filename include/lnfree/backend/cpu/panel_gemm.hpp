@@ -8,9 +8,9 @@
 
 namespace lnfree::cpu {
 
-/// A matrix product for factors of which one side is short, as in narrow models: there the packing of both factors, which
-/// a BLAS does for large ones, costs more than it gains. B is copied panel by panel into a block that stays in the
-/// first-level cache, A is read where it lies.
+/// A matrix product for factors of which one side is short, as in narrow models: there the packing of both
+/// factors, which a BLAS does for large ones, costs more than it gains. B is copied panel by panel into a
+/// block that stays in the first-level cache, A is read where it lies.
 class PanelGemm {
  public:
   PanelGemm(Operand<float> a, Operand<float> b, Output<float> c) : a_(a), b_(b), c_(c) {}
@@ -19,11 +19,14 @@ class PanelGemm {
   void run() const {
     const Index rows = a_.rows(), columns = b_.cols();
     const Index multiply_adds_per_line = a_.cols() * std::min(rows, columns);
-    const Index grain = std::max(Index{1}, elementwise_grain * 16 / std::max(Index{1}, multiply_adds_per_line));
+    const Index grain =
+        std::max(Index{1}, elementwise_grain * 16 / std::max(Index{1}, multiply_adds_per_line));
     if (rows >= columns) {
-      parallel_for(rows, grain, [&](Index begin, Index end) { part(begin, end, 0, columns); }, tile_rows);
+      parallel_for(
+          rows, grain, [&](Index begin, Index end) { part(begin, end, 0, columns); }, tile_rows);
     } else {
-      parallel_for(columns, grain, [&](Index begin, Index end) { part(0, rows, begin, end); }, panel_columns);
+      parallel_for(
+          columns, grain, [&](Index begin, Index end) { part(0, rows, begin, end); }, panel_columns);
     }
   }
 
@@ -50,12 +53,14 @@ class PanelGemm {
           if (columns == panel_columns) {
             register_tile<Rows, tile_vectors>(a, panel, panel_columns, count, to, c_.matrix.stride, adds);
           } else {
-            // The panel's last columns are zero: a whole tile is computed aside, and the part that exists kept.
+            // The panel's last columns are zero: a whole tile is computed aside, and the part that exists
+            // kept.
             alignas(64) float tile[Rows * panel_columns];
             register_tile<Rows, tile_vectors>(a, panel, panel_columns, count, tile, panel_columns, false);
             for (int r = 0; r < Rows; ++r) {
               float* const row = to + r * c_.matrix.stride;
-              for (Index x = 0; x < columns; ++x) row[x] = (adds ? row[x] : 0.0f) + tile[r * panel_columns + x];
+              for (Index x = 0; x < columns; ++x)
+                row[x] = (adds ? row[x] : 0.0f) + tile[r * panel_columns + x];
             }
           }
         });

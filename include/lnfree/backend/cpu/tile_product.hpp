@@ -45,8 +45,8 @@ inline void register_tile(Strided a, const float* b, Index b_stride, Index depth
   }
 }
 
-/// Calls body.operator()<Rows>(i) for panels of rows that cover [begin, end): as many of `Most` rows as fit, then one with
-/// the rest.
+/// Calls body.operator()<Rows>(i) for panels of rows that cover [begin, end): as many of `Most` rows as fit,
+/// then one with the rest.
 template <int Most, class Body>
 inline void for_row_panels(Index begin, Index end, const Body& body) {
   Index i = begin;
@@ -56,10 +56,10 @@ inline void for_row_panels(Index begin, Index end, const Body& body) {
   }
 }
 
-/// c (rows x columns) = a b, or added to, for the small factors of one attention head, which lie in cache: no packing, no
-/// threads, no calls. b and c are row-major.
-inline void tile_product(Strided a, const float* b, Index b_stride, Index depth, float* c, Index c_stride, Index rows,
-                         Index columns, bool accumulates) {
+/// c (rows x columns) = a b, or added to, for the small factors of one attention head, which lie in cache: no
+/// packing, no threads, no calls. b and c are row-major.
+inline void tile_product(Strided a, const float* b, Index b_stride, Index depth, float* c, Index c_stride,
+                         Index rows, Index columns, bool accumulates) {
   for_row_panels<8>(0, rows, [&]<int Rows>(Index i) {
     const Strided a_panel{a.data + i * a.row_stride, a.row_stride, a.column_stride};
     float* const c_panel = c + i * c_stride;
@@ -73,7 +73,8 @@ inline void tile_product(Strided a, const float* b, Index b_stride, Index depth,
     for (; j < columns; ++j) {
       for (int r = 0; r < Rows; ++r) {
         float sum = 0;
-        for (Index k = 0; k < depth; ++k) sum += a_panel.data[r * a.row_stride + k * a.column_stride] * b[k * b_stride + j];
+        for (Index k = 0; k < depth; ++k)
+          sum += a_panel.data[r * a.row_stride + k * a.column_stride] * b[k * b_stride + j];
         c_panel[r * c_stride + j] = accumulates ? c_panel[r * c_stride + j] + sum : sum;
       }
     }
