@@ -1,6 +1,7 @@
 #include <omp.h>
 
 #include <algorithm>
+#include <cstddef>
 #include <cstdint>
 #include <functional>
 #include <string>
@@ -32,8 +33,12 @@ namespace {
 /// What one call of a primitive has to do at least.
 struct Work {
   double flops;
-  double read;     ///< Bytes.
-  double written;  ///< Bytes.
+  double read;        ///< Bytes.
+  double written;     ///< Bytes.
+  double shared = 0;  ///< Of the bytes written, those that are read too: results left in place.
+
+  double moved() const { return read + written; }
+  double touched() const { return read + written - shared; }
 };
 
 /// Operations in core/math.hpp for one number; a fused multiply-add counts as two, a minimum or maximum as
@@ -74,8 +79,9 @@ class Owned {
 };
 
 /// Times `body`, the median of its calls, and holds it against what the machine could do in that time: the
-/// larger of the times that its operations take at the FMA peak and its bytes at the bandwidth of the triad
-/// (of reading, where it only reads).
+/// larger of the times that its operations take at the FMA peak, and its bytes at the bandwidth of a triad
+/// over as many bytes (of reading them, where it only reads). Small matrices lie in a cache, and so does the
+/// triad then.
 template <class Body>
 void measure(benchmark::State& state, const Shape& shape, Work work, const Body& body) {
   const int threads = shape.threads();
@@ -89,13 +95,13 @@ void measure(benchmark::State& state, const Shape& shape, Work work, const Body&
     seconds.push_back(omp_get_wtime() - start);
   }
   const double time = median(std::move(seconds));
-  const MachinePeak& peak = machine_peak(threads);
-  const double bandwidth = work.written == 0 ? peak.read_gbytes_per_second : peak.triad_gbytes_per_second;
-  const double bytes = work.read + work.written;
-  const double arithmetic_seconds = work.flops * 1e-9 / peak.gflops,
-               memory_seconds = bytes * 1e-9 / bandwidth;
+  const auto size = static_cast<std::size_t>(std::min(work.touched(), 1.0 * beyond_caches));
+  const double bandwidth = work.written == 0 ? measure_read_gbytes_per_second(threads, size)
+                                             : measure_triad_gbytes_per_second(threads, size);
+  const double arithmetic_seconds = work.flops * 1e-9 / machine_peak(threads).gflops;
+  const double memory_seconds = work.moved() * 1e-9 / bandwidth;
   state.counters["gflops"] = work.flops * 1e-9 / time;
-  state.counters["gbytes_per_second"] = bytes * 1e-9 / time;
+  state.counters["gbytes_per_second"] = work.moved() * 1e-9 / time;
   state.counters["fraction_of_peak"] = std::max(arithmetic_seconds, memory_seconds) / time;
   state.SetLabel(arithmetic_seconds > memory_seconds ? "arithmetic binds" : "memory binds");
 }
@@ -171,7 +177,7 @@ void add_rows(const Shape& shape) {
   add(shape, "bias/forward", [=, &shape](benchmark::State& state) {
     Cpu device;
     const Owned y(device, rows, 3 * width, 1), bias(device, 1, 2 * width, 2);
-    measure(state, shape, {2 * numbers, bytes(2 * size), bytes(2 * size)},
+    measure(state, shape, {2 * numbers, bytes(2 * size), bytes(2 * size), bytes(2 * size)},
             [&] { bias_forward(device, y.view().columns(0, 2 * width), bias.data()); });
   });
   add(shape, "bias/backward", [=, &shape](benchmark::State& state) {
@@ -196,7 +202,7 @@ void add_rows(const Shape& shape) {
     const Owned x(device, rows, width, 1), gain(device, 1, width, 2), d_y(device, rows, width, 3);
     const Owned d_x(device, rows, width, 4), d_gain(device, 1, width, 5), d_bias(device, 1, width, 6);
     const std::vector<RowStatistics<float>> statistics(static_cast<std::size_t>(rows), {0.0f, 1.0f});
-    measure(state, shape, {20 * numbers, bytes(3 * size), bytes(size)}, [&] {
+    measure(state, shape, {20 * numbers, bytes(3 * size), bytes(size), bytes(size)}, [&] {
       norm_backward(device, LayerNorm{}, x, gain.data(), statistics.data(), d_y, accumulate(d_x.view()),
                     d_gain.data(), d_bias.data());
     });
@@ -205,7 +211,7 @@ void add_rows(const Shape& shape) {
     Cpu device;
     const Owned x(device, rows, width, 1);
     // Ten rounds of two products and four other operations on four numbers, in integers.
-    measure(state, shape, {15 * numbers, bytes(size), bytes(size)},
+    measure(state, shape, {15 * numbers, bytes(size), bytes(size), bytes(size)},
             [&] { dropout(device, x, 0.1, Philox(1, 1)); });
   });
   const auto tokens = [=, vocab = shape.config.vocab_size] {
@@ -231,7 +237,7 @@ void add_rows(const Shape& shape) {
         d_positions(device, batch.length, width, 2);
     const Owned d_x(device, rows, width, 3);
     const auto input = tokens();
-    measure(state, shape, {2 * numbers, bytes(2 * size), bytes(size)},
+    measure(state, shape, {2 * numbers, bytes(2 * size), bytes(size), bytes(size)},
             [&] { embedding_backward(device, batch, input.data(), d_x, d_table, d_positions); });
   });
 }
@@ -252,7 +258,7 @@ void add_activation(const Shape& shape, double value_flops, double derivative_fl
     Cpu device;
     // Where the derivative is 1, so that the gradient stays what it is however often it is multiplied.
     const Owned saved = Owned::filled(device, rows, width, 8.0f), d_y(device, rows, width, 2);
-    measure(state, shape, {(derivative_flops + 1) * numbers, bytes(2 * size), bytes(size)},
+    measure(state, shape, {(derivative_flops + 1) * numbers, bytes(2 * size), bytes(size), bytes(size)},
             [&] { activation_backward(device, Activation{}, saved, nullptr, d_y, nullptr); });
   });
 }
@@ -324,7 +330,7 @@ void add_cross_entropy(const Shape& shape) {
     Cpu device;
     const Owned logits(device, rows, vocab, 1), losses(device, rows, 1, 2);
     const std::vector<std::int32_t> targets(static_cast<std::size_t>(rows), 1);
-    measure(state, shape, {(exp_flops + 3) * numbers, bytes(size), bytes(size)},
+    measure(state, shape, {(exp_flops + 3) * numbers, bytes(size), bytes(size), bytes(size)},
             [&] { cross_entropy_forward_backward(device, logits, targets.data(), losses.data(), 1.0); });
   });
 }
@@ -356,9 +362,10 @@ void add_optimizer(const Shape& shape) {
                          .gradient_scale = 1,
                          .correction1 = 1,
                          .correction2 = 1};
-    measure(state, shape, {14.0 * static_cast<double>(count), bytes(4 * count), bytes(4 * count)}, [&] {
-      adamw(device, count, weight.data(), weight.data(), gradient.data(), m.data(), v.data(), step);
-    });
+    measure(state, shape,
+            {14.0 * static_cast<double>(count), bytes(4 * count), bytes(4 * count), bytes(4 * count)}, [&] {
+              adamw(device, count, weight.data(), weight.data(), gradient.data(), m.data(), v.data(), step);
+            });
   });
 }
 

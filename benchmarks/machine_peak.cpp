@@ -23,8 +23,6 @@ constexpr int width = 4;
 #endif
 using Vector [[gnu::vector_size(width * sizeof(float))]] = float;
 
-constexpr std::size_t array_size = std::size_t{1} << 25;  // 128 MiB: four times a large last-level cache
-
 template <class Body>
 double best_seconds(int trials, const Body& body) {
   double best = 1e300;
@@ -36,19 +34,41 @@ double best_seconds(int trials, const Body& body) {
   return best;
 }
 
-/// An array whose pages each thread touches first where it will use them.
+/// Bytes per second of `pass`, repeated until a trial takes long enough to be timed.
+template <class Pass>
+double bandwidth(double bytes, const Pass& pass) {
+  const int repeats = static_cast<int>(std::max(1.0, 1e8 / bytes));
+  const double seconds = best_seconds(8, [&] {
+    for (int repeat = 0; repeat < repeats; ++repeat) {
+      pass();
+      benchmark::ClobberMemory();
+    }
+  });
+  return bytes * repeats / seconds;
+}
+
+/// An array whose pages each thread touches first where it will use them; a whole number of the reader's
+/// steps.
 class Array {
  public:
-  Array(int threads, float value) : data_(new float[array_size]) {
+  Array(int threads, std::size_t bytes, float value)
+      : size_((bytes / sizeof(float) + step - 1) / step * step), data_(new float[size_]) {
     float* const data = data_.get();
 #pragma omp parallel for num_threads(threads) schedule(static)
-    for (std::size_t i = 0; i < array_size; ++i) data[i] = value;
+    for (std::size_t i = 0; i < size_; ++i) data[i] = value;
   }
   float* data() const {
     return data_.get();
   }
+  std::size_t size() const {
+    return size_;
+  }
+
+  static constexpr int sums = 8;  // they hide the latency of an addition
+  static constexpr std::size_t step = sums * width;
 
  private:
+  std::size_t size_;
   std::unique_ptr<float[]> data_;
 };
 
@@ -79,39 +99,36 @@ double measure_fma_gflops(int threads) {
   return 2.0 * width * sums * rounds * threads / seconds * 1e-9;
 }
 
-double measure_triad_gbytes_per_second(int threads) {
-  const Array a(threads, 0), b(threads, 1), c(threads, 2);
+double measure_triad_gbytes_per_second(int threads, std::size_t bytes) {
+  const Array a(threads, bytes / 3, 0), b(threads, bytes / 3, 1), c(threads, bytes / 3, 2);
   float factor = 0.5f;
   benchmark::DoNotOptimize(factor);
-  const double seconds = best_seconds(8, [&] {
-    float *const to = a.data(), *const left = b.data(), *const right = c.data();
+  return 1e-9 * bandwidth(3.0 * sizeof(float) * static_cast<double>(a.size()), [&] {
+           float *const to = a.data(), *const left = b.data(), *const right = c.data();
 #pragma omp parallel for simd num_threads(threads) schedule(static)
-    for (std::size_t i = 0; i < array_size; ++i) to[i] = left[i] + factor * right[i];
-    benchmark::ClobberMemory();
-  });
-  return 3.0 * sizeof(float) * array_size / seconds * 1e-9;
+           for (std::size_t i = 0; i < a.size(); ++i) to[i] = left[i] + factor * right[i];
+         });
 }
 
-double measure_read_gbytes_per_second(int threads) {
-  const Array a(threads, 1);
-  const double seconds = best_seconds(8, [&] {
+double measure_read_gbytes_per_second(int threads, std::size_t bytes) {
+  using Unaligned [[gnu::vector_size(width * sizeof(float)), gnu::aligned(sizeof(float)), gnu::may_alias]] =
+      float;
+  const Array a(threads, bytes, 1);
+  return 1e-9 * bandwidth(1.0 * sizeof(float) * static_cast<double>(a.size()), [&] {
 #pragma omp parallel num_threads(threads)
-    {
-      constexpr std::size_t step = 8 * width;  // eight sums hide the latency of an addition
-      const std::size_t parts = array_size / step, team = omp_get_num_threads(), me = omp_get_thread_num();
-      Vector sum[8] = {};
-      for (std::size_t part = parts * me / team; part < parts * (me + 1) / team; ++part) {
-        const float* from = a.data() + part * step;
-        for (int i = 0; i < 8; ++i) {
-          using Unaligned [[gnu::vector_size(width * sizeof(float)), gnu::aligned(4), gnu::may_alias]] =
-              float;
-          sum[i] += *reinterpret_cast<const Unaligned*>(from + i * width);
-        }
-      }
-      for (int i = 0; i < 8; ++i) benchmark::DoNotOptimize(sum[i]);
-    }
-  });
-  return 1.0 * sizeof(float) * array_size / seconds * 1e-9;
+           {
+             const std::size_t steps = a.size() / Array::step;
+             const std::size_t team = omp_get_num_threads(), me = omp_get_thread_num();
+             Vector sum[Array::sums] = {};
+             for (std::size_t s = steps * me / team; s < steps * (me + 1) / team; ++s) {
+               const float* from = a.data() + s * Array::step;
+               for (int i = 0; i < Array::sums; ++i) {
+                 sum[i] += *reinterpret_cast<const Unaligned*>(from + i * width);
+               }
+             }
+             for (int i = 0; i < Array::sums; ++i) benchmark::DoNotOptimize(sum[i]);
+           }
+         });
 }
 
 const MachinePeak& machine_peak(int threads) {

@@ -1,5 +1,7 @@
 #pragma once
 
+#include <cstddef>
+
 /// What the machine itself can do, measured in the process whose figures are held against it.
 namespace benchmarks {
 
@@ -7,13 +9,17 @@ namespace benchmarks {
 /// short trials.
 double measure_fma_gflops(int threads);
 
-/// a = b + s c over arrays far beyond the caches, in 10^9 bytes per second: 12 bytes an element, as STREAM
-/// counts.
-double measure_triad_gbytes_per_second(int threads);
+/// Bytes far beyond every cache.
+inline constexpr std::size_t beyond_caches = std::size_t{3} << 27;
 
-/// The sum of an array far beyond the caches, in 10^9 bytes per second.
-double measure_read_gbytes_per_second(int threads);
+/// a = b + s c over arrays of `bytes` together, again and again, in 10^9 bytes per second: 12 bytes an
+/// element, as STREAM counts. Fewer bytes than a cache holds give that cache's bandwidth.
+double measure_triad_gbytes_per_second(int threads, std::size_t bytes = beyond_caches);
 
+/// The sum of an array of `bytes`, again and again, in 10^9 bytes per second.
+double measure_read_gbytes_per_second(int threads, std::size_t bytes = beyond_caches);
+
+/// The FMA peak, and both bandwidths of the memory beyond the caches.
 struct MachinePeak {
   double gflops;
   double triad_gbytes_per_second;
