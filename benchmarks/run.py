@@ -8,6 +8,7 @@ import argparse
 import json
 import os
 import re
+import signal
 import statistics
 import subprocess
 import sys
@@ -250,6 +251,8 @@ def main():
     parser.add_argument("--quick", action="store_true", help="SM+LN+G and SM+R alone, no single primitives")
     options = parser.parse_args()
     started = time.monotonic()
+    # Leaves by an exception, which takes the running program along.
+    signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))
 
     def say(text):
         print(f"run.py: {time.monotonic() - started:5.0f} s  {text}", flush=True)

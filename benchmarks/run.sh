@@ -3,8 +3,8 @@
 #
 #   benchmarks/run.sh [--quick] [--out DIR]
 #
-#   --quick    two configurations instead of four, no single primitives: five minutes on two cores instead of
-#              half an hour
+#   --quick    two configurations instead of four, no single primitives: a quarter of an hour on two cores
+#              instead of over half an hour
 #   --out DIR  where results.json and results.md go (default out/benchmarks)
 #
 # Installs what is missing (apt; sudo when not root) and builds first. Nothing else should run meanwhile: the
