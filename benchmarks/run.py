@@ -21,7 +21,7 @@ ON_ALL_THREADS = ("gpt2", "small")
 CONFIGURATIONS = ("sm_ln_g", "sm_ln_r", "sm_g", "sm_r")
 BASELINE, NORM_FREE = "sm_ln_g", "sm_r"
 ROUNDS = 2
-# Cores that other programs may keep busy; more makes the figures worthless.
+# Cores that other programs may keep busy meanwhile; more makes the figures worthless.
 IDLE_CORES = 0.15
 
 
@@ -38,6 +38,31 @@ def output_of(command, environment=None):
         last = (done.stderr.strip().splitlines() or ["(it said nothing)"])[-1]
         raise BenchmarkError(f"{Path(command[0]).name} ended with status {done.returncode}: {last}")
     return done.stdout
+
+
+class OthersWork:
+    """How many cores' worth of time other programs, or other guests of the host, took while a program of ours ran."""
+
+    def __init__(self):
+        self.cores = []
+
+    def during(self, run):
+        """What `run()` returns; remembers the others' work meanwhile."""
+        started, before = time.monotonic(), self._seconds()
+        result = run()
+        self.cores.append(max(0.0, (self._seconds() - before) / (time.monotonic() - started)))
+        return result
+
+    @staticmethod
+    def _seconds():
+        with open("/proc/stat", encoding="ascii") as stat:
+            user, nice, system, _idle, _iowait, irq, softirq, steal = map(int, stat.readline().split()[1:9])
+        own = os.times()
+        everyone = (user + nice + system + irq + softirq + steal) / os.sysconf("SC_CLK_TCK")
+        return everyone - own.user - own.system - own.children_user - own.children_system
+
+    def worst(self):
+        return max(self.cores)
 
 
 class Lnfree:
@@ -80,7 +105,6 @@ def measure(lnfree, configurations, with_primitives, say):
         "threads": threads,
         "processor": processor(),
         "started": time.strftime("%Y-%m-%d %H:%M:%S"),
-        "busy_cores": [busy_cores()],
         "rounds": ROUNDS,
         "machine": [],
         "steps": {},
@@ -90,19 +114,21 @@ def measure(lnfree, configurations, with_primitives, say):
     blas_folder = lnfree.blas_folder()
     for shape in SHAPES:
         for configuration in configurations:
-            ours, theirs, costs = [], [], []
+            ours, theirs, costs, others = [], [], [], OthersWork()
             path = f"{shape}/{configuration}"
             for number in range(1, ROUNDS + 1):
                 say(f"{path}, round {number} of {ROUNDS}: lnfree")
-                found, context = lnfree.benchmarks("bench_training_step", f"^(training_step|observer_cost)/{path}(/|$)")
+                pattern = f"^(training_step|observer_cost)/{path}(/|$)"
+                found, context = others.during(lambda p=pattern: lnfree.benchmarks("bench_training_step", p))
                 ours.append({o: found[f"training_step/{path}/{o}"] for o in ("none", "entropy")})
                 costs.append(found[f"observer_cost/{path}"])
                 results["machine"].append(peak_of(context))
                 say(f"{path}, round {number} of {ROUNDS}: PyTorch")
-                theirs.append(pytorch(shape, configuration, blas_folder))
+                theirs.append(others.during(lambda: pytorch(shape, configuration, blas_folder)))
+                say(f"{path}, round {number} of {ROUNDS}: others kept {others.worst():.2f} cores busy")
             if ours[0]["none"]["parameters"] != theirs[0]["parameters"]:
                 raise BenchmarkError(f"{path}: lnfree and PyTorch do not have the same number of parameters.")
-            results["steps"][path] = {"lnfree": ours, "pytorch": theirs}
+            results["steps"][path] = {"lnfree": ours, "pytorch": theirs, "others_cores": others.worst()}
             results["observer_cost"][path] = costs
     if threads > 1:
         for shape in ON_ALL_THREADS:
@@ -115,22 +141,8 @@ def measure(lnfree, configurations, with_primitives, say):
         found, context = lnfree.benchmarks("bench_primitives", ".")
         results["machine"].append(peak_of(context))
         results["primitives"] = {name.removesuffix("/real_time"): b for name, b in found.items()}
-    results["busy_cores"].append(busy_cores())
     results["finished"] = time.strftime("%Y-%m-%d %H:%M:%S")
     return results
-
-
-def busy_cores(seconds=2.0):
-    """How many cores' worth of time other programs, or other guests of the host, take while this one sleeps."""
-
-    def spent():
-        with open("/proc/stat", encoding="ascii") as stat:
-            user, nice, system, _idle, _iowait, irq, softirq, steal = map(int, stat.readline().split()[1:9])
-        return (user + nice + system + irq + softirq + steal) / os.sysconf("SC_CLK_TCK")
-
-    before = spent()
-    time.sleep(seconds)
-    return (spent() - before) / seconds
 
 
 def processor():
@@ -157,6 +169,7 @@ def summary_of(results):
             "peak_rss_mb": max(run["peak_rss_mb"] for run in ours),
             "pytorch_peak_rss_mb": max(run["peak_rss_mb"] for run in runs["pytorch"]),
             "observer_cost": median_of(results["observer_cost"][path], "cost"),
+            "others_cores": runs["others_cores"],
         }
     return rows
 
@@ -204,8 +217,9 @@ def markdown_of(results):
     threads = results["threads"]
     best = {name: max(m[name] for m in results["machine"] if name in m) for name in results["machine"][0]}
     text = f"# {results['processor']}, {threads} threads, {results['started']}\n\n"
-    if max(results["busy_cores"]) > IDLE_CORES:
-        text += f"**Other programs kept {max(results['busy_cores']):.2f} cores busy: do not trust these figures.**\n\n"
+    worst = max(row["others_cores"] for row in rows.values())
+    if worst > IDLE_CORES:
+        text += f"**Other programs kept up to {worst:.2f} cores busy: do not trust these figures.**\n\n"
     names = (("FMA peak, GFLOP/s", "fma_peak_gflops"), ("triad, GB/s", "triad_gbytes_per_second"),
              ("read, GB/s", "read_gbytes_per_second"))  # fmt: skip
     counts = sorted({1, threads})
@@ -215,10 +229,11 @@ def markdown_of(results):
     text += "\n## Training steps\n\n"
     text += table(
         ["shape/configuration", "tokens/s", "GFLOP/s", "FMA peak", "share", "PyTorch tokens/s", "ratio",
-         "memory, MB", "PyTorch's", "entropy costs"],
+         "memory, MB", "PyTorch's", "entropy costs", "others, cores"],
         [[path, f"{r['tokens_per_second']:.0f}", f"{r['gflops']:.1f}", f"{r['peak_gflops']:.1f}",
           f"{r['fraction_of_peak']:.3f}", f"{r['pytorch_tokens_per_second']:.0f}", f"{r['ratio_to_pytorch']:.2f}",
-          f"{r['peak_rss_mb']:.0f}", f"{r['pytorch_peak_rss_mb']:.0f}", f"{100 * r['observer_cost']:+.1f} %"]
+          f"{r['peak_rss_mb']:.0f}", f"{r['pytorch_peak_rss_mb']:.0f}", f"{100 * r['observer_cost']:+.1f} %",
+          f"{r['others_cores']:.2f}"]
          for path, r in rows.items()],
     )  # fmt: skip
     text += "\n## Goals\n\n"
@@ -259,8 +274,6 @@ def main():
 
     try:
         options.out.mkdir(parents=True, exist_ok=True)
-        if (busy := busy_cores()) > IDLE_CORES:
-            say(f"warning: other programs keep {busy:.2f} cores busy; the figures will be worth nothing")
         configurations = (BASELINE, NORM_FREE) if options.quick else CONFIGURATIONS
         results = measure(Lnfree(options.build), configurations, not options.quick, say)
         results["summary"] = summary_of(results)

@@ -52,9 +52,9 @@ def fake_pytorch(shape, configuration, _blas_folder, parameters=5):
 
 
 class Run(unittest.TestCase):
-    def results(self, **changes):
+    def results(self, others=0.0, **changes):
         with mock.patch.object(run, "pytorch", lambda *a: fake_pytorch(*a, **changes)), mock.patch.object(
-            run, "busy_cores", return_value=0.0
+            run.OthersWork, "worst", return_value=others
         ), mock.patch.object(run.os, "sched_getaffinity", return_value={0, 1}):
             results = run.measure(FakeLnfree(), CONFIGURATIONS, True, lambda text: None)
         results["summary"] = run.summary_of(results)
@@ -99,12 +99,11 @@ class Run(unittest.TestCase):
     def test_the_table_says_what_was_missed_and_when_the_machine_was_busy(self):
         results = self.results()
         text = run.markdown_of(results)
-        self.assertIn("| gpt2/sm_ln_g | 210 | 210.0 | 300.0 | 0.700 | 148 | 1.42 | 2001 | 3000 | +0.0 % |", text)
+        self.assertIn("| gpt2/sm_ln_g | 210 | 210.0 | 300.0 | 0.700 | 148 | 1.42 | 2001 | 3000 | +0.0 % | 0.00 |", text)
         self.assertIn("| small, SM+LN+G: speed over PyTorch's | 1.350 | >= 1.4 | **missed** |", text)
         self.assertIn("| bias/forward/demo | 1.5 |", text)
         self.assertNotIn("do not trust", text)
-        results["busy_cores"] = [0.0, 1.2]
-        self.assertIn("1.20 cores busy: do not trust", run.markdown_of(results))
+        self.assertIn("1.20 cores busy: do not trust", run.markdown_of(self.results(others=1.2)))
 
     def test_models_of_different_size_are_refused(self):
         with self.assertRaisesRegex(run.BenchmarkError, "same number of parameters"):
@@ -117,6 +116,14 @@ class Run(unittest.TestCase):
             program.chmod(0o755)
             with self.assertRaisesRegex(run.BenchmarkError, "bench_training_step ended with status 3: no memory"):
                 run.output_of([program])
+
+    def test_the_work_of_others_is_counted_in_cores(self):
+        others = run.OthersWork()
+        with mock.patch.object(run.OthersWork, "_seconds", side_effect=[10.0, 13.0]), mock.patch.object(
+            run.time, "monotonic", side_effect=[5.0, 7.0]
+        ):
+            self.assertEqual(others.during(lambda: "done"), "done")
+        self.assertEqual(others.cores, [1.5])
 
     def test_results_are_json(self):
         json.dumps(self.results())
