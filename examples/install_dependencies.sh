@@ -3,9 +3,10 @@
 #
 #   examples/install_dependencies.sh GROUP...
 #
-#   build    compiler, CMake, and the libraries lnfree stands on
-#   report   Python with matplotlib and seaborn, for the report and its figures
-#   test     Boost.Test, clang, and PyTorch as an independent reference
+#   build      compiler, CMake, and the libraries lnfree stands on
+#   report     Python with matplotlib and seaborn, for the report and its figures
+#   test       Boost.Test, clang, and PyTorch as an independent reference
+#   benchmark  Google Benchmark, and PyTorch to be compared with
 #
 # Needs no rights when nothing is missing; otherwise root, or sudo.
 set -euo pipefail
@@ -15,6 +16,7 @@ declare -A groups=(
            libsentencepiece-dev libxxhash-dev"
   [report]="python3 python3-matplotlib python3-seaborn"
   [test]="libboost-test-dev clang libomp-dev python3 python3-numpy python3-torch"
+  [benchmark]="libbenchmark-dev python3 python3-numpy python3-torch"
 )
 
 program=${0##*/}
@@ -32,7 +34,7 @@ for group; do
       exit 0
       ;;
   esac
-  [[ -n ${groups[$group]:-} ]] || fail "unknown group '$group'; the groups are build, report and test."
+  [[ -n ${groups[$group]:-} ]] || fail "unknown group '$group'; the groups are build, report, test and benchmark."
   read -r -d '' -a packages <<<"${groups[$group]}" || true
   wanted+=("${packages[@]}")
 done

@@ -1,0 +1,391 @@
+#include <omp.h>
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include <benchmark/benchmark.h>
+
+#include <lnfree/activation/gelu.hpp>
+#include <lnfree/activation/relu.hpp>
+#include <lnfree/backend/cpu/cpu.hpp>
+#include <lnfree/backend/primitives.hpp>
+#include <lnfree/core/memory.hpp>
+#include <lnfree/core/random.hpp>
+#include <lnfree/nn/output_head.hpp>
+#include <lnfree/norm/layer_norm.hpp>
+
+#include "machine_peak.hpp"
+#include "median.hpp"
+#include "shapes.hpp"
+
+// Each primitive of the Cpu device on the matrices of each model, as they are in a training step.
+
+using namespace lnfree;
+
+namespace benchmarks {
+namespace {
+
+/// What one call of a primitive has to do at least.
+struct Work {
+  double flops;
+  double read;        ///< Bytes.
+  double written;     ///< Bytes.
+  double shared = 0;  ///< Of the bytes written, those that are read too: results left in place.
+
+  double moved() const { return read + written; }
+  double touched() const { return read + written - shared; }
+};
+
+/// Operations in core/math.hpp for one number; a fused multiply-add counts as two, a minimum or maximum as
+/// none.
+constexpr double exp_flops = 20, erf_flops = 23;
+
+constexpr double bytes(Index floats) {
+  return 4.0 * static_cast<double>(floats);
+}
+
+/// A matrix with memory of its own, filled with numbers from [-1, 1) or with one number.
+class Owned {
+ public:
+  Owned(Cpu& device, Index rows, Index cols, std::uint64_t stream)
+      : memory_(device, static_cast<std::size_t>(rows * cols) * sizeof(float)), view_(data(), rows, cols) {
+    const Philox random(1, stream);
+    for (Index i = 0; i < view_.size(); ++i) {
+      data()[i] = static_cast<float>(random(static_cast<std::uint64_t>(i))[0]) * 0x1p-31f - 1.0f;
+    }
+  }
+  static Owned filled(Cpu& device, Index rows, Index cols, float value) {
+    Owned owned(device, rows, cols);
+    std::fill_n(owned.data(), owned.view_.size(), value);
+    return owned;
+  }
+
+  float* data() const { return static_cast<float*>(memory_.data()); }
+  operator Matrix<float>() const { return view_; }
+  operator Matrix<const float>() const { return view_; }
+  Matrix<float> view() const { return view_; }
+
+ private:
+  Owned(Cpu& device, Index rows, Index cols)
+      : memory_(device, static_cast<std::size_t>(rows * cols) * sizeof(float)), view_(data(), rows, cols) {}
+
+  Buffer<Cpu> memory_;
+  Matrix<float> view_;
+};
+
+/// Times `body`, the median of its calls, and holds it against what the machine could do in that time: the
+/// larger of the times that its operations take at the FMA peak, and its bytes at the bandwidth of a triad
+/// over as many bytes (of reading them, where it only reads). Small matrices lie in a cache, and so does the
+/// triad then.
+template <class Body>
+void measure(benchmark::State& state, const Shape& shape, Work work, const Body& body) {
+  const int threads = shape.threads();
+  omp_set_num_threads(threads);
+  body();
+  std::vector<double> seconds;
+  for (auto _ : state) {
+    const double start = omp_get_wtime();
+    body();
+    benchmark::ClobberMemory();
+    seconds.push_back(omp_get_wtime() - start);
+  }
+  const double time = median(std::move(seconds));
+  const auto size = static_cast<std::size_t>(std::min(work.touched(), 1.0 * beyond_caches));
+  const double bandwidth = work.written == 0 ? measure_read_gbytes_per_second(threads, size)
+                                             : measure_triad_gbytes_per_second(threads, size);
+  const double arithmetic_seconds = work.flops * 1e-9 / machine_peak(threads).gflops;
+  const double memory_seconds = work.moved() * 1e-9 / bandwidth;
+  state.counters["gflops"] = work.flops * 1e-9 / time;
+  state.counters["gbytes_per_second"] = work.moved() * 1e-9 / time;
+  state.counters["fraction_of_peak"] = std::max(arithmetic_seconds, memory_seconds) / time;
+  state.SetLabel(arithmetic_seconds > memory_seconds ? "arithmetic binds" : "memory binds");
+}
+
+void add(const Shape& shape, const std::string& primitive,
+         const std::function<void(benchmark::State&)>& run) {
+  benchmark::RegisterBenchmark((primitive + "/" + shape.name).c_str(), run)
+      ->UseRealTime()
+      ->Unit(benchmark::kMicrosecond);
+}
+
+/// The three products of a weight (in, out): y = x W, d_W += x^T d_y, d_x = d_y W^T.
+void add_products(const Shape& shape, const std::string& name, Index rows, Index in, Index out) {
+  const Work work{.flops = 2.0 * static_cast<double>(rows * in * out),
+                  .read = bytes(rows * in + in * out),
+                  .written = bytes(rows * out)};
+  const auto add_product = [&](const char* kind, auto call) {
+    add(shape, "gemm/" + name + "/" + kind, [=, &shape](benchmark::State& state) {
+      Cpu device;
+      const Owned x(device, rows, in, 1), weight(device, in, out, 2), y(device, rows, out, 3);
+      measure(state, shape, work, [&] { call(device, x.view(), weight.view(), y.view()); });
+    });
+  };
+  using M = Matrix<float>;
+  add_product("forward", [](Cpu& device, M x, M weight, M y) { gemm(device, x, weight, y); });
+  add_product("d_weight",
+              [](Cpu& device, M x, M weight, M y) { gemm(device, transpose(x), y, accumulate(weight)); });
+  add_product("d_input", [](Cpu& device, M x, M weight, M y) { gemm(device, y, transpose(weight), x); });
+}
+
+void add_gemm(const Shape& shape) {
+  const DecoderConfig& c = shape.config;
+  const Index rows = shape.tokens();
+  add_products(shape, "c_attn", rows, c.width, 3 * c.width);
+  add_products(shape, "attn_c_proj", rows, c.width, c.width);
+  add_products(shape, "c_fc", rows, c.width, c.ffn_width);
+  add_products(shape, "mlp_c_proj", rows, c.ffn_width, c.width);
+}
+
+/// The output head has its own way through its products and the cross-entropy: chunks of rows.
+void add_output_head(const Shape& shape) {
+  add(shape, "output_head/forward_backward", [&shape](benchmark::State& state) {
+    const DecoderConfig& c = shape.config;
+    const Index rows = shape.tokens();
+    Cpu device;
+    ParameterSet<Cpu> parameters;
+    auto& table = parameters.add("wte.weight", {c.vocab_size, c.width}, ParameterKind::weight);
+    OutputHead<Cpu> head(parameters, c, table);
+    const BatchShape batch{shape.batch, c.context};
+    Arena counted;
+    head.plan(counted, batch);
+    Buffer<Cpu> memory(device, counted.peak());
+    Arena placed(memory.data());
+    head.plan(placed, batch);
+    parameters.allocate(device, true);
+    const Owned x(device, rows, c.width, 1), d_x(device, rows, c.width, 2), losses(device, rows, 1, 3);
+    const std::vector<std::int32_t> targets(static_cast<std::size_t>(rows), 1);
+    const double products = 6.0 * static_cast<double>(rows) * c.width * c.vocab_size;
+    const double softmax = static_cast<double>(rows) * c.vocab_size * (exp_flops + 3);
+    const Work work{.flops = products + softmax,
+                    .read = bytes(3 * Index{c.vocab_size} * c.width + rows * c.width),
+                    .written = bytes(Index{c.vocab_size} * c.width + rows * c.width)};
+    measure(state, shape, work, [&] {
+      head.forward_backward(device, x.view(), targets.data(), losses.data(), 1e-3, d_x.view());
+    });
+  });
+}
+
+void add_rows(const Shape& shape) {
+  const Index rows = shape.tokens(), width = shape.config.width;
+  const Index size = rows * width;
+  const auto numbers = static_cast<double>(size);
+  add(shape, "bias/forward", [=, &shape](benchmark::State& state) {
+    Cpu device;
+    const Owned y(device, rows, 3 * width, 1), bias(device, 1, 2 * width, 2);
+    measure(state, shape, {2 * numbers, bytes(2 * size), bytes(2 * size), bytes(2 * size)},
+            [&] { bias_forward(device, y.view().columns(0, 2 * width), bias.data()); });
+  });
+  add(shape, "bias/backward", [=, &shape](benchmark::State& state) {
+    Cpu device;
+    const Owned d_y(device, rows, 3 * width, 1), d_bias(device, 1, 2 * width, 2);
+    measure(state, shape, {2 * numbers, bytes(2 * size), 0},
+            [&] { bias_backward(device, d_y.view().columns(0, 2 * width), d_bias.data()); });
+  });
+  // Sum; difference, square and sum; difference, two products, sum.
+  add(shape, "norm/forward", [=, &shape](benchmark::State& state) {
+    Cpu device;
+    const Owned x(device, rows, width, 1), gain(device, 1, width, 2), bias(device, 1, width, 3);
+    const Owned y(device, rows, width, 4);
+    std::vector<RowStatistics<float>> statistics(static_cast<std::size_t>(rows));
+    measure(state, shape, {8 * numbers, bytes(size), bytes(size)},
+            [&] { norm_forward(device, LayerNorm{}, x, gain.data(), bias.data(), y, statistics.data()); });
+  });
+  // As in a block: the gradient is added to the residual stream's. Gain, value and three sums; gain, value
+  // and gradient; gradients of gain and bias.
+  add(shape, "norm/backward", [=, &shape](benchmark::State& state) {
+    Cpu device;
+    const Owned x(device, rows, width, 1), gain(device, 1, width, 2), d_y(device, rows, width, 3);
+    const Owned d_x(device, rows, width, 4), d_gain(device, 1, width, 5), d_bias(device, 1, width, 6);
+    const std::vector<RowStatistics<float>> statistics(static_cast<std::size_t>(rows), {0.0f, 1.0f});
+    measure(state, shape, {20 * numbers, bytes(3 * size), bytes(size), bytes(size)}, [&] {
+      norm_backward(device, LayerNorm{}, x, gain.data(), statistics.data(), d_y, accumulate(d_x.view()),
+                    d_gain.data(), d_bias.data());
+    });
+  });
+  add(shape, "dropout", [=, &shape](benchmark::State& state) {
+    Cpu device;
+    const Owned x(device, rows, width, 1);
+    // Ten rounds of two products and four other operations on four numbers, in integers.
+    measure(state, shape, {15 * numbers, bytes(size), bytes(size), bytes(size)},
+            [&] { dropout(device, x, 0.1, Philox(1, 1)); });
+  });
+  const auto tokens = [=, vocab = shape.config.vocab_size] {
+    std::vector<std::int32_t> tokens(static_cast<std::size_t>(rows));
+    const Philox random(1, 1);
+    for (std::size_t i = 0; i < tokens.size(); ++i) {
+      tokens[i] = static_cast<std::int32_t>(random(i)[0] % static_cast<std::uint32_t>(vocab));
+    }
+    return tokens;
+  };
+  const BatchShape batch{shape.batch, shape.config.context};
+  add(shape, "embedding/forward", [=, &shape](benchmark::State& state) {
+    Cpu device;
+    const Owned table(device, shape.config.vocab_size, width, 1), positions(device, batch.length, width, 2);
+    const Owned x(device, rows, width, 3);
+    const auto input = tokens();
+    measure(state, shape, {numbers, bytes(size), bytes(size)},
+            [&] { embedding_forward(device, batch, input.data(), table, positions, x); });
+  });
+  add(shape, "embedding/backward", [=, &shape](benchmark::State& state) {
+    Cpu device;
+    const Owned d_table(device, shape.config.vocab_size, width, 1),
+        d_positions(device, batch.length, width, 2);
+    const Owned d_x(device, rows, width, 3);
+    const auto input = tokens();
+    measure(state, shape, {2 * numbers, bytes(2 * size), bytes(size), bytes(size)},
+            [&] { embedding_backward(device, batch, input.data(), d_x, d_table, d_positions); });
+  });
+}
+
+template <class Activation>
+void add_activation(const Shape& shape, double value_flops, double derivative_flops) {
+  const Index rows = shape.tokens(), width = shape.config.ffn_width;
+  const Index size = rows * width;
+  const auto numbers = static_cast<double>(size);
+  const std::string name = "activation/" + std::string(Activation::name);
+  add(shape, name + "/forward", [=, &shape](benchmark::State& state) {
+    Cpu device;
+    const Owned x(device, rows, width, 1), y(device, rows, width, 2);
+    measure(state, shape, {value_flops * numbers, bytes(size), bytes(size)},
+            [&] { activation_forward(device, Activation{}, x, nullptr, y); });
+  });
+  add(shape, name + "/backward", [=, &shape](benchmark::State& state) {
+    Cpu device;
+    // Where the derivative is 1, so that the gradient stays what it is however often it is multiplied.
+    const Owned saved = Owned::filled(device, rows, width, 8.0f), d_y(device, rows, width, 2);
+    measure(state, shape, {(derivative_flops + 1) * numbers, bytes(2 * size), bytes(size), bytes(size)},
+            [&] { activation_backward(device, Activation{}, saved, nullptr, d_y, nullptr); });
+  });
+}
+
+void add_attention(const Shape& shape) {
+  const DecoderConfig& c = shape.config;
+  const AttentionShape heads{shape.batch, c.context, c.heads, c.head_dim()};
+  const Index rows = heads.rows(), width = heads.width();
+  // Only the pairs of a query with the keys that it sees.
+  const double pairs = 0.5 * heads.batch * heads.heads * heads.length * (heads.length + 1.0);
+  const double product = 2.0 * pairs * heads.head_dim;
+  struct Tensors {
+    explicit Tensors(Cpu& device, AttentionShape heads)
+        : qkv(device, heads.rows(), 3 * heads.width(), 1),
+          d_qkv(device, heads.rows(), 3 * heads.width(), 2),
+          y(device, heads.rows(), heads.width(), 3),
+          log_sum(device, heads.rows(), heads.heads, 4),
+          workspace(device, 1, attention_workspace(device, heads), 5) {}
+    Owned qkv, d_qkv, y, log_sum, workspace;
+  };
+  const auto add_forward = [&](const char* observer, bool observed) {
+    add(shape, std::string("attention/forward/") + observer, [=, &shape](benchmark::State& state) {
+      Cpu device;
+      const Tensors t(device, heads);
+      const Owned sums(device, heads.batch, heads.heads, 6);
+      std::vector<std::int32_t> finite_rows(static_cast<std::size_t>(heads.batch) * heads.heads);
+      const double softmax_flops = exp_flops + 4 + (observed ? 2 : 0);
+      measure(state, shape,
+              {2 * product + softmax_flops * pairs, bytes(3 * rows * width), bytes(rows * width)}, [&] {
+                if (observed) {
+                  attention_forward(device, heads, t.qkv, t.y, t.log_sum.data(), t.workspace.data(),
+                                    HeadEntropies<float>{sums.data(), finite_rows.data()});
+                } else {
+                  attention_forward(device, heads, t.qkv, t.y, t.log_sum.data(), t.workspace.data(),
+                                    Unobserved{});
+                }
+              });
+    });
+  };
+  add_forward("none", false);
+  add_forward("entropy", true);
+  add(shape, "attention/backward", [=, &shape](benchmark::State& state) {
+    Cpu device;
+    const Tensors t(device, heads);
+    attention_forward(device, heads, t.qkv, t.y, t.log_sum.data(), t.workspace.data(), Unobserved{});
+    const Owned d_y(device, rows, width, 6);
+    measure(state, shape,
+            {5 * product + (exp_flops + 5) * pairs, bytes(5 * rows * width), bytes(3 * rows * width)}, [&] {
+              attention_backward(device, heads, t.qkv, t.y, t.log_sum.data(), d_y, t.d_qkv,
+                                 t.workspace.data());
+            });
+  });
+}
+
+/// On the chunk of rows that the output head makes at a time.
+void add_cross_entropy(const Shape& shape) {
+  const Index vocab = shape.config.vocab_size;
+  const Index rows = std::min(Index{shape.tokens()}, std::max(Index{256}, (Index{1} << 20) / vocab));
+  const Index size = rows * vocab;
+  const auto numbers = static_cast<double>(size);
+  add(shape, "cross_entropy/forward", [=, &shape](benchmark::State& state) {
+    Cpu device;
+    const Owned logits(device, rows, vocab, 1), losses(device, rows, 1, 2);
+    const std::vector<std::int32_t> targets(static_cast<std::size_t>(rows), 1);
+    measure(state, shape, {(exp_flops + 2) * numbers, bytes(size), 0},
+            [&] { cross_entropy_forward(device, logits, targets.data(), losses.data()); });
+  });
+  add(shape, "cross_entropy/forward_backward", [=, &shape](benchmark::State& state) {
+    Cpu device;
+    const Owned logits(device, rows, vocab, 1), losses(device, rows, 1, 2);
+    const std::vector<std::int32_t> targets(static_cast<std::size_t>(rows), 1);
+    measure(state, shape, {(exp_flops + 3) * numbers, bytes(size), bytes(size), bytes(size)},
+            [&] { cross_entropy_forward_backward(device, logits, targets.data(), losses.data(), 1.0); });
+  });
+}
+
+/// Over all weights of the model at once, as in a step.
+void add_optimizer(const Shape& shape) {
+  const DecoderConfig& c = shape.config;
+  const Index width = c.width;
+  const Index count = (Index{c.vocab_size} + c.position_rows()) * width +
+                      c.layers * width * (4 * width + 2 * Index{c.ffn_width});
+  add(shape, "optimizer/sum_of_squares", [=, &shape](benchmark::State& state) {
+    Cpu device;
+    const Owned gradient = Owned::filled(device, 1, count, 1e-3f);
+    measure(state, shape, {2.0 * static_cast<double>(count), bytes(count), 0},
+            [&] { benchmark::DoNotOptimize(sum_of_squares(device, gradient.data(), count)); });
+  });
+  add(shape, "optimizer/adamw", [=, &shape](benchmark::State& state) {
+    Cpu device;
+    const Owned weight = Owned::filled(device, 1, count, 0.02f),
+                gradient = Owned::filled(device, 1, count, 1e-3f);
+    const Owned m = Owned::filled(device, 1, count, 1e-3f), v = Owned::filled(device, 1, count, 1e-6f);
+    // Moments that do not decay: repeated on the zeroed gradient they would shrink to numbers no step ever
+    // sees.
+    const AdamWStep step{.learning_rate = 1e-6,
+                         .beta1 = 1,
+                         .beta2 = 1,
+                         .epsilon = 1e-8,
+                         .weight_decay = 0.1,
+                         .gradient_scale = 1,
+                         .correction1 = 1,
+                         .correction2 = 1};
+    measure(state, shape,
+            {14.0 * static_cast<double>(count), bytes(4 * count), bytes(4 * count), bytes(4 * count)}, [&] {
+              adamw(device, count, weight.data(), weight.data(), gradient.data(), m.data(), v.data(), step);
+            });
+  });
+}
+
+void add_all(const Shape& shape) {
+  add_gemm(shape);
+  add_output_head(shape);
+  add_rows(shape);
+  add_activation<GELU>(shape, erf_flops + 4, erf_flops + exp_flops + 8);
+  add_activation<ReLU>(shape, 0, 0);
+  add_attention(shape);
+  add_cross_entropy(shape);
+  add_optimizer(shape);
+}
+
+[[maybe_unused]] const bool registered = [] {
+  add_all(gpt2_shape);
+  add_all(small_shape);
+  add_all(demo_shape);
+  return true;
+}();
+
+}  // namespace
+}  // namespace benchmarks

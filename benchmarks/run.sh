@@ -1,0 +1,60 @@
+#!/usr/bin/env bash
+# Measures how fast lnfree trains on this machine, beside what the machine can do and beside PyTorch.
+#
+#   benchmarks/run.sh [--quick] [--out DIR]
+#
+#   --quick    two configurations instead of four, no single primitives: a quarter of an hour on two cores
+#              instead of over half an hour
+#   --out DIR  where results.json and results.md go (default out/benchmarks)
+#
+# Installs what is missing (apt; sudo when not root) and builds first. Nothing else should run meanwhile: the
+# table says when something did. docs/performance.md explains the figures.
+set -euo pipefail
+
+program=${0##*/}
+fail() {
+  echo "$program: $*" >&2
+  exit 1
+}
+
+project=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+out='' quick=()
+while (($#)); do
+  case $1 in
+    -h | --help)
+      sed -n '2,/^set/{/^set/d;s/^# \{0,1\}//;p}' "${BASH_SOURCE[0]}"
+      exit 0
+      ;;
+    --quick) quick=(--quick) ;;
+    --out=*) out=${1#*=} ;;
+    --out)
+      [[ -n ${2:-} ]] || fail "--out needs a folder; see --help."
+      out=$2
+      shift
+      ;;
+    *) fail "unknown option '$1'; see --help." ;;
+  esac
+  shift
+done
+out=$(realpath -m "${out:-$project/out/benchmarks}")
+[[ ! -e $out || -d $out ]] || fail "$out is a file; --out needs a folder."
+
+"$project/examples/install_dependencies.sh" build benchmark
+
+cd "$project"
+echo "$program: building"
+# A build folder that is already there keeps its choices; a new one leaves the tests and their libraries out.
+new_build=()
+[[ -f build/release/CMakeCache.txt ]] || new_build=(-DLNFREE_BUILD_TESTS=OFF)
+build_log=$(mktemp)
+trap 'rm -f "$build_log"' EXIT
+cmake --preset release -DLNFREE_BUILD_BENCHMARKS=ON "${new_build[@]}" >"$build_log" 2>&1 || {
+  cat "$build_log" >&2
+  fail "the build could not be configured; CMake's output is above."
+}
+cmake --build --preset release --target bench_training_step bench_primitives ||
+  fail "the build failed; the compiler's output is above."
+rm -f "$build_log"
+
+# Debian's own interpreter: PyTorch was installed for it.
+exec /usr/bin/python3 "$project/benchmarks/run.py" --build "$project/build/release" --out "$out" "${quick[@]}"

@@ -1,0 +1,144 @@
+#pragma once
+
+#include <omp.h>
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <type_traits>
+#include <vector>
+
+#include <benchmark/benchmark.h>
+
+#include <lnfree/core/random.hpp>
+#include <lnfree/model.hpp>
+
+#include "machine_peak.hpp"
+#include "median.hpp"
+#include "peak_memory.hpp"
+#include "shapes.hpp"
+
+namespace benchmarks {
+
+/// Random windows, other ones at each draw; a token's target is the next one, as in training.
+class RandomWindows {
+ public:
+  explicit RandomWindows(const Shape& shape)
+      : shape_{shape.batch, shape.config.context},
+        vocab_size_(static_cast<std::uint32_t>(shape.config.vocab_size)),
+        tokens_(shape_.rows()),
+        targets_(shape_.rows()) {}
+
+  lnfree::Batch draw() {
+    for (std::int32_t& token : tokens_) token = static_cast<std::int32_t>(random_(drawn_++)[0] % vocab_size_);
+    for (std::size_t i = 0; i < tokens_.size(); ++i) {
+      targets_[i] = (i + 1) % shape_.length == 0 ? -1 : tokens_[i + 1];
+    }
+    return {shape_, tokens_, targets_};
+  }
+
+ private:
+  lnfree::BatchShape shape_;
+  std::uint32_t vocab_size_;
+  std::vector<std::int32_t> tokens_, targets_;
+  lnfree::Philox random_{1, lnfree::stream_of("windows")};
+  std::uint64_t drawn_ = 0;
+};
+
+/// A model in training: forward, backward, clipping, AdamW.
+template <class Model>
+class Training {
+ public:
+  explicit Training(const Shape& shape) : model_(shape.batch), optimizer_(model_), windows_(shape) {
+    model_.initialize(1);
+  }
+
+  /// Seconds of one step.
+  double step(bool observe) {
+    const lnfree::Batch batch = windows_.draw();
+    const double start = omp_get_wtime();
+    model_.forward_backward(batch, {.observe = observe});
+    optimizer_.step(1e-5);
+    return omp_get_wtime() - start;
+  }
+
+  const Model& model() const { return model_; }
+
+ private:
+  Model model_;
+  lnfree::AdamW<Model> optimizer_;
+  RandomWindows windows_;
+};
+
+/// One iteration is all steps of a run, so that the benchmark's name and the number of steps are ours.
+template <class Model>
+void training_step(benchmark::State& state, const Shape& shape) {
+  const int threads = shape.threads();
+  omp_set_num_threads(threads);
+  const double peak_before = measure_fma_gflops(threads);
+  reset_peak_rss();
+  Training<Model> training(shape);
+  training.step(true);
+  std::vector<double> seconds;
+  for (auto _ : state) {
+    for (int step = 0; step < shape.steps; ++step) seconds.push_back(training.step(true));
+  }
+  const double memory = peak_rss_mb();
+  const double peak = std::max(peak_before, measure_fma_gflops(threads));
+  const double tokens_per_second = shape.tokens() / median(seconds);
+  const double gflops = tokens_per_second * shape.gflop_per_token();
+  state.counters["tokens_per_second"] = tokens_per_second;
+  state.counters["gflops"] = gflops;
+  state.counters["peak_gflops"] = peak;
+  state.counters["fraction_of_peak"] = gflops / peak;
+  state.counters["peak_rss_mb"] = memory;
+  state.counters["median_step_ms"] = 1e3 * median(seconds);
+  state.counters["steps"] = static_cast<double>(seconds.size());
+  state.counters["parameters"] = static_cast<double>(training.model().parameters().trainable());
+  state.counters["threads"] = threads;
+}
+
+/// What observing every head costs: steps with and without it in turn, in one model, so that both see the
+/// same machine.
+template <class Model>
+void observer_cost(benchmark::State& state, const Shape& shape) {
+  omp_set_num_threads(shape.threads());
+  Training<Model> training(shape);
+  training.step(true);
+  std::vector<double> observed, unobserved;
+  for (auto _ : state) {
+    for (int step = 0; step < shape.steps; ++step) {
+      unobserved.push_back(training.step(false));
+      observed.push_back(training.step(true));
+    }
+  }
+  state.counters["unobserved_step_ms"] = 1e3 * median(unobserved);
+  state.counters["observed_step_ms"] = 1e3 * median(observed);
+  state.counters["cost"] = median(observed) / median(unobserved) - 1;
+  state.counters["steps"] = static_cast<double>(observed.size());
+}
+
+/// The four configurations of one shape, with and without an observer.
+template <const Shape& shape>
+void register_shape() {
+  const auto add = []<class Norm, class Activation>(const char* configuration) {
+    const auto name = [&](const char* benchmark) {
+      return std::string(benchmark) + "/" + shape.name + "/" + configuration;
+    };
+    using Silent = lnfree::Decoder<shape.config, Norm, Activation, lnfree::Cpu, lnfree::NoObserver>;
+    using Observed = lnfree::Decoder<shape.config, Norm, Activation, lnfree::Cpu, lnfree::EntropyObserver>;
+    const auto add_one = [](const std::string& name, void (*run)(benchmark::State&, const Shape&)) {
+      benchmark::RegisterBenchmark(name.c_str(), run, shape)->Unit(benchmark::kMillisecond);
+    };
+    add_one(name("training_step") + "/none", training_step<Silent>);
+    add_one(name("training_step") + "/entropy", training_step<Observed>);
+    add_one(name("observer_cost"), observer_cost<Observed>);
+  };
+  add.template operator()<lnfree::LayerNorm, lnfree::GELU>("sm_ln_g");
+  add.template operator()<lnfree::LayerNorm, lnfree::ReLU>("sm_ln_r");
+  add.template operator()<lnfree::Identity, lnfree::GELU>("sm_g");
+  add.template operator()<lnfree::Identity, lnfree::ReLU>("sm_r");
+}
+
+}  // namespace benchmarks
