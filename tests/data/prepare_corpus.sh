@@ -50,7 +50,7 @@ grep -q '"seen": 62' report.json || fail "not all files were seen"
 for file in train.bin val.bin tokenizer.model; do cmp corpus/$file again/$file || fail "$file differs between runs"; done
 before=$(stat -c '%n %i %Y' corpus/*)
 "$program" "${arguments[@]}" --out corpus | grep -q "nothing to do" || fail "the second run does not say so"
-expect_error "other arguments (context, tokenizer_sample_bytes, vocab_size)" --input sources --vocab-size 500 --context 16 --held-out 0.2 --out corpus
+expect_error "other arguments (context, vocab_size, tokenizer_sample_bytes)" --input sources --vocab-size 500 --context 16 --held-out 0.2 --out corpus
 [[ $before == $(stat -c '%n %i %Y' corpus/*) ]] || fail "files were touched"
 "$program" --input sources --vocab-size 500 --context 16 --held-out 0.2 --out corpus --overwrite >/dev/null
 grep -q '"vocab_size": 500' corpus/train.json || fail "--overwrite did not"
