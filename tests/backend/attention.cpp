@@ -31,7 +31,7 @@ void attention_case(Bench& bench, AttentionShape shape, bool observed, double st
   auto d_qkv = bench.poisoned_scalars(rows, 3 * width);
   attention_backward(bench.device(), shape, qkv, y, log_sum.data, d_y, d_qkv, workspace.data);
   bench.result("y", y);
-  bench.result("log sum", log_sum);
+  bench.result("log sum", log_sum, 1);
   bench.result("d_qkv", d_qkv);
 }
 

@@ -11,12 +11,12 @@ void cross_entropy_case(Bench& bench, Index rows, Index vocab, double std) {
   auto* targets = bench.integers("targets", rows, rows == 1 ? 0 : -1, static_cast<std::int32_t>(vocab));
   auto losses = bench.poisoned_accumulators(1, rows);
   cross_entropy_forward(bench.device(), logits, targets, losses.data);
-  bench.result("losses", losses);
+  bench.result("losses", losses, 1);
   bench.result("logits", logits);
   auto losses_again = bench.poisoned_accumulators(1, rows);
   cross_entropy_forward_backward(bench.device(), logits, targets, losses_again.data, 0.25);
-  bench.result("losses beside the gradient", losses_again);
-  bench.result("d_logits", logits);
+  bench.result("losses beside the gradient", losses_again, 1);
+  bench.result("d_logits", logits, 0.25 / std::sqrt(static_cast<double>(vocab)));
 }
 
 }  // namespace

@@ -23,7 +23,7 @@ BOOST_AUTO_TEST_CASE_TEMPLATE(agrees, D, Backends) {
           auto d_tokens = bench.accumulators("d_tokens", vocab, width);
           auto d_positions = bench.accumulators("d_positions", positions, width);
           embedding_backward(bench.device(), shape, tokens, d_x, d_tokens, d_positions);
-          bench.result("x", x);
+          bench.result("x", x, 1);
           bench.result("d_tokens", d_tokens);
           bench.result("d_positions", d_positions);
         });

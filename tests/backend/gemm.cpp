@@ -30,7 +30,7 @@ BOOST_AUTO_TEST_CASE_TEMPLATE(agrees, D, Backends) {
                        auto c = accumulates ? bench.accumulators("c", m, n, 1, n + gap)
                                             : bench.poisoned_accumulators(m, n, n + gap);
                        gemm(bench.device(), {a, transpose_a}, {b, transpose_b}, {c, accumulates});
-                       bench.result("C", c);
+                       bench.result("C", c, std::sqrt(static_cast<double>(k)));
                      },
                      {.any_thread_count = false});
           }

@@ -29,9 +29,9 @@ void check_norm() {
           norm_backward(bench.device(), N{}, x, g, statistics, d_y, {d_x, accumulates},
                         N::has_gain ? d_gain.data : nullptr, N::has_bias ? d_bias.data : nullptr);
           bench.result("y", y);
-          bench.result("d_x", d_x);
-          bench.result("d_gain", d_gain);
-          bench.result("d_bias", d_bias);
+          bench.result("d_x", d_x, 0.5);
+          bench.result("d_gain", d_gain, 0.5);
+          bench.result("d_bias", d_bias, 0.5);
         });
       }
     }

@@ -60,10 +60,10 @@ BOOST_AUTO_TEST_CASE_TEMPLATE(adamw_agrees, D, Backends) {
                AdamWState state(bench, count);
                adamw(bench.device(), count, state.master.data, state.value, state.gradient.data, state.m.data,
                      state.v.data, step);
-               bench.result("master", state.master);
-               bench.result("value", state.value, count);
+               bench.result("master", state.master, 1);
+               bench.result("value", state.value, count, 1);
                bench.result("gradient", state.gradient);
-               bench.result("m", state.m);
+               bench.result("m", state.m, 0.1);
                bench.result("v", state.v);
              },
              {.any_thread_count = false});

@@ -2,6 +2,7 @@
 
 #include <omp.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <deque>
@@ -29,10 +30,12 @@ namespace lnfree::test {
 /// The devices held against the oracle; a new one joins by its tag.
 using Backends = std::tuple<Cpu, Reference<float>>;
 
-/// Numbers copied to the host.
+/// Numbers copied to the host. `size` is what an element is about as large as when nothing cancels, where
+/// something may: errors are relative to it then.
 struct Result {
   std::string name;
   std::vector<double> values;
+  double size = 0;
 };
 
 /// Device memory for one run of a case. Inputs are functions of the seed and their name alone, in float, so
@@ -94,13 +97,13 @@ class Workbench {
 
   /// Records a tensor for comparison, the memory beyond its columns included.
   template <class T>
-  void result(std::string name, Matrix<T> matrix) {
-    result(std::move(name), static_cast<const T*>(matrix.data), matrix.rows * matrix.stride);
+  void result(std::string name, Matrix<T> matrix, double size = 0) {
+    result(std::move(name), static_cast<const T*>(matrix.data), matrix.rows * matrix.stride, size);
   }
   template <class T>
-  void result(std::string name, const T* data, Index count) {
+  void result(std::string name, const T* data, Index count, double size = 0) {
     const std::vector<T> host = download(data, count);
-    results_.push_back({std::move(name), std::vector<double>(host.begin(), host.end())});
+    results_.push_back({std::move(name), std::vector<double>(host.begin(), host.end()), size});
   }
   void result(std::string name, double value) { results_.push_back({std::move(name), {value}}); }
 
@@ -150,8 +153,9 @@ struct Expectation {
   bool any_thread_count = true;  ///< The result is the same bits at every thread count.
 };
 
-/// ||a - b|| / ||b||, or ||a|| where b is 0; infinite where one of them alone is NaN.
-inline double distance(const std::vector<double>& a, const std::vector<double>& b) {
+/// ||a - b|| / ||b||, with `size` as the least root mean square of b's elements; ||a|| where b is 0; infinite
+/// where one of them alone is NaN.
+inline double distance(const std::vector<double>& a, const std::vector<double>& b, double size = 0) {
   if (a.size() != b.size()) return std::numeric_limits<double>::infinity();
   double difference = 0, norm = 0;
   for (std::size_t i = 0; i < a.size(); ++i) {
@@ -160,6 +164,7 @@ inline double distance(const std::vector<double>& a, const std::vector<double>& 
     difference += (a[i] - b[i]) * (a[i] - b[i]);
     norm += b[i] * b[i];
   }
+  norm = std::max(norm, size * size * static_cast<double>(b.size()));
   return std::sqrt(norm == 0 ? difference : difference / norm);
 }
 
@@ -188,7 +193,7 @@ inline void compare(const std::string& label, const std::vector<Result>& referen
     const std::string where = label + (runs == &one_thread ? "" : ", two threads") + ", ";
     BOOST_REQUIRE_EQUAL(reference.size(), runs->first.size());
     for (std::size_t r = 0; r < reference.size(); ++r) {
-      const double error = distance(runs->first[r].values, reference[r].values);
+      const double error = distance(runs->first[r].values, reference[r].values, reference[r].size);
       BOOST_TEST(error <= expect.tolerance, where << reference[r].name << ": off by " << error);
       BOOST_TEST(same(runs->first[r], runs->second[r]), where << reference[r].name << ": two runs differ");
       if (expect.any_thread_count) {
