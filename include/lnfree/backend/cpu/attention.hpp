@@ -37,17 +37,20 @@ struct HeadWorkspace {
   static Index padded(Index count) { return (count + 15) / 16 * 16; }
 };
 
-inline Index attention_workspace(Cpu&, AttentionShape shape) {
-  return HeadWorkspace::size(shape) * omp_get_max_threads();
+inline Index attention_workspace(Cpu& device, AttentionShape shape) {
+  return HeadWorkspace::size(shape) * device.planned_threads;
 }
 
 /// Calls body(b, h, workspace) for every head of every sequence.
 template <class Body>
-void for_each_head(AttentionShape shape, float* workspace, const Body& body) {
-  parallel_for(Index{shape.batch} * shape.heads, 1, [&](Index begin, Index end) {
-    const HeadWorkspace mine(workspace + omp_get_thread_num() * HeadWorkspace::size(shape), shape);
-    for (Index bh = begin; bh < end; ++bh) body(bh / shape.heads, bh % shape.heads, mine);
-  });
+void for_each_head(const Cpu& device, AttentionShape shape, float* workspace, const Body& body) {
+  parallel_for(
+      Index{shape.batch} * shape.heads, 1,
+      [&](Index begin, Index end) {
+        const HeadWorkspace mine(workspace + omp_get_thread_num() * HeadWorkspace::size(shape), shape);
+        for (Index bh = begin; bh < end; ++bh) body(bh / shape.heads, bh % shape.heads, mine);
+      },
+      1, device.planned_threads);
 }
 
 /// to (cols, rows) = from^T.
@@ -65,12 +68,12 @@ inline bool all_finite(const float* values, Index count) {
 }
 
 template <class Entropies>
-void attention_forward(Cpu&, AttentionShape shape, Matrix<const float> qkv, Matrix<float> y, float* log_sum,
-                       float* workspace, [[maybe_unused]] Entropies entropies) {
+void attention_forward(Cpu& device, AttentionShape shape, Matrix<const float> qkv, Matrix<float> y,
+                       float* log_sum, float* workspace, [[maybe_unused]] Entropies entropies) {
   constexpr bool observed = !std::is_same_v<Entropies, Unobserved>;
   const Index T = shape.length, D = shape.head_dim, C = shape.width();
   const float scale = 1.0f / std::sqrt(static_cast<float>(D));
-  for_each_head(shape, workspace, [&](Index b, Index h, const HeadWorkspace& my) {
+  for_each_head(device, shape, workspace, [&](Index b, Index h, const HeadWorkspace& my) {
     const auto part = [&](auto matrix, Index offset) {
       return matrix.slice(b * T, T).columns(offset + h * D, D);
     };
@@ -130,12 +133,12 @@ void attention_forward(Cpu&, AttentionShape shape, Matrix<const float> qkv, Matr
   });
 }
 
-inline void attention_backward(Cpu&, AttentionShape shape, Matrix<const float> qkv, Matrix<const float> y,
-                               const float* log_sum, Matrix<const float> d_y, Matrix<float> d_qkv,
-                               float* workspace) {
+inline void attention_backward(Cpu& device, AttentionShape shape, Matrix<const float> qkv,
+                               Matrix<const float> y, const float* log_sum, Matrix<const float> d_y,
+                               Matrix<float> d_qkv, float* workspace) {
   const Index T = shape.length, D = shape.head_dim, C = shape.width();
   const float scale = 1.0f / std::sqrt(static_cast<float>(D));
-  for_each_head(shape, workspace, [&](Index b, Index h, const HeadWorkspace& my) {
+  for_each_head(device, shape, workspace, [&](Index b, Index h, const HeadWorkspace& my) {
     const auto part = [&](auto matrix, Index offset) {
       return matrix.slice(b * T, T).columns(offset + h * D, D);
     };

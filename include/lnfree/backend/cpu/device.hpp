@@ -18,6 +18,10 @@ namespace lnfree::cpu {
 struct Cpu {
   using Scalar = float;
   using Accumulator = float;
+
+  /// Threads for which scratch memory is planned: those at hand when the device is made. More later on do not
+  /// help.
+  int planned_threads = omp_get_max_threads();
 };
 
 inline void* allocate(Cpu&, std::size_t bytes) {
@@ -45,9 +49,10 @@ inline void copy_on_device(Cpu&, void* to, const void* from, std::size_t bytes) 
 /// Calls body(begin, end) on each thread's part of [0, count), one part for each thread, none smaller than
 /// `grain` if it can be helped. Parts begin at multiples of `align`.
 template <class Body>
-void parallel_for(Index count, Index grain, const Body& body, Index align = 1) {
+void parallel_for(Index count, Index grain, const Body& body, Index align = 1,
+                  Index most_threads = omp_get_max_threads()) {
   const Index wanted = std::max(Index{1}, count / std::max(Index{1}, grain));
-  const int threads = static_cast<int>(std::min(Index{omp_get_max_threads()}, wanted));
+  const int threads = static_cast<int>(std::min({most_threads, Index{omp_get_max_threads()}, wanted}));
   if (threads == 1) {
     body(Index{0}, count);
     return;
