@@ -2,14 +2,13 @@
 # both see the same libraries. LNFREE_BLAS says whether a BLAS is wanted.
 
 include(CMakeFindDependencyMacro)
-find_dependency(Eigen3 3.4)
 find_dependency(OpenMP COMPONENTS CXX)
 find_dependency(nlohmann_json)
 if(LNFREE_BLAS)
   find_package(LnfreeBLAS QUIET)
   if(NOT LnfreeBLAS_FOUND)
-    message(STATUS "lnfree: no BLAS with cblas.h found, matrix products go through Eigen's own (slower). "
-                   "On Debian: apt-get install libopenblas-openmp-dev")
+    message(STATUS "lnfree: no BLAS with cblas.h found: programs compiled without -march=native will be "
+                   "slower. On Debian: apt-get install libopenblas-openmp-dev")
   endif()
 endif()
 find_package(SentencePiece QUIET)

@@ -1,5 +1,5 @@
 # The targets a user links:
-#   lnfree::lnfree  the library (headers; Eigen, OpenMP, a BLAS where found, nlohmann-json)
+#   lnfree::lnfree  the library (headers; OpenMP, nlohmann-json, a BLAS where found)
 #   lnfree::corpus  what turns source files into token shards (SentencePiece, xxHash)
 
 list(APPEND CMAKE_MODULE_PATH ${CMAKE_CURRENT_LIST_DIR})
@@ -12,7 +12,7 @@ target_compile_features(lnfree INTERFACE cxx_std_20)
 target_compile_options(lnfree INTERFACE $<$<CXX_COMPILER_ID:GNU,Clang,AppleClang>:-fno-math-errno>)
 target_include_directories(lnfree INTERFACE
   $<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}/include> $<INSTALL_INTERFACE:${CMAKE_INSTALL_INCLUDEDIR}>)
-target_link_libraries(lnfree INTERFACE Eigen3::Eigen OpenMP::OpenMP_CXX nlohmann_json::nlohmann_json
+target_link_libraries(lnfree INTERFACE OpenMP::OpenMP_CXX nlohmann_json::nlohmann_json
   # A machine that uses an installed package need not have the BLAS of the one that installed it.
   $<TARGET_NAME_IF_EXISTS:LnfreeBLAS::LnfreeBLAS>)
 

@@ -1,9 +1,7 @@
 # How this project compiles its own programs and tests; nothing here reaches a user of lnfree::lnfree.
 
 add_library(lnfree_options INTERFACE)
-target_compile_options(lnfree_options INTERFACE -Wall -Wextra -Wpedantic
-  # False alarms from Eigen's AVX-512 kernels under g++ 12.
-  $<$<CXX_COMPILER_ID:GNU>:-Wno-maybe-uninitialized -Wno-uninitialized>)
+target_compile_options(lnfree_options INTERFACE -Wall -Wextra -Wpedantic)
 if(LNFREE_WERROR)
   target_compile_options(lnfree_options INTERFACE -Werror)
 endif()

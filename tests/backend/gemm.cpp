@@ -15,7 +15,10 @@ BOOST_AUTO_TEST_CASE_TEMPLATE(agrees, D, Backends) {
                                 {128, 17, 64},
                                 {384, 100, 17},
                                 {100, 384, 65},
-                                {129, 131, 127}}) {
+                                {129, 131, 127},
+                                // More than a panel is deep and a block has rows.
+                                {203, 70, 391},
+                                {70, 203, 800}}) {
     for (const bool transpose_a : {false, true}) {
       for (const bool transpose_b : {false, true}) {
         for (const bool accumulates : {false, true}) {

@@ -289,6 +289,21 @@ BOOST_AUTO_TEST_CASE_TEMPLATE(nonfinite_rows_reach_the_observer, D, Devices) {
   }
 }
 
+// Under AddressSanitizer this fails where more threads than planned for reach for scratch memory.
+BOOST_AUTO_TEST_CASE(threads_added_after_a_model_is_built_stay_in_its_memory) {
+  const int before = omp_get_max_threads();
+  omp_set_num_threads(1);
+  const RandomBatch random({4, 64}, wide.vocab_size, 3);
+  Decoder<wide, LayerNorm, LeakyLearnable<Scope::global>, Cpu, EntropyObserver> model(4);
+  model.initialize(9);
+  BOOST_TEST(model.device().planned_threads == 1);
+  const double alone = model.loss(random.batch());
+  omp_set_num_threads(8);
+  BOOST_TEST(attention_workspace(model.device(), {4, 64, 4, 16}) == cpu::HeadWorkspace::size({4, 64, 4, 16}));
+  BOOST_TEST(model.loss(random.batch()) == alone);
+  omp_set_num_threads(before);
+}
+
 BOOST_AUTO_TEST_CASE(two_runs_are_the_same_bit_for_bit) {
   const RandomBatch random({4, 64}, wide.vocab_size, 3);
   for (const int threads : {1, 2}) {

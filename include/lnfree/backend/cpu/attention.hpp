@@ -2,39 +2,35 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdint>
+#include <limits>
 #include <type_traits>
 
-#include <lnfree/backend/cpu/cross_entropy.hpp>
 #include <lnfree/backend/cpu/device.hpp>
 #include <lnfree/backend/cpu/tile_product.hpp>
+#include <lnfree/backend/cpu/transpose.hpp>
 #include <lnfree/backend/primitives.hpp>
 #include <lnfree/core/math.hpp>
 #include <lnfree/core/tensor.hpp>
 
 namespace lnfree::cpu {
 
-/// Queries that are worked on together. A tile of queries meets the keys up to its last query only, so that a
-/// small tile wastes little above the diagonal.
+/// Queries that are worked on together: the lanes of vectors, so that the softmax of each runs down its lane.
+/// A tile of queries meets the keys up to its last query only: small tiles waste little above the diagonal.
 inline constexpr Index query_tile = 32;
+using QueryLanes = float[query_tile];
 
-/// One thread's scratch memory for one head: two tiles of (query_tile, T) and two transposed (head_dim, T)
-/// matrices.
+/// One thread's scratch memory for one head: two tiles (T, query_tile), a row for each key, and two transposed
+/// tiles (head_dim, query_tile).
 struct HeadWorkspace {
-  static Index size(AttentionShape shape) {
-    return 2 * query_tile * padded(shape.length) + 2 * shape.head_dim * padded(shape.length);
-  }
+  static Index size(AttentionShape shape) { return 2 * query_tile * (Index{shape.length} + shape.head_dim); }
   HeadWorkspace(float* memory, AttentionShape shape)
-      : stride(padded(shape.length)),
-        weights(memory),
-        d_weights(weights + query_tile * stride),
-        k_transposed(d_weights + query_tile * stride),
-        v_transposed(k_transposed + shape.head_dim * stride) {}
+      : weights(memory),
+        d_weights(weights + query_tile * shape.length),
+        q_transposed(d_weights + query_tile * shape.length),
+        d_y_transposed(q_transposed + query_tile * shape.head_dim) {}
 
-  Index stride;
-  float *weights, *d_weights, *k_transposed, *v_transposed;
-
-  /// `count` numbers in whole vectors.
-  static Index padded(Index count) { return (count + 15) / 16 * 16; }
+  float *weights, *d_weights, *q_transposed, *d_y_transposed;
 };
 
 inline Index attention_workspace(Cpu& device, AttentionShape shape) {
@@ -53,11 +49,35 @@ void for_each_head(const Cpu& device, AttentionShape shape, float* workspace, co
       1, device.planned_threads);
 }
 
-/// to (cols, rows) = from^T.
-inline void transpose_into(Matrix<const float> from, float* to, Index to_stride) {
-  for (Index i = 0; i < from.rows; ++i) {
-    for (Index j = 0; j < from.cols; ++j) to[j * to_stride + i] = from.row(i)[j];
+/// One head's columns in the matrices of a layer.
+struct HeadView {
+  AttentionShape shape;
+  Index b, h;
+
+  /// Of the `part`-th of the matrices that lie side by side: Q | K | V.
+  template <class T>
+  Matrix<T> operator()(Matrix<T> matrix, Index part = 0) const {
+    return matrix.slice(b * shape.length, shape.length)
+        .columns(part * shape.width() + h * shape.head_dim, shape.head_dim);
   }
+};
+
+/// rows (keys, query_tile) = `left` times the transpose of the queries' rows, which is left in `transposed`.
+/// Lanes without a query are zero.
+inline void product_with_queries(Matrix<const float> left, Matrix<const float> queries, float* transposed,
+                                 float* rows) {
+  if (queries.rows < query_tile) std::fill_n(transposed, query_tile * queries.cols, 0.0f);
+  transpose_into(queries, transposed, query_tile);
+  tile_product({left.data, left.stride, 1}, transposed, query_tile, left.cols, rows, query_tile, left.rows,
+               query_tile, false);
+}
+
+/// Calls body(row, diagonal) for the rows of a tile's keys, whose queries begin at `first`; lanes below
+/// `diagonal` do not see the key.
+template <class Body>
+void for_each_key(float* rows, Index keys, Index first, const Body& body) {
+  for (Index j = 0; j < std::min(first, keys); ++j) body(rows + j * query_tile, 0);
+  for (Index j = first; j < keys; ++j) body(rows + j * query_tile, static_cast<int>(j - first));
 }
 
 inline bool all_finite(const float* values, Index count) {
@@ -71,59 +91,57 @@ template <class Entropies>
 void attention_forward(Cpu& device, AttentionShape shape, Matrix<const float> qkv, Matrix<float> y,
                        float* log_sum, float* workspace, [[maybe_unused]] Entropies entropies) {
   constexpr bool observed = !std::is_same_v<Entropies, Unobserved>;
-  const Index T = shape.length, D = shape.head_dim, C = shape.width();
+  const Index T = shape.length, D = shape.head_dim;
   const float scale = 1.0f / std::sqrt(static_cast<float>(D));
   for_each_head(device, shape, workspace, [&](Index b, Index h, const HeadWorkspace& my) {
-    const auto part = [&](auto matrix, Index offset) {
-      return matrix.slice(b * T, T).columns(offset + h * D, D);
-    };
-    const Matrix<const float> q = part(qkv, 0), k = part(qkv, C), v = part(qkv, 2 * C);
-    const Matrix<float> out = part(y, 0);
+    const HeadView head{shape, b, h};
+    const Matrix<const float> q = head(qkv, 0), k = head(qkv, 1), v = head(qkv, 2);
+    const Matrix<float> out = head(y);
     float* const head_log_sum = log_sum + (b * shape.heads + h) * T;
-    transpose_into(k, my.k_transposed, my.stride);
     [[maybe_unused]] double entropy_sum = 0;
     [[maybe_unused]] std::int32_t finite_rows = 0;
     for (Index first = 0; first < T; first += query_tile) {
       const Index count = std::min(query_tile, T - first), keys = first + count;
-      tile_product({q.row(first), q.stride, 1}, my.k_transposed, my.stride, D, my.weights, my.stride, count,
-                   keys, false);
-      for (Index i = 0; i < count; ++i) {
-        float* row = my.weights + i * my.stride;
-        const Index seen = first + i + 1, vectors_end = my.padded(seen);
-        const float max = max_of(row, seen);
-        // Scores that vanish fill the last vector, so that the loops have no remainder.
-        std::fill(row + seen, row + vectors_end, max - 100.0f / scale);
-        float sum = 0, weighted = 0;
-#pragma omp simd reduction(+ : sum, weighted)
-        for (Index j = 0; j < vectors_end; ++j) {
-          const float s = scale * (row[j] - max);
-          const float e = math::exp(s);
-          row[j] = e;
-          sum += e;
-          if constexpr (observed) weighted += e * s;
-        }
-        const float log_of_sum = std::log(sum);
-        head_log_sum[first + i] = scale * max + log_of_sum;
-        const float per_sum = 1.0f / sum;
+      product_with_queries(k.top(keys), q.slice(first, count), my.q_transposed, my.weights);
+
+      QueryLanes max, sum = {}, weighted = {};
+      std::fill_n(max, query_tile, -std::numeric_limits<float>::infinity());
+      for_each_key(my.weights, keys, first, [&](const float* row, int diagonal) {
 #pragma omp simd
-        for (Index j = 0; j < vectors_end; ++j) row[j] *= per_sum;
-        std::fill(row + seen, row + keys, 0.0f);
+        for (int i = 0; i < query_tile; ++i) max[i] = i >= diagonal && row[i] > max[i] ? row[i] : max[i];
+      });
+      for_each_key(my.weights, keys, first, [&](float* row, int diagonal) {
+#pragma omp simd
+        for (int i = 0; i < query_tile; ++i) {
+          const float s = scale * (row[i] - max[i]);
+          const float e = i >= diagonal ? math::exp(s) : 0.0f;
+          row[i] = e;
+          sum[i] += e;
+          if constexpr (observed) weighted[i] += i >= diagonal ? e * s : 0.0f;
+        }
+      });
+
+      const Strided weights{my.weights, 1, query_tile};
+      tile_product(weights, v.data, v.stride, keys, out.row(first), out.stride, count, D, false);
+      for (Index i = 0; i < count; ++i) {
+        float* const y_row = out.row(first + i);
+        // The tile gives keys behind the diagonal the weight 0, which a value that is not finite turns into
+        // NaN: such rows once more, over the keys they see alone.
+        if (!all_finite(y_row, D)) {
+          tile_product({my.weights + i, 1, query_tile}, v.data, v.stride, first + i + 1, y_row, out.stride, 1,
+                       D, false);
+        }
+        const float log_of_sum = std::log(sum[i]), per_sum = 1.0f / sum[i];
+        head_log_sum[first + i] = scale * max[i] + log_of_sum;
+#pragma omp simd
+        for (Index c = 0; c < D; ++c) y_row[c] *= per_sum;
         if constexpr (observed) {
-          const float entropy = log_of_sum - weighted * per_sum;
+          const float entropy = log_of_sum - weighted[i] * per_sum;
           if (std::isfinite(entropy)) {
             entropy_sum += static_cast<double>(entropy);
             ++finite_rows;
           }
         }
-      }
-      tile_product({my.weights, my.stride, 1}, v.data, v.stride, keys, out.row(first), out.stride, count, D,
-                   false);
-      // The tile gives keys behind the diagonal the weight 0, which a value that is not finite turns into
-      // NaN: such rows once more, over the keys they see alone.
-      for (Index i = 0; i < count; ++i) {
-        if (all_finite(out.row(first + i), D)) continue;
-        tile_product({my.weights + i * my.stride, my.stride, 1}, v.data, v.stride, first + i + 1,
-                     out.row(first + i), out.stride, 1, D, false);
       }
     }
     if constexpr (observed) {
@@ -136,49 +154,47 @@ void attention_forward(Cpu& device, AttentionShape shape, Matrix<const float> qk
 inline void attention_backward(Cpu& device, AttentionShape shape, Matrix<const float> qkv,
                                Matrix<const float> y, const float* log_sum, Matrix<const float> d_y,
                                Matrix<float> d_qkv, float* workspace) {
-  const Index T = shape.length, D = shape.head_dim, C = shape.width();
+  const Index T = shape.length, D = shape.head_dim;
   const float scale = 1.0f / std::sqrt(static_cast<float>(D));
   for_each_head(device, shape, workspace, [&](Index b, Index h, const HeadWorkspace& my) {
-    const auto part = [&](auto matrix, Index offset) {
-      return matrix.slice(b * T, T).columns(offset + h * D, D);
-    };
-    const Matrix<const float> q = part(qkv, 0), k = part(qkv, C), v = part(qkv, 2 * C);
-    const Matrix<float> d_q = part(d_qkv, 0), d_k = part(d_qkv, C), d_v = part(d_qkv, 2 * C);
-    const Matrix<const float> out = part(y, 0), d_out = part(d_y, 0);
+    const HeadView head{shape, b, h};
+    const Matrix<const float> q = head(qkv, 0), k = head(qkv, 1), v = head(qkv, 2);
+    const Matrix<float> d_q = head(d_qkv, 0), d_k = head(d_qkv, 1), d_v = head(d_qkv, 2);
+    const Matrix<const float> out = head(y), d_out = head(d_y);
     const float* const head_log_sum = log_sum + (b * shape.heads + h) * T;
-    transpose_into(k, my.k_transposed, my.stride);
-    transpose_into(v, my.v_transposed, my.stride);
     // From the last tile to the first: the last one meets every key and so writes all of d_k and d_v, the
     // others add.
     for (Index first = (T - 1) / query_tile * query_tile; first >= 0; first -= query_tile) {
       const Index count = std::min(query_tile, T - first), keys = first + count;
       const bool adds = keys < T;
-      const Strided a_transposed{my.weights, 1, my.stride};
-      const Strided d_s{my.d_weights, my.stride, 1}, d_s_transposed{my.d_weights, 1, my.stride};
-      tile_product({q.row(first), q.stride, 1}, my.k_transposed, my.stride, D, my.weights, my.stride, count,
-                   keys, false);
-      tile_product({d_out.row(first), d_out.stride, 1}, my.v_transposed, my.stride, D, my.d_weights,
-                   my.stride, count, keys, false);
+      product_with_queries(k.top(keys), q.slice(first, count), my.q_transposed, my.weights);
+      product_with_queries(v.top(keys), d_out.slice(first, count), my.d_y_transposed, my.d_weights);
+
+      QueryLanes total = {}, row_sum = {};  // row_sum = sum_j a_ij d_a_ij = d_y_i y_i
       for (Index i = 0; i < count; ++i) {
-        float *row = my.weights + i * my.stride, *d_row = my.d_weights + i * my.stride;
-        const Index seen = first + i + 1, vectors_end = my.padded(seen);
         const float *o = out.row(first + i), *d_o = d_out.row(first + i);
-        const float total = head_log_sum[first + i];
-        float row_sum = 0;  // sum_j a_ij d_a_ij = d_y_i y_i
-#pragma omp simd reduction(+ : row_sum)
-        for (Index c = 0; c < D; ++c) row_sum += o[c] * d_o[c];
-#pragma omp simd
-        for (Index j = 0; j < vectors_end; ++j) {
-          const float weight = math::exp(scale * row[j] - total);
-          row[j] = weight;
-          d_row[j] = scale * weight * (d_row[j] - row_sum);
-        }
-        std::fill(row + seen, row + keys, 0.0f);
-        std::fill(d_row + seen, d_row + keys, 0.0f);
+        float dot = 0;
+#pragma omp simd reduction(+ : dot)
+        for (Index c = 0; c < D; ++c) dot += o[c] * d_o[c];
+        row_sum[i] = dot;
+        total[i] = head_log_sum[first + i];
       }
-      tile_product(d_s, k.data, k.stride, keys, d_q.row(first), d_q.stride, count, D, false);
-      tile_product(d_s_transposed, q.row(first), q.stride, count, d_k.data, d_k.stride, keys, D, adds);
-      tile_product(a_transposed, d_out.row(first), d_out.stride, count, d_v.data, d_v.stride, keys, D, adds);
+      for_each_key(my.weights, keys, first, [&](float* row, int diagonal) {
+        float* const d_row = my.d_weights + (row - my.weights);
+#pragma omp simd
+        for (int i = 0; i < query_tile; ++i) {
+          const float weight = math::exp(scale * row[i] - total[i]);
+          const float d_score = scale * weight * (d_row[i] - row_sum[i]);
+          row[i] = i >= diagonal ? weight : 0.0f;
+          d_row[i] = i >= diagonal ? d_score : 0.0f;
+        }
+      });
+
+      const Strided weights{my.weights, query_tile, 1}, d_scores{my.d_weights, query_tile, 1};
+      const Strided d_scores_transposed{my.d_weights, 1, query_tile};
+      tile_product(d_scores_transposed, k.data, k.stride, keys, d_q.row(first), d_q.stride, count, D, false);
+      tile_product(d_scores, q.row(first), q.stride, count, d_k.data, d_k.stride, keys, D, adds);
+      tile_product(weights, d_out.row(first), d_out.stride, count, d_v.data, d_v.stride, keys, D, adds);
     }
   });
 }

@@ -16,9 +16,11 @@ inline float max_of(const float* values, Index count) {
   Index j = 0;
   if (count >= vector_width) {
     // By hand, since clang makes no vectors of a maximum in which NaNs have an order.
-    const auto load = [&](Index at) { return *reinterpret_cast<const Vector*>(values + at); };
     Vector lanes = Vector{} + max;
-    for (; j + vector_width <= count; j += vector_width) lanes = load(j) > lanes ? load(j) : lanes;
+    for (; j + vector_width <= count; j += vector_width) {
+      const Vector next = load(values + j);
+      lanes = next > lanes ? next : lanes;
+    }
     for (int lane = 0; lane < vector_width; ++lane) max = lanes[lane] > max ? lanes[lane] : max;
   }
   for (; j < count; ++j) max = values[j] > max ? values[j] : max;

@@ -4,22 +4,36 @@
 #include <cmath>
 
 #include <lnfree/backend/cpu/device.hpp>
+#include <lnfree/backend/cpu/tile_product.hpp>
 #include <lnfree/core/adamw_step.hpp>
 #include <lnfree/core/tensor.hpp>
 
 namespace lnfree::cpu {
 
 inline double sum_of_squares(Cpu&, const float* values, Index count) {
+  // As many numbers as fill a vector once they are doubles.
+  constexpr int width = vector_width / 2;
+  using Floats [[gnu::vector_size(width * sizeof(float)), gnu::aligned(alignof(float)), gnu::may_alias]] = float;
+  using Doubles [[gnu::vector_size(width * sizeof(double))]] = double;
   // A fixed number of partial sums, so that the result does not depend on the thread count.
   std::array<double, 256> partial{};
   const Index parts = static_cast<Index>(partial.size());
   parallel_for(parts, count < elementwise_grain ? parts : 1, [&](Index first, Index last) {
     for (Index part = first; part < last; ++part) {
       const Index begin = count * part / parts, end = count * (part + 1) / parts;
+      Doubles lanes[4] = {};
+      Index i = begin;
+      for (; i + 4 * width <= end; i += 4 * width) {
+        for (int v = 0; v < 4; ++v) {
+          const auto wide =
+              __builtin_convertvector(*reinterpret_cast<const Floats*>(values + i + v * width), Doubles);
+          lanes[v] += wide * wide;
+        }
+      }
       double sum = 0;
-#pragma omp simd reduction(+ : sum)
-      for (Index i = begin; i < end; ++i)
-        sum += static_cast<double>(values[i]) * static_cast<double>(values[i]);
+      for (; i < end; ++i) sum += static_cast<double>(values[i]) * static_cast<double>(values[i]);
+      const Doubles total = (lanes[0] + lanes[1]) + (lanes[2] + lanes[3]);
+      for (int lane = 0; lane < width; ++lane) sum += total[lane];
       partial[static_cast<std::size_t>(part)] = sum;
     }
   });

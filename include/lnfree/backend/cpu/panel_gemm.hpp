@@ -1,16 +1,18 @@
 #pragma once
 
 #include <algorithm>
+#include <cstring>
 
 #include <lnfree/backend/cpu/device.hpp>
 #include <lnfree/backend/cpu/tile_product.hpp>
+#include <lnfree/backend/cpu/transpose.hpp>
 #include <lnfree/core/tensor.hpp>
 
 namespace lnfree::cpu {
 
-/// A matrix product for factors of which one side is short, as in narrow models: there the packing of both
-/// factors, which a BLAS does for large ones, costs more than it gains. B is copied panel by panel into a
-/// block that stays in the first-level cache, A is read where it lies.
+/// A matrix product: tiles of C in registers, B copied into panels as wide as a tile, A read where it lies.
+/// Only a transposed A that meets several panels is copied too, so that a tile finds its numbers next to each
+/// other. A BLAS copies both factors always, which costs much where a side of the product is short.
 class PanelGemm {
  public:
   PanelGemm(Operand<float> a, Operand<float> b, Output<float> c) : a_(a), b_(b), c_(c) {}
@@ -31,61 +33,88 @@ class PanelGemm {
   }
 
  private:
-  static constexpr int tile_rows = 6;  // 6 x 4 sums, 4 of B: 28 of 32 registers
-  static constexpr int tile_vectors = 4;
+  // Sums in registers, with the vectors of B beside them: 24 + 4 of 32, or 12 + 2 of 16.
+  static constexpr int tile_rows = 6;
+  static constexpr int tile_vectors = vector_width == 16 ? 4 : 2;
   static constexpr Index panel_columns = tile_vectors * vector_width;
-  static constexpr Index panel_depth = 128;
-  using Panel = float[panel_depth * panel_columns];
+  static constexpr Index most_depth = 384;  // A panel and a block stay in the second-level cache.
+  static constexpr Index block_rows = 32 * tile_rows;
+  using Panel = float[most_depth * panel_columns];
+  using Block = float[most_depth * block_rows];
 
   /// Rows [row_begin, row_end), columns [column_begin, column_end) of C.
   void part(Index row_begin, Index row_end, Index column_begin, Index column_end) const {
     alignas(64) Panel panel;
+    alignas(64) Block block;
     const Index depth = a_.cols();
-    for (Index k = 0; k < depth; k += panel_depth) {
-      const Index count = std::min(panel_depth, depth - k);
-      const bool adds = c_.accumulates || k > 0;
-      for (Index j = column_begin; j < column_end; j += panel_columns) {
-        const Index columns = std::min(panel_columns, column_end - j);
-        pack(panel, k, count, j, columns);
-        for_row_panels<tile_rows>(row_begin, row_end, [&]<int Rows>(Index i) {
-          const Strided a = a_panel(i, k);
-          float* const to = c_.matrix.row(i) + j;
-          if (columns == panel_columns) {
-            register_tile<Rows, tile_vectors>(a, panel, panel_columns, count, to, c_.matrix.stride, adds);
-          } else {
-            // The panel's last columns are zero: a whole tile is computed aside, and the part that exists
-            // kept.
-            alignas(64) float tile[Rows * panel_columns];
-            register_tile<Rows, tile_vectors>(a, panel, panel_columns, count, tile, panel_columns, false);
-            for (int r = 0; r < Rows; ++r) {
-              float* const row = to + r * c_.matrix.stride;
-              for (Index x = 0; x < columns; ++x)
-                row[x] = (adds ? row[x] : 0.0f) + tile[r * panel_columns + x];
-            }
-          }
-        });
-      }
-    }
-    if (depth == 0 && !c_.accumulates) {
-      for (Index i = row_begin; i < row_end; ++i) {
-        std::fill(c_.matrix.row(i) + column_begin, c_.matrix.row(i) + column_end, 0.0f);
+    const Index slices = std::max(Index{1}, (depth + most_depth - 1) / most_depth);
+    const bool copies_a = a_.transposed && column_end - column_begin > panel_columns;
+    const Index rows_at_once = copies_a ? block_rows : row_end - row_begin;
+    for (Index slice = 0; slice < slices; ++slice) {
+      const Index k = depth * slice / slices, count = depth * (slice + 1) / slices - k;
+      const bool adds = c_.accumulates || slice > 0;
+      for (Index i = row_begin; i < row_end; i += rows_at_once) {
+        const Index rows = std::min(rows_at_once, row_end - i);
+        if (copies_a) copy_block(block, i, rows, k, count);
+        for (Index j = column_begin; j < column_end; j += panel_columns) {
+          const Index columns = std::min(panel_columns, column_end - j);
+          copy_panel(panel, k, count, j, columns);
+          for_row_panels<tile_rows>(0, rows, [&]<int Rows>(Index r) {
+            const Strided a = copies_a ? Strided{block + r * count, 1, tile_rows} : where_it_lies(i + r, k);
+            tile<Rows>(a, panel, count, c_.matrix.row(i + r) + j, columns, adds);
+          });
+        }
       }
     }
   }
 
-  Strided a_panel(Index i, Index k) const {
+  Strided where_it_lies(Index i, Index k) const {
     const Matrix<const float>& m = a_.matrix;
     return a_.transposed ? Strided{m.row(k) + i, 1, m.stride} : Strided{m.row(i) + k, m.stride, 1};
   }
 
+  /// A tile of C, of which `columns` exist.
+  template <int Rows>
+  void tile(Strided a, const Panel& panel, Index count, float* to, Index columns, bool adds) const {
+    const Index stride = c_.matrix.stride;
+    if (columns == panel_columns) {
+      for (int r = 0; r < Rows; ++r) {
+        for (int v = 0; v < tile_vectors; ++v) __builtin_prefetch(to + r * stride + v * vector_width, 1);
+      }
+      register_tile<Rows, tile_vectors>(a, panel, panel_columns, count, to, stride, adds);
+      return;
+    }
+    // The panel's last columns are zero: a whole tile is computed aside, and the part that exists kept.
+    alignas(64) float whole[Rows * panel_columns];
+    register_tile<Rows, tile_vectors>(a, panel, panel_columns, count, whole, panel_columns, false);
+    for (int r = 0; r < Rows; ++r) {
+      float* const row = to + r * stride;
+      for (Index x = 0; x < columns; ++x) row[x] = (adds ? row[x] : 0.0f) + whole[r * panel_columns + x];
+    }
+  }
+
+  /// A transposed A's rows [i, i + rows), columns [k, k + count): tile_rows rows together, column by column.
+  void copy_block(Block& block, Index i, Index rows, Index k, Index count) const {
+    const Index whole = rows / tile_rows * tile_rows;
+    for (Index d = 0; d < count; ++d) {
+      const float* from = a_.matrix.row(k + d) + i;
+      float* const to = block + d * tile_rows;
+      for (Index r = 0; r < whole; r += tile_rows) {
+        std::memcpy(to + r * count, from + r, tile_rows * sizeof(float));
+      }
+      for (Index r = whole; r < rows; ++r) to[whole * count + r - whole] = from[r];
+    }
+  }
+
   /// B's rows [k, k + count), columns [j, j + columns), the rest of the panel's width zero.
-  void pack(Panel& panel, Index k, Index count, Index j, Index columns) const {
+  void copy_panel(Panel& panel, Index k, Index count, Index j, Index columns) const {
     const Matrix<const float>& m = b_.matrix;
     if (columns < panel_columns) std::fill(panel, panel + count * panel_columns, 0.0f);
     if (b_.transposed) {
-      for (Index x = 0; x < columns; ++x) {
-        const float* from = m.row(j + x) + k;
-        for (Index d = 0; d < count; ++d) panel[d * panel_columns + x] = from[d];
+      transpose_into(m.slice(j, columns).columns(k, count), panel, panel_columns);
+    } else if (columns == panel_columns) {
+      for (Index d = 0; d < count; ++d) {
+        std::copy_n(m.row(k + d) + j, panel_columns, panel + d * panel_columns);
       }
     } else {
       for (Index d = 0; d < count; ++d) std::copy_n(m.row(k + d) + j, columns, panel + d * panel_columns);

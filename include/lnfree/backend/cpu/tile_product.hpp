@@ -15,6 +15,13 @@ inline constexpr int vector_width = 4;
 using Vector
     [[gnu::vector_size(vector_width * sizeof(float)), gnu::aligned(alignof(float)), gnu::may_alias]] = float;
 
+inline Vector load(const float* from) {
+  return *reinterpret_cast<const Vector*>(from);
+}
+inline void store(float* to, Vector vector) {
+  *reinterpret_cast<Vector*>(to) = vector;
+}
+
 /// The left factor of tile_product: element (i, k) lies at data[i * row_stride + k * column_stride].
 struct Strided {
   const float* data;
@@ -27,20 +34,28 @@ struct Strided {
 template <int Rows, int Vectors>
 inline void register_tile(Strided a, const float* b, Index b_stride, Index depth, float* c, Index c_stride,
                           bool accumulates) {
-  Vector sum[Rows][Vectors] = {};
+  Vector sum[Rows][Vectors];
+  // Loops that are not written out would keep the sums in memory before and after the one over k.
+#pragma GCC unroll 16
+  for (int r = 0; r < Rows; ++r) {
+#pragma GCC unroll 4
+    for (int v = 0; v < Vectors; ++v) sum[r][v] = Vector{};
+  }
   for (Index k = 0; k < depth; ++k) {
     const float* b_row = b + k * b_stride;
     Vector right[Vectors];
-    for (int v = 0; v < Vectors; ++v) right[v] = *reinterpret_cast<const Vector*>(b_row + v * vector_width);
+    for (int v = 0; v < Vectors; ++v) right[v] = load(b_row + v * vector_width);
     for (int r = 0; r < Rows; ++r) {
       const float left = a.data[r * a.row_stride + k * a.column_stride];
       for (int v = 0; v < Vectors; ++v) sum[r][v] += left * right[v];
     }
   }
+#pragma GCC unroll 16
   for (int r = 0; r < Rows; ++r) {
+#pragma GCC unroll 4
     for (int v = 0; v < Vectors; ++v) {
-      Vector& to = *reinterpret_cast<Vector*>(c + r * c_stride + v * vector_width);
-      to = accumulates ? to + sum[r][v] : sum[r][v];
+      float* const to = c + r * c_stride + v * vector_width;
+      store(to, accumulates ? load(to) + sum[r][v] : sum[r][v]);
     }
   }
 }
