@@ -14,6 +14,7 @@
 #include <lnfree/activation/relu.hpp>
 #include <lnfree/backend/cpu/cpu.hpp>
 #include <lnfree/backend/primitives.hpp>
+#include <lnfree/backend/work.hpp>
 #include <lnfree/core/memory.hpp>
 #include <lnfree/core/random.hpp>
 #include <lnfree/nn/output_head.hpp>
@@ -29,25 +30,6 @@ using namespace lnfree;
 
 namespace benchmarks {
 namespace {
-
-/// What one call of a primitive has to do at least.
-struct Work {
-  double flops;
-  double read;        ///< Bytes.
-  double written;     ///< Bytes.
-  double shared = 0;  ///< Of the bytes written, those that are read too: results left in place.
-
-  double moved() const { return read + written; }
-  double touched() const { return read + written - shared; }
-};
-
-/// Operations in core/math.hpp for one number; a fused multiply-add counts as two, a minimum or maximum as
-/// none.
-constexpr double exp_flops = 20, erf_flops = 23;
-
-constexpr double bytes(Index floats) {
-  return 4.0 * static_cast<double>(floats);
-}
 
 /// A matrix with memory of its own, filled with numbers from [-1, 1) or with one number.
 class Owned {
@@ -98,9 +80,9 @@ void measure(benchmark::State& state, const Shape& shape, Work work, const Body&
   const auto size = static_cast<std::size_t>(std::min(work.touched(), 1.0 * beyond_caches));
   const double bandwidth = work.written == 0 ? measure_read_gbytes_per_second(threads, size)
                                              : measure_triad_gbytes_per_second(threads, size);
-  const double arithmetic_seconds = work.flops * 1e-9 / machine_peak(threads).gflops;
+  const double arithmetic_seconds = work.operations * 1e-9 / machine_peak(threads).gflops;
   const double memory_seconds = work.moved() * 1e-9 / bandwidth;
-  state.counters["gflops"] = work.flops * 1e-9 / time;
+  state.counters["gflops"] = work.operations * 1e-9 / time;
   state.counters["gbytes_per_second"] = work.moved() * 1e-9 / time;
   state.counters["fraction_of_peak"] = std::max(arithmetic_seconds, memory_seconds) / time;
   state.SetLabel(arithmetic_seconds > memory_seconds ? "arithmetic binds" : "memory binds");
@@ -115,10 +97,7 @@ void add(const Shape& shape, const std::string& primitive,
 
 /// The three products of a weight (in, out): y = x W, d_W += x^T d_y, d_x = d_y W^T.
 void add_products(const Shape& shape, const std::string& name, Index rows, Index in, Index out) {
-  const Work work{.flops = 2.0 * static_cast<double>(rows * in * out),
-                  .read = bytes(rows * in + in * out),
-                  .written = bytes(rows * out)};
-  const auto add_product = [&](const char* kind, auto call) {
+  const auto add_product = [&](const char* kind, Work work, auto call) {
     add(shape, "gemm/" + name + "/" + kind, [=, &shape](benchmark::State& state) {
       Cpu device;
       const Owned x(device, rows, in, 1), weight(device, in, out, 2), y(device, rows, out, 3);
@@ -126,10 +105,12 @@ void add_products(const Shape& shape, const std::string& name, Index rows, Index
     });
   };
   using M = Matrix<float>;
-  add_product("forward", [](Cpu& device, M x, M weight, M y) { gemm(device, x, weight, y); });
-  add_product("d_weight",
+  add_product("forward", work::gemm<float>(rows, out, in, false),
+              [](Cpu& device, M x, M weight, M y) { gemm(device, x, weight, y); });
+  add_product("d_weight", work::gemm<float>(in, out, rows, true),
               [](Cpu& device, M x, M weight, M y) { gemm(device, transpose(x), y, accumulate(weight)); });
-  add_product("d_input", [](Cpu& device, M x, M weight, M y) { gemm(device, y, transpose(weight), x); });
+  add_product("d_input", work::gemm<float>(rows, in, out, false),
+              [](Cpu& device, M x, M weight, M y) { gemm(device, y, transpose(weight), x); });
 }
 
 void add_gemm(const Shape& shape) {
@@ -159,11 +140,10 @@ void add_output_head(const Shape& shape) {
     parameters.allocate(device, true);
     const Owned x(device, rows, c.width, 1), d_x(device, rows, c.width, 2), losses(device, rows, 1, 3);
     const std::vector<std::int32_t> targets(static_cast<std::size_t>(rows), 1);
-    const double products = 6.0 * static_cast<double>(rows) * c.width * c.vocab_size;
-    const double softmax = static_cast<double>(rows) * c.vocab_size * (exp_flops + 3);
-    const Work work{.flops = products + softmax,
-                    .read = bytes(3 * Index{c.vocab_size} * c.width + rows * c.width),
-                    .written = bytes(Index{c.vocab_size} * c.width + rows * c.width)};
+    Work work = work::gemm<float>(rows, c.vocab_size, c.width, false);
+    work += work::cross_entropy_forward_backward<float>(rows * c.vocab_size);
+    work += work::gemm<float>(c.vocab_size, c.width, rows, true);
+    work += work::gemm<float>(rows, c.width, c.vocab_size, false);
     measure(state, shape, work, [&] {
       head.forward_backward(device, x.view(), targets.data(), losses.data(), 1e-3, d_x.view());
     });
@@ -173,36 +153,33 @@ void add_output_head(const Shape& shape) {
 void add_rows(const Shape& shape) {
   const Index rows = shape.tokens(), width = shape.config.width;
   const Index size = rows * width;
-  const auto numbers = static_cast<double>(size);
   add(shape, "bias/forward", [=, &shape](benchmark::State& state) {
     Cpu device;
     const Owned y(device, rows, 3 * width, 1), bias(device, 1, 2 * width, 2);
-    measure(state, shape, {2 * numbers, bytes(2 * size), bytes(2 * size), bytes(2 * size)},
+    measure(state, shape, work::elementwise<float>(2 * size, 1, 1, true),
             [&] { bias_forward(device, y.view().columns(0, 2 * width), bias.data()); });
   });
   add(shape, "bias/backward", [=, &shape](benchmark::State& state) {
     Cpu device;
     const Owned d_y(device, rows, 3 * width, 1), d_bias(device, 1, 2 * width, 2);
-    measure(state, shape, {2 * numbers, bytes(2 * size), 0},
+    measure(state, shape, work::reduction<float>(2 * size, 1),
             [&] { bias_backward(device, d_y.view().columns(0, 2 * width), d_bias.data()); });
   });
-  // Sum; difference, square and sum; difference, two products, sum.
   add(shape, "norm/forward", [=, &shape](benchmark::State& state) {
     Cpu device;
     const Owned x(device, rows, width, 1), gain(device, 1, width, 2), bias(device, 1, width, 3);
     const Owned y(device, rows, width, 4);
     std::vector<RowStatistics<float>> statistics(static_cast<std::size_t>(rows));
-    measure(state, shape, {8 * numbers, bytes(size), bytes(size)},
+    measure(state, shape, work::norm_forward<float>(size),
             [&] { norm_forward(device, LayerNorm{}, x, gain.data(), bias.data(), y, statistics.data()); });
   });
-  // As in a block: the gradient is added to the residual stream's. Gain, value and three sums; gain, value
-  // and gradient; gradients of gain and bias.
+  // As in a block: the gradient is added to the residual stream's.
   add(shape, "norm/backward", [=, &shape](benchmark::State& state) {
     Cpu device;
     const Owned x(device, rows, width, 1), gain(device, 1, width, 2), d_y(device, rows, width, 3);
     const Owned d_x(device, rows, width, 4), d_gain(device, 1, width, 5), d_bias(device, 1, width, 6);
     const std::vector<RowStatistics<float>> statistics(static_cast<std::size_t>(rows), {0.0f, 1.0f});
-    measure(state, shape, {20 * numbers, bytes(3 * size), bytes(size), bytes(size)}, [&] {
+    measure(state, shape, work::norm_backward<float>(size, true), [&] {
       norm_backward(device, LayerNorm{}, x, gain.data(), statistics.data(), d_y, accumulate(d_x.view()),
                     d_gain.data(), d_bias.data());
     });
@@ -210,9 +187,7 @@ void add_rows(const Shape& shape) {
   add(shape, "dropout", [=, &shape](benchmark::State& state) {
     Cpu device;
     const Owned x(device, rows, width, 1);
-    // Ten rounds of two products and four other operations on four numbers, in integers.
-    measure(state, shape, {15 * numbers, bytes(size), bytes(size), bytes(size)},
-            [&] { dropout(device, x, 0.1, Philox(1, 1)); });
+    measure(state, shape, work::dropout<float>(size), [&] { dropout(device, x, 0.1, Philox(1, 1)); });
   });
   const auto tokens = [=, vocab = shape.config.vocab_size] {
     std::vector<std::int32_t> tokens(static_cast<std::size_t>(rows));
@@ -228,7 +203,7 @@ void add_rows(const Shape& shape) {
     const Owned table(device, shape.config.vocab_size, width, 1), positions(device, batch.length, width, 2);
     const Owned x(device, rows, width, 3);
     const auto input = tokens();
-    measure(state, shape, {numbers, bytes(size), bytes(size)},
+    measure(state, shape, work::embedding_forward<float>(size),
             [&] { embedding_forward(device, batch, input.data(), table, positions, x); });
   });
   add(shape, "embedding/backward", [=, &shape](benchmark::State& state) {
@@ -237,28 +212,27 @@ void add_rows(const Shape& shape) {
         d_positions(device, batch.length, width, 2);
     const Owned d_x(device, rows, width, 3);
     const auto input = tokens();
-    measure(state, shape, {2 * numbers, bytes(2 * size), bytes(size), bytes(size)},
+    measure(state, shape, work::embedding_backward<float>(size),
             [&] { embedding_backward(device, batch, input.data(), d_x, d_table, d_positions); });
   });
 }
 
 template <class Activation>
-void add_activation(const Shape& shape, double value_flops, double derivative_flops) {
+void add_activation(const Shape& shape, double value_operations, double derivative_operations) {
   const Index rows = shape.tokens(), width = shape.config.ffn_width;
   const Index size = rows * width;
-  const auto numbers = static_cast<double>(size);
   const std::string name = "activation/" + std::string(Activation::name);
   add(shape, name + "/forward", [=, &shape](benchmark::State& state) {
     Cpu device;
     const Owned x(device, rows, width, 1), y(device, rows, width, 2);
-    measure(state, shape, {value_flops * numbers, bytes(size), bytes(size)},
+    measure(state, shape, work::elementwise<float>(size, 1, value_operations, false),
             [&] { activation_forward(device, Activation{}, x, nullptr, y); });
   });
   add(shape, name + "/backward", [=, &shape](benchmark::State& state) {
     Cpu device;
     // Where the derivative is 1, so that the gradient stays what it is however often it is multiplied.
     const Owned saved = Owned::filled(device, rows, width, 8.0f), d_y(device, rows, width, 2);
-    measure(state, shape, {(derivative_flops + 1) * numbers, bytes(2 * size), bytes(size), bytes(size)},
+    measure(state, shape, work::elementwise<float>(size, 2, derivative_operations + 1, true),
             [&] { activation_backward(device, Activation{}, saved, nullptr, d_y, nullptr); });
   });
 }
@@ -267,9 +241,6 @@ void add_attention(const Shape& shape) {
   const DecoderConfig& c = shape.config;
   const AttentionShape heads{shape.batch, c.context, c.heads, c.head_dim()};
   const Index rows = heads.rows(), width = heads.width();
-  // Only the pairs of a query with the keys that it sees.
-  const double pairs = 0.5 * heads.batch * heads.heads * heads.length * (heads.length + 1.0);
-  const double product = 2.0 * pairs * heads.head_dim;
   struct Tensors {
     explicit Tensors(Cpu& device, AttentionShape heads)
         : qkv(device, heads.rows(), 3 * heads.width(), 1),
@@ -285,17 +256,14 @@ void add_attention(const Shape& shape) {
       const Tensors t(device, heads);
       const Owned sums(device, heads.batch, heads.heads, 6);
       std::vector<std::int32_t> finite_rows(static_cast<std::size_t>(heads.batch) * heads.heads);
-      const double softmax_flops = exp_flops + 4 + (observed ? 2 : 0);
-      measure(state, shape,
-              {2 * product + softmax_flops * pairs, bytes(3 * rows * width), bytes(rows * width)}, [&] {
-                if (observed) {
-                  attention_forward(device, heads, t.qkv, t.y, t.log_sum.data(), t.workspace.data(),
-                                    HeadEntropies<float>{sums.data(), finite_rows.data()});
-                } else {
-                  attention_forward(device, heads, t.qkv, t.y, t.log_sum.data(), t.workspace.data(),
-                                    Unobserved{});
-                }
-              });
+      measure(state, shape, work::attention_forward<float>(heads, observed), [&] {
+        if (observed) {
+          attention_forward(device, heads, t.qkv, t.y, t.log_sum.data(), t.workspace.data(),
+                            HeadEntropies<float>{sums.data(), finite_rows.data()});
+        } else {
+          attention_forward(device, heads, t.qkv, t.y, t.log_sum.data(), t.workspace.data(), Unobserved{});
+        }
+      });
     });
   };
   add_forward("none", false);
@@ -305,11 +273,9 @@ void add_attention(const Shape& shape) {
     const Tensors t(device, heads);
     attention_forward(device, heads, t.qkv, t.y, t.log_sum.data(), t.workspace.data(), Unobserved{});
     const Owned d_y(device, rows, width, 6);
-    measure(state, shape,
-            {5 * product + (exp_flops + 5) * pairs, bytes(5 * rows * width), bytes(3 * rows * width)}, [&] {
-              attention_backward(device, heads, t.qkv, t.y, t.log_sum.data(), d_y, t.d_qkv,
-                                 t.workspace.data());
-            });
+    measure(state, shape, work::attention_backward<float>(heads), [&] {
+      attention_backward(device, heads, t.qkv, t.y, t.log_sum.data(), d_y, t.d_qkv, t.workspace.data());
+    });
   });
 }
 
@@ -318,19 +284,18 @@ void add_cross_entropy(const Shape& shape) {
   const Index vocab = shape.config.vocab_size;
   const Index rows = std::min(Index{shape.tokens()}, std::max(Index{256}, (Index{1} << 20) / vocab));
   const Index size = rows * vocab;
-  const auto numbers = static_cast<double>(size);
   add(shape, "cross_entropy/forward", [=, &shape](benchmark::State& state) {
     Cpu device;
     const Owned logits(device, rows, vocab, 1), losses(device, rows, 1, 2);
     const std::vector<std::int32_t> targets(static_cast<std::size_t>(rows), 1);
-    measure(state, shape, {(exp_flops + 2) * numbers, bytes(size), 0},
+    measure(state, shape, work::cross_entropy_forward<float>(size),
             [&] { cross_entropy_forward(device, logits, targets.data(), losses.data()); });
   });
   add(shape, "cross_entropy/forward_backward", [=, &shape](benchmark::State& state) {
     Cpu device;
     const Owned logits(device, rows, vocab, 1), losses(device, rows, 1, 2);
     const std::vector<std::int32_t> targets(static_cast<std::size_t>(rows), 1);
-    measure(state, shape, {(exp_flops + 3) * numbers, bytes(size), bytes(size), bytes(size)},
+    measure(state, shape, work::cross_entropy_forward_backward<float>(size),
             [&] { cross_entropy_forward_backward(device, logits, targets.data(), losses.data(), 1.0); });
   });
 }
@@ -344,7 +309,7 @@ void add_optimizer(const Shape& shape) {
   add(shape, "optimizer/sum_of_squares", [=, &shape](benchmark::State& state) {
     Cpu device;
     const Owned gradient = Owned::filled(device, 1, count, 1e-3f);
-    measure(state, shape, {2.0 * static_cast<double>(count), bytes(count), 0},
+    measure(state, shape, work::reduction<float>(count, 2),
             [&] { benchmark::DoNotOptimize(sum_of_squares(device, gradient.data(), count)); });
   });
   add(shape, "optimizer/adamw", [=, &shape](benchmark::State& state) {
@@ -362,10 +327,9 @@ void add_optimizer(const Shape& shape) {
                          .gradient_scale = 1,
                          .correction1 = 1,
                          .correction2 = 1};
-    measure(state, shape,
-            {14.0 * static_cast<double>(count), bytes(4 * count), bytes(4 * count), bytes(4 * count)}, [&] {
-              adamw(device, count, weight.data(), weight.data(), gradient.data(), m.data(), v.data(), step);
-            });
+    measure(state, shape, work::adamw<float, float>(count), [&] {
+      adamw(device, count, weight.data(), weight.data(), gradient.data(), m.data(), v.data(), step);
+    });
   });
 }
 
@@ -373,7 +337,7 @@ void add_all(const Shape& shape) {
   add_gemm(shape);
   add_output_head(shape);
   add_rows(shape);
-  add_activation<GELU>(shape, erf_flops + 4, erf_flops + exp_flops + 8);
+  add_activation<GELU>(shape, work::erf_operations + 4, work::erf_operations + work::exp_operations + 8);
   add_activation<ReLU>(shape, 0, 0);
   add_attention(shape);
   add_cross_entropy(shape);

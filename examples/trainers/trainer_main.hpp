@@ -2,16 +2,19 @@
 
 #include <omp.h>
 
+#include <chrono>
 #include <csignal>
 #include <cstdio>
 #include <memory>
 #include <optional>
 #include <string>
 
+#include <lnfree/backend/profiled.hpp>
 #include <lnfree/model.hpp>
 #include <lnfree/train/evaluate.hpp>
 #include <lnfree/train/trainer.hpp>
 
+#include "profile_table.hpp"
 #include "progress_line.hpp"
 #include "trainer_options.hpp"
 
@@ -90,6 +93,44 @@ int evaluate_only(const ProgramOptions& options) {
   return 0;
 }
 
+/// Where the time of a step goes: the steps of a run, heads observed, on a device that keeps account.
+template <class Model>
+int profile(const ProgramOptions& options) {
+  const lnfree::TrainerOptions& training = options.training;
+  const lnfree::Windows windows = open_windows<Model>(options.train);
+  lnfree::OnDevice<Model, lnfree::Profiled<typename Model::Device>> model(training.batch_size);
+  model.initialize(training.seed, training.init_std > 0 ? training.init_std : Model::config.init_std());
+  if (!options.init_from.empty()) lnfree::load_weights(model, options.init_from);
+  lnfree::AdamW optimizer(model, {.weight_decay = training.weight_decay});
+  print_plan(model, optimizer.bytes());
+
+  lnfree::WindowOrder order(windows.count(), training.seed, training.shuffle);
+  lnfree::WindowBatch batch(training.batch_size, Model::config.context);
+  std::int64_t draw = 0;
+  const auto step = [&] {
+    for (int pass = 0; pass < training.accumulate; ++pass, ++draw) {
+      for (int row = 0; row < training.batch_size; ++row) {
+        batch.read(windows, order(draw * training.batch_size + row), row);
+      }
+      model.forward_backward(
+          batch.batch(training.batch_size),
+          {.gradient_scale = 1.0 / training.accumulate,
+           .dropout = {training.dropout, training.seed, static_cast<std::uint64_t>(draw)}});
+    }
+    optimizer.step(training.learning_rate);
+  };
+  step();  // touches all memory once
+  model.device().profile.clear();
+  const auto start = std::chrono::steady_clock::now();
+  for (int done = 0; done < options.profile; ++done) step();
+  const std::chrono::duration<double> time = std::chrono::steady_clock::now() - start;
+
+  const ProfileTable table(model.device().profile, options.profile, time.count());
+  std::fputs(table.text().c_str(), stdout);
+  if (!options.json.empty()) lnfree::write_file(options.json, table.json().dump(2) + "\n");
+  return 0;
+}
+
 /// Writes the initial checkpoint of a run of no steps, for which no data is needed.
 template <class Model>
 int train(const ProgramOptions& options) {
@@ -142,7 +183,8 @@ int trainer_main(int argc, char** argv, const lnfree::TrainerOptions& defaults) 
   if (!options) return exit_status;
   if (options->threads > 0) omp_set_num_threads(options->threads);
   try {
-    return options->evaluate_only ? evaluate_only<Model>(*options) : train<Model>(*options);
+    if (options->evaluate_only) return evaluate_only<Model>(*options);
+    return options->profile > 0 ? profile<Model>(*options) : train<Model>(*options);
   } catch (const std::exception& error) {
     std::fprintf(stderr, "%s: %s\n", std::filesystem::path(argv[0]).filename().c_str(), error.what());
     return 1;

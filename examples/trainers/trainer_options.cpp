@@ -119,15 +119,23 @@ std::optional<ProgramOptions> parse_options(int argc, char** argv, const std::st
       app.add_flag("--evaluate-only", options.evaluate_only, "Evaluate --init-from on --val and stop")
           ->group(run)
           ->needs(init_from);
-  path("--json", options.json, "FILE", "Write the result of --evaluate-only to this file")
+  count("--profile", options.profile, 1,
+        "Time N steps primitive by primitive, print the table and stop; nothing is trained or saved")
+      ->default_str("")
       ->group(run)
-      ->needs(evaluate_only);
+      ->excludes(resume)
+      ->excludes(evaluate_only);
+  path("--json", options.json, "FILE", "Write the result of --evaluate-only or --profile to this file")
+      ->group(run);
   count("--threads", options.threads, 0, "Threads; 0: OMP_NUM_THREADS, or one for each core")->group(run);
 
   app.callback([&] {
     if (options.evaluate_only) {
       if (options.validation.empty()) throw CLI::ValidationError("--evaluate-only needs --val FILE");
+    } else if (options.profile > 0) {
+      if (options.train.empty()) throw CLI::ValidationError("--profile needs --train FILE, a token shard");
     } else {
+      if (!options.json.empty()) throw CLI::ValidationError("--json needs --evaluate-only or --profile");
       if (options.out.empty()) throw CLI::ValidationError("--out DIR, the folder of the run, is required");
       if (options.train.empty() && training.steps > 0)
         throw CLI::ValidationError("--train FILE, a token shard, is required");

@@ -13,9 +13,10 @@ struct ProgramOptions {
   std::filesystem::path validation;  ///< Token shard to evaluate on.
   std::filesystem::path out;         ///< Folder of the run.
   std::filesystem::path init_from;   ///< model.safetensors to start from or to evaluate.
-  std::filesystem::path json;        ///< Where --evaluate-only leaves its result.
+  std::filesystem::path json;        ///< Where --evaluate-only and --profile leave their result.
   bool resume = false;
   bool evaluate_only = false;
+  int profile = 0;  ///< Steps to be timed primitive by primitive, instead of a run; 0: none.
   int threads = 0;  ///< 0: all cores.
 };
 

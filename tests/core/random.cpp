@@ -65,6 +65,9 @@ BOOST_AUTO_TEST_CASE(normal_numbers_do_not_depend_on_the_count) {
     for (Index i = 0; i < count; ++i) BOOST_TEST(some[i] == all[i]);
     BOOST_TEST(some.back() == -99.0);
   }
+  std::vector<double> later(20);
+  fill_normal(later.data(), 20, 1.0, Philox(5, 9), 44);
+  for (std::size_t i = 0; i < later.size(); ++i) BOOST_TEST(later[i] == all[44 + i]);
   std::vector<float> single(64);
   fill_normal(single.data(), 64, 1.0, Philox(5, 9));
   for (std::size_t i = 0; i < 64; ++i) BOOST_TEST(single[i] == static_cast<float>(all[i]));

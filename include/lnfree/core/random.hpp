@@ -59,12 +59,12 @@ constexpr std::uint64_t stream_of(std::string_view name) {
 }
 
 /// Fills `values` with N(0, std) by the Box-Muller transform; on the host, in double, so that every device
-/// starts from the same weights.
+/// starts from the same weights. They are the numbers of a longer array from `first` on, a multiple of 4.
 template <class T>
-void fill_normal(T* values, Index count, double std, Philox random) {
+void fill_normal(T* values, Index count, double std, Philox random, Index first = 0) {
   constexpr double scale = 1.0 / 4294967296.0;
   for (Index i = 0; i < count; i += 4) {
-    const Philox::Block block = random(static_cast<std::uint64_t>(i / 4));
+    const Philox::Block block = random(static_cast<std::uint64_t>((first + i) / 4));
     for (int pair = 0; pair < 2; ++pair) {
       const double radius = std * std::sqrt(-2.0 * std::log((block[2 * pair] + 0.5) * scale));
       const double angle = 2.0 * std::numbers::pi * ((block[2 * pair + 1] + 0.5) * scale);

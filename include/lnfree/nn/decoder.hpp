@@ -309,4 +309,9 @@ class Decoder {
   std::vector<std::int32_t> host_finite_rows_;
 };
 
+/// The same architecture and policies as `Model`, on another device.
+template <class Model, class Device>
+using OnDevice = Decoder<Model::config, typename Model::Norm, typename Model::Activation, Device,
+                         typename Model::Observer>;
+
 }  // namespace lnfree

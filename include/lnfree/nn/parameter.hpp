@@ -1,5 +1,6 @@
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <cstddef>
 #include <cstdint>
@@ -108,20 +109,29 @@ class ParameterSet {
   /// Draws weights from N(0, std) and sets the others to their constants. A parameter's numbers depend on the
   /// seed and its name alone: configurations that share a tensor start from the same one, on every device.
   void initialize(Device& device, std::uint64_t seed, double std) {
+    // Piece by piece: an embedding as a whole would be the most memory a small run ever takes.
+    constexpr Index piece = Index{1} << 18;
     std::vector<Accumulator> host;
     for (Element& parameter : parameters_) {
-      host.assign(static_cast<std::size_t>(parameter.size()), static_cast<Accumulator>(parameter.initial));
-      if (parameter.kind == ParameterKind::weight) {
-        fill_normal(host.data(), parameter.size(), std, Philox(seed, stream_of(parameter.name)));
+      const Philox random(seed, stream_of(parameter.name));
+      for (Index first = 0; first < parameter.size(); first += piece) {
+        const Index count = std::min(piece, parameter.size() - first);
+        host.assign(static_cast<std::size_t>(count), static_cast<Accumulator>(parameter.initial));
+        if (parameter.kind == ParameterKind::weight) fill_normal(host.data(), count, std, random, first);
+        write(device, parameter, first, count, host.data());
       }
-      write(device, parameter, host.data());
     }
   }
 
   /// Copies size() elements from the host into a parameter.
   void write(Device& device, Element& parameter, const Accumulator* from) {
-    copy_to_device(device, parameter.master, from, parameter.size() * sizeof(Accumulator));
-    if constexpr (has_master_copy) convert(device, parameter.size(), parameter.master, parameter.value);
+    write(device, parameter, 0, parameter.size(), from);
+  }
+
+  /// Copies `count` elements from the host into a parameter, from its element `first` on.
+  void write(Device& device, Element& parameter, Index first, Index count, const Accumulator* from) {
+    copy_to_device(device, parameter.master + first, from, count * sizeof(Accumulator));
+    if constexpr (has_master_copy) convert(device, count, parameter.master + first, parameter.value + first);
   }
 
   /// Copies a parameter to the host.

@@ -20,8 +20,8 @@ namespace lnfree::cpu {
 inline constexpr Index query_tile = 32;
 using QueryLanes = float[query_tile];
 
-/// One thread's scratch memory for one head: two tiles (T, query_tile), a row for each key, and two transposed
-/// tiles (head_dim, query_tile).
+/// One thread's scratch memory for one head: two tiles (T, query_tile), a row for each key, and two
+/// transposed tiles (head_dim, query_tile).
 struct HeadWorkspace {
   static Index size(AttentionShape shape) { return 2 * query_tile * (Index{shape.length} + shape.head_dim); }
   HeadWorkspace(float* memory, AttentionShape shape)

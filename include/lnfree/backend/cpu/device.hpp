@@ -13,8 +13,8 @@
 
 namespace lnfree::cpu {
 
-/// The processor's cores, in float: vectorised loops over OpenMP threads, as wide as the compiler is allowed to
-/// make them (-march=native). How many threads: OMP_NUM_THREADS or omp_set_num_threads().
+/// The processor's cores, in float: vectorised loops over OpenMP threads, as wide as the compiler is allowed
+/// to make them (-march=native). How many threads: OMP_NUM_THREADS or omp_set_num_threads().
 struct Cpu {
   using Scalar = float;
   using Accumulator = float;

@@ -13,7 +13,8 @@ namespace lnfree::cpu {
 inline double sum_of_squares(Cpu&, const float* values, Index count) {
   // As many numbers as fill a vector once they are doubles.
   constexpr int width = vector_width / 2;
-  using Floats [[gnu::vector_size(width * sizeof(float)), gnu::aligned(alignof(float)), gnu::may_alias]] = float;
+  using Floats [[gnu::vector_size(width * sizeof(float)), gnu::aligned(alignof(float)), gnu::may_alias]] =
+      float;
   using Doubles [[gnu::vector_size(width * sizeof(double))]] = double;
   // A fixed number of partial sums, so that the result does not depend on the thread count.
   std::array<double, 256> partial{};

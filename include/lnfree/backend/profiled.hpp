@@ -1,0 +1,230 @@
+#pragma once
+
+#include <chrono>
+#include <concepts>
+#include <cstddef>
+#include <cstdint>
+#include <map>
+#include <string>
+
+#include <lnfree/backend/primitives.hpp>
+#include <lnfree/backend/work.hpp>
+#include <lnfree/core/concepts.hpp>
+#include <lnfree/core/tensor.hpp>
+
+namespace lnfree::profiled {
+
+/// Time and work of the primitives of a device, by primitive and sizes.
+class Profile {
+ public:
+  struct Entry {
+    std::int64_t calls = 0;
+    double seconds = 0;
+    Work work;
+  };
+
+  /// Calls body() and returns its result.
+  template <class Body>
+  auto measure(const std::string& name, const Work& work, const Body& body) {
+    using Clock = std::chrono::steady_clock;
+    /// Ends the measurement when the result is on its way out.
+    struct Timer {
+      Entry& entry;
+      Clock::time_point start = Clock::now();
+      ~Timer() { entry.seconds += std::chrono::duration<double>(Clock::now() - start).count(); }
+    };
+    Entry& entry = entries_[name];
+    ++entry.calls;
+    entry.work += work;
+    const Timer timer{entry};
+    return body();
+  }
+
+  const std::map<std::string, Entry>& entries() const { return entries_; }
+  void clear() { entries_.clear(); }
+
+ private:
+  std::map<std::string, Entry> entries_;
+};
+
+/// A device that does what `Base` does and keeps account of it: OnDevice<Model, Profiled<Cpu>> is a model
+/// whose device().profile tells where the time of its steps goes.
+template <class Base>
+struct Profiled : Base {
+  Profile profile;
+};
+
+inline std::string by(Index a, Index b) {
+  return std::to_string(a) + " x " + std::to_string(b);
+}
+template <class T>
+std::string sizes(const Matrix<T>& m) {
+  return by(m.rows, m.cols);
+}
+inline std::string sizes(AttentionShape s) {
+  return by(s.batch, s.heads) + " heads of " + by(s.length, s.head_dim);
+}
+
+template <class Base, class T>
+void product(Profiled<Base>& device, const Operand<typename Base::Scalar>& a,
+             const Operand<typename Base::Scalar>& b, const Output<T>& c) {
+  const Index m = a.rows(), n = b.cols(), k = a.cols();
+  const std::string name = "gemm " + by(m, n) + " x " + std::to_string(k) + (a.transposed ? " A^T" : "") +
+                           (b.transposed ? " B^T" : "");
+  device.profile.measure(name, work::gemm<typename Base::Scalar, T>(m, n, k, c.accumulates),
+                         [&] { gemm(static_cast<Base&>(device), a, b, c); });
+}
+
+template <class Base>
+void gemm(Profiled<Base>& device, Operand<typename Base::Scalar> a, Operand<typename Base::Scalar> b,
+          Output<typename Base::Scalar> c) {
+  product(device, a, b, c);
+}
+template <class Base>
+void gemm(Profiled<Base>& device, Operand<typename Base::Scalar> a, Operand<typename Base::Scalar> b,
+          Output<typename Base::Accumulator>
+              c) requires(!std::same_as<typename Base::Scalar, typename Base::Accumulator>) {
+  product(device, a, b, c);
+}
+
+template <class Base>
+void bias_forward(Profiled<Base>& device, Matrix<typename Base::Scalar> y,
+                  const typename Base::Scalar* bias) {
+  device.profile.measure("bias_forward " + sizes(y),
+                         work::elementwise<typename Base::Scalar>(y.size(), 1, 1, true),
+                         [&] { bias_forward(static_cast<Base&>(device), y, bias); });
+}
+template <class Base>
+void bias_backward(Profiled<Base>& device, Matrix<const typename Base::Scalar> d_y,
+                   typename Base::Accumulator* d_bias) {
+  device.profile.measure("bias_backward " + sizes(d_y), work::reduction<typename Base::Scalar>(d_y.size(), 1),
+                         [&] { bias_backward(static_cast<Base&>(device), d_y, d_bias); });
+}
+
+template <class Base, class N>
+void norm_forward(Profiled<Base>& device, N norm, Matrix<const typename Base::Scalar> x,
+                  const typename Base::Scalar* gain, const typename Base::Scalar* bias,
+                  Matrix<typename Base::Scalar> y, RowStatistics<typename Base::Accumulator>* rows) {
+  device.profile.measure("norm_forward " + sizes(x), work::norm_forward<typename Base::Scalar>(x.size()),
+                         [&] { norm_forward(static_cast<Base&>(device), norm, x, gain, bias, y, rows); });
+}
+template <class Base, class N>
+void norm_backward(Profiled<Base>& device, N norm, Matrix<const typename Base::Scalar> x,
+                   const typename Base::Scalar* gain, const RowStatistics<typename Base::Accumulator>* rows,
+                   Matrix<const typename Base::Scalar> d_y, Output<typename Base::Scalar> d_x,
+                   typename Base::Accumulator* d_gain, typename Base::Accumulator* d_bias) {
+  device.profile.measure(
+      "norm_backward " + sizes(x), work::norm_backward<typename Base::Scalar>(x.size(), d_x.accumulates),
+      [&] { norm_backward(static_cast<Base&>(device), norm, x, gain, rows, d_y, d_x, d_gain, d_bias); });
+}
+
+/// The operations of an activation are its own affair: only its bytes are counted.
+template <class Base, class A>
+void activation_forward(Profiled<Base>& device, A activation, Matrix<const typename Base::Scalar> x,
+                        const typename Base::Scalar* parameter, Matrix<typename Base::Scalar> y) {
+  device.profile.measure("activation_forward " + sizes(x),
+                         work::elementwise<typename Base::Scalar>(x.size(), 1, 0, x.data == y.data), [&] {
+                           activation_forward(static_cast<Base&>(device), activation, x, parameter, y);
+                         });
+}
+template <class Base, class A>
+void activation_backward(Profiled<Base>& device, A activation, Matrix<const typename Base::Scalar> saved,
+                         const typename Base::Scalar* parameter, Matrix<typename Base::Scalar> d_y,
+                         typename Base::Accumulator* d_parameter) {
+  device.profile.measure("activation_backward " + sizes(saved),
+                         work::elementwise<typename Base::Scalar>(saved.size(), 2, 0, true), [&] {
+                           activation_backward(static_cast<Base&>(device), activation, saved, parameter, d_y,
+                                               d_parameter);
+                         });
+}
+
+template <class Base, class Entropies>
+void attention_forward(Profiled<Base>& device, AttentionShape shape, Matrix<const typename Base::Scalar> qkv,
+                       Matrix<typename Base::Scalar> y, typename Base::Accumulator* log_sum,
+                       typename Base::Scalar* workspace, Entropies entropies) {
+  constexpr bool observed = !std::same_as<Entropies, Unobserved>;
+  device.profile.measure(
+      "attention_forward " + sizes(shape), work::attention_forward<typename Base::Scalar>(shape, observed),
+      [&] { attention_forward(static_cast<Base&>(device), shape, qkv, y, log_sum, workspace, entropies); });
+}
+template <class Base>
+void attention_backward(Profiled<Base>& device, AttentionShape shape, Matrix<const typename Base::Scalar> qkv,
+                        Matrix<const typename Base::Scalar> y, const typename Base::Accumulator* log_sum,
+                        Matrix<const typename Base::Scalar> d_y, Matrix<typename Base::Scalar> d_qkv,
+                        typename Base::Scalar* workspace) {
+  device.profile.measure(
+      "attention_backward " + sizes(shape), work::attention_backward<typename Base::Scalar>(shape),
+      [&] { attention_backward(static_cast<Base&>(device), shape, qkv, y, log_sum, d_y, d_qkv, workspace); });
+}
+
+template <class Base>
+void embedding_forward(Profiled<Base>& device, BatchShape shape, const std::int32_t* tokens,
+                       Matrix<const typename Base::Scalar> token_table,
+                       Matrix<const typename Base::Scalar> position_table, Matrix<typename Base::Scalar> x) {
+  device.profile.measure(
+      "embedding_forward " + sizes(x), work::embedding_forward<typename Base::Scalar>(x.size()),
+      [&] { embedding_forward(static_cast<Base&>(device), shape, tokens, token_table, position_table, x); });
+}
+template <class Base>
+void embedding_backward(Profiled<Base>& device, BatchShape shape, const std::int32_t* tokens,
+                        Matrix<const typename Base::Scalar> d_x,
+                        Matrix<typename Base::Accumulator> d_token_table,
+                        Matrix<typename Base::Accumulator> d_position_table) {
+  device.profile.measure(
+      "embedding_backward " + sizes(d_x), work::embedding_backward<typename Base::Scalar>(d_x.size()), [&] {
+        embedding_backward(static_cast<Base&>(device), shape, tokens, d_x, d_token_table, d_position_table);
+      });
+}
+
+template <class Base>
+void dropout(Profiled<Base>& device, Matrix<typename Base::Scalar> x, double rate, Philox random) {
+  device.profile.measure("dropout " + sizes(x), work::dropout<typename Base::Scalar>(x.size()),
+                         [&] { dropout(static_cast<Base&>(device), x, rate, random); });
+}
+
+template <class Base>
+void cross_entropy_forward(Profiled<Base>& device, Matrix<const typename Base::Scalar> logits,
+                           const std::int32_t* targets, typename Base::Accumulator* losses) {
+  device.profile.measure("cross_entropy_forward " + sizes(logits),
+                         work::cross_entropy_forward<typename Base::Scalar>(logits.size()),
+                         [&] { cross_entropy_forward(static_cast<Base&>(device), logits, targets, losses); });
+}
+template <class Base>
+void cross_entropy_forward_backward(Profiled<Base>& device, Matrix<typename Base::Scalar> logits,
+                                    const std::int32_t* targets, typename Base::Accumulator* losses,
+                                    double gradient_scale) {
+  device.profile.measure("cross_entropy_forward_backward " + sizes(logits),
+                         work::cross_entropy_forward_backward<typename Base::Scalar>(logits.size()), [&] {
+                           cross_entropy_forward_backward(static_cast<Base&>(device), logits, targets, losses,
+                                                          gradient_scale);
+                         });
+}
+
+template <class Base>
+double sum_of_squares(Profiled<Base>& device, const typename Base::Accumulator* values, Index count) {
+  return device.profile.measure("sum_of_squares", work::reduction<typename Base::Accumulator>(count, 2),
+                                [&] { return sum_of_squares(static_cast<Base&>(device), values, count); });
+}
+template <class Base>
+void adamw(Profiled<Base>& device, Index count, typename Base::Accumulator* master,
+           typename Base::Scalar* value, typename Base::Accumulator* gradient, typename Base::Accumulator* m,
+           typename Base::Accumulator* v, const AdamWStep& step) {
+  device.profile.measure("adamw", work::adamw<typename Base::Scalar, typename Base::Accumulator>(count), [&] {
+    adamw(static_cast<Base&>(device), count, master, value, gradient, m, v, step);
+  });
+}
+
+/// The copy of the residual stream at the head of each sublayer.
+template <class Base>
+void copy_on_device(Profiled<Base>& device, void* to, const void* from, std::size_t bytes) {
+  const auto size = static_cast<double>(bytes);
+  device.profile.measure("copy_on_device", {0, size, size, 0},
+                         [&] { copy_on_device(static_cast<Base&>(device), to, from, bytes); });
+}
+
+}  // namespace lnfree::profiled
+
+namespace lnfree {
+using profiled::Profile;
+using profiled::Profiled;
+}  // namespace lnfree

@@ -1,0 +1,123 @@
+#pragma once
+
+#include <lnfree/core/tensor.hpp>
+
+/// What a call of each primitive has to do at least, whatever the device: arithmetic operations, of which a
+/// fused multiply-add is two, and bytes, once for each matrix read and once for each written.
+namespace lnfree {
+
+struct Work {
+  double operations = 0;
+  double read = 0;      ///< Bytes.
+  double written = 0;   ///< Bytes.
+  double in_place = 0;  ///< Of the bytes written, those that are read too.
+
+  double moved() const { return read + written; }
+  /// Bytes of memory that are touched at all.
+  double touched() const { return read + written - in_place; }
+
+  Work& operator+=(const Work& other) {
+    operations += other.operations;
+    read += other.read;
+    written += other.written;
+    in_place += other.in_place;
+    return *this;
+  }
+};
+
+namespace work {
+
+/// Operations of math::exp and math::erf in float; a minimum or a maximum counts as none.
+inline constexpr double exp_operations = 20, erf_operations = 23;
+
+/// C (m, n) = A (m, k) B (k, n), added to C or not. `Scalar` is what A and B are stored in, `Result` C.
+template <class Scalar, class Result = Scalar>
+Work gemm(Index m, Index n, Index k, bool accumulates) {
+  const double result = static_cast<double>(m * n) * sizeof(Result), sum = accumulates ? result : 0.0;
+  return {2.0 * static_cast<double>(m * n) * static_cast<double>(k),
+          static_cast<double>(m * k + k * n) * sizeof(Scalar) + sum, result, sum};
+}
+
+/// `inputs` matrices of `size` elements read, one written, `operations` for each element.
+template <class Scalar>
+Work elementwise(Index size, int inputs, double operations, bool in_place) {
+  const double bytes = static_cast<double>(size) * sizeof(Scalar);
+  return {operations * static_cast<double>(size), inputs * bytes, bytes, in_place ? bytes : 0.0};
+}
+
+/// The same with nothing written but sums.
+template <class Scalar>
+Work reduction(Index size, double operations) {
+  const auto numbers = static_cast<double>(size);
+  return {operations * numbers, numbers * sizeof(Scalar), 0, 0};
+}
+
+/// Sum; difference, square and sum; difference, two products, sum.
+template <class Scalar>
+Work norm_forward(Index size) {
+  return elementwise<Scalar>(size, 1, 8, false);
+}
+
+/// Gain, value and three sums; gain, value and gradient; gradients of gain and bias.
+template <class Scalar>
+Work norm_backward(Index size, bool accumulates) {
+  return elementwise<Scalar>(size, accumulates ? 3 : 2, 20, accumulates);
+}
+
+/// Only the pairs of a query with the keys that it sees.
+inline double attention_pairs(AttentionShape shape) {
+  return 0.5 * shape.batch * shape.heads * shape.length * (shape.length + 1.0);
+}
+
+template <class Scalar>
+Work attention_forward(AttentionShape shape, bool observed) {
+  const double numbers = static_cast<double>(shape.rows()) * shape.width() * sizeof(Scalar);
+  const double softmax = exp_operations + (observed ? 6 : 4);
+  return {attention_pairs(shape) * (4.0 * shape.head_dim + softmax), 3 * numbers, numbers, 0};
+}
+
+template <class Scalar>
+Work attention_backward(AttentionShape shape) {
+  const double numbers = static_cast<double>(shape.rows()) * shape.width() * sizeof(Scalar);
+  return {attention_pairs(shape) * (10.0 * shape.head_dim + exp_operations + 5), 5 * numbers, 3 * numbers, 0};
+}
+
+template <class Scalar>
+Work cross_entropy_forward(Index size) {
+  return reduction<Scalar>(size, exp_operations + 2);
+}
+
+template <class Scalar>
+Work cross_entropy_forward_backward(Index size) {
+  return elementwise<Scalar>(size, 1, exp_operations + 3, true);
+}
+
+template <class Scalar>
+Work embedding_forward(Index size) {
+  return elementwise<Scalar>(size, 1, 1, false);
+}
+
+/// Each row is added to two tables, of which the small one stays in a cache.
+template <class Scalar>
+Work embedding_backward(Index size) {
+  return elementwise<Scalar>(size, 2, 2, true);
+}
+
+/// Ten rounds of two products and four other operations on four numbers, in integers.
+template <class Scalar>
+Work dropout(Index size) {
+  return elementwise<Scalar>(size, 1, 15, true);
+}
+
+/// Master weight, gradient and two moments are read and written; where weights are stored in another type
+/// than their masters, those are written too.
+template <class Scalar, class Accumulator>
+Work adamw(Index count) {
+  const double state = 4.0 * static_cast<double>(count) * sizeof(Accumulator);
+  const double copies =
+      sizeof(Scalar) == sizeof(Accumulator) ? 0.0 : static_cast<double>(count) * sizeof(Scalar);
+  return {14.0 * static_cast<double>(count), state, state + copies, state};
+}
+
+}  // namespace work
+}  // namespace lnfree
