@@ -79,6 +79,10 @@ class Lnfree:
             raise BenchmarkError(f"{program} has no benchmark that matches {pattern}.")
         return {b["name"]: b for b in report["benchmarks"]}, report["context"]
 
+    def has(self, program, name):
+        listed = output_of([self.build / "bin" / program, "--benchmark_list_tests"])
+        return name in listed.split()
+
     def blas_folder(self):
         """The folder of the BLAS that the build found, or None."""
         match = re.search(r"^LnfreeBLAS_LIBRARY:\w+=(/.+)$", (self.build / "CMakeCache.txt").read_text(), re.MULTILINE)
@@ -109,6 +113,7 @@ def measure(lnfree, configurations, with_primitives, say):
         "machine": [],
         "steps": {},
         "observer_cost": {},
+        "bf16_speedup": {},
         "one_thread": {},
     }
     blas_folder = lnfree.blas_folder()
@@ -130,6 +135,13 @@ def measure(lnfree, configurations, with_primitives, say):
                 raise BenchmarkError(f"{path}: lnfree and PyTorch do not have the same number of parameters.")
             results["steps"][path] = {"lnfree": ours, "pytorch": theirs, "others_cores": others.worst()}
             results["observer_cost"][path] = costs
+    path = f"gpt2/{BASELINE}"
+    # Built without oneDNN there is no such benchmark; where the processor has no bf16 it says so instead of figures.
+    if lnfree.has("bench_training_step", f"bf16_speedup/{path}"):
+        say(f"{path}: float and bf16 in turn")
+        found, _ = lnfree.benchmarks("bench_training_step", f"^bf16_speedup/{path}$")
+        if "speedup" in found[f"bf16_speedup/{path}"]:
+            results["bf16_speedup"][path] = found[f"bf16_speedup/{path}"]
     if threads > 1:
         for shape in ON_ALL_THREADS:
             path = f"{shape}/{BASELINE}"
@@ -197,6 +209,8 @@ def goals_of(results, rows):
     for path, one in results["one_thread"].items():
         speedup = rows[path]["tokens_per_second"] / one["tokens_per_second"]
         add(f"{path.split('/')[0]}, SM+LN+G: 1 -> {results['threads']} threads", speedup, 0.9 * results["threads"])
+    for path, turns in results["bf16_speedup"].items():
+        add(f"{path.split('/')[0]}, SM+LN+G: bf16 over float, tokens/s", turns["speedup"], 1.5)
     add("gpt2, SM+LN+G: peak memory in GB", rows[f"gpt2/{BASELINE}"]["peak_rss_mb"] * 1e-3, 2.5, more=False)
     for kind in ("optimizer/adamw", "norm/", "activation/", "cross_entropy/") if "primitives" in results else ():
         for shape in SHAPES:

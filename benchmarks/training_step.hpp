@@ -5,12 +5,16 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <type_traits>
 #include <vector>
 
 #include <benchmark/benchmark.h>
 
+#if LNFREE_BENCHMARK_BF16
+#include <lnfree/backend/cpu/bf16.hpp>
+#endif
 #include <lnfree/core/random.hpp>
 #include <lnfree/model.hpp>
 
@@ -119,6 +123,35 @@ void observer_cost(benchmark::State& state, const Shape& shape) {
   state.counters["steps"] = static_cast<double>(observed.size());
 }
 
+#if LNFREE_BENCHMARK_BF16
+/// What bf16 gains: steps in float and in bf16 in turn.
+template <class Model>
+void bf16_speedup(benchmark::State& state, const Shape& shape) {
+  omp_set_num_threads(shape.threads());
+  std::optional<Training<lnfree::OnDevice<Model, lnfree::CpuBF16>>> in_bf16;
+  try {
+    in_bf16.emplace(shape);
+  } catch (const lnfree::Error& error) {
+    state.SkipWithError(error.what());
+    return;
+  }
+  Training<Model> in_float(shape);
+  in_float.step(true);
+  in_bf16->step(true);
+  std::vector<double> float_seconds, bf16_seconds;
+  for (auto _ : state) {
+    for (int step = 0; step < shape.steps; ++step) {
+      float_seconds.push_back(in_float.step(true));
+      bf16_seconds.push_back(in_bf16->step(true));
+    }
+  }
+  state.counters["float_step_ms"] = 1e3 * median(float_seconds);
+  state.counters["bf16_step_ms"] = 1e3 * median(bf16_seconds);
+  state.counters["speedup"] = median(float_seconds) / median(bf16_seconds);
+  state.counters["steps"] = static_cast<double>(bf16_seconds.size());
+}
+#endif
+
 /// The four configurations of one shape, with and without an observer.
 template <const Shape& shape>
 void register_shape() {
@@ -134,6 +167,9 @@ void register_shape() {
     add_one(name("training_step") + "/none", training_step<Silent>);
     add_one(name("training_step") + "/entropy", training_step<Observed>);
     add_one(name("observer_cost"), observer_cost<Observed>);
+#if LNFREE_BENCHMARK_BF16
+    add_one(name("bf16_speedup"), bf16_speedup<Observed>);
+#endif
   };
   add.template operator()<lnfree::LayerNorm, lnfree::GELU>("sm_ln_g");
   add.template operator()<lnfree::LayerNorm, lnfree::ReLU>("sm_ln_r");

@@ -1,5 +1,6 @@
 # The targets a user links:
 #   lnfree::lnfree  the library (headers; OpenMP, nlohmann-json, a BLAS where found)
+#   lnfree::bf16    the device CpuBF16 (oneDNN), where that is found
 #   lnfree::corpus  what turns source files into token shards (SentencePiece, xxHash)
 
 list(APPEND CMAKE_MODULE_PATH ${CMAKE_CURRENT_LIST_DIR})
@@ -15,6 +16,13 @@ target_include_directories(lnfree INTERFACE
 target_link_libraries(lnfree INTERFACE OpenMP::OpenMP_CXX nlohmann_json::nlohmann_json
   # A machine that uses an installed package need not have the BLAS of the one that installed it.
   $<TARGET_NAME_IF_EXISTS:LnfreeBLAS::LnfreeBLAS>)
+
+if(TARGET DNNL::dnnl)
+  add_library(lnfree_bf16 INTERFACE)
+  add_library(lnfree::bf16 ALIAS lnfree_bf16)
+  set_target_properties(lnfree_bf16 PROPERTIES EXPORT_NAME bf16)
+  target_link_libraries(lnfree_bf16 INTERFACE lnfree DNNL::dnnl)
+endif()
 
 if(TARGET SentencePiece::SentencePiece)
   add_library(lnfree_corpus INTERFACE)

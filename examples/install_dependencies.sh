@@ -12,7 +12,7 @@
 set -euo pipefail
 
 declare -A groups=(
-  [build]="g++ cmake ninja-build libopenblas-openmp-dev nlohmann-json3-dev libcli11-dev
+  [build]="g++ cmake ninja-build libopenblas-openmp-dev libdnnl-dev nlohmann-json3-dev libcli11-dev
            libsentencepiece-dev libxxhash-dev"
   [report]="python3 python3-matplotlib python3-seaborn"
   [test]="libboost-test-dev clang libomp-dev python3 python3-numpy python3-torch"

@@ -1,7 +1,7 @@
 #include "trainer_main.hpp"
 
 /// SM + LN + G: softmax, LayerNorm, GELU.
-using Model = lnfree::Decoder<lnfree::gpt2_small, lnfree::LayerNorm, lnfree::GELU, lnfree::Cpu,
+using Model = lnfree::Decoder<lnfree::gpt2_small, lnfree::LayerNorm, lnfree::GELU, trainers::Device,
                               lnfree::EntropyObserver>;
 
 int main(int argc, char** argv) {

@@ -1,7 +1,7 @@
 #include "trainer_main.hpp"
 
 /// SM + LN + R: softmax, LayerNorm, ReLU.
-using Model = lnfree::Decoder<lnfree::gpt2_small, lnfree::LayerNorm, lnfree::ReLU, lnfree::Cpu,
+using Model = lnfree::Decoder<lnfree::gpt2_small, lnfree::LayerNorm, lnfree::ReLU, trainers::Device,
                               lnfree::EntropyObserver>;
 
 int main(int argc, char** argv) {

@@ -9,6 +9,9 @@
 #include <optional>
 #include <string>
 
+#ifdef LNFREE_TRAINER_BF16
+#include <lnfree/backend/cpu/bf16.hpp>
+#endif
 #include <lnfree/backend/profiled.hpp>
 #include <lnfree/model.hpp>
 #include <lnfree/train/evaluate.hpp>
@@ -20,6 +23,13 @@
 
 /// The program that all trainers share: it is told the model's type and the defaults of its options.
 namespace trainers {
+
+/// What the build chose: the trainers named ..._bf16 come from the same sources.
+#ifdef LNFREE_TRAINER_BF16
+using Device = lnfree::CpuBF16;
+#else
+using Device = lnfree::Cpu;
+#endif
 
 /// The paper's recipe at the size of its GPT-2. 512 windows a step as in the paper, in passes that fit a
 /// CPU's memory.

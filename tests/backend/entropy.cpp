@@ -47,7 +47,7 @@ Heads entropies(AttentionShape shape, const std::function<double(Index, Index)>&
   const auto qkv = bench.scalars(values, shape.rows(), 3 * width);
   const auto y = bench.poisoned_scalars(shape.rows(), width);
   const auto log_sum = bench.poisoned_accumulators(shape.heads, shape.rows());
-  const auto workspace = bench.poisoned_scalars(1, attention_workspace(bench.device(), shape));
+  const auto workspace = bench.poisoned_accumulators(1, attention_workspace(bench.device(), shape));
   const auto sums = bench.poisoned_accumulators(1, shape.heads);
   auto* finite = bench.template raw<std::int32_t>(shape.heads);
   attention_forward(bench.device(), shape, qkv, y, log_sum.data, workspace.data,

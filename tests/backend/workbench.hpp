@@ -15,6 +15,9 @@
 
 #include <boost/test/unit_test.hpp>
 
+#ifdef LNFREE_TEST_BF16
+#include <lnfree/backend/cpu/bf16.hpp>
+#endif
 #include <lnfree/backend/cpu/cpu.hpp>
 #include <lnfree/backend/reference/reference.hpp>
 #include <lnfree/core/memory.hpp>
@@ -28,7 +31,13 @@
 namespace lnfree::test {
 
 /// The devices held against the oracle; a new one joins by its tag.
+#ifdef LNFREE_TEST_BF16
+using Backends = std::tuple<CpuBF16>;
+using Input = BFloat16;
+#else
 using Backends = std::tuple<Cpu, Reference<float>>;
+using Input = float;
+#endif
 
 /// Numbers copied to the host. `size` is what an element is about as large as when nothing cancels, where
 /// something may: errors are relative to it then.
@@ -38,8 +47,9 @@ struct Result {
   double size = 0;
 };
 
-/// Device memory for one run of a case. Inputs are functions of the seed and their name alone, in float, so
-/// that every device gets the same ones; all memory that is not an input is NaN.
+/// Device memory for one run of a case. Inputs are functions of the seed and their name alone, rounded to
+/// what each device can store, so that every device gets the same ones; all memory that is not an input is
+/// NaN.
 template <class D>
 class Workbench {
  public:
@@ -68,7 +78,9 @@ class Workbench {
   }
 
   Matrix<Scalar> scalars(const std::vector<double>& values, Index rows, Index cols) {
-    return upload(std::vector<Scalar>(values.begin(), values.end()), rows, cols);
+    std::vector<Scalar> host;
+    for (const double value : values) host.push_back(static_cast<Scalar>(round(value)));
+    return upload(host, rows, cols);
   }
   Matrix<Accumulator> accumulators(const std::vector<double>& values, Index rows, Index cols) {
     return upload(std::vector<Accumulator>(values.begin(), values.end()), rows, cols);
@@ -117,14 +129,19 @@ class Workbench {
   const std::vector<Result>& results() const { return results_; }
 
  private:
+  static float round(double value) {
+    return static_cast<float>(static_cast<Input>(static_cast<float>(value)));
+  }
+
   template <class T>
   Matrix<T> normal(std::string_view name, Index rows, Index cols, double std, Index stride) {
     stride = stride == 0 ? cols : stride;
     std::vector<float> values(static_cast<std::size_t>(rows * cols));
     fill_normal(values.data(), rows * cols, std, Philox(seed_, stream_of(name)));
-    std::vector<T> host(static_cast<std::size_t>(rows * stride), std::numeric_limits<T>::quiet_NaN());
+    std::vector<T> host(static_cast<std::size_t>(rows * stride),
+                        static_cast<T>(std::numeric_limits<float>::quiet_NaN()));
     for (Index i = 0; i < rows; ++i) {
-      for (Index j = 0; j < cols; ++j) host[i * stride + j] = static_cast<T>(values[i * cols + j]);
+      for (Index j = 0; j < cols; ++j) host[i * stride + j] = static_cast<T>(round(values[i * cols + j]));
     }
     return {upload(host, rows, stride).data, rows, cols, stride};
   }
@@ -147,6 +164,10 @@ class Workbench {
   std::deque<Buffer<D>> buffers_;
   std::vector<Result> results_;
 };
+
+/// What a device may be off by when it rounds its results.
+template <class D>
+inline constexpr double rounding = sizeof(typename D::Scalar) == 2 ? 1e-2 : 0;
 
 struct Expectation {
   double tolerance = 1e-5;       ///< Of ||result - reference|| / ||reference||.
@@ -208,6 +229,7 @@ inline void compare(const std::string& label, const std::vector<Result>& referen
 /// thread and on two.
 template <class D, class Case>
 void check(const std::string& label, const Case& body, Expectation expect = {}) {
+  expect.tolerance = std::max(expect.tolerance, rounding<D>);
   compare(label, run<Reference<double>>(body), {run<D>(body), run<D>(body)},
           {run<D>(body, 2), run<D>(body, 2)}, expect);
 }

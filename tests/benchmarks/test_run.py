@@ -30,6 +30,8 @@ class FakeLnfree(run.Lnfree):
                                                    "fraction_of_peak": share, "label": "memory binds"}
                      for kind, share in kinds.items() for shape in SPEED}  # fmt: skip
             return found, {}
+        if "bf16" in pattern:
+            return {"bf16_speedup/gpt2/sm_ln_g": {"speedup": 1.6}}, {}
         shape, configuration = pattern.split(")/")[-1].removeprefix("^training_step/").split("/")[:2]
         configuration = configuration.split("(")[0]
         number = sum(pattern == call[1] for call in self.calls) - 1
@@ -42,6 +44,9 @@ class FakeLnfree(run.Lnfree):
         context = {f"{name}_{n}": str(100.0 * n) for n in (1, 2)
                    for name in ("fma_peak_gflops", "triad_gbytes_per_second", "read_gbytes_per_second")}  # fmt: skip
         return found, context
+
+    def has(self, program, name):
+        return name == "bf16_speedup/gpt2/sm_ln_g"
 
     def blas_folder(self):
         return None
@@ -87,6 +92,7 @@ class Run(unittest.TestCase):
                 "demo: SM+R over SM+LN+G, tokens/s": True,
                 "gpt2, SM+LN+G: 1 -> 2 threads": True,
                 "small, SM+LN+G: 1 -> 2 threads": True,
+                "gpt2, SM+LN+G: bf16 over float, tokens/s": True,
                 "gpt2, SM+LN+G: peak memory in GB": True,
             }
             | {

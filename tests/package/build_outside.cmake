@@ -1,7 +1,7 @@
 # Builds and runs program/ in the folder WORK against the sources LNFREE, built in BUILT:
 #   subdirectory     with add_subdirectory
 #   installed        with find_package from a prefix
-#   installed_alone  the same where neither a BLAS nor SentencePiece is to be found
+#   installed_alone  the same where neither a BLAS, oneDNN nor SentencePiece is to be found
 
 function(run)
   execute_process(COMMAND ${ARGN} RESULT_VARIABLE status OUTPUT_VARIABLE output ERROR_VARIABLE output)
@@ -22,7 +22,7 @@ else()
   list(APPEND options -D CMAKE_PREFIX_PATH=${WORK}/prefix)
   if(WAY STREQUAL installed_alone)
     list(APPEND options -D CMAKE_DISABLE_FIND_PACKAGE_LnfreeBLAS=ON -D CMAKE_DISABLE_FIND_PACKAGE_SentencePiece=ON
-      -D CMAKE_DISABLE_FIND_PACKAGE_xxHash=ON)
+      -D CMAKE_DISABLE_FIND_PACKAGE_xxHash=ON -D CMAKE_DISABLE_FIND_PACKAGE_dnnl=ON)
   endif()
 endif()
 run(${CMAKE_COMMAND} -S ${CMAKE_CURRENT_LIST_DIR}/program -B ${WORK}/build ${options})

@@ -102,12 +102,12 @@ concept HasActivation = requires(D& device, A activation, Matrix<const typename 
 /// qkv (B T, 3 C) holds Q | K | V, y is (B T, C), log_sum (B, H, T) keeps ln sum_j exp(s_ij) for the backward
 /// pass. Entropies come out of the same pass, H_i = ln l - u / l with l = sum exp(s - max), u = sum exp(s -
 /// max) (s - max), which keeps its precision where scores are large. A row that holds a non-finite score is
-/// not counted as finite. attention_workspace says how many Scalars of scratch memory both need.
+/// not counted as finite. attention_workspace says how many Accumulators of scratch memory both need.
 template <class D>
 concept HasAttention = requires(D& device, AttentionShape shape, Matrix<const typename D::Scalar> qkv,
                                 Matrix<typename D::Scalar> y, typename D::Accumulator* log_sum,
                                 HeadEntropies<typename D::Accumulator> entropies,
-                                Matrix<typename D::Scalar> d_qkv, typename D::Scalar* workspace) {
+                                Matrix<typename D::Scalar> d_qkv, typename D::Accumulator* workspace) {
   { attention_workspace(device, shape) } -> std::convertible_to<Index>;
   attention_forward(device, shape, qkv, y, log_sum, workspace, Unobserved{});
   attention_forward(device, shape, qkv, y, log_sum, workspace, entropies);

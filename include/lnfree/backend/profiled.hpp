@@ -138,10 +138,14 @@ void activation_backward(Profiled<Base>& device, A activation, Matrix<const type
                          });
 }
 
+template <class Base>
+Index attention_workspace(Profiled<Base>& device, AttentionShape shape) {
+  return attention_workspace(static_cast<Base&>(device), shape);
+}
 template <class Base, class Entropies>
 void attention_forward(Profiled<Base>& device, AttentionShape shape, Matrix<const typename Base::Scalar> qkv,
                        Matrix<typename Base::Scalar> y, typename Base::Accumulator* log_sum,
-                       typename Base::Scalar* workspace, Entropies entropies) {
+                       typename Base::Accumulator* workspace, Entropies entropies) {
   constexpr bool observed = !std::same_as<Entropies, Unobserved>;
   device.profile.measure(
       "attention_forward " + sizes(shape), work::attention_forward<typename Base::Scalar>(shape, observed),
@@ -151,7 +155,7 @@ template <class Base>
 void attention_backward(Profiled<Base>& device, AttentionShape shape, Matrix<const typename Base::Scalar> qkv,
                         Matrix<const typename Base::Scalar> y, const typename Base::Accumulator* log_sum,
                         Matrix<const typename Base::Scalar> d_y, Matrix<typename Base::Scalar> d_qkv,
-                        typename Base::Scalar* workspace) {
+                        typename Base::Accumulator* workspace) {
   device.profile.measure(
       "attention_backward " + sizes(shape), work::attention_backward<typename Base::Scalar>(shape),
       [&] { attention_backward(static_cast<Base&>(device), shape, qkv, y, log_sum, d_y, d_qkv, workspace); });

@@ -33,8 +33,8 @@ class Attention {
 
   /// y += attention(x). `entropies` is where the heads' entropies go, or Unobserved.
   template <class Entropies>
-  void forward(Device& device, BatchShape shape, Matrix<const Scalar> x, Matrix<Scalar> y, Scalar* workspace,
-               Entropies entropies) {
+  void forward(Device& device, BatchShape shape, Matrix<const Scalar> x, Matrix<Scalar> y,
+               Accumulator* workspace, Entropies entropies) {
     const Matrix<Scalar> qkv = qkv_.top(x.rows), heads_output = heads_output_.top(x.rows);
     c_attn_.forward(device, x, qkv);
     attention_forward(device, packed(shape), qkv, heads_output, log_sum_, workspace, entropies);
@@ -43,7 +43,7 @@ class Attention {
 
   /// From d_y (rows, C) to d_x. `scratch` has 4 C columns.
   void backward(Device& device, BatchShape shape, Matrix<const Scalar> x, Matrix<const Scalar> d_y,
-                Output<Scalar> d_x, Matrix<Scalar> scratch, Scalar* workspace) {
+                Output<Scalar> d_x, Matrix<Scalar> scratch, Accumulator* workspace) {
     const Matrix<Scalar> qkv = qkv_.top(x.rows), heads_output = heads_output_.top(x.rows);
     const Matrix<Scalar> d_heads(scratch.data, x.rows, width());
     const Matrix<Scalar> d_qkv(scratch.data + d_heads.size(), x.rows, 3 * width());

@@ -10,11 +10,13 @@
 namespace lnfree {
 
 /// Memory that every block uses in turn.
-template <class Scalar>
+template <class Device>
 struct BlockScratch {
-  Matrix<Scalar> wide;          ///< (rows, max(4 C, ffn_width)): gradients inside a sublayer; training only.
-  Matrix<Scalar> norm;          ///< (rows, C): gradient of a norm's output; training only.
-  Scalar* attention = nullptr;  ///< The attention primitive's workspace.
+  using Scalar = typename Device::Scalar;
+
+  Matrix<Scalar> wide;  ///< (rows, max(4 C, ffn_width)): gradients inside a sublayer; training only.
+  Matrix<Scalar> norm;  ///< (rows, C): gradient of a norm's output; training only.
+  typename Device::Accumulator* attention = nullptr;  ///< The attention primitive's workspace.
 };
 
 /// A Pre-LN transformer block (the paper's equation 1): x += attention(norm_1(x)); x += FFN(norm_2(x)).
@@ -44,7 +46,7 @@ class Block {
   /// train.
   template <class Entropies>
   Matrix<Scalar> forward(Device& device, BatchShape shape, Matrix<const Scalar> x,
-                         const BlockScratch<Scalar>& scratch, Entropies entropies) {
+                         const BlockScratch<Device>& scratch, Entropies entropies) {
     const Matrix<Scalar> middle = middle_.top(x.rows), output = output_.top(x.rows);
     copy_on_device(device, middle.data, x.data, x.size() * sizeof(Scalar));
     attention_.forward(device, shape, norm_1_.forward(device, x), middle, scratch.attention, entropies);
@@ -55,7 +57,7 @@ class Block {
 
   /// Turns the gradient of the output into that of x, in place.
   void backward(Device& device, BatchShape shape, Matrix<const Scalar> x, Matrix<Scalar> d_stream,
-                const BlockScratch<Scalar>& scratch) {
+                const BlockScratch<Device>& scratch) {
     const Matrix<const Scalar> middle = middle_.top(x.rows);
     const Output<Scalar> d_x = accumulate(d_stream);
 

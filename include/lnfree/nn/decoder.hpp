@@ -200,7 +200,7 @@ class Decoder {
     if constexpr (Observer::observes_entropy) {
       entropies_ = {arena.take<Accumulator>(heads(most_)), arena.take<std::int32_t>(heads(most_))};
     }
-    scratch_.attention = arena.take<Scalar>(attention_workspace(
+    scratch_.attention = arena.take<Accumulator>(attention_workspace(
         device_, AttentionShape{most_.batch, most_.length, Config.heads, Config.head_dim()}));
     if (purpose_ == Purpose::training) {
       scratch_.wide = arena.matrix<Scalar>(rows, std::max(4 * Config.width, Config.ffn_width));
@@ -298,7 +298,7 @@ class Decoder {
   Observer observer_;
 
   Buffer<Device> activations_;
-  BlockScratch<Scalar> scratch_;
+  BlockScratch<Device> scratch_;
   Matrix<Scalar> d_stream_;  // (B, T, C), gradient of the residual stream
   std::int32_t* tokens_ = nullptr;
   std::int32_t* targets_ = nullptr;

@@ -26,7 +26,8 @@ class OutputHead {
   void plan(Arena& arena, BatchShape most) {
     // Enough rows for an efficient product, few enough that a chunk of a small vocabulary stays in cache.
     const Index vocab = weight_.shape[0];
-    chunk_rows_ = std::min(most.rows(), std::max(Index{256}, (Index{1} << 20) / vocab));
+    constexpr Index least = 1024 / sizeof(Scalar);
+    chunk_rows_ = std::min(most.rows(), std::max(least, (Index{1} << 20) / vocab));
     // Rows a power of two apart would share their places in the cache: one line more keeps them apart.
     const Index stride = (vocab + 15) / 16 * 16 + 16;
     logits_ = {arena.take<Scalar>(chunk_rows_ * stride), chunk_rows_, vocab, stride};

@@ -9,23 +9,27 @@
 
 namespace lnfree::cpu {
 
-template <Activation A>
-void activation_forward(Cpu&, A, Matrix<const float> x, const float* parameter, Matrix<float> y) {
-  const float p = parameter == nullptr ? 0.0f : *parameter;
+template <CpuDevice D, Activation A>
+void activation_forward(D&, A, Matrix<const typename D::Scalar> x, const typename D::Scalar* parameter,
+                        Matrix<typename D::Scalar> y) {
+  using S = typename D::Scalar;
+  const float p = parameter == nullptr ? 0.0f : static_cast<float>(*parameter);
   parallel_for(x.rows, row_grain(x.cols), [&](Index begin, Index end) {
     for (Index i = begin; i < end; ++i) {
-      const float* in = x.row(i);
-      float* out = y.row(i);
+      const S* in = x.row(i);
+      S* out = y.row(i);
 #pragma omp simd
-      for (Index j = 0; j < x.cols; ++j) out[j] = activation_value<A>(in[j], p);
+      for (Index j = 0; j < x.cols; ++j)
+        out[j] = activation_value<A>(static_cast<float>(in[j]), p);
     }
   });
 }
 
-template <Activation A>
-void activation_backward(Cpu&, A, Matrix<const float> saved, const float* parameter, Matrix<float> d_y,
-                         [[maybe_unused]] float* d_parameter) {
-  const float p = parameter == nullptr ? 0.0f : *parameter;
+template <CpuDevice D, Activation A>
+void activation_backward(D&, A, Matrix<const typename D::Scalar> saved, const typename D::Scalar* parameter,
+                         Matrix<typename D::Scalar> d_y, [[maybe_unused]] float* d_parameter) {
+  using S = typename D::Scalar;
+  const float p = parameter == nullptr ? 0.0f : static_cast<float>(*parameter);
   if constexpr (LearnableActivation<A>) {
     // A fixed number of partial sums, so that the result does not depend on the thread count.
     std::array<double, 64> partial{};
@@ -34,10 +38,11 @@ void activation_backward(Cpu&, A, Matrix<const float> saved, const float* parame
       for (Index part = begin; part < end; ++part) {
         double total = 0;
         for (Index i = saved.rows * part / parts; i < saved.rows * (part + 1) / parts; ++i) {
-          const float *in = saved.row(i), *d_out = d_y.row(i);
+          const S *in = saved.row(i), *d_out = d_y.row(i);
           float sum = 0;
 #pragma omp simd reduction(+ : sum)
-          for (Index j = 0; j < saved.cols; ++j) sum += d_out[j] * A::parameter_derivative(in[j], p);
+          for (Index j = 0; j < saved.cols; ++j)
+            sum += d_out[j] * A::parameter_derivative(static_cast<float>(in[j]), p);
           total += static_cast<double>(sum);
         }
         partial[static_cast<std::size_t>(part)] = total;
@@ -49,10 +54,11 @@ void activation_backward(Cpu&, A, Matrix<const float> saved, const float* parame
   }
   parallel_for(saved.rows, row_grain(saved.cols), [&](Index begin, Index end) {
     for (Index i = begin; i < end; ++i) {
-      const float* in = saved.row(i);
-      float* gradient = d_y.row(i);
+      const S* in = saved.row(i);
+      S* gradient = d_y.row(i);
 #pragma omp simd
-      for (Index j = 0; j < saved.cols; ++j) gradient[j] *= activation_derivative<A>(in[j], p);
+      for (Index j = 0; j < saved.cols; ++j)
+        gradient[j] *= activation_derivative<A>(static_cast<float>(in[j]), p);
     }
   });
 }

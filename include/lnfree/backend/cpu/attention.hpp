@@ -20,26 +20,38 @@ namespace lnfree::cpu {
 inline constexpr Index query_tile = 32;
 using QueryLanes = float[query_tile];
 
-/// One thread's scratch memory for one head: two tiles (T, query_tile), a row for each key, and two
-/// transposed tiles (head_dim, query_tile).
+/// One thread's scratch memory for one head, in float and with rows next to each other.
 struct HeadWorkspace {
-  static Index size(AttentionShape shape) { return 2 * query_tile * (Index{shape.length} + shape.head_dim); }
-  HeadWorkspace(float* memory, AttentionShape shape)
-      : weights(memory),
-        d_weights(weights + query_tile * shape.length),
-        q_transposed(d_weights + query_tile * shape.length),
-        d_y_transposed(q_transposed + query_tile * shape.head_dim) {}
+  static Index size(AttentionShape shape) {
+    return (2 * query_tile + 4 * Index{shape.head_dim}) * shape.length + 5 * query_tile * shape.head_dim;
+  }
+  HeadWorkspace(float* memory, AttentionShape shape) {
+    const auto take = [&memory](Index rows, Index cols) {
+      const Matrix<float> piece(memory, rows, cols);
+      memory += piece.size();
+      return piece;
+    };
+    const Index T = shape.length, D = shape.head_dim;
+    for (Matrix<float>* m : {&weights, &d_weights}) *m = take(T, query_tile);
+    for (Matrix<float>* m : {&k, &v, &d_k, &d_v}) *m = take(T, D);
+    for (Matrix<float>* m : {&q, &d_y, &result}) *m = take(query_tile, D);
+    for (Matrix<float>* m : {&q_transposed, &d_y_transposed}) *m = take(D, query_tile);
+  }
 
-  float *weights, *d_weights, *q_transposed, *d_y_transposed;
+  Matrix<float> weights, d_weights;            ///< (T, query_tile): a row for each key.
+  Matrix<float> k, v, d_k, d_v;                ///< (T, head_dim)
+  Matrix<float> q, d_y, result;                ///< (query_tile, head_dim)
+  Matrix<float> q_transposed, d_y_transposed;  ///< (head_dim, query_tile)
 };
 
-inline Index attention_workspace(Cpu& device, AttentionShape shape) {
+template <CpuDevice D>
+Index attention_workspace(D& device, AttentionShape shape) {
   return HeadWorkspace::size(shape) * device.planned_threads;
 }
 
 /// Calls body(b, h, workspace) for every head of every sequence.
 template <class Body>
-void for_each_head(const Cpu& device, AttentionShape shape, float* workspace, const Body& body) {
+void for_each_head(const Cores& device, AttentionShape shape, float* workspace, const Body& body) {
   parallel_for(
       Index{shape.batch} * shape.heads, 1,
       [&](Index begin, Index end) {
@@ -62,22 +74,39 @@ struct HeadView {
   }
 };
 
-/// rows (keys, query_tile) = `left` times the transpose of the queries' rows, which is left in `transposed`.
-/// Lanes without a query are zero.
-inline void product_with_queries(Matrix<const float> left, Matrix<const float> queries, float* transposed,
-                                 float* rows) {
-  if (queries.rows < query_tile) std::fill_n(transposed, query_tile * queries.cols, 0.0f);
-  transpose_into(queries, transposed, query_tile);
-  tile_product({left.data, left.stride, 1}, transposed, query_tile, left.cols, rows, query_tile, left.rows,
-               query_tile, false);
+/// Copies a matrix, to or from another precision.
+template <class From, class To>
+void copy_rows(Matrix<From> from, Matrix<To> to) {
+  for (Index i = 0; i < from.rows; ++i) {
+    const From* const in = from.row(i);
+    To* const out = to.row(i);
+#pragma omp simd
+    for (Index j = 0; j < from.cols; ++j) out[j] = static_cast<float>(in[j]);
+  }
+}
+
+/// The first rows of a matrix of the workspace, with those of `from`.
+template <class S>
+Matrix<const float> fill(Matrix<float> matrix, Matrix<const S> from) {
+  copy_rows(from, matrix);
+  return matrix.top(from.rows);
+}
+
+/// products (keys, query_tile) = left queries^T, of which the transpose stays in `transposed`. Lanes without
+/// a query are zero.
+inline void product_with_queries(Matrix<const float> left, Matrix<const float> queries,
+                                 Matrix<float> transposed, Matrix<float> products) {
+  if (queries.rows < query_tile) std::fill_n(transposed.data, transposed.size(), 0.0f);
+  transpose_into(queries, transposed.data, transposed.stride);
+  tile_product(rows_of(left), transposed, products.top(left.rows), false);
 }
 
 /// Calls body(row, diagonal) for the rows of a tile's keys, whose queries begin at `first`; lanes below
 /// `diagonal` do not see the key.
 template <class Body>
-void for_each_key(float* rows, Index keys, Index first, const Body& body) {
-  for (Index j = 0; j < std::min(first, keys); ++j) body(rows + j * query_tile, 0);
-  for (Index j = first; j < keys; ++j) body(rows + j * query_tile, static_cast<int>(j - first));
+void for_each_key(Matrix<float> rows, Index keys, Index first, const Body& body) {
+  for (Index j = 0; j < first; ++j) body(rows.row(j), 0);
+  for (Index j = first; j < keys; ++j) body(rows.row(j), static_cast<int>(j - first));
 }
 
 inline bool all_finite(const float* values, Index count) {
@@ -87,22 +116,23 @@ inline bool all_finite(const float* values, Index count) {
   return zero == 0.0f;
 }
 
-template <class Entropies>
-void attention_forward(Cpu& device, AttentionShape shape, Matrix<const float> qkv, Matrix<float> y,
-                       float* log_sum, float* workspace, [[maybe_unused]] Entropies entropies) {
+template <CpuDevice Device, class Entropies>
+void attention_forward(Device& device, AttentionShape shape, Matrix<const typename Device::Scalar> qkv,
+                       Matrix<typename Device::Scalar> y, float* log_sum, float* workspace,
+                       [[maybe_unused]] Entropies entropies) {
   constexpr bool observed = !std::is_same_v<Entropies, Unobserved>;
   const Index T = shape.length, D = shape.head_dim;
   const float scale = 1.0f / std::sqrt(static_cast<float>(D));
   for_each_head(device, shape, workspace, [&](Index b, Index h, const HeadWorkspace& my) {
     const HeadView head{shape, b, h};
-    const Matrix<const float> q = head(qkv, 0), k = head(qkv, 1), v = head(qkv, 2);
-    const Matrix<float> out = head(y);
+    const Matrix<const float> k = fill(my.k, head(qkv, 1)), v = fill(my.v, head(qkv, 2));
     float* const head_log_sum = log_sum + (b * shape.heads + h) * T;
     [[maybe_unused]] double entropy_sum = 0;
     [[maybe_unused]] std::int32_t finite_rows = 0;
     for (Index first = 0; first < T; first += query_tile) {
       const Index count = std::min(query_tile, T - first), keys = first + count;
-      product_with_queries(k.top(keys), q.slice(first, count), my.q_transposed, my.weights);
+      const Matrix<const float> q = fill(my.q, head(qkv).slice(first, count));
+      product_with_queries(k.top(keys), q, my.q_transposed, my.weights);
 
       QueryLanes max, sum = {}, weighted = {};
       std::fill_n(max, query_tile, -std::numeric_limits<float>::infinity());
@@ -121,15 +151,14 @@ void attention_forward(Cpu& device, AttentionShape shape, Matrix<const float> qk
         }
       });
 
-      const Strided weights{my.weights, 1, query_tile};
-      tile_product(weights, v.data, v.stride, keys, out.row(first), out.stride, count, D, false);
+      const Matrix<float> out = my.result.top(count);
+      tile_product(columns_of(my.weights), v.top(keys), out, false);
       for (Index i = 0; i < count; ++i) {
-        float* const y_row = out.row(first + i);
+        float* const y_row = out.row(i);
         // The tile gives keys behind the diagonal the weight 0, which a value that is not finite turns into
         // NaN: such rows once more, over the keys they see alone.
         if (!all_finite(y_row, D)) {
-          tile_product({my.weights + i, 1, query_tile}, v.data, v.stride, first + i + 1, y_row, out.stride, 1,
-                       D, false);
+          tile_product(columns_of(my.weights.columns(i, 1)), v.top(first + i + 1), out.slice(i, 1), false);
         }
         const float log_of_sum = std::log(sum[i]), per_sum = 1.0f / sum[i];
         head_log_sum[first + i] = scale * max[i] + log_of_sum;
@@ -143,6 +172,7 @@ void attention_forward(Cpu& device, AttentionShape shape, Matrix<const float> qk
           }
         }
       }
+      copy_rows(out, head(y).slice(first, count));
     }
     if constexpr (observed) {
       entropies.sums[b * shape.heads + h] = static_cast<float>(entropy_sum);
@@ -151,28 +181,31 @@ void attention_forward(Cpu& device, AttentionShape shape, Matrix<const float> qk
   });
 }
 
-inline void attention_backward(Cpu& device, AttentionShape shape, Matrix<const float> qkv,
-                               Matrix<const float> y, const float* log_sum, Matrix<const float> d_y,
-                               Matrix<float> d_qkv, float* workspace) {
+template <CpuDevice Device>
+void attention_backward(Device& device, AttentionShape shape, Matrix<const typename Device::Scalar> qkv,
+                        Matrix<const typename Device::Scalar> y, const float* log_sum,
+                        Matrix<const typename Device::Scalar> d_y, Matrix<typename Device::Scalar> d_qkv,
+                        float* workspace) {
   const Index T = shape.length, D = shape.head_dim;
   const float scale = 1.0f / std::sqrt(static_cast<float>(D));
   for_each_head(device, shape, workspace, [&](Index b, Index h, const HeadWorkspace& my) {
     const HeadView head{shape, b, h};
-    const Matrix<const float> q = head(qkv, 0), k = head(qkv, 1), v = head(qkv, 2);
-    const Matrix<float> d_q = head(d_qkv, 0), d_k = head(d_qkv, 1), d_v = head(d_qkv, 2);
-    const Matrix<const float> out = head(y), d_out = head(d_y);
+    const Matrix<const float> k = fill(my.k, head(qkv, 1)), v = fill(my.v, head(qkv, 2));
     const float* const head_log_sum = log_sum + (b * shape.heads + h) * T;
     // From the last tile to the first: the last one meets every key and so writes all of d_k and d_v, the
     // others add.
     for (Index first = (T - 1) / query_tile * query_tile; first >= 0; first -= query_tile) {
       const Index count = std::min(query_tile, T - first), keys = first + count;
       const bool adds = keys < T;
-      product_with_queries(k.top(keys), q.slice(first, count), my.q_transposed, my.weights);
-      product_with_queries(v.top(keys), d_out.slice(first, count), my.d_y_transposed, my.d_weights);
+      const Matrix<const float> q = fill(my.q, head(qkv).slice(first, count));
+      const Matrix<const float> d_out = fill(my.d_y, head(d_y).slice(first, count));
+      const Matrix<const float> out = fill(my.result, head(y).slice(first, count));
+      product_with_queries(k.top(keys), q, my.q_transposed, my.weights);
+      product_with_queries(v.top(keys), d_out, my.d_y_transposed, my.d_weights);
 
       QueryLanes total = {}, row_sum = {};  // row_sum = sum_j a_ij d_a_ij = d_y_i y_i
       for (Index i = 0; i < count; ++i) {
-        const float *o = out.row(first + i), *d_o = d_out.row(first + i);
+        const float *o = out.row(i), *d_o = d_out.row(i);
         float dot = 0;
 #pragma omp simd reduction(+ : dot)
         for (Index c = 0; c < D; ++c) dot += o[c] * d_o[c];
@@ -180,7 +213,7 @@ inline void attention_backward(Cpu& device, AttentionShape shape, Matrix<const f
         total[i] = head_log_sum[first + i];
       }
       for_each_key(my.weights, keys, first, [&](float* row, int diagonal) {
-        float* const d_row = my.d_weights + (row - my.weights);
+        float* const d_row = my.d_weights.data + (row - my.weights.data);
 #pragma omp simd
         for (int i = 0; i < query_tile; ++i) {
           const float weight = math::exp(scale * row[i] - total[i]);
@@ -190,12 +223,14 @@ inline void attention_backward(Cpu& device, AttentionShape shape, Matrix<const f
         }
       });
 
-      const Strided weights{my.weights, query_tile, 1}, d_scores{my.d_weights, query_tile, 1};
-      const Strided d_scores_transposed{my.d_weights, 1, query_tile};
-      tile_product(d_scores_transposed, k.data, k.stride, keys, d_q.row(first), d_q.stride, count, D, false);
-      tile_product(d_scores, q.row(first), q.stride, count, d_k.data, d_k.stride, keys, D, adds);
-      tile_product(weights, d_out.row(first), d_out.stride, count, d_v.data, d_v.stride, keys, D, adds);
+      const Matrix<float> d_q = my.result.top(count);
+      tile_product(columns_of(my.d_weights), k.top(keys), d_q, false);
+      copy_rows(d_q, head(d_qkv).slice(first, count));
+      tile_product(rows_of(my.d_weights), q, my.d_k.top(keys), adds);
+      tile_product(rows_of(my.weights), d_out, my.d_v.top(keys), adds);
     }
+    copy_rows(my.d_k, head(d_qkv, 1));
+    copy_rows(my.d_v, head(d_qkv, 2));
   });
 }
 

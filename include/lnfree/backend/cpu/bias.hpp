@@ -5,10 +5,12 @@
 
 namespace lnfree::cpu {
 
-inline void bias_forward(Cpu&, Matrix<float> y, const float* bias) {
+template <CpuDevice D>
+void bias_forward(D&, Matrix<typename D::Scalar> y, const typename D::Scalar* bias) {
+  using S = typename D::Scalar;
   parallel_for(y.rows, row_grain(y.cols), [&](Index begin, Index end) {
     for (Index i = begin; i < end; ++i) {
-      float* row = y.row(i);
+      S* row = y.row(i);
 #pragma omp simd
       for (Index j = 0; j < y.cols; ++j) row[j] += bias[j];
     }
@@ -16,12 +18,13 @@ inline void bias_forward(Cpu&, Matrix<float> y, const float* bias) {
 }
 
 /// Threads share the columns, so that each sum runs over the rows in order.
-inline void bias_backward(Cpu&, Matrix<const float> d_y, float* d_bias) {
+template <CpuDevice D>
+void bias_backward(D&, Matrix<const typename D::Scalar> d_y, float* d_bias) {
   parallel_for(
       d_y.cols, std::max(Index{16}, row_grain(d_y.rows)),
       [&](Index begin, Index end) {
         for (Index i = 0; i < d_y.rows; ++i) {
-          const float* row = d_y.row(i);
+          const typename D::Scalar* row = d_y.row(i);
 #pragma omp simd
           for (Index j = begin; j < end; ++j) d_bias[j] += row[j];
         }

@@ -11,7 +11,9 @@
 
 namespace lnfree::cpu {
 
-inline float max_of(const float* values, Index count) {
+/// The largest of `count` numbers; NaNs are passed over, but for a first one.
+template <class S>
+float max_of(const S* values, Index count) {
   float max = values[0];
   Index j = 0;
   if (count >= vector_width) {
@@ -23,19 +25,20 @@ inline float max_of(const float* values, Index count) {
     }
     for (int lane = 0; lane < vector_width; ++lane) max = lanes[lane] > max ? lanes[lane] : max;
   }
-  for (; j < count; ++j) max = values[j] > max ? values[j] : max;
+  for (; j < count; ++j) max = values[j] > max ? static_cast<float>(values[j]) : max;
   return max;
 }
 
-inline void cross_entropy_forward(Cpu&, Matrix<const float> logits, const std::int32_t* targets,
-                                  float* losses) {
+template <CpuDevice D>
+void cross_entropy_forward(D&, Matrix<const typename D::Scalar> logits, const std::int32_t* targets,
+                           float* losses) {
   parallel_for(logits.rows, row_grain(logits.cols), [&](Index begin, Index end) {
     for (Index i = begin; i < end; ++i) {
       if (targets[i] < 0) {
         losses[i] = 0;
         continue;
       }
-      const float* row = logits.row(i);
+      const typename D::Scalar* row = logits.row(i);
       const float max = max_of(row, logits.cols);
       float sum = 0;
 #pragma omp simd reduction(+ : sum)
@@ -45,14 +48,16 @@ inline void cross_entropy_forward(Cpu&, Matrix<const float> logits, const std::i
   });
 }
 
-inline void cross_entropy_forward_backward(Cpu&, Matrix<float> logits, const std::int32_t* targets,
-                                           float* losses, double gradient_scale) {
+template <CpuDevice D>
+void cross_entropy_forward_backward(D&, Matrix<typename D::Scalar> logits, const std::int32_t* targets,
+                                    float* losses, double gradient_scale) {
+  using S = typename D::Scalar;
   parallel_for(logits.rows, row_grain(logits.cols), [&](Index begin, Index end) {
     for (Index i = begin; i < end; ++i) {
-      float* row = logits.row(i);
+      S* row = logits.row(i);
       if (targets[i] < 0) {
         losses[i] = 0;
-        std::fill(row, row + logits.cols, 0.0f);
+        std::fill(row, row + logits.cols, S(0.0f));
         continue;
       }
       const float max = max_of(row, logits.cols);

@@ -3,6 +3,7 @@
 #include <omp.h>
 
 #include <algorithm>
+#include <concepts>
 #include <cstddef>
 #include <cstdlib>
 #include <cstring>
@@ -13,36 +14,45 @@
 
 namespace lnfree::cpu {
 
-/// The processor's cores, in float: vectorised loops over OpenMP threads, as wide as the compiler is allowed
+/// The processor's cores: vectorised loops over OpenMP threads, as wide as the compiler is allowed
 /// to make them (-march=native). How many threads: OMP_NUM_THREADS or omp_set_num_threads().
-struct Cpu {
-  using Scalar = float;
-  using Accumulator = float;
-
+struct Cores {
   /// Threads for which scratch memory is planned: those at hand when the device is made. More later on do not
   /// help.
   int planned_threads = omp_get_max_threads();
 };
 
-inline void* allocate(Cpu&, std::size_t bytes) {
+/// The processor's cores, in float.
+struct Cpu : Cores {
+  using Scalar = float;
+  using Accumulator = float;
+};
+
+struct CpuBF16;  // bf16.hpp
+
+/// A precision of the processor's cores. Whatever it stores, it computes in float.
+template <class D>
+concept CpuDevice = std::same_as<D, Cpu> || std::same_as<D, CpuBF16>;
+
+inline void* allocate(Cores&, std::size_t bytes) {
   void* memory = std::aligned_alloc(64, (bytes + 63) / 64 * 64);
   if (memory == nullptr) throw Error("out of memory: " + std::to_string(bytes) + " bytes were asked for");
   return memory;
 }
 
-inline void deallocate(Cpu&, void* memory) {
+inline void deallocate(Cores&, void* memory) {
   std::free(memory);
 }
-inline void fill_zero(Cpu&, void* memory, std::size_t bytes) {
+inline void fill_zero(Cores&, void* memory, std::size_t bytes) {
   std::memset(memory, 0, bytes);
 }
-inline void copy_to_device(Cpu&, void* to, const void* from, std::size_t bytes) {
+inline void copy_to_device(Cores&, void* to, const void* from, std::size_t bytes) {
   std::memcpy(to, from, bytes);
 }
-inline void copy_to_host(Cpu&, void* to, const void* from, std::size_t bytes) {
+inline void copy_to_host(Cores&, void* to, const void* from, std::size_t bytes) {
   std::memcpy(to, from, bytes);
 }
-inline void copy_on_device(Cpu&, void* to, const void* from, std::size_t bytes) {
+inline void copy_on_device(Cores&, void* to, const void* from, std::size_t bytes) {
   std::memcpy(to, from, bytes);
 }
 

@@ -10,13 +10,15 @@
 namespace lnfree::cpu {
 
 /// x must be contiguous.
-inline void dropout(Cpu&, Matrix<float> x, double rate, Philox random) {
+template <CpuDevice D>
+void dropout(D&, Matrix<typename D::Scalar> x, double rate, Philox random) {
+  using S = typename D::Scalar;
   assert(x.is_contiguous());
   const double threshold = rate * 4294967296.0;
   const float scale = static_cast<float>(1.0 / (1.0 - rate));
   const auto block = [&](Index position, Index count) {
     const Philox::Block draw = random(static_cast<std::uint64_t>(position));
-    float* values = x.data + 4 * position;
+    S* values = x.data + 4 * position;
     for (Index lane = 0; lane < count; ++lane)
       values[lane] = draw[lane] < threshold ? 0.0f : values[lane] * scale;
   };

@@ -7,13 +7,15 @@
 
 namespace lnfree::cpu {
 
-inline void embedding_forward(Cpu&, BatchShape shape, const std::int32_t* tokens,
-                              Matrix<const float> token_table, Matrix<const float> position_table,
-                              Matrix<float> x) {
+template <CpuDevice D>
+void embedding_forward(D&, BatchShape shape, const std::int32_t* tokens,
+                       Matrix<const typename D::Scalar> token_table,
+                       Matrix<const typename D::Scalar> position_table, Matrix<typename D::Scalar> x) {
+  using S = typename D::Scalar;
   parallel_for(shape.rows(), row_grain(x.cols), [&](Index begin, Index end) {
     for (Index i = begin; i < end; ++i) {
-      const float *token = token_table.row(tokens[i]), *position = position_table.row(i % shape.length);
-      float* out = x.row(i);
+      const S *token = token_table.row(tokens[i]), *position = position_table.row(i % shape.length);
+      S* out = x.row(i);
 #pragma omp simd
       for (Index j = 0; j < x.cols; ++j) out[j] = token[j] + position[j];
     }
@@ -21,13 +23,15 @@ inline void embedding_forward(Cpu&, BatchShape shape, const std::int32_t* tokens
 }
 
 /// Threads share the columns, so that each sum runs over the tokens in order.
-inline void embedding_backward(Cpu&, BatchShape shape, const std::int32_t* tokens, Matrix<const float> d_x,
-                               Matrix<float> d_token_table, Matrix<float> d_position_table) {
+template <CpuDevice D>
+void embedding_backward(D&, BatchShape shape, const std::int32_t* tokens,
+                        Matrix<const typename D::Scalar> d_x, Matrix<float> d_token_table,
+                        Matrix<float> d_position_table) {
   parallel_for(
       d_x.cols, std::max(Index{16}, row_grain(d_x.rows)),
       [&](Index begin, Index end) {
         for (Index i = 0; i < shape.rows(); ++i) {
-          const float* from = d_x.row(i);
+          const typename D::Scalar* from = d_x.row(i);
           float *token = d_token_table.row(tokens[i]), *position = d_position_table.row(i % shape.length);
 #pragma omp simd
           for (Index j = begin; j < end; ++j) token[j] += from[j];

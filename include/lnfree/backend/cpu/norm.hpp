@@ -6,14 +6,15 @@
 
 namespace lnfree::cpu {
 
-template <RowNorm N>
-void norm_forward(Cpu&, N, Matrix<const float> x, const float* gain, const float* bias, Matrix<float> y,
-                  RowStatistics<float>* rows) {
+template <CpuDevice D, RowNorm N>
+void norm_forward(D&, N, Matrix<const typename D::Scalar> x, const typename D::Scalar* gain,
+                  const typename D::Scalar* bias, Matrix<typename D::Scalar> y, RowStatistics<float>* rows) {
+  using S = typename D::Scalar;
   parallel_for(x.rows, row_grain(x.cols), [&](Index begin, Index end) {
     const float per_column = 1.0f / static_cast<float>(x.cols);
     for (Index i = begin; i < end; ++i) {
-      const float* in = x.row(i);
-      float* out = y.row(i);
+      const S* in = x.row(i);
+      S* out = y.row(i);
       float sum = 0, squares = 0;
 #pragma omp simd reduction(+ : sum)
       for (Index j = 0; j < x.cols; ++j) sum += in[j];
@@ -24,7 +25,7 @@ void norm_forward(Cpu&, N, Matrix<const float> x, const float* gain, const float
       rows[i] = row;
 #pragma omp simd
       for (Index j = 0; j < x.cols; ++j) {
-        float value = N::value(in[j], row);
+        float value = N::value(static_cast<float>(in[j]), row);
         if constexpr (N::has_gain) value *= gain[j];
         if constexpr (N::has_bias) value += bias[j];
         out[j] = value;
@@ -33,10 +34,12 @@ void norm_forward(Cpu&, N, Matrix<const float> x, const float* gain, const float
   });
 }
 
-template <RowNorm N>
-void norm_backward(Cpu&, N, Matrix<const float> x, const float* gain, const RowStatistics<float>* rows,
-                   Matrix<const float> d_y, Output<float> d_x, [[maybe_unused]] float* d_gain,
+template <CpuDevice D, RowNorm N>
+void norm_backward(D&, N, Matrix<const typename D::Scalar> x, const typename D::Scalar* gain,
+                   const RowStatistics<float>* rows, Matrix<const typename D::Scalar> d_y,
+                   Output<typename D::Scalar> d_x, [[maybe_unused]] float* d_gain,
                    [[maybe_unused]] float* d_bias) {
+  using S = typename D::Scalar;
   const auto d_normalized = [=](float d, Index j) {
     if constexpr (N::has_gain) {
       return d * gain[j];
@@ -47,23 +50,23 @@ void norm_backward(Cpu&, N, Matrix<const float> x, const float* gain, const RowS
   parallel_for(x.rows, row_grain(x.cols), [&](Index begin, Index end) {
     const float per_column = 1.0f / static_cast<float>(x.cols);
     for (Index i = begin; i < end; ++i) {
-      const float *in = x.row(i), *d_out = d_y.row(i);
-      float* to = d_x.matrix.row(i);
+      const S *in = x.row(i), *d_out = d_y.row(i);
+      S* to = d_x.matrix.row(i);
       const RowStatistics<float> row = rows[i];
       float sum = 0, product_sum = 0;
 #pragma omp simd reduction(+ : sum, product_sum)
       for (Index j = 0; j < x.cols; ++j) {
         const float d = d_normalized(d_out[j], j);
         sum += d;
-        product_sum += d * N::value(in[j], row);
+        product_sum += d * N::value(static_cast<float>(in[j]), row);
       }
       const float mean = sum * per_column, product_mean = product_sum * per_column;
       const float kept = d_x.accumulates ? 1.0f : 0.0f;
 #pragma omp simd
       for (Index j = 0; j < x.cols; ++j) {
-        const float gradient =
-            N::gradient(d_normalized(d_out[j], j), N::value(in[j], row), row, mean, product_mean);
-        to[j] = (kept != 0.0f ? to[j] : 0.0f) + gradient;
+        const float gradient = N::gradient(d_normalized(d_out[j], j),
+                                           N::value(static_cast<float>(in[j]), row), row, mean, product_mean);
+        to[j] = (kept != 0.0f ? static_cast<float>(to[j]) : 0.0f) + gradient;
       }
     }
   });
@@ -73,11 +76,11 @@ void norm_backward(Cpu&, N, Matrix<const float> x, const float* gain, const RowS
         x.cols, std::max(Index{16}, row_grain(x.rows)),
         [&](Index begin, Index end) {
           for (Index i = 0; i < x.rows; ++i) {
-            const float *in = x.row(i), *d_out = d_y.row(i);
+            const S *in = x.row(i), *d_out = d_y.row(i);
             const RowStatistics<float> row = rows[i];
 #pragma omp simd
             for (Index j = begin; j < end; ++j) {
-              if constexpr (N::has_gain) d_gain[j] += d_out[j] * N::value(in[j], row);
+              if constexpr (N::has_gain) d_gain[j] += d_out[j] * N::value(static_cast<float>(in[j]), row);
               if constexpr (N::has_bias) d_bias[j] += d_out[j];
             }
           }

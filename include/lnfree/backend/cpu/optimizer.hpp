@@ -2,6 +2,7 @@
 
 #include <array>
 #include <cmath>
+#include <concepts>
 
 #include <lnfree/backend/cpu/device.hpp>
 #include <lnfree/backend/cpu/tile_product.hpp>
@@ -10,7 +11,7 @@
 
 namespace lnfree::cpu {
 
-inline double sum_of_squares(Cpu&, const float* values, Index count) {
+inline double sum_of_squares(Cores&, const float* values, Index count) {
   // As many numbers as fill a vector once they are doubles.
   constexpr int width = vector_width / 2;
   using Floats [[gnu::vector_size(width * sizeof(float)), gnu::aligned(alignof(float)), gnu::may_alias]] =
@@ -43,8 +44,10 @@ inline double sum_of_squares(Cpu&, const float* values, Index count) {
   return total;
 }
 
-inline void adamw(Cpu&, Index count, float* master, float* /*value: the same memory*/, float* gradient,
-                  float* m, float* v, const AdamWStep& step) {
+template <CpuDevice D>
+void adamw(D&, Index count, float* master, [[maybe_unused]] typename D::Scalar* value, float* gradient,
+           float* m, float* v, const AdamWStep& step) {
+  using S = typename D::Scalar;
   const auto beta1 = static_cast<float>(step.beta1), beta2 = static_cast<float>(step.beta2);
   const auto rest1 = static_cast<float>(1 - step.beta1), rest2 = static_cast<float>(1 - step.beta2);
   const auto decay = static_cast<float>(1 - step.learning_rate * step.weight_decay);
@@ -60,6 +63,8 @@ inline void adamw(Cpu&, Index count, float* master, float* /*value: the same mem
       m[i] = new_m;
       v[i] = new_v;
       master[i] = decay * master[i] - rate * new_m / (std::sqrt(new_v * per_correction2) + epsilon);
+      // In float both are the same memory.
+      if constexpr (!std::same_as<S, float>) value[i] = master[i];
       gradient[i] = 0;
     }
   });

@@ -1,5 +1,8 @@
 #pragma once
 
+#include <cstdint>
+
+#include <lnfree/core/bfloat16.hpp>
 #include <lnfree/core/tensor.hpp>
 
 namespace lnfree::cpu {
@@ -17,6 +20,12 @@ using Vector
 
 inline Vector load(const float* from) {
   return *reinterpret_cast<const Vector*>(from);
+}
+inline Vector load(const BFloat16* from) {
+  using Bits16 [[gnu::vector_size(vector_width * 2), gnu::aligned(alignof(BFloat16)), gnu::may_alias]] =
+      std::uint16_t;
+  using Bits32 [[gnu::vector_size(vector_width * 4)]] = std::uint32_t;
+  return (Vector)(__builtin_convertvector(*reinterpret_cast<const Bits16*>(from), Bits32) << 16);
 }
 inline void store(float* to, Vector vector) {
   *reinterpret_cast<Vector*>(to) = vector;
@@ -71,26 +80,33 @@ inline void for_row_panels(Index begin, Index end, const Body& body) {
   }
 }
 
-/// c (rows x columns) = a b, or added to, for the small factors of one attention head, which lie in cache: no
-/// packing, no threads, no calls. b and c are row-major.
-inline void tile_product(Strided a, const float* b, Index b_stride, Index depth, float* c, Index c_stride,
-                         Index rows, Index columns, bool accumulates) {
-  for_row_panels<8>(0, rows, [&]<int Rows>(Index i) {
+/// A matrix as a left factor, as it lies and transposed.
+inline Strided rows_of(Matrix<const float> m) {
+  return {m.data, m.stride, 1};
+}
+inline Strided columns_of(Matrix<const float> m) {
+  return {m.data, 1, m.stride};
+}
+
+/// c = a b, or added to, for the small factors of one attention head, which lie in cache: no packing, no
+/// threads, no calls. b and c say how far the products go.
+inline void tile_product(Strided a, Matrix<const float> b, Matrix<float> c, bool accumulates) {
+  for_row_panels<8>(0, c.rows, [&]<int Rows>(Index i) {
     const Strided a_panel{a.data + i * a.row_stride, a.row_stride, a.column_stride};
-    float* const c_panel = c + i * c_stride;
+    float* const c_panel = c.row(i);
     Index j = 0;
-    for (; j + 2 * vector_width <= columns; j += 2 * vector_width) {
-      register_tile<Rows, 2>(a_panel, b + j, b_stride, depth, c_panel + j, c_stride, accumulates);
+    for (; j + 2 * vector_width <= c.cols; j += 2 * vector_width) {
+      register_tile<Rows, 2>(a_panel, b.data + j, b.stride, b.rows, c_panel + j, c.stride, accumulates);
     }
-    for (; j + vector_width <= columns; j += vector_width) {
-      register_tile<Rows, 1>(a_panel, b + j, b_stride, depth, c_panel + j, c_stride, accumulates);
+    for (; j + vector_width <= c.cols; j += vector_width) {
+      register_tile<Rows, 1>(a_panel, b.data + j, b.stride, b.rows, c_panel + j, c.stride, accumulates);
     }
-    for (; j < columns; ++j) {
+    for (; j < c.cols; ++j) {
       for (int r = 0; r < Rows; ++r) {
         float sum = 0;
-        for (Index k = 0; k < depth; ++k)
-          sum += a_panel.data[r * a.row_stride + k * a.column_stride] * b[k * b_stride + j];
-        c_panel[r * c_stride + j] = accumulates ? c_panel[r * c_stride + j] + sum : sum;
+        for (Index k = 0; k < b.rows; ++k)
+          sum += a_panel.data[r * a.row_stride + k * a.column_stride] * b.row(k)[j];
+        c_panel[r * c.stride + j] = accumulates ? c_panel[r * c.stride + j] + sum : sum;
       }
     }
   });
