@@ -10,6 +10,7 @@
 
 #include <boost/test/unit_test.hpp>
 
+#include <lnfree/backend/profiled.hpp>
 #include <lnfree/model.hpp>
 
 #include "support/random_batch.hpp"
@@ -302,6 +303,40 @@ BOOST_AUTO_TEST_CASE(threads_added_after_a_model_is_built_stay_in_its_memory) {
   BOOST_TEST(attention_workspace(model.device(), {4, 64, 4, 16}) == cpu::HeadWorkspace::size({4, 64, 4, 16}));
   BOOST_TEST(model.loss(random.batch()) == alone);
   omp_set_num_threads(before);
+}
+
+BOOST_AUTO_TEST_CASE(a_profiled_device_computes_the_same_and_accounts_for_it) {
+  const RandomBatch random({2, 9}, tiny.vocab_size, 3);
+  const auto train = [&](auto& model) {
+    model.initialize(4);
+    AdamW optimizer(model);
+    std::vector<double> trace;
+    for (int step = 0; step < 2; ++step) {
+      trace.push_back(model.forward_backward(random.batch(), {.dropout = {0.1, 1, 0}}));
+      trace.push_back(optimizer.step(1e-3));
+    }
+    return trace;
+  };
+  Model<Cpu, EntropyObserver> plain(2);
+  OnDevice<Model<Cpu, EntropyObserver>, Profiled<Cpu>> profiled(2);
+  BOOST_TEST(train(profiled) == train(plain), boost::test_tools::per_element());
+
+  std::map<std::string, std::int64_t> calls;
+  double product_operations = 0;
+  for (const auto& [name, entry] : profiled.device().profile.entries()) {
+    const std::string primitive = name.substr(0, name.find(' '));
+    calls[primitive] += entry.calls;
+    if (primitive == "gemm") product_operations += entry.work.operations;
+    BOOST_TEST(entry.seconds > 0);
+    BOOST_TEST(entry.work.moved() > 0, name);
+  }
+  BOOST_TEST(calls["attention_forward"] == 2 * tiny.layers);
+  BOOST_TEST(calls["norm_backward"] == 2 * (2 * tiny.layers + 1));
+  BOOST_TEST(calls["adamw"] == 2 * static_cast<std::int64_t>(parameter_kinds.size()));
+  // Six for every weight of a product and every token.
+  const double weights = tiny.layers * (4.0 * tiny.width + 2.0 * tiny.ffn_width) * tiny.width +
+                         double(tiny.vocab_size) * tiny.width;
+  BOOST_TEST(product_operations == 2 * 6 * weights * 2 * 9);
 }
 
 BOOST_AUTO_TEST_CASE(two_runs_are_the_same_bit_for_bit) {

@@ -186,6 +186,8 @@ class BadInput(TrainerTest):
             (["--steps", 0], ["--out"]),
             (["--out", out, "--steps", 1], ["--train"]),
             (["--out", out, "--json", "x"], ["--json", "--evaluate-only"]),
+            (["--profile", 2], ["--profile", "--train"]),
+            (["--profile", 0], ["--profile", "1 or more"]),
             (["--evaluate-only", "--val", self.val], ["--evaluate-only", "--init-from"]),
             (["--evaluate-only", "--init-from", "x"], ["--val"]),
             (["--out", out, "--resume", "--init-from", "x"], ["--resume", "--init-from"]),
@@ -300,6 +302,24 @@ class Runs(TrainerTest):
             self.assertAlmostEqual(math.exp(result["eval_loss"]) / result["perplexity"], 1, places=12)
         self.assertAlmostEqual(results[0]["eval_loss"], results[1]["eval_loss"], places=5)
         self.assertEqual(content(self.folder / "run"), before)
+
+    def test_profile(self):
+        report = self.folder / "profile.json"
+        options = ["--train", self.train, "--batch-size", BATCH, "--threads", 1, "--profile", 2]
+        before = content(self.folder)
+        text = self.succeed(*options, program=NORMED).stdout
+        self.assertEqual(content(self.folder), before)
+        for word in ("attention_backward", "norm_forward", "adamw", "outside the primitives", "mean of 2"):
+            self.assertIn(word, text)
+        self.succeed(*options, "--json", report)
+        profile = json.loads(report.read_text())
+        rows = {row["name"]: row for row in profile["primitives"]}
+        self.assertEqual(profile["steps"], 2)
+        self.assertAlmostEqual(sum(row["share"] for row in rows.values()), 1)
+        self.assertAlmostEqual(
+            sum(row["milliseconds_per_step"] for row in rows.values()), profile["milliseconds_per_step"]
+        )
+        self.assertEqual(rows["sum_of_squares"]["calls_per_step"], 1)
 
     def test_order(self):
         def run(name, *more):
