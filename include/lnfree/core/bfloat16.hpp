@@ -27,9 +27,7 @@ class BFloat16 {
   LNFREE_HOST_DEVICE BFloat16& operator-=(float value) { return *this = *this - value; }
   LNFREE_HOST_DEVICE BFloat16& operator*=(float value) { return *this = *this * value; }
 
-  LNFREE_HOST_DEVICE operator float() const {
-    return std::bit_cast<float>(std::uint32_t{bits_} << 16);
-  }
+  LNFREE_HOST_DEVICE operator float() const { return std::bit_cast<float>(std::uint32_t{bits_} << 16); }
 
  private:
   std::uint16_t bits_;

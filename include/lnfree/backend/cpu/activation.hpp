@@ -19,8 +19,7 @@ void activation_forward(D&, A, Matrix<const typename D::Scalar> x, const typenam
       const S* in = x.row(i);
       S* out = y.row(i);
 #pragma omp simd
-      for (Index j = 0; j < x.cols; ++j)
-        out[j] = activation_value<A>(static_cast<float>(in[j]), p);
+      for (Index j = 0; j < x.cols; ++j) out[j] = activation_value<A>(static_cast<float>(in[j]), p);
     }
   });
 }

@@ -16,8 +16,8 @@
 
 namespace lnfree::cpu {
 
-/// Products of bf16 matrices by oneDNN, which sums in float. A product is prepared at its first call and kept:
-/// later calls with the same sizes and strides only name the memory.
+/// Products of bf16 matrices by oneDNN, which sums in float. A product is prepared at its first call and
+/// kept: later calls with the same sizes and strides only name the memory.
 class BF16Products {
  public:
   BF16Products() {
@@ -25,7 +25,8 @@ class BF16Products {
     constexpr auto needed = static_cast<unsigned>(dnnl::cpu_isa::avx512_core_bf16);
     if ((static_cast<unsigned>(dnnl::get_effective_cpu_isa()) & needed) != needed) {
       throw Error(
-          "this processor has no bf16 arithmetic (AVX512_BF16); use the device Cpu, whose float is faster here");
+          "this processor has no bf16 arithmetic (AVX512_BF16); use the device Cpu, whose float is faster "
+          "here");
     }
   }
 
@@ -54,10 +55,12 @@ class BF16Products {
   };
 
   Product prepare(const Key& key) {
-    const auto& [m, n, k, a_stride, b_stride, c_stride, a_transposed, b_transposed, accumulates, in_float] = key;
+    const auto& [m, n, k, a_stride, b_stride, c_stride, a_transposed, b_transposed, accumulates, in_float] =
+        key;
     using Type = dnnl::memory::data_type;
     const auto describe = [](Index rows, Index cols, Index stride, bool transposed, Type type) {
-      const dnnl::memory::dims strides = transposed ? dnnl::memory::dims{1, stride} : dnnl::memory::dims{stride, 1};
+      const dnnl::memory::dims strides =
+          transposed ? dnnl::memory::dims{1, stride} : dnnl::memory::dims{stride, 1};
       return dnnl::memory::desc({rows, cols}, type, strides);
     };
     const auto a = describe(m, k, a_stride, a_transposed != 0, Type::bf16);
