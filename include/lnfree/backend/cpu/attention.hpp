@@ -109,6 +109,24 @@ void for_each_key(Matrix<float> rows, Index keys, Index first, const Body& body)
   for (Index j = first; j < keys; ++j) body(rows.row(j), static_cast<int>(j - first));
 }
 
+/// The sum of a tile's rows, lane by lane.
+inline void sum_rows(Matrix<const float> rows, QueryLanes& sums) {
+  constexpr int vectors = query_tile / vector_width;
+  // Of even and odd rows apart: an addition does not wait for the one before.
+  Vector even[vectors] = {}, odd[vectors] = {};
+  Index j = 0;
+  for (; j + 2 <= rows.rows; j += 2) {
+    for (int v = 0; v < vectors; ++v) {
+      even[v] += load(rows.row(j) + v * vector_width);
+      odd[v] += load(rows.row(j + 1) + v * vector_width);
+    }
+  }
+  for (int v = 0; v < vectors; ++v) {
+    if (j < rows.rows) even[v] += load(rows.row(j) + v * vector_width);
+    store(sums + v * vector_width, even[v] + odd[v]);
+  }
+}
+
 inline bool all_finite(const float* values, Index count) {
   float zero = 0;
 #pragma omp simd reduction(+ : zero)
@@ -134,22 +152,24 @@ void attention_forward(Device& device, AttentionShape shape, Matrix<const typena
       const Matrix<const float> q = fill(my.q, head(qkv).slice(first, count));
       product_with_queries(k.top(keys), q, my.q_transposed, my.weights);
 
-      QueryLanes max, sum = {}, weighted = {};
+      QueryLanes max, sum, weighted;
       std::fill_n(max, query_tile, -std::numeric_limits<float>::infinity());
       for_each_key(my.weights, keys, first, [&](const float* row, int diagonal) {
 #pragma omp simd
         for (int i = 0; i < query_tile; ++i) max[i] = i >= diagonal && row[i] > max[i] ? row[i] : max[i];
       });
       for_each_key(my.weights, keys, first, [&](float* row, int diagonal) {
+        [[maybe_unused]] float* const product = my.d_weights.data + (row - my.weights.data);
 #pragma omp simd
         for (int i = 0; i < query_tile; ++i) {
           const float s = scale * (row[i] - max[i]);
-          const float e = i >= diagonal ? math::exp(s) : 0.0f;
-          row[i] = e;
-          sum[i] += e;
-          if constexpr (observed) weighted[i] += i >= diagonal ? e * s : 0.0f;
+          const float e = math::exp(s);
+          row[i] = i >= diagonal ? e : 0.0f;
+          if constexpr (observed) product[i] = i >= diagonal ? e * s : 0.0f;
         }
       });
+      sum_rows(my.weights.top(keys), sum);
+      if constexpr (observed) sum_rows(my.d_weights.top(keys), weighted);
 
       const Matrix<float> out = my.result.top(count);
       tile_product(columns_of(my.weights), v.top(keys), out, false);

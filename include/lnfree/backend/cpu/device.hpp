@@ -1,6 +1,9 @@
 #pragma once
 
 #include <omp.h>
+#ifdef __linux__
+#include <sys/mman.h>
+#endif
 
 #include <algorithm>
 #include <concepts>
@@ -35,8 +38,16 @@ template <class D>
 concept CpuDevice = std::same_as<D, Cpu> || std::same_as<D, CpuBF16>;
 
 inline void* allocate(Cores&, std::size_t bytes) {
-  void* memory = std::aligned_alloc(64, (bytes + 63) / 64 * 64);
+  // Large blocks begin at a large page, so that the system can back them with such: products walk across many
+  // small ones at once.
+  constexpr std::size_t large_page = std::size_t{1} << 21;
+  const std::size_t alignment = bytes < large_page ? 64 : large_page;
+  const std::size_t whole = (bytes + alignment - 1) / alignment * alignment;
+  void* memory = std::aligned_alloc(alignment, whole);
   if (memory == nullptr) throw Error("out of memory: " + std::to_string(bytes) + " bytes were asked for");
+#ifdef __linux__
+  if (alignment == large_page) madvise(memory, whole, MADV_HUGEPAGE);  // a wish: without it all works as well
+#endif
   return memory;
 }
 
