@@ -1,10 +1,9 @@
 #pragma once
 
 #include <array>
-#include <cassert>
-#include <cstdint>
 #include <map>
 #include <memory>
+#include <type_traits>
 #include <unordered_map>
 
 #include <dnnl.hpp>
