@@ -3,7 +3,7 @@
 #
 #   examples/reproduce.sh [--scale smoke|demo] [--corpus PATH] [--configs LIST] [--seed N] [--out DIR]
 #
-#   --scale NAME    demo (default): 8 layers of width 64, 8 million tokens each, half an hour on two cores;
+#   --scale NAME    demo (default): 8 layers of width 64, 8 million tokens each, 18 minutes on two cores;
 #                   smoke: the same path in under three minutes, showing nothing but that it works
 #   --corpus PATH   a folder of Python files or a .jsonl file (one {"content": ...} a line);
 #                   default: the standard library, pandas, matplotlib, sklearn, seaborn from Debian packages
