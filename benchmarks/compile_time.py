@@ -21,13 +21,13 @@ PROJECT = Path(__file__).resolve().parent.parent
 HEADERS = PROJECT / "include"
 
 
-def compile_command(build, source):
-    """(folder, words without input and output) of a source in the build's compile_commands.json."""
+def compile_command(build, program):
+    """(source, folder, words without input and output) of a program of one source in compile_commands.json."""
     database = build / "compile_commands.json"
     if not database.is_file():
         sys.exit(f"compile_time.py: there is no {database}; make the build with: cmake --preset release")
     for entry in json.loads(database.read_text(encoding="utf-8")):
-        if Path(entry["file"]) != source:
+        if f"/{program}.dir/" not in entry["command"]:
             continue
         words = iter(shlex.split(entry["command"]))
         kept = []
@@ -36,8 +36,8 @@ def compile_command(build, source):
                 next(words)
             elif word not in ("-MD", entry["file"]):
                 kept.append(word)
-        return entry["directory"], kept
-    sys.exit(f"compile_time.py: {database} does not compile {source}; is it built there?")
+        return Path(entry["file"]), entry["directory"], kept
+    sys.exit(f"compile_time.py: {database} does not compile {program}; is it built there?")
 
 
 def compile_once(folder, command, source, scratch):
@@ -64,12 +64,11 @@ def write(path, text):
 def main():
     parser = argparse.ArgumentParser(description="Times the compilation of each public header and one trainer.")
     parser.add_argument("--build", type=Path, default=PROJECT / "build/release", help="a configured build")
-    parser.add_argument("--trainer", default="train_demo_sm_ln_g", help="a source of examples/trainers")
+    parser.add_argument("--trainer", default="train_demo_sm_ln_g", help="a program of examples/trainers")
     parser.add_argument("--out", type=Path, default=PROJECT / "out/benchmarks", help="folder for the tables")
     options = parser.parse_args()
 
-    trainer = PROJECT / "examples/trainers" / f"{options.trainer}.cpp"
-    folder, command = compile_command(options.build.resolve(), trainer)
+    trainer, folder, command = compile_command(options.build.resolve(), options.trainer)
     measured = {}
     with tempfile.TemporaryDirectory() as name:
         scratch = Path(name)

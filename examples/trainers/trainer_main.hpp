@@ -21,26 +21,42 @@
 #include "progress_line.hpp"
 #include "trainer_options.hpp"
 
-/// The program that all trainers share: it is told the model's type and the defaults of its options.
+/// The program that all trainers share. A trainer's source says the norm and the activation; the build says
+/// the shape and the variant.
 namespace trainers {
 
-/// What the build chose: the trainers named ..._bf16 come from the same sources.
 #ifdef LNFREE_TRAINER_BF16
 using Device = lnfree::CpuBF16;
 #else
 using Device = lnfree::Cpu;
 #endif
 
-/// The paper's recipe at the size of its GPT-2. 512 windows a step as in the paper, in passes that fit a
-/// CPU's memory.
-inline lnfree::TrainerOptions gpt2_defaults() {
-  return {.batch_size = 8, .accumulate = 64};
-}
+#ifdef LNFREE_TRAINER_CLEAN
+inline constexpr bool is_clean = true;
+#else
+inline constexpr bool is_clean = false;
+#endif
 
-/// A recipe for the demo shape, the same for every configuration: the paper's but for batch, steps and
-/// learning rate.
-inline lnfree::TrainerOptions demo_defaults() {
-  return {.steps = 3906, .batch_size = 16, .accumulate = 1, .learning_rate = 2e-3, .warmup_ratio = 0.1};
+inline constexpr lnfree::DecoderConfig shape =
+    is_clean ? lnfree::clean(LNFREE_TRAINER_SHAPE) : LNFREE_TRAINER_SHAPE;
+
+/// What a trainer trains.
+template <class Norm, class Activation>
+using Model = lnfree::Decoder<shape, Norm, Activation, Device, lnfree::EntropyObserver>;
+
+/// The paper's recipe: 512 windows a step, in passes that fit a CPU's memory. At the small shapes another
+/// batch, number of steps and learning rate, the same for every configuration. The clean recipe is that of
+/// the paper's text: no dropout, and slopes that do not decay.
+inline lnfree::TrainerOptions defaults() {
+  constexpr bool is_small = shape.width < 512;
+  lnfree::TrainerOptions options{.batch_size = 8, .accumulate = 64};
+  if (is_small)
+    options = {.steps = 3906, .batch_size = 16, .accumulate = 1, .learning_rate = 2e-3, .warmup_ratio = 0.1};
+  if (is_clean) {
+    options.dropout = 0;
+    options.decay_slopes = false;
+  }
+  return options;
 }
 
 /// Exit status of a run whose loss stopped being a number.
@@ -77,14 +93,19 @@ void print_plan(const Model& model, std::size_t optimizer_bytes) {
               megabytes(plan.total() + optimizer_bytes).c_str());
 }
 
-template <class Model>
-lnfree::Windows open_windows(const std::filesystem::path& shard) {
-  return {lnfree::TokenShard::open(shard), Model::config.context, Model::config.vocab_size};
+/// The windows of a shard, as long as was asked for or else as the model's context.
+inline lnfree::Windows open_windows(const std::filesystem::path& shard, const ProgramOptions& options) {
+  if (options.context > shape.context) {
+    throw lnfree::Error("--context " + std::to_string(options.context) +
+                        " is more than the model's context of " + std::to_string(shape.context) + " tokens");
+  }
+  return {lnfree::TokenShard::open(shard), options.context > 0 ? options.context : shape.context,
+          shape.vocab_size};
 }
 
 template <class Model>
 int evaluate_only(const ProgramOptions& options) {
-  const lnfree::Windows windows = open_windows<Model>(options.validation);
+  const lnfree::Windows windows = open_windows(options.validation, options);
   Model model(options.training.batch_size, lnfree::Purpose::evaluation);
   lnfree::load_weights(model, options.init_from);
   print_plan(model, 0);
@@ -92,12 +113,11 @@ int evaluate_only(const ProgramOptions& options) {
   std::printf("evaluation loss %.6f nats over %lld targets, perplexity %.4f\n", result.eval_loss,
               static_cast<long long>(result.targets), result.perplexity());
   if (!options.json.empty()) {
-    const lnfree::Json json{{"eval_loss", result.eval_loss},
-                            {"perplexity", result.perplexity()},
-                            {"targets", result.targets},
-                            {"parameters", model.parameters().trainable()},
-                            {"head_entropy", model.observer().head_entropy()},
-                            {"nonfinite_rows", model.observer().nonfinite_rows()}};
+    lnfree::Json json{{"eval_loss", result.eval_loss},
+                      {"perplexity", result.perplexity()},
+                      {"targets", result.targets},
+                      {"parameters", model.parameters().trainable()}};
+    for (const auto& seen : lnfree::observations(model)) json.update(seen);
     lnfree::write_file(options.json, json.dump(2) + "\n");
   }
   return 0;
@@ -107,15 +127,16 @@ int evaluate_only(const ProgramOptions& options) {
 template <class Model>
 int profile(const ProgramOptions& options) {
   const lnfree::TrainerOptions& training = options.training;
-  const lnfree::Windows windows = open_windows<Model>(options.train);
+  const lnfree::Windows windows = open_windows(options.train, options);
   lnfree::OnDevice<Model, lnfree::Profiled<typename Model::Device>> model(training.batch_size);
   model.initialize(training.seed, training.init_std > 0 ? training.init_std : Model::config.init_std());
   if (!options.init_from.empty()) lnfree::load_weights(model, options.init_from);
-  lnfree::AdamW optimizer(model, {.weight_decay = training.weight_decay});
+  lnfree::AdamW optimizer(model,
+                          {.weight_decay = training.weight_decay, .decay_slopes = training.decay_slopes});
   print_plan(model, optimizer.bytes());
 
   lnfree::WindowOrder order(windows.count(), training.seed, training.shuffle);
-  lnfree::WindowBatch batch(training.batch_size, Model::config.context);
+  lnfree::WindowBatch batch(training.batch_size, static_cast<int>(windows.context()));
   std::int64_t draw = 0;
   const auto step = [&] {
     for (int pass = 0; pass < training.accumulate; ++pass, ++draw) {
@@ -146,8 +167,8 @@ template <class Model>
 int train(const ProgramOptions& options) {
   const lnfree::TrainerOptions& training = options.training;
   std::optional<lnfree::Windows> windows, validation;
-  if (!options.train.empty()) windows.emplace(open_windows<Model>(options.train));
-  if (!options.validation.empty()) validation.emplace(open_windows<Model>(options.validation));
+  if (!options.train.empty()) windows.emplace(open_windows(options.train, options));
+  if (!options.validation.empty()) validation.emplace(open_windows(options.validation, options));
 
   Model model(training.batch_size);
   model.initialize(training.seed, training.init_std > 0 ? training.init_std : Model::config.init_std());
@@ -182,17 +203,17 @@ int train(const ProgramOptions& options) {
 }
 
 /// `main` of every trainer: 0 done, 1 an error said in one sentence, 3 diverged, 128 + signal when stopped.
-template <class Model>
-int trainer_main(int argc, char** argv, const lnfree::TrainerOptions& defaults) {
-  const std::string description = "Trains a decoder-only transformer with norm " +
-                                  std::string(Model::Norm::name) + " and activation " +
-                                  std::string(Model::Activation::name) +
+template <class Norm, class Activation>
+int trainer_main(int argc, char** argv) {
+  const std::string description = "Trains a decoder-only transformer with norm " + std::string(Norm::name) +
+                                  " and activation " + std::string(Activation::name) +
                                   " on token shards, and measures the entropy of every attention head.";
   int exit_status = 0;
-  const auto options = parse_options(argc, argv, description, defaults, exit_status);
+  const auto options = parse_options(argc, argv, description, defaults(), exit_status);
   if (!options) return exit_status;
   if (options->threads > 0) omp_set_num_threads(options->threads);
   try {
+    using Model = trainers::Model<Norm, Activation>;
     if (options->evaluate_only) return evaluate_only<Model>(*options);
     return options->profile > 0 ? profile<Model>(*options) : train<Model>(*options);
   } catch (const std::exception& error) {

@@ -77,6 +77,7 @@ std::optional<ProgramOptions> parse_options(int argc, char** argv, const std::st
 
   path("--train", options.train, "FILE", "Token shard (.bin) to train on")->group(data);
   path("--val", options.validation, "FILE", "Token shard (.bin) to evaluate on")->group(data);
+  count("--context", options.context, 0, "Tokens in a window; 0: the model's context")->group(data);
   app.add_flag("--shuffle,!--no-shuffle", training.shuffle,
                training.shuffle
                    ? "Visit the windows in a new random order each epoch (default), or in file order"
@@ -91,6 +92,10 @@ std::optional<ProgramOptions> parse_options(int argc, char** argv, const std::st
   real("--learning-rate", training.learning_rate, any, positive, "Peak learning rate");
   real("--warmup-ratio", training.warmup_ratio, 1, "a number from 0 to 1", "Share of the steps that warm up");
   real("--weight-decay", training.weight_decay, any, positive, "Weight decay of matrices and embeddings");
+  app.add_flag("--decay-slopes,!--no-decay-slopes", training.decay_slopes,
+               training.decay_slopes ? "Learnable slopes decay like matrices (default), or not"
+                                     : "Learnable slopes decay like matrices, or not (default)")
+      ->group(course);
   real("--dropout", training.dropout, 0.999, "a number from 0 to 0.999", "Dropout of the embedding");
   real("--init-std", training.init_std, any, positive,
        "Standard deviation of the initial weights; 0: 0.02 sqrt(768 / width)");

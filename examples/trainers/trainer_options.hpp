@@ -14,6 +14,7 @@ struct ProgramOptions {
   std::filesystem::path out;         ///< Folder of the run.
   std::filesystem::path init_from;   ///< model.safetensors to start from or to evaluate.
   std::filesystem::path json;        ///< Where --evaluate-only and --profile leave their result.
+  int context = 0;                   ///< Tokens in a window; 0: the model's context.
   bool resume = false;
   bool evaluate_only = false;
   int profile = 0;  ///< Steps to be timed primitive by primitive, instead of a run; 0: none.

@@ -72,6 +72,14 @@ void check_same_run(const std::filesystem::path& a, const std::filesystem::path&
     BOOST_TEST(read_checkpoint_state(a / "checkpoint")[key] == read_checkpoint_state(b / "checkpoint")[key]);
 }
 
+/// Where the first slope lies among the parameters.
+Index slope_offset(Model& model) {
+  for (const auto& parameter : model.parameters().all()) {
+    if (parameter.kind == ParameterKind::slope) return parameter.offset;
+  }
+  throw Error("the model has no slope");
+}
+
 /// A stop that is asked for after `steps` steps of this call.
 std::function<bool()> after(int steps) {
   return [=]() mutable { return steps-- == 0; };
@@ -93,13 +101,57 @@ BOOST_AUTO_TEST_CASE(metrics_have_the_promised_lines) {
     lines.push_back(entry["kind"].get<std::string>() + " " + entry["step"].dump() + ": " + keys);
   }
   const std::string train = "kind step loss learning_rate gradient_norm ",
-                    entropy = "kind step head_entropy nonfinite_rows ",
+                    entropy = "kind step head_entropy nonfinite_rows ", slopes = "kind step slopes ",
                     eval = "kind step eval_loss perplexity ";
   const std::vector<std::string> expected{
-      "train 0: " + train,     "entropy 0: " + entropy, "eval 2: " + eval,   "train 2: " + train,
-      "entropy 3: " + entropy, "eval 4: " + eval,       "train 4: " + train, "eval 6: " + eval,
-      "train 6: " + train,     "entropy 6: " + entropy, "eval 7: " + eval};
+      "entropy 0: " + entropy, "slopes 0: " + slopes,   "train 0: " + train,     "eval 2: " + eval,
+      "train 2: " + train,     "entropy 3: " + entropy, "slopes 3: " + slopes,   "eval 4: " + eval,
+      "train 4: " + train,     "eval 6: " + eval,       "entropy 6: " + entropy, "slopes 6: " + slopes,
+      "train 6: " + train,     "eval 7: " + eval};
   BOOST_TEST(lines == expected, boost::test_tools::per_element());
+}
+
+BOOST_AUTO_TEST_CASE(slopes_are_those_of_the_step_s_pass_and_decay_when_asked_to) {
+  Data data;
+  double last[2];
+  for (const bool decays : {true, false}) {
+    TrainerOptions chosen = options;
+    chosen.decay_slopes = decays;
+    chosen.weight_decay = 10;
+    const auto folder = data.folder / (decays ? "decayed" : "free");
+    Run run(data, folder, chosen);
+    run.trainer.start();
+    run.trainer.run();
+    std::vector<Json> seen;
+    for (const Json& entry : metrics(folder)) {
+      if (entry["kind"] == "slopes") seen.push_back(entry["slopes"]);
+    }
+    BOOST_TEST_REQUIRE(seen.size() == 3);
+    // One slope for each layer; at step 0 no update has touched them.
+    BOOST_TEST((seen[0] == Json::array({0.01f, 0.01f})));
+    BOOST_TEST((seen[1] != seen[0]));
+    last[decays] = run.model.parameters().masters()[slope_offset(run.model)];
+  }
+  BOOST_TEST(last[true] != last[false]);
+}
+
+BOOST_AUTO_TEST_CASE(windows_may_be_shorter_than_the_context) {
+  Data data;
+  const int length = tiny.context / 3;
+  Windows train(TokenShard::open(data.folder / "train.bin"), length, tiny.vocab_size);
+  BOOST_TEST_REQUIRE(train.count() == 3 * data.train.count());
+  const auto run = [&](const Windows& windows, const std::filesystem::path& folder, bool resumes) {
+    Model model(options.batch_size);
+    model.initialize(options.seed);
+    Trainer<Model> trainer(model, &windows, &windows, options, folder);
+    resumes ? trainer.resume() : trainer.start();
+    return trainer.run();
+  };
+  BOOST_TEST((run(train, data.folder / "short", false) == Outcome::finished));
+  // Another length of windows is another run, even with as many of them.
+  BOOST_CHECK_EXCEPTION(run(data.train, data.folder / "short", true), Error, [](const Error& error) {
+    return std::string(error.what()).find("with context 3, not 9") != std::string::npos;
+  });
 }
 
 BOOST_AUTO_TEST_CASE(the_loss_is_of_the_batch_before_the_update) {
@@ -108,6 +160,7 @@ BOOST_AUTO_TEST_CASE(the_loss_is_of_the_batch_before_the_update) {
   plain.dropout = 0;
   plain.shuffle = false;
   plain.steps = 1;
+  plain.observe_every = 0;
   Run run(data, data.folder / "run", plain);
   double sum = 0;
   Model twin(6);

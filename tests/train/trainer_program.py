@@ -143,6 +143,10 @@ class BadInput(TrainerTest):
         shard(bad, 0, tokens=tokens)
         refuse(bad, "token 200", str(VOCABULARY))
 
+    def test_context(self):
+        long = self.training(self.folder / "run", 1, "--context", CONTEXT + 1)
+        self.refuse(*long, says=["--context 129", "context of 128"])
+
     def test_weights(self):
         self.succeed("--steps", 0, "--out", self.folder / "normed", program=NORMED)
         weights = self.folder / "normed" / "checkpoint" / "model.safetensors"
@@ -240,7 +244,7 @@ class Runs(TrainerTest):
         text = self.succeed("--help").stdout
         for name in (
             "train val steps batch-size accumulate learning-rate warmup-ratio weight-decay dropout init-std seed "
-            "shuffle no-shuffle eval-every log-every observe-every out resume init-from evaluate-only json config"
+            "context decay-slopes no-decay-slopes shuffle no-shuffle eval-every log-every observe-every out resume init-from evaluate-only json config"
         ).split():
             self.assertIn("--" + name, text)
         self.assertNotRegex(text, r"TEXT|INT|FLOAT|UINT|\{|Excludes|Needs")

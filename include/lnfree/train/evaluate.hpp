@@ -52,7 +52,7 @@ struct Evaluation {
 template <class Model>
 Evaluation evaluate(Model& model, const Windows& windows) {
   if constexpr (Model::Observer::observes_entropy) model.observer().reset();
-  WindowBatch memory(model.max_batch(), Model::config.context);
+  WindowBatch memory(model.max_batch(), static_cast<int>(windows.context()));
   Evaluation result;
   double sum = 0;
   for (std::int64_t first = 0; first < windows.count(); first += model.max_batch()) {

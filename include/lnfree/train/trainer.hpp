@@ -18,6 +18,7 @@
 #include <lnfree/train/checkpoint.hpp>
 #include <lnfree/train/evaluate.hpp>
 #include <lnfree/train/metrics.hpp>
+#include <lnfree/train/observations.hpp>
 
 namespace lnfree {
 
@@ -29,8 +30,9 @@ struct TrainerOptions {
   double learning_rate = 1e-3;
   double warmup_ratio = 0.05;
   double weight_decay = 0.1;
-  double dropout = 0.1;  ///< Of the embedding.
-  double init_std = 0;   ///< 0: what suits the width, DecoderConfig::init_std().
+  bool decay_slopes = true;  ///< Whether the learnable slopes of activations decay, too.
+  double dropout = 0.1;      ///< Of the embedding.
+  double init_std = 0;       ///< 0: what suits the width, DecoderConfig::init_std().
   std::uint64_t seed = 1337;
   bool shuffle = true;  ///< false: windows in file order.
 
@@ -48,6 +50,7 @@ struct TrainerOptions {
             {"learning_rate", learning_rate},
             {"warmup_ratio", warmup_ratio},
             {"weight_decay", weight_decay},
+            {"decay_slopes", decay_slopes},
             {"dropout", dropout},
             {"seed", seed},
             {"shuffle", shuffle}};
@@ -84,7 +87,8 @@ class Trainer {
     std::function<void(const std::string&)> on_message;  ///< Evaluations, checkpoints: one line each.
   };
 
-  /// `train` may be null in a run of no steps; `validation` may be null: then nothing is evaluated.
+  /// `train` may be null in a run of no steps; `validation` may be null: then nothing is evaluated. The
+  /// windows may be shorter than the model's context.
   Trainer(Model& model, const Windows* train, const Windows* validation, TrainerOptions options,
           std::filesystem::path folder, Callbacks callbacks = {})
       : model_(model),
@@ -93,9 +97,9 @@ class Trainer {
         options_(std::move(options)),
         folder_(std::move(folder)),
         callbacks_(std::move(callbacks)),
-        optimizer_(model, {.weight_decay = options_.weight_decay}),
+        optimizer_(model, {.weight_decay = options_.weight_decay, .decay_slopes = options_.decay_slopes}),
         order_(windows(), options_.seed, options_.shuffle),
-        memory_(options_.batch_size, Model::config.context),
+        memory_(options_.batch_size, static_cast<int>(context())),
         schedule_{
             .peak = options_.learning_rate, .warmup_ratio = options_.warmup_ratio, .steps = options_.steps} {
     if (train == nullptr && options_.steps > 0) throw Error("training needs a token shard");
@@ -123,7 +127,7 @@ class Trainer {
   /// options.
   void resume() {
     const auto state = read_checkpoint_state(checkpoint_folder());
-    const auto course = options_.course();
+    const auto course = this->course();
     const Json saved = state.contains("course") ? state["course"] : Json();
     for (const auto& [name, value] : course.items()) {
       if (!saved.contains(name) || saved[name] != value) {
@@ -152,7 +156,7 @@ class Trainer {
     using Clock = std::chrono::steady_clock;
     const auto seconds = [](Clock::duration d) { return std::chrono::duration<double>(d).count(); };
     const double tokens_per_step =
-        static_cast<double>(options_.batch_size) * options_.accumulate * Model::config.context;
+        static_cast<double>(options_.batch_size) * options_.accumulate * static_cast<double>(context());
     auto since = Clock::now();  // of the speed: evaluations and checkpoints are not counted
     std::int64_t steps_since = 0;
     double speed = 0;
@@ -164,6 +168,7 @@ class Trainer {
       const bool observes = due(step_, options_.observe_every);
       const double rate = schedule_(step_);
       const double loss = accumulate_gradients(observes);
+      if (observes) write_observations();
       const double norm = optimizer_.step(rate);
       if (!std::isfinite(loss) || !std::isfinite(norm)) {
         report_divergence(loss, norm);
@@ -183,7 +188,6 @@ class Trainer {
         since = Clock::now();
         steps_since = 0;
       }
-      if (observes) write_entropy(step_);
       ++step_;
       if (callbacks_.on_step) {
         const double left = tokens_per_step * static_cast<double>(options_.steps - step_) / speed;
@@ -208,6 +212,13 @@ class Trainer {
 
  private:
   std::int64_t windows() const { return train_ == nullptr ? 1 : train_->count(); }
+  std::int64_t context() const { return train_ == nullptr ? Model::config.context : train_->context(); }
+
+  Json course() const {
+    Json course = options_.course();
+    course["context"] = context();
+    return course;
+  }
 
   static bool due(std::int64_t step, std::int64_t every) { return every > 0 && step % every == 0; }
 
@@ -235,12 +246,13 @@ class Trainer {
     return loss / options_.accumulate;
   }
 
-  void write_entropy([[maybe_unused]] std::int64_t step) {
-    if constexpr (Model::Observer::observes_entropy) {
-      metrics_->write({{"kind", "entropy"},
-                       {"step", step},
-                       {"head_entropy", model_.observer().head_entropy()},
-                       {"nonfinite_rows", model_.observer().nonfinite_rows()}});
+  /// What the step's passes showed, before the update.
+  void write_observations() {
+    const Json seen = observations(model_);
+    for (const auto& [kind, values] : seen.items()) {
+      Json line{{"kind", kind}, {"step", step_}};
+      line.update(values);
+      metrics_->write(line);
     }
   }
 
@@ -285,7 +297,7 @@ class Trainer {
                      {"steps", options_.steps},
                      {"windows", windows()},
                      {"metrics_bytes", metrics_->bytes()},
-                     {"course", options_.course()}});
+                     {"course", course()}});
   }
 
   Model& model_;
