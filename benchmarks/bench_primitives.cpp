@@ -254,12 +254,11 @@ void add_attention(const Shape& shape) {
     add(shape, std::string("attention/forward/") + observer, [=, &shape](benchmark::State& state) {
       Cpu device;
       const Tensors t(device, heads);
-      const Owned sums(device, heads.batch, heads.heads, 6);
-      std::vector<std::int32_t> finite_rows(static_cast<std::size_t>(heads.batch) * heads.heads);
+      const Owned entropies(device, rows, heads.heads, 6);
       measure(state, shape, work::attention_forward<float>(heads, observed), [&] {
         if (observed) {
           attention_forward(device, heads, t.qkv, t.y, t.log_sum.data(), t.workspace.data(),
-                            HeadEntropies<float>{sums.data(), finite_rows.data()});
+                            RowEntropies<float>{entropies.data()});
         } else {
           attention_forward(device, heads, t.qkv, t.y, t.log_sum.data(), t.workspace.data(), Unobserved{});
         }
@@ -274,7 +273,8 @@ void add_attention(const Shape& shape) {
     attention_forward(device, heads, t.qkv, t.y, t.log_sum.data(), t.workspace.data(), Unobserved{});
     const Owned d_y(device, rows, width, 6);
     measure(state, shape, work::attention_backward<float>(heads), [&] {
-      attention_backward(device, heads, t.qkv, t.y, t.log_sum.data(), d_y, t.d_qkv, t.workspace.data());
+      attention_backward(device, heads, t.qkv, t.y, t.log_sum.data(), d_y, t.d_qkv, t.workspace.data(),
+                         Unobserved{});
     });
   });
 }

@@ -40,9 +40,10 @@ inline constexpr bool is_clean = false;
 inline constexpr lnfree::DecoderConfig shape =
     is_clean ? lnfree::clean(LNFREE_TRAINER_SHAPE) : LNFREE_TRAINER_SHAPE;
 
-/// What a trainer trains.
-template <class Norm, class Activation>
-using Model = lnfree::Decoder<shape, Norm, Activation, Device, lnfree::EntropyObserver>;
+/// What a trainer trains. `EntropyObserver` is the library's, or one that does more.
+template <class Norm, class Activation, class EntropyObserver>
+using Model = lnfree::Decoder<shape, Norm, Activation, Device,
+                              lnfree::Observers<EntropyObserver, lnfree::OutlierObserver>>;
 
 /// The paper's recipe: 512 windows a step, in passes that fit a CPU's memory. At the small shapes another
 /// batch, number of steps and learning rate, the same for every configuration. The clean recipe is that of
@@ -203,7 +204,7 @@ int train(const ProgramOptions& options) {
 }
 
 /// `main` of every trainer: 0 done, 1 an error said in one sentence, 3 diverged, 128 + signal when stopped.
-template <class Norm, class Activation>
+template <class Norm, class Activation, class EntropyObserver = lnfree::EntropyObserver>
 int trainer_main(int argc, char** argv) {
   const std::string description = "Trains a decoder-only transformer with norm " + std::string(Norm::name) +
                                   " and activation " + std::string(Activation::name) +
@@ -213,7 +214,7 @@ int trainer_main(int argc, char** argv) {
   if (!options) return exit_status;
   if (options->threads > 0) omp_set_num_threads(options->threads);
   try {
-    using Model = trainers::Model<Norm, Activation>;
+    using Model = trainers::Model<Norm, Activation, EntropyObserver>;
     if (options->evaluate_only) return evaluate_only<Model>(*options);
     return options->profile > 0 ? profile<Model>(*options) : train<Model>(*options);
   } catch (const std::exception& error) {

@@ -4,16 +4,25 @@
 #include <lnfree/fwd.hpp>
 
 #include <lnfree/activation/gelu.hpp>
+#include <lnfree/activation/layerwise.hpp>
 #include <lnfree/activation/leaky_learnable.hpp>
 #include <lnfree/activation/leaky_relu.hpp>
 #include <lnfree/activation/relu.hpp>
+#include <lnfree/activation/silu.hpp>
+#include <lnfree/activation/squared_relu.hpp>
 #include <lnfree/backend/cpu/cpu.hpp>
 #include <lnfree/backend/reference/reference.hpp>
 #include <lnfree/core/config.hpp>
 #include <lnfree/nn/decoder.hpp>
+#include <lnfree/norm/dynamic_erf.hpp>
+#include <lnfree/norm/dynamic_tanh.hpp>
 #include <lnfree/norm/identity.hpp>
 #include <lnfree/norm/layer_norm.hpp>
+#include <lnfree/norm/rms_norm.hpp>
 #include <lnfree/observer/entropy_observer.hpp>
+#include <lnfree/observer/entropy_regularizer.hpp>
 #include <lnfree/observer/no_observer.hpp>
+#include <lnfree/observer/observers.hpp>
+#include <lnfree/observer/outlier_observer.hpp>
 #include <lnfree/optim/adamw.hpp>
 #include <lnfree/optim/schedule.hpp>

@@ -7,9 +7,12 @@
 
 #include <lnfree/activation/call.hpp>
 #include <lnfree/activation/gelu.hpp>
+#include <lnfree/activation/layerwise.hpp>
 #include <lnfree/activation/leaky_learnable.hpp>
 #include <lnfree/activation/leaky_relu.hpp>
 #include <lnfree/activation/relu.hpp>
+#include <lnfree/activation/silu.hpp>
+#include <lnfree/activation/squared_relu.hpp>
 
 #include "support/policies.hpp"
 
@@ -17,9 +20,9 @@ using namespace lnfree;
 
 namespace {
 
-using Activations =
-    std::tuple<GELU, GELUTanh, ReLU, LeakyReLU<>, LeakyReLU<std::ratio<1, 10>>,
-               LeakyLearnable<Scope::per_layer>, LeakyLearnable<Scope::global>, test::LearnableSwish>;
+using Activations = std::tuple<GELU, GELUTanh, ReLU, LeakyReLU<>, LeakyReLU<std::ratio<1, 10>>,
+                               LeakyLearnable<Scope::per_layer>, LeakyLearnable<Scope::global>, SquaredReLU,
+                               SiLU, test::LearnableSwish>;
 
 constexpr double h = 1e-6;
 
@@ -71,6 +74,23 @@ BOOST_AUTO_TEST_CASE(values) {
   BOOST_TEST(LeakyLearnable<Scope::global>::value(-2.0, 0.25) == -0.5);
   BOOST_TEST(LeakyLearnable<Scope::global>::value(2.0, 0.25) == 2.0);
   BOOST_TEST(LeakyLearnable<Scope::global>::initial == 0.01);
+  BOOST_TEST(SquaredReLU::value(-3.0) == 0.0);
+  BOOST_TEST(SquaredReLU::value(3.0) == 9.0);
+  BOOST_TEST(SiLU::value(1.0) == 0.7310585786300049, close);
+  BOOST_TEST(SiLU::value(-2.0) == -0.2384058440442351, close);
+}
+
+BOOST_AUTO_TEST_CASE(layerwise_names_and_chooses) {
+  using Hybrid = Layerwise<ReLU, 4, GELU>;
+  static_assert(ActivationOfLayers<Hybrid> && !Activation<Hybrid>);
+  BOOST_TEST(Hybrid::name == "relu*4+gelu");
+  BOOST_TEST((Layerwise<GELU, 0, ReLU>::name) == "gelu*0+relu");
+  BOOST_TEST((Layerwise<GELU, 120, ReLU>::name) == "gelu*120+relu");
+  const auto name = [](auto here) { return here.name; };
+  for (int layer = 0; layer < 8; ++layer) {
+    BOOST_TEST(with_activation<Hybrid>(layer, name) == (layer < 4 ? "relu" : "gelu"));
+    BOOST_TEST(with_activation<SiLU>(layer, name) == "silu");
+  }
 }
 
 BOOST_AUTO_TEST_SUITE_END()

@@ -48,10 +48,12 @@ Heads entropies(AttentionShape shape, const std::function<double(Index, Index)>&
   const auto y = bench.poisoned_scalars(shape.rows(), width);
   const auto log_sum = bench.poisoned_accumulators(shape.heads, shape.rows());
   const auto workspace = bench.poisoned_accumulators(1, attention_workspace(bench.device(), shape));
+  const auto rows = bench.poisoned_accumulators(shape.heads, shape.rows());
   const auto sums = bench.poisoned_accumulators(1, shape.heads);
   auto* finite = bench.template raw<std::int32_t>(shape.heads);
   attention_forward(bench.device(), shape, qkv, y, log_sum.data, workspace.data,
-                    HeadEntropies<Accumulator>{sums.data, finite});
+                    RowEntropies<Accumulator>{rows.data});
+  entropy_sums(bench.device(), rows, sums.data, finite);
   const auto host = bench.download(sums.data, shape.heads);
   return {{host.begin(), host.end()}, bench.download(finite, shape.heads)};
 }
@@ -161,6 +163,56 @@ BOOST_AUTO_TEST_CASE_TEMPLATE(heads_are_counted_apart, D, AndTheOracle) {
   BOOST_TEST(heads.finite_rows[2] == 9);
   BOOST_TEST(std::abs(heads.sums[1] - std::log(2.0)) < 1e-6);
   BOOST_TEST(std::abs(heads.sums[2] - std::log(362880.0)) < 1e-5);  // the sum of ln i is ln 9!
+}
+
+BOOST_AUTO_TEST_CASE_TEMPLATE(sums_and_penalties_agree, D, Backends) {
+  constexpr int heads = 3;
+  for (const Index sequences : {1, 2, 7}) {
+    for (const Index length : {1, 7, 45, 128}) {
+      check<D>(sizes(sequences, length), [&](auto& bench) {
+        const Index rows = sequences * heads;
+        std::vector<double> values;
+        const auto draws = bench.accumulators("entropies", rows, length);
+        for (const auto value : bench.download(draws.data, rows * length)) values.push_back(std::abs(value));
+        values[values.size() / 2] = NAN;
+        const auto entropies = bench.accumulators(values, rows, length);
+        const auto sums = bench.poisoned_accumulators(1, rows);
+        auto* const finite = bench.template raw<std::int32_t>(rows);
+        entropy_sums(bench.device(), entropies, sums.data, finite);
+        bench.result("sums", sums);
+        bench.result("finite rows", finite, rows);
+
+        const auto thresholds = bench.scalars({0.25, 0.5, 0.875}, 1, heads);
+        const auto penalties = bench.poisoned_accumulators(1, rows),
+                   d_rows = bench.poisoned_accumulators(rows, length);
+        const auto d_thresholds = bench.accumulators("d_thresholds", 1, heads);
+        entropy_penalty(bench.device(), {.most = 1.5, .margin = 0.3, .scale = 0.2}, heads, entropies,
+                        thresholds.data, penalties.data, d_rows, d_thresholds.data);
+        bench.result("penalties", penalties, 1);
+        bench.result("d_rows", d_rows);
+        bench.result("d_thresholds", d_thresholds, 1);
+      });
+    }
+  }
+}
+
+// Worked by hand: thresholds 1 and 2 nats, a margin of 0.5.
+BOOST_AUTO_TEST_CASE_TEMPLATE(penalty_of_a_few_entropies, D, AndTheOracle) {
+  Workbench<D> bench(seed());
+  const auto entropies = bench.accumulators({0.25, 1.25, 3.0, 1.75, infinity, 4.0}, 2, 3);
+  const auto thresholds = bench.scalars({0.25, 0.5}, 1, 2);
+  const auto sums = bench.poisoned_accumulators(1, 2), d_rows = bench.poisoned_accumulators(2, 3);
+  const auto d_thresholds = bench.accumulators(std::vector<double>{0, 10}, 1, 2);
+  entropy_penalty(bench.device(), {.most = 4, .margin = 0.5, .scale = 0.5}, 2, entropies, thresholds.data,
+                  sums.data, d_rows, d_thresholds.data);
+  const auto expect = [&](const auto& matrix, std::vector<double> expected) {
+    const auto found = bench.download(matrix.data, static_cast<Index>(expected.size()));
+    for (std::size_t i = 0; i < expected.size(); ++i)
+      BOOST_TEST(static_cast<double>(found[i]) == expected[i], boost::test_tools::tolerance(1e-6));
+  };
+  expect(sums, {0.75 * 0.75 + 4, 4});
+  expect(d_rows, {-0.75, 0, 2, 0, 0, 2});
+  expect(d_thresholds, {-4 * 1.25, 10 - 4 * 2});
 }
 
 BOOST_AUTO_TEST_SUITE_END()

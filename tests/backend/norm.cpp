@@ -1,4 +1,7 @@
+#include <lnfree/norm/dynamic_erf.hpp>
+#include <lnfree/norm/dynamic_tanh.hpp>
 #include <lnfree/norm/layer_norm.hpp>
+#include <lnfree/norm/rms_norm.hpp>
 
 #include "backend/workbench.hpp"
 #include "support/policies.hpp"
@@ -38,6 +41,40 @@ void check_norm() {
   }
 }
 
+template <class D, class N>
+void check_pointwise_norm() {
+  for (const Index rows : {1, 7, 384}) {
+    for (const Index cols : {5, 64, 100}) {
+      for (const bool accumulates : {false, true}) {
+        check<D>(std::string(N::name) + " " + sizes(rows, cols), [&](auto& bench) {
+          using Bench = std::remove_reference_t<decltype(bench)>;
+          auto x = bench.scalars("x", rows, cols, 2), y = bench.poisoned_scalars(rows, cols);
+          auto d_y = bench.scalars("d_y", rows, cols);
+          auto d_x = accumulates ? bench.scalars("d_x", rows, cols) : bench.poisoned_scalars(rows, cols);
+          auto scalars = bench.scalars({0.625, -0.25}, 1, 2), gain = bench.scalars("gain", 1, cols),
+               bias = bench.scalars("bias", 1, cols);
+          auto d_scalars = bench.accumulators("d_scalars", 1, 2),
+               d_gain = bench.accumulators("d_gain", 1, cols), d_bias = bench.accumulators("d_bias", 1, cols);
+          using Scalar = const typename Bench::Scalar;
+          const NormParameters<Scalar> p{scalars.data, N::has_shift ? scalars.data + 1 : nullptr, gain.data,
+                                         bias.data};
+          norm_forward(bench.device(), N{}, x, p, y);
+          norm_backward(
+              bench.device(), N{}, x, p, d_y, {d_x, accumulates},
+              NormParameters<typename Bench::Accumulator>{
+                  d_scalars.data, N::has_shift ? d_scalars.data + 1 : nullptr, d_gain.data, d_bias.data});
+          bench.result("y", y, 0.5);
+          bench.result("d_x", d_x, 0.5);
+          // Sums of rows cols terms of either sign.
+          bench.result("d_scalars", d_scalars, std::sqrt(static_cast<double>(rows * cols)));
+          bench.result("d_gain", d_gain, 0.5);
+          bench.result("d_bias", d_bias, 0.5);
+        });
+      }
+    }
+  }
+}
+
 }  // namespace
 
 BOOST_AUTO_TEST_SUITE(backend_norm)
@@ -46,6 +83,8 @@ BOOST_AUTO_TEST_CASE_TEMPLATE(agrees, D, Backends) {
   check_norm<D, LayerNorm>();
   check_norm<D, RMSNorm>();
   check_norm<D, PlainNorm>();
+  check_pointwise_norm<D, DynamicTanh>();
+  check_pointwise_norm<D, DynamicErf>();
 }
 
 // A mean far from 0 must not cost the variance its precision.

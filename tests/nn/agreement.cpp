@@ -27,6 +27,13 @@ constexpr DecoderConfig untied_all_biases = [] {
   return config;
 }();
 
+constexpr DecoderConfig parallel_rotary = [] {
+  DecoderConfig config = untied_all_biases;
+  config.rotary_dims = 4;
+  config.parallel_residual = true;
+  return config;
+}();
+
 using Tensors = std::vector<std::pair<std::string, std::vector<double>>>;
 
 /// What a model does from its seed on: its weights, the loss and gradients of a batch, the entropies seen
@@ -43,6 +50,7 @@ template <class Model>
 Run run(const test::RandomBatch& random) {
   Run run;
   Model model(random.shape.batch);
+  if constexpr (EntropyRegularizing<typename Model::Observer>) model.observer().options().coefficient = 1e-2;
   auto& parameters = model.parameters();
   const auto read = [&](const auto* array) {
     Tensors tensors;
@@ -111,12 +119,12 @@ void compare(const Run& cpu, const Run& exact) {
 }
 
 /// A model on the Cpu against the same one in double.
-template <DecoderConfig Config, class N, class A>
+template <DecoderConfig Config, class N, class A, class O = EntropyObserver>
 void check(BatchShape shape) {
   LNFREE_LOG_SEED();
   const test::RandomBatch random(shape, Config.vocab_size, test::seed());
-  compare(run<Decoder<Config, N, A, Cpu, EntropyObserver>>(random),
-          run<Decoder<Config, N, A, Reference<double>, EntropyObserver>>(random));
+  compare(run<Decoder<Config, N, A, Cpu, O>>(random),
+          run<Decoder<Config, N, A, Reference<double>, O>>(random));
 }
 
 }  // namespace
@@ -135,7 +143,20 @@ BOOST_AUTO_TEST_CASE(the_paper_s_configurations) {
 BOOST_AUTO_TEST_CASE(other_layouts_and_policies) {
   check<clean(tiny), Identity, ReLU>({3, 9});
   check<untied_all_biases, LayerNorm, GELUTanh>({3, 9});
-  check<clean(tiny), test::RMSNorm, test::LearnableSwish>({3, 9});
+  check<clean(tiny), RMSNorm, test::LearnableSwish>({3, 9});
+}
+
+BOOST_AUTO_TEST_CASE(pythia_s_layout) {
+  check<parallel_rotary, LayerNorm, GELU>({3, 9});
+  check<parallel_rotary, Identity, ReLU>({2, 7});
+}
+
+BOOST_AUTO_TEST_CASE(past_the_paper) {
+  check<tiny, DynamicTanh, SiLU>({3, 9});
+  check<tiny, DynamicErf, GELU>({3, 9});
+  check<tiny, Identity, SquaredReLU>({3, 9});
+  check<tiny, Identity, Layerwise<ReLU, 1, GELU>>({3, 9});
+  check<tiny, Identity, GELU, EntropyRegularizer>({3, 9});
 }
 
 BOOST_AUTO_TEST_CASE(other_sizes) {

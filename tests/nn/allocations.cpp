@@ -84,7 +84,7 @@ BOOST_AUTO_TEST_CASE_TEMPLATE(a_step_allocates_nothing, A, Activations) {
   for (const int threads : {1, 2}) {
     const int threads_before = omp_get_max_threads();
     omp_set_num_threads(threads);
-    Decoder<shape, LayerNorm, A, Cpu, EntropyObserver> model(4);
+    Decoder<shape, LayerNorm, A, Cpu, Observers<EntropyRegularizer, OutlierObserver>> model(4);
     model.initialize(1);
     AdamW optimizer(model);
     const test::RandomBatch random({4, 64}, shape.vocab_size, 1);

@@ -198,6 +198,28 @@ BOOST_AUTO_TEST_CASE_TEMPLATE(evaluation_has_the_same_loss_in_less_memory, D, De
              training.memory().parameters + training.memory().gradients + training.memory().activations);
 }
 
+// In an evaluation a block's input and output are the same memory, which sublayers side by side both read.
+BOOST_AUTO_TEST_CASE_TEMPLATE(evaluation_of_parallel_sublayers, D, Devices) {
+  constexpr DecoderConfig parallel = [] {
+    DecoderConfig config = tiny;
+    config.parallel_residual = true;
+    return config;
+  }();
+  const RandomBatch random({3, 9}, tiny.vocab_size, 3);
+  const auto check = [&]<class N>(N) {
+    using M = Decoder<parallel, N, ReLU, D, NoObserver>;
+    M training(3), evaluation(3, Purpose::evaluation);
+    training.initialize(1);
+    evaluation.initialize(1);
+    BOOST_TEST(evaluation.loss(random.batch()) == training.loss(random.batch()));
+    Decoder<tiny, N, ReLU, D, NoObserver> sequential(3);
+    sequential.initialize(1);
+    BOOST_TEST(std::abs(sequential.loss(random.batch()) - training.loss(random.batch())) > 1e-6);
+  };
+  check(Identity{});
+  check(LayerNorm{});
+}
+
 BOOST_AUTO_TEST_CASE_TEMPLATE(a_later_token_changes_no_earlier_loss, D, Devices) {
   Model<D> model(2);
   model.initialize(1, 0.5);

@@ -4,14 +4,22 @@
 #include <boost/test/unit_test.hpp>
 
 #include <lnfree/activation/gelu.hpp>
+#include <lnfree/activation/layerwise.hpp>
 #include <lnfree/activation/leaky_learnable.hpp>
 #include <lnfree/activation/leaky_relu.hpp>
 #include <lnfree/activation/relu.hpp>
+#include <lnfree/activation/silu.hpp>
+#include <lnfree/activation/squared_relu.hpp>
 #include <lnfree/backend/reference/reference.hpp>
+#include <lnfree/norm/dynamic_erf.hpp>
+#include <lnfree/norm/dynamic_tanh.hpp>
+#include <lnfree/norm/rms_norm.hpp>
+#include <lnfree/observer/entropy_regularizer.hpp>
 #include <lnfree/observer/no_observer.hpp>
 #include <lnfree/train/gradient_check.hpp>
 
 #include "support/policies.hpp"
+#include "support/random_batch.hpp"
 
 using namespace lnfree;
 
@@ -21,6 +29,14 @@ constexpr DecoderConfig untied_all_biases = [] {
   DecoderConfig config = tiny;
   config.biases = Biases::all;
   config.tied_output = false;
+  return config;
+}();
+
+/// Pythia's layout: nothing in front of the blocks but the token table.
+constexpr DecoderConfig parallel_rotary = [] {
+  DecoderConfig config = untied_all_biases;
+  config.rotary_dims = 4;
+  config.parallel_residual = true;
   return config;
 }();
 
@@ -98,8 +114,56 @@ BOOST_AUTO_TEST_CASE(other_layouts) {
   check<no_biases, Identity, LeakyReLU<std::ratio<1, 10>>>(2 + 2 * 4 + 2);
 }
 
+BOOST_AUTO_TEST_CASE(pythia_s_layout) {
+  check<parallel_rotary, LayerNorm, GELU>(1 + 2 * 12 + 2 + 1);
+  check<parallel_rotary, Identity, ReLU>(1 + 2 * 8 + 2 + 1);
+}
+
+BOOST_AUTO_TEST_CASE(past_the_paper) {
+  check<clean(tiny), RMSNorm, SiLU>(2 + 2 * 7 + 1);
+  check<clean(tiny), DynamicTanh, SquaredReLU>(2 + 2 * (5 + 2 * 3) + 3);
+  check<clean(tiny), DynamicErf, GELU>(2 + 2 * (5 + 2 * 4) + 4);
+  check<tiny, Identity, Layerwise<ReLU, 1, GELU>>(2 + 2 * 5 + 2);
+  check<tiny, Identity, Layerwise<LeakyLearnable<Scope::per_layer>, 1, GELU>>(2 + 2 * 5 + 1 + 2);
+}
+
+// A coefficient that gives the penalty a gradient as large as the loss's.
+BOOST_AUTO_TEST_CASE(entropy_regularizer) {
+  using M = Decoder<tiny, Identity, GELU, Reference<double>, EntropyRegularizer>;
+  for (const bool sums : {true, false}) {
+    const auto strong = [=](M& model) {
+      model.observer().options() = {.coefficient = sums ? 1.0 : 10.0, .margin = 0.05, .sums_rows = sums};
+    };
+    const GradientReport report = gradient_check<M>({}, strong);
+    BOOST_TEST(report.parameters.size() == 2u + 2 * 5 + 2 + 1);
+    BOOST_TEST(report.worst() < 1e-6, "\n" << report.text());
+    // The penalty has a say: without it no head's query and key matrices have that gradient.
+    M model(2);
+    strong(model);
+    const test::RandomBatch random({2, tiny.context}, tiny.vocab_size, 1);
+    const auto gradient = [&](double coefficient) {
+      model.initialize(1, 0.5);  // from heads that are not uniform, whose entropy is stationary
+      model.observer().options().coefficient = coefficient;
+      model.parameters().zero_gradients(model.device());
+      model.forward_backward(random.batch());
+      for (const auto& p : model.parameters().all()) {
+        if (p.name == "h.0.attn.c_attn.weight")
+          return model.parameters().read(model.device(), p, model.parameters().gradients());
+      }
+      throw Error("the model has no attention");
+    };
+    const auto with = gradient(model.observer().options().coefficient), without = gradient(0);
+    double difference = 0, norm = 0;
+    for (std::size_t i = 0; i < with.size(); ++i) {
+      difference += (with[i] - without[i]) * (with[i] - without[i]);
+      norm += without[i] * without[i];
+    }
+    BOOST_TEST(difference > 0.01 * norm);
+  }
+}
+
 BOOST_AUTO_TEST_CASE(policies_of_one_s_own) {
-  check<clean(tiny), test::RMSNorm, test::LearnableSwish>(2 + 2 * 8 + 1);
+  check<clean(tiny), RMSNorm, test::LearnableSwish>(2 + 2 * 8 + 1);
   check<clean(tiny), test::PlainNorm, GELU>(2 + 2 * 5);
 }
 

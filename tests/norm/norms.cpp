@@ -6,7 +6,10 @@
 
 #include <lnfree/core/concepts.hpp>
 #include <lnfree/core/random.hpp>
+#include <lnfree/norm/dynamic_erf.hpp>
+#include <lnfree/norm/dynamic_tanh.hpp>
 #include <lnfree/norm/layer_norm.hpp>
+#include <lnfree/norm/rms_norm.hpp>
 
 #include "support/policies.hpp"
 
@@ -14,7 +17,8 @@ using namespace lnfree;
 
 namespace {
 
-using Norms = std::tuple<LayerNorm, test::RMSNorm, test::PlainNorm>;
+using PointwiseNorms = std::tuple<DynamicTanh, DynamicErf>;
+using Norms = std::tuple<LayerNorm, RMSNorm, test::PlainNorm>;
 
 std::vector<double> normal(Index count, std::uint64_t stream) {
   std::vector<double> values(count);
@@ -65,6 +69,26 @@ BOOST_AUTO_TEST_CASE_TEMPLATE(gradient_is_the_slope_of_value, N, Norms) {
       BOOST_TEST(std::abs(gradient - (above - below) / (2 * h)) < 1e-7, N::name << " of width " << width);
     }
   }
+}
+
+BOOST_AUTO_TEST_CASE_TEMPLATE(pointwise_derivative_is_the_slope_of_value, N, PointwiseNorms) {
+  static_assert(lnfree::Norm<N> && PointwiseNorm<N> && !RowNorm<N>);
+  for (double u = -4; u < 4; u += 0.1) {
+    const double h = 1e-6;
+    const double slope = (N::value(u + h) - N::value(u - h)) / (2 * h);
+    BOOST_TEST(std::abs(N::derivative(u) - slope) < 1e-9, N::name << " at " << u);
+  }
+}
+
+BOOST_AUTO_TEST_CASE(pointwise_values) {
+  const auto close = boost::test_tools::tolerance(1e-14);
+  BOOST_TEST(DynamicTanh::value(0.5) == 0.46211715726000979, close);
+  BOOST_TEST(DynamicErf::value(0.5) == 0.52049987781304654, close);
+}
+
+BOOST_AUTO_TEST_CASE(rms_norm_of_a_row) {
+  const auto row = statistics<RMSNorm>({1, -2, 3, -4});  // mean square 7.5
+  BOOST_TEST(RMSNorm::value(3.0, row) == 3 / std::sqrt(7.5 + 1e-6), boost::test_tools::tolerance(1e-14));
 }
 
 BOOST_AUTO_TEST_CASE(layer_norm_of_a_row) {

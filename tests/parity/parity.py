@@ -1,4 +1,4 @@
-"""Holds the C++ model against an independent PyTorch one: the same random weights and tokens, seven configurations.
+"""Holds the C++ model against an independent PyTorch one: the same random weights and tokens, every configuration.
 
     parity.py PARITY_DUMP [--seed N]
 
@@ -58,7 +58,9 @@ def random_weights(configuration, random):
             value += 0.3
         elif "ln_" in name and name.endswith("weight"):
             value += 1
-        elif name.endswith("c_attn.bias"):
+        elif name.endswith(("alpha", "entropy_threshold")):
+            value += 0.5
+        elif name.endswith("c_attn.bias") and not configuration.pythia:
             value[2 * SHAPE.width :] = 0
         weights[name] = value.astype(numpy.float32)
     return weights
@@ -91,8 +93,8 @@ def oracle(configuration, weights, random):
     while True:
         tokens = random.integers(0, SHAPE.vocab_size, (STEPS * WINDOWS_PER_STEP, SHAPE.context))
         model = Model(SHAPE, configuration, weights)
-        loss = model.loss(first_step(tokens))
-        loss.backward()
+        objective, loss = model.objective(first_step(tokens))
+        objective.backward()
         gradients = {name: w.grad.numpy().copy() for name, w in model.weights.items()}
         _, entropies = model.evaluate(first_step(tokens))
         if any(abs(g[0]) < LEAST_SLOPE_GRADIENT for name, g in gradients.items() if name.endswith("slope")):

@@ -28,15 +28,27 @@ constexpr DecoderConfig shape{.layers = 3,
                               .context = 32,
                               .vocab_size = 256,
                               .positions = 40};
+constexpr DecoderConfig pythia = [] {
+  DecoderConfig config = shape;
+  config.biases = Biases::all;
+  config.tied_output = false;
+  config.rotary_dims = 4;
+  config.parallel_residual = true;
+  return config;
+}();
 constexpr int accumulation_steps = 2;
 constexpr int batch_size = 2;
 constexpr int windows_per_step = accumulation_steps * batch_size;
 
-template <DecoderConfig Config, class Norm, class Activation>
+template <DecoderConfig Config, class Norm, class Activation, class Observer = EntropyObserver>
 void dump(const std::filesystem::path& folder) {
-  using Model = Decoder<Config, Norm, Activation, Cpu, EntropyObserver>;
+  using Model = Decoder<Config, Norm, Activation, Cpu, Observer>;
   Model model(batch_size);
   load_weights(model, folder / "model.safetensors");
+  // One head's row is as good as another: the mean does not depend on how a step's windows are cut into
+  // passes.
+  if constexpr (EntropyRegularizing<Observer>)
+    model.observer().options() = {.coefficient = 0.3, .sums_rows = false};
   const Windows windows(TokenShard::open(folder / "tokens.bin"), Config.context, Config.vocab_size);
 
   // Calls pass(batch) on both halves of a step's windows; the mean of what it returns.
@@ -90,6 +102,20 @@ int main(int argc, char** argv) try {
     dump<shape, Identity, LeakyLearnable<Scope::global>>(folder);
   } else if (configuration == "clean") {
     dump<clean(shape), Identity, ReLU>(folder);
+  } else if (configuration == "pythia_ln_g") {
+    dump<pythia, LayerNorm, GELU>(folder);
+  } else if (configuration == "pythia_r") {
+    dump<pythia, Identity, ReLU>(folder);
+  } else if (configuration == "rms_silu") {
+    dump<shape, RMSNorm, SiLU>(folder);
+  } else if (configuration == "dyt_squared_relu") {
+    dump<shape, DynamicTanh, SquaredReLU>(folder);
+  } else if (configuration == "derf_g") {
+    dump<shape, DynamicErf, GELU>(folder);
+  } else if (configuration == "relu_gelu") {
+    dump<shape, Identity, Layerwise<ReLU, 2, GELU>>(folder);
+  } else if (configuration == "entropy_g") {
+    dump<shape, Identity, GELU, EntropyRegularizer>(folder);
   } else {
     throw Error("there is no configuration " + std::string(configuration) + "; parity.py names them all");
   }

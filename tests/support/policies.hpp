@@ -8,26 +8,6 @@
 /// Policies as a user of the library would write them.
 namespace lnfree::test {
 
-/// y = gain x / sqrt(mean of x^2 + 1e-6): a norm with a gain and no bias.
-struct RMSNorm {
-  static constexpr std::string_view name = "rms_norm";
-  static constexpr bool has_gain = true;
-  static constexpr bool has_bias = false;
-
-  template <class T>
-  static RowStatistics<T> statistics(T mean, T variance) {
-    return {T(0), T(1) / math::sqrt(variance + mean * mean + T(1e-6))};
-  }
-  template <class T>
-  static T value(T x, RowStatistics<T> row) {
-    return x * row.scale;
-  }
-  template <class T>
-  static T gradient(T d_y, T y, RowStatistics<T> row, T /*mean_d_y*/, T mean_d_y_y) {
-    return row.scale * (d_y - y * mean_d_y_y);
-  }
-};
-
 /// LayerNorm without parameters.
 struct PlainNorm {
   static constexpr std::string_view name = "plain_norm";

@@ -157,11 +157,20 @@ BOOST_AUTO_TEST_CASE(config_json_describes_the_model) {
                          {"norm", "identity"},
                          {"final_norm", "layer_norm"},
                          {"biases", "query_key"},
+                         {"rotary_dims", 0},
+                         {"parallel_residual", false},
                          {"lnfree_version", LNFREE_VERSION}};
   BOOST_TEST(config_json<Plain>().dump() == expected.dump());
   const Json normed = config_json<TinyModel<LayerNorm, ReLU, clean(tiny)>>();
   BOOST_TEST(normed["norm"] == "layer_norm");
   BOOST_TEST(normed["activation_function"] == "relu");
+  // What Hugging Face's GPT-2 would compute something else from is not called one.
+  constexpr DecoderConfig turned = [] {
+    DecoderConfig config = tiny;
+    config.rotary_dims = 4;
+    return config;
+  }();
+  BOOST_TEST((config_json<TinyModel<LayerNorm, ReLU, turned>>()["model_type"]) == "lnfree");
 }
 
 BOOST_AUTO_TEST_CASE(files_of_others_are_read) {

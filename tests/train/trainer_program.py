@@ -277,16 +277,21 @@ class Runs(TrainerTest):
             "train": ["kind", "step", "loss", "learning_rate", "gradient_norm", "tokens_per_second"],
             "eval": ["kind", "step", "eval_loss", "perplexity"],
             "entropy": ["kind", "step", "head_entropy", "nonfinite_rows"],
+            "stream": ["kind", "step", "rms", "kurtosis", "zeros"],
         }
         for line in lines:
             self.assertEqual(list(line), keys[line["kind"]])
         steps = {kind: [line["step"] for line in lines if line["kind"] == kind] for kind in keys}
-        self.assertEqual(steps, {"train": [0, 2, 4], "eval": [2, 4, 5], "entropy": [0, 3]})
+        self.assertEqual(steps, {"train": [0, 2, 4], "eval": [2, 4, 5], "entropy": [0, 3], "stream": [0, 3]})
         evaluation = next(line for line in lines if line["kind"] == "eval")
         self.assertAlmostEqual(math.exp(evaluation["eval_loss"]) / evaluation["perplexity"], 1, places=12)
         entropy = next(line for line in lines if line["kind"] == "entropy")
         self.assertEqual([len(layer) for layer in entropy["head_entropy"]], [HEADS] * LAYERS)
         self.assertEqual(entropy["nonfinite_rows"], 0)
+        stream = next(line for line in lines if line["kind"] == "stream")
+        self.assertEqual([len(stream[name]) for name in ("rms", "kurtosis", "zeros")], [LAYERS] * 3)
+        self.assertTrue(all(1 <= kurtosis <= 64 for kurtosis in stream["kurtosis"]))
+        self.assertTrue(all(0.2 < share < 0.8 for share in stream["zeros"]))  # ReLU
 
     def test_evaluation(self):
         self.succeed("--steps", 0, "--out", self.folder / "run")
@@ -299,7 +304,7 @@ class Runs(TrainerTest):
                          "--batch-size", batch, "--threads", 1, "--dropout", 0.5)  # fmt: skip
             results.append(json.loads(output.read_text()))
         for result in results:
-            for key in ("eval_loss", "perplexity", "targets", "head_entropy", "nonfinite_rows"):
+            for key in ("eval_loss", "perplexity", "targets", "head_entropy", "nonfinite_rows", "rms", "kurtosis", "zeros"):
                 self.assertIn(key, result)
             self.assertEqual(result["targets"], 3 * (CONTEXT - 1))
             self.assertEqual([len(layer) for layer in result["head_entropy"]], [HEADS] * LAYERS)

@@ -25,16 +25,29 @@
 /// not overlap except where said.
 namespace lnfree {
 
-/// What the attention hands out when a model observes its heads: sums over the finite rows of each (b, h),
-/// (B, H).
+/// What the attention hands out when a model observes its heads.
 template <class A>
-struct HeadEntropies {
-  A* sums;                    ///< Sum of the rows' entropies in nats.
-  std::int32_t* finite_rows;  ///< How many rows those are.
+struct RowEntropies {
+  A* rows;  ///< (B, H, T): the entropy of each query in nats, not finite where one of its scores is not.
 };
 
-/// In place of HeadEntropies: nothing is observed, and the code for it is not compiled.
+/// What the attention's backward pass takes in when entropies enter what is minimized.
+template <class A>
+struct EntropyGradients {
+  const A* rows;    ///< (B, H, T), as RowEntropies had them.
+  const A* d_rows;  ///< (B, H, T), the gradient of each.
+};
+
+/// In place of either: there are no entropies, and the code for them is not compiled.
 struct Unobserved {};
+
+/// A penalty on entropies far from a head's threshold, in nats: for deviation e = H_i - threshold, e^2 where
+/// |e| > margin, else 0.
+struct EntropyPenalty {
+  double most;  ///< Thresholds are learned as shares of it.
+  double margin;
+  double scale;  ///< Of the gradients: that of what is minimized by the sum of all penalties.
+};
 
 /// device.hpp — memory of the device.
 template <class D>
@@ -84,6 +97,18 @@ concept HasNorm = requires(D& device, N norm, Matrix<const typename D::Scalar> x
   norm_backward(device, norm, x, gain, rows, d_y, d_x, d_gain, d_bias);
 };
 
+/// norm.hpp — y = gain N::value(alpha x + shift) + bias; shift, gain and bias may be null where the policy
+/// has none. Backward: d_x, the others += .
+template <class D, class N>
+concept HasPointwiseNorm = requires(D& device, N norm, Matrix<const typename D::Scalar> x,
+                                    NormParameters<const typename D::Scalar> parameters,
+                                    Matrix<typename D::Scalar> y, Matrix<const typename D::Scalar> d_y,
+                                    Output<typename D::Scalar> d_x,
+                                    NormParameters<typename D::Accumulator> d_parameters) {
+  norm_forward(device, norm, x, parameters, y);
+  norm_backward(device, norm, x, parameters, d_y, d_x, d_parameters);
+};
+
 /// activation.hpp — y = A::value(x) element by element, y may be x. Backward, in place: d_y becomes d_x = d_y
 /// A'(saved), and for a learnable activation d_parameter += sum d_y dA/dp. The parameter pointers are null
 /// for a fixed one.
@@ -101,21 +126,55 @@ concept HasActivation = requires(D& device, A activation, Matrix<const typename 
 ///
 /// qkv (B T, 3 C) holds Q | K | V, y is (B T, C), log_sum (B, H, T) keeps ln sum_j exp(s_ij) for the backward
 /// pass. Entropies come out of the same pass, H_i = ln l - u / l with l = sum exp(s - max), u = sum exp(s -
-/// max) (s - max), which keeps its precision where scores are large. A row that holds a non-finite score is
-/// not counted as finite. attention_workspace says how many Accumulators of scratch memory both need.
+/// max) (s - max), which keeps its precision where scores are large. Gradients of entropies go into those of
+/// the scores, dH_i / ds_ij = -a_ij (ln a_ij + H_i). attention_workspace says how many Accumulators of
+/// scratch memory both passes need.
 template <class D>
 concept HasAttention = requires(D& device, AttentionShape shape, Matrix<const typename D::Scalar> qkv,
                                 Matrix<typename D::Scalar> y, typename D::Accumulator* log_sum,
-                                HeadEntropies<typename D::Accumulator> entropies,
+                                RowEntropies<typename D::Accumulator> entropies,
+                                EntropyGradients<typename D::Accumulator> gradients,
                                 Matrix<typename D::Scalar> d_qkv, typename D::Accumulator* workspace) {
   { attention_workspace(device, shape) } -> std::convertible_to<Index>;
   attention_forward(device, shape, qkv, y, log_sum, workspace, Unobserved{});
   attention_forward(device, shape, qkv, y, log_sum, workspace, entropies);
-  attention_backward(device, shape, qkv, y, log_sum, y, d_qkv, workspace);
+  attention_backward(device, shape, qkv, y, log_sum, y, d_qkv, workspace, Unobserved{});
+  attention_backward(device, shape, qkv, y, log_sum, y, d_qkv, workspace, gradients);
 };
 
-/// embedding.hpp — x_(b,t) = token_table[token] + position_table[t]; tokens (B T) lie in device memory and
-/// are below the vocabulary size. Backward: the rows' gradients are added in a fixed order.
+/// entropy.hpp — over entropies, a row of T queries for each head of each sequence (and layer): the sum of
+/// each row's finite entropies, and how many those are. The penalty of row r is that of head r mod heads,
+/// whose threshold is thresholds[r mod heads] penalty.most: sums_r = sum_i penalty(H_ri), d_rows = scale
+/// times its derivative, and d_thresholds += . An entropy that is not finite has none.
+template <class D>
+concept HasEntropy = requires(D& device, Matrix<const typename D::Accumulator> rows,
+                              typename D::Accumulator* sums, std::int32_t* finite_rows,
+                              EntropyPenalty penalty, int heads, const typename D::Scalar* thresholds,
+                              Matrix<typename D::Accumulator> d_rows, typename D::Accumulator* d_thresholds) {
+  entropy_sums(device, rows, sums, finite_rows);
+  entropy_penalty(device, penalty, heads, rows, thresholds, sums, d_rows, d_thresholds);
+};
+
+/// rotary.hpp — turns, in place, the first `dims` channels of each head of Q and K by the position t: the
+/// pair (c, c + dims/2) by the angle t 10000^(-2c / dims), or by its negative (Su et al., 2021; paired as in
+/// GPT-NeoX).
+template <class D>
+concept HasRotary = requires(D& device, AttentionShape shape, int dims, Matrix<typename D::Scalar> qkv,
+                             bool inverse) {
+  rotary(device, shape, dims, qkv, inverse);
+};
+
+/// statistics.hpp — sums_j = sum_i x_ij^2, and the number of elements that are 0.
+template <class D>
+concept HasStatistics = requires(D& device, Matrix<const typename D::Scalar> x,
+                                 typename D::Accumulator* sums) {
+  column_squares(device, x, sums);
+  { count_zeros(device, x) } -> std::same_as<Index>;
+};
+
+/// embedding.hpp — x_(b,t) = token_table[token] + position_table[t], without the latter where that table is
+/// empty; tokens (B T) lie in device memory and are below the vocabulary size. Backward: the rows' gradients
+/// are added in a fixed order.
 template <class D>
 concept HasEmbedding = requires(D& device, BatchShape shape, const std::int32_t* tokens,
                                 Matrix<const typename D::Scalar> table, Matrix<typename D::Scalar> x,
@@ -157,6 +216,7 @@ concept HasOptimizer = requires(D& device, typename D::Accumulator* p, typename 
 /// Every primitive that does not depend on a policy.
 template <class D>
 concept Backend = Device<D> && HasMemory<D> && HasConversion<D> && HasGemm<D> && HasBias<D> &&
-    HasAttention<D> && HasEmbedding<D> && HasDropout<D> && HasCrossEntropy<D> && HasOptimizer<D>;
+    HasAttention<D> && HasEntropy<D> && HasRotary<D> && HasEmbedding<D> && HasDropout<D> &&
+    HasCrossEntropy<D> && HasOptimizer<D> && HasStatistics<D>;
 
 }  // namespace lnfree

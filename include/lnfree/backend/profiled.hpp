@@ -118,6 +118,24 @@ void norm_backward(Profiled<Base>& device, N norm, Matrix<const typename Base::S
       [&] { norm_backward(static_cast<Base&>(device), norm, x, gain, rows, d_y, d_x, d_gain, d_bias); });
 }
 
+/// The operations of a pointwise norm are its own affair: only its bytes are counted.
+template <class Base, class N>
+void norm_forward(Profiled<Base>& device, N norm, Matrix<const typename Base::Scalar> x,
+                  NormParameters<const typename Base::Scalar> parameters, Matrix<typename Base::Scalar> y) {
+  device.profile.measure("norm_forward " + sizes(x),
+                         work::elementwise<typename Base::Scalar>(x.size(), 1, 0, false),
+                         [&] { norm_forward(static_cast<Base&>(device), norm, x, parameters, y); });
+}
+template <class Base, class N>
+void norm_backward(Profiled<Base>& device, N norm, Matrix<const typename Base::Scalar> x,
+                   NormParameters<const typename Base::Scalar> parameters,
+                   Matrix<const typename Base::Scalar> d_y, Output<typename Base::Scalar> d_x,
+                   NormParameters<typename Base::Accumulator> d_parameters) {
+  device.profile.measure(
+      "norm_backward " + sizes(x), work::elementwise<typename Base::Scalar>(x.size(), 2, 0, d_x.accumulates),
+      [&] { norm_backward(static_cast<Base&>(device), norm, x, parameters, d_y, d_x, d_parameters); });
+}
+
 /// The operations of an activation are its own affair: only its bytes are counted.
 template <class Base, class A>
 void activation_forward(Profiled<Base>& device, A activation, Matrix<const typename Base::Scalar> x,
@@ -151,14 +169,58 @@ void attention_forward(Profiled<Base>& device, AttentionShape shape, Matrix<cons
       "attention_forward " + sizes(shape), work::attention_forward<typename Base::Scalar>(shape, observed),
       [&] { attention_forward(static_cast<Base&>(device), shape, qkv, y, log_sum, workspace, entropies); });
 }
-template <class Base>
+template <class Base, class Gradients>
 void attention_backward(Profiled<Base>& device, AttentionShape shape, Matrix<const typename Base::Scalar> qkv,
                         Matrix<const typename Base::Scalar> y, const typename Base::Accumulator* log_sum,
                         Matrix<const typename Base::Scalar> d_y, Matrix<typename Base::Scalar> d_qkv,
-                        typename Base::Accumulator* workspace) {
+                        typename Base::Accumulator* workspace, Gradients entropies) {
+  device.profile.measure("attention_backward " + sizes(shape),
+                         work::attention_backward<typename Base::Scalar>(shape), [&] {
+                           attention_backward(static_cast<Base&>(device), shape, qkv, y, log_sum, d_y, d_qkv,
+                                              workspace, entropies);
+                         });
+}
+
+template <class Base>
+void entropy_sums(Profiled<Base>& device, Matrix<const typename Base::Accumulator> rows,
+                  typename Base::Accumulator* sums, std::int32_t* finite_rows) {
+  device.profile.measure("entropy_sums " + sizes(rows),
+                         work::reduction<typename Base::Accumulator>(rows.size(), 1),
+                         [&] { entropy_sums(static_cast<Base&>(device), rows, sums, finite_rows); });
+}
+template <class Base>
+void entropy_penalty(Profiled<Base>& device, const EntropyPenalty& penalty, int heads,
+                     Matrix<const typename Base::Accumulator> rows, const typename Base::Scalar* thresholds,
+                     typename Base::Accumulator* sums, Matrix<typename Base::Accumulator> d_rows,
+                     typename Base::Accumulator* d_thresholds) {
+  device.profile.measure("entropy_penalty " + sizes(rows),
+                         work::elementwise<typename Base::Accumulator>(rows.size(), 1, 6, false), [&] {
+                           entropy_penalty(static_cast<Base&>(device), penalty, heads, rows, thresholds, sums,
+                                           d_rows, d_thresholds);
+                         });
+}
+
+/// Six operations for each pair of channels.
+template <class Base>
+void rotary(Profiled<Base>& device, AttentionShape shape, int dims, Matrix<typename Base::Scalar> qkv,
+            bool inverse) {
   device.profile.measure(
-      "attention_backward " + sizes(shape), work::attention_backward<typename Base::Scalar>(shape),
-      [&] { attention_backward(static_cast<Base&>(device), shape, qkv, y, log_sum, d_y, d_qkv, workspace); });
+      "rotary " + sizes(shape),
+      work::elementwise<typename Base::Scalar>(shape.rows() * 2 * shape.heads * dims, 1, 3, true),
+      [&] { rotary(static_cast<Base&>(device), shape, dims, qkv, inverse); });
+}
+
+template <class Base>
+void column_squares(Profiled<Base>& device, Matrix<const typename Base::Scalar> x,
+                    typename Base::Accumulator* sums) {
+  device.profile.measure("column_squares " + sizes(x), work::reduction<typename Base::Scalar>(x.size(), 2),
+                         [&] { column_squares(static_cast<Base&>(device), x, sums); });
+}
+template <class Base>
+Index count_zeros(Profiled<Base>& device, Matrix<const typename Base::Scalar> x) {
+  return device.profile.measure("count_zeros " + sizes(x),
+                                work::reduction<typename Base::Scalar>(x.size(), 1),
+                                [&] { return count_zeros(static_cast<Base&>(device), x); });
 }
 
 template <class Base>

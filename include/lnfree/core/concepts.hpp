@@ -42,6 +42,15 @@ concept Activation = Named<A> &&(FixedActivation<A> || LearnableActivation<A>)&&
   { A::saved } -> std::convertible_to<Saved>;
 };
 
+/// What a decoder's layers have between the two matrices of their feed-forward networks: one activation, or
+/// one in the first `count` layers and another in the rest (Layerwise). No slope can be shared by layers of
+/// two kinds.
+template <class A>
+concept ActivationOfLayers = Activation<A> ||
+    (Named<A>&& Activation<typename A::First>&& Activation<typename A::Rest>&& requires {
+      { A::count } -> std::convertible_to<int>;
+    });
+
 /// A norm that maps each row by its mean and variance: statistics(mean, variance), value(x, row) and the
 /// gradient of the row's x given d_y, y, and the row means of d_y and of d_y y (y before gain and bias).
 template <class N>
@@ -53,13 +62,34 @@ concept RowNorm = requires(double x, RowStatistics<double> row) {
   { N::has_bias } -> std::convertible_to<bool>;
 };
 
+/// A norm that knows nothing of the row: y = value(alpha x + shift), with alpha and, if has_shift, shift
+/// learned scalars. derivative(u) is that of value(u).
 template <class N>
-concept Norm = Named<N> &&(std::same_as<N, Identity> || RowNorm<N>);
+concept PointwiseNorm = requires(double u) {
+  { N::value(u) } -> std::same_as<double>;
+  { N::derivative(u) } -> std::same_as<double>;
+  { N::initial_alpha } -> std::convertible_to<double>;
+  { N::has_shift } -> std::convertible_to<bool>;
+  { N::has_gain } -> std::convertible_to<bool>;
+  { N::has_bias } -> std::convertible_to<bool>;
+};
 
-/// Says at compile time whether the softmax shall hand out head entropies; if so, takes them.
+template <class N>
+concept Norm = Named<N> &&(std::same_as<N, Identity> || RowNorm<N> || PointwiseNorm<N>);
+
+/// Says at compile time what the passes shall hand out for it to record: head entropies, statistics of the
+/// residual stream and of the hidden layers. reset() forgets what was recorded.
 template <class O>
-concept Observer = requires {
+concept Observer = requires(O observer) {
   { O::observes_entropy } -> std::convertible_to<bool>;
+  { O::observes_stream } -> std::convertible_to<bool>;
+  observer.reset();
+};
+
+/// An observer that also adds a penalty on the entropies to what is minimized.
+template <class O>
+concept EntropyRegularizing = O::observes_entropy && requires(const O& observer) {
+  observer.options().coefficient;
 };
 
 /// A device tag: the types it computes in. What else it must offer is the list of primitives in
@@ -78,5 +108,9 @@ concept WidthIsAMultipleOfHeads = C.heads <= 0 || C.width % C.heads == 0;
 
 template <DecoderConfig C>
 concept PositionsCoverTheContext = C.position_rows() >= C.context;
+
+template <DecoderConfig C>
+concept RotaryDimsFitTheHead = C.heads <= 0 || (C.rotary_dims >= 0 && C.rotary_dims % 2 == 0 &&
+                                                C.rotary_dims <= C.width / C.heads);
 
 }  // namespace lnfree

@@ -32,6 +32,8 @@ struct DecoderConfig {
   Biases biases = Biases::query_key;
   FinalNorm final_norm = FinalNorm::layer_norm;
   bool tied_output = true;  ///< Logits from the token embedding's own weights.
+  int rotary_dims = 0;      ///< Channels of each head that positions turn (RoPE); 0: learned positions.
+  bool parallel_residual = false;  ///< Attention and feed-forward network side by side.
 
   constexpr bool operator==(const DecoderConfig&) const = default;
 
@@ -53,9 +55,35 @@ inline constexpr DecoderConfig gpt2_small{.layers = 12,
                                           .vocab_size = 50000,
                                           .positions = 1024};
 
+/// Pythia-70M (Biderman et al., 2023), a GPT-NeoX: rotary positions in a quarter of each head's channels,
+/// attention and feed-forward network side by side, biases everywhere, an output matrix of its own. Windows
+/// of up to 256 tokens.
+inline constexpr DecoderConfig pythia_70m{.layers = 6,
+                                          .heads = 8,
+                                          .width = 512,
+                                          .ffn_width = 2048,
+                                          .context = 256,
+                                          .vocab_size = 50000,
+                                          .biases = Biases::all,
+                                          .tied_output = false,
+                                          .rotary_dims = 16,
+                                          .parallel_residual = true};
+
 /// The smallest shape that shows the paper's whole comparison in minutes on a CPU.
 inline constexpr DecoderConfig demo{
     .layers = 8, .heads = 4, .width = 64, .ffn_width = 256, .context = 128, .vocab_size = 4096};
+
+/// Pythia's architecture at the size of demo.
+inline constexpr DecoderConfig pythia_demo{.layers = 8,
+                                           .heads = 4,
+                                           .width = 64,
+                                           .ffn_width = 256,
+                                           .context = 256,
+                                           .vocab_size = 4096,
+                                           .biases = Biases::all,
+                                           .tied_output = false,
+                                           .rotary_dims = 4,
+                                           .parallel_residual = true};
 
 /// A shape for tests and first experiments: every part there, every size odd where it may be.
 inline constexpr DecoderConfig tiny{

@@ -22,4 +22,14 @@ struct RowStatistics {
   T scale;
 };
 
+/// The learned parameters of a norm without row statistics, or their gradients; null where the policy has
+/// none.
+template <class T>
+struct NormParameters {
+  T* alpha = nullptr;  ///< One number.
+  T* shift = nullptr;  ///< One number.
+  T* gain = nullptr;   ///< One for each channel.
+  T* bias = nullptr;   ///< One for each channel.
+};
+
 }  // namespace lnfree

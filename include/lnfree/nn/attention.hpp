@@ -10,7 +10,7 @@
 namespace lnfree {
 
 /// Multi-head causal self-attention (the paper's equations 2 and 3): (Q | K | V) = x W_qkv + b, softmax
-/// attention head by head, and the output projection.
+/// attention head by head, and the output projection. With rotary positions, Q and K are turned in between.
 template <class Device>
 class Attention {
  public:
@@ -20,6 +20,7 @@ class Attention {
   Attention(ParameterSet<Device>& parameters, const std::string& name, const DecoderConfig& config)
       : heads_(config.heads),
         head_dim_(config.head_dim()),
+        rotary_dims_(config.rotary_dims),
         c_attn_(parameters, name + ".c_attn", config.width, 3 * config.width, biased_columns(config)),
         c_proj_(parameters, name + ".c_proj", config.width, config.width,
                 config.biases == Biases::all ? config.width : 0) {}
@@ -31,24 +32,28 @@ class Attention {
     log_sum_ = arena.take<Accumulator>(most.rows() * heads_);
   }
 
-  /// y += attention(x). `entropies` is where the heads' entropies go, or Unobserved.
+  /// y += attention(x). `entropies` is RowEntropies, or Unobserved.
   template <class Entropies>
   void forward(Device& device, BatchShape shape, Matrix<const Scalar> x, Matrix<Scalar> y,
                Accumulator* workspace, Entropies entropies) {
     const Matrix<Scalar> qkv = qkv_.top(x.rows), heads_output = heads_output_.top(x.rows);
     c_attn_.forward(device, x, qkv);
+    if (rotary_dims_ > 0) rotary(device, packed(shape), rotary_dims_, qkv, false);
     attention_forward(device, packed(shape), qkv, heads_output, log_sum_, workspace, entropies);
     c_proj_.forward(device, heads_output, accumulate(y));
   }
 
-  /// From d_y (rows, C) to d_x. `scratch` has 4 C columns.
+  /// From d_y (rows, C) to d_x. `scratch` has 4 C columns; `entropies` is EntropyGradients, or Unobserved.
+  template <class Gradients>
   void backward(Device& device, BatchShape shape, Matrix<const Scalar> x, Matrix<const Scalar> d_y,
-                Output<Scalar> d_x, Matrix<Scalar> scratch, Accumulator* workspace) {
+                Output<Scalar> d_x, Matrix<Scalar> scratch, Accumulator* workspace, Gradients entropies) {
     const Matrix<Scalar> qkv = qkv_.top(x.rows), heads_output = heads_output_.top(x.rows);
     const Matrix<Scalar> d_heads(scratch.data, x.rows, width());
     const Matrix<Scalar> d_qkv(scratch.data + d_heads.size(), x.rows, 3 * width());
     c_proj_.backward(device, heads_output, d_y, d_heads);
-    attention_backward(device, packed(shape), qkv, heads_output, log_sum_, d_heads, d_qkv, workspace);
+    attention_backward(device, packed(shape), qkv, heads_output, log_sum_, d_heads, d_qkv, workspace,
+                       entropies);
+    if (rotary_dims_ > 0) rotary(device, packed(shape), rotary_dims_, d_qkv, true);
     c_attn_.backward(device, x, d_qkv, d_x);
   }
 
@@ -68,6 +73,7 @@ class Attention {
 
   int heads_;
   int head_dim_;
+  int rotary_dims_;
   Linear<Device> c_attn_, c_proj_;
   Matrix<Scalar> qkv_;              // (B, T, 3 C)
   Matrix<Scalar> heads_output_;     // (B, T, C)

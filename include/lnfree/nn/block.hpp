@@ -1,6 +1,7 @@
 #pragma once
 
 #include <algorithm>
+#include <cstddef>
 #include <string>
 
 #include <lnfree/nn/attention.hpp>
@@ -14,23 +15,35 @@ template <class Device>
 struct BlockScratch {
   using Scalar = typename Device::Scalar;
 
-  Matrix<Scalar> wide;  ///< (rows, max(4 C, ffn_width)): gradients inside a sublayer; training only.
-  Matrix<Scalar> norm;  ///< (rows, C): gradient of a norm's output; training only.
+  /// Reserves what a pass needs; the matrices are those of a training pass.
+  void plan(Arena& arena, Index rows, Index attention_size, const DecoderConfig& config, bool trains) {
+    attention = arena.take<typename Device::Accumulator>(attention_size);
+    if (!trains) return;
+    wide = arena.matrix<Scalar>(rows, std::max(4 * config.width, config.ffn_width));
+    norm = arena.matrix<Scalar>(rows, config.width);
+    if (config.parallel_residual) d_output = arena.matrix<Scalar>(rows, config.width);
+  }
+
   typename Device::Accumulator* attention = nullptr;  ///< The attention primitive's workspace.
+  Matrix<Scalar> wide;      ///< (rows, max(4 C, ffn_width)): gradients inside a sublayer.
+  Matrix<Scalar> norm;      ///< (rows, C): gradient of a norm's output.
+  Matrix<Scalar> d_output;  ///< (rows, C): gradient that two parallel sublayers share.
 };
 
-/// A Pre-LN transformer block (the paper's equation 1): x += attention(norm_1(x)); x += FFN(norm_2(x)).
+/// A Pre-LN transformer block (the paper's equation 1): x += attention(norm_1(x)); x += FFN(norm_2(x)). With
+/// parallel_residual both read the same x: x += attention(norm_1(x)) + FFN(norm_2(x)).
 template <class N, class A, class Device>
 class Block {
  public:
   using Scalar = typename Device::Scalar;
 
-  Block(ParameterSet<Device>& parameters, const std::string& name, const DecoderConfig& config,
+  Block(ParameterSet<Device>& parameters, const std::string& name, const DecoderConfig& config, int layer,
         Parameter<Device>* shared_slope)
-      : norm_1_(parameters, name + ".ln_1", config.width),
+      : parallel_(config.parallel_residual),
+        norm_1_(parameters, name + ".ln_1", config.width),
         attention_(parameters, name + ".attn", config),
         norm_2_(parameters, name + ".ln_2", config.width),
-        feed_forward_(parameters, name + ".mlp", config, shared_slope) {}
+        feed_forward_(parameters, name + ".mlp", config, layer, shared_slope) {}
 
   /// Reserves the residual stream after each sublayer and what the sublayers keep.
   void plan(Arena& arena, BatchShape most, const DecoderConfig& config) {
@@ -43,43 +56,61 @@ class Block {
   }
 
   /// The residual stream after this block. x may be the memory of the output itself in a model that does not
-  /// train.
+  /// train. `entropies` is RowEntropies, or Unobserved.
   template <class Entropies>
   Matrix<Scalar> forward(Device& device, BatchShape shape, Matrix<const Scalar> x,
                          const BlockScratch<Device>& scratch, Entropies entropies) {
     const Matrix<Scalar> middle = middle_.top(x.rows), output = output_.top(x.rows);
-    copy_on_device(device, middle.data, x.data, x.size() * sizeof(Scalar));
-    attention_.forward(device, shape, norm_1_.forward(device, x), middle, scratch.attention, entropies);
-    copy_on_device(device, output.data, middle.data, x.size() * sizeof(Scalar));
+    const std::size_t bytes = x.size() * sizeof(Scalar);
+    copy_on_device(device, middle.data, x.data, bytes);
+    if (parallel_) {
+      copy_on_device(device, output.data, middle.data, bytes);
+      attention_.forward(device, shape, norm_1_.forward(device, middle), output, scratch.attention,
+                         entropies);
+    } else {
+      attention_.forward(device, shape, norm_1_.forward(device, x), middle, scratch.attention, entropies);
+      copy_on_device(device, output.data, middle.data, bytes);
+    }
     feed_forward_.forward(device, norm_2_.forward(device, middle), output);
     return output;
   }
 
-  /// Turns the gradient of the output into that of x, in place.
+  /// Turns the gradient of the output into that of x, in place. `entropies` is EntropyGradients, or
+  /// Unobserved.
+  template <class Gradients>
   void backward(Device& device, BatchShape shape, Matrix<const Scalar> x, Matrix<Scalar> d_stream,
-                const BlockScratch<Device>& scratch) {
+                const BlockScratch<Device>& scratch, Gradients entropies) {
     const Matrix<const Scalar> middle = middle_.top(x.rows);
     const Output<Scalar> d_x = accumulate(d_stream);
+    Matrix<const Scalar> d_output = d_stream;
+    if (parallel_) {
+      d_output = scratch.d_output.top(x.rows);
+      copy_on_device(device, scratch.d_output.data, d_stream.data, x.size() * sizeof(Scalar));
+    }
 
     const Output<Scalar> d_norm_2 = norm_2_.gradient_of_output(d_x, scratch.norm);
-    feed_forward_.backward(device, norm_2_.output(middle), d_stream, d_norm_2, scratch.wide);
+    feed_forward_.backward(device, norm_2_.output(middle), d_output, d_norm_2, scratch.wide);
     norm_2_.backward(device, middle, d_norm_2, d_x);
 
     const Output<Scalar> d_norm_1 = norm_1_.gradient_of_output(d_x, scratch.norm);
-    attention_.backward(device, shape, norm_1_.output(x), d_stream, d_norm_1, scratch.wide,
-                        scratch.attention);
+    attention_.backward(device, shape, norm_1_.output(x), d_output, d_norm_1, scratch.wide, scratch.attention,
+                        entropies);
     norm_1_.backward(device, x, d_norm_1, d_x);
   }
 
   Matrix<Scalar> output(Index rows) const { return output_.top(rows); }
 
+  /// The feed-forward network's hidden layer after the activation, (B, T, ffn_width).
+  Matrix<const Scalar> hidden(Index rows) const { return feed_forward_.hidden(rows); }
+
  private:
+  bool parallel_;
   Normalization<N, Device> norm_1_;
   Attention<Device> attention_;
   Normalization<N, Device> norm_2_;
   FeedForward<A, Device> feed_forward_;
-  Matrix<Scalar> middle_;  // (B, T, C), the residual stream after the attention
-  Matrix<Scalar> output_;  // (B, T, C), and after the feed-forward network
+  Matrix<Scalar> middle_;  // (B, T, C), what the feed-forward network's norm reads
+  Matrix<Scalar> output_;  // (B, T, C), the residual stream after both sublayers
 };
 
 }  // namespace lnfree

@@ -15,6 +15,7 @@
 #include <lnfree/core/memory.hpp>
 #include <lnfree/nn/block.hpp>
 #include <lnfree/nn/embedding.hpp>
+#include <lnfree/nn/entropy_regularization.hpp>
 #include <lnfree/nn/output_head.hpp>
 #include <lnfree/norm/layer_norm.hpp>
 
@@ -51,10 +52,10 @@ struct PassOptions {
 /// template arguments; everything else is chosen at run time.
 ///
 ///   Config       sizes and layout, a DecoderConfig
-///   NormPolicy   LayerNorm, Identity, or a norm of your own (docs/adding-a-norm.md)
-///   ActivationPolicy   GELU, ReLU, LeakyReLU, LeakyLearnable, or your own (docs/adding-an-activation.md)
-///   Device       a device tag, whose primitives compute (docs/architecture.md)
-///   ObserverPolicy     NoObserver, EntropyObserver
+///   NormPolicy         LayerNorm, Identity, RMSNorm, ..., or your own (docs/adding-a-norm.md)
+///   ActivationPolicy   GELU, ReLU, ..., or your own (docs/adding-an-activation.md), or Layerwise
+///   DeviceTag          a device, whose primitives compute (docs/architecture.md)
+///   ObserverPolicy     NoObserver, EntropyObserver, OutlierObserver, EntropyRegularizer, Observers
 ///
 /// All memory is taken by the constructor; no pass allocates.
 template <DecoderConfig Config, class NormPolicy, class ActivationPolicy, class DeviceTag,
@@ -71,11 +72,14 @@ class Decoder {
       "lnfree: the norm must be Identity or offer name, has_gain, has_bias, statistics, value and gradient "
       "(docs/adding-a-norm.md)");
   static_assert(
-      lnfree::Activation<ActivationPolicy>,
+      ActivationOfLayers<ActivationPolicy>,
       "lnfree: the activation must offer name, saved, value and derivative (docs/adding-an-activation.md)");
+  static_assert(RotaryDimsFitTheHead<Config>,
+                "lnfree: rotary_dims must be even and at most width / heads, or 0 for learned positions");
   static_assert(lnfree::Backend<DeviceTag>,
                 "lnfree: the device lacks a primitive of backend/primitives.hpp (is its header included?)");
-  static_assert(lnfree::Observer<ObserverPolicy>, "lnfree: the observer must offer observes_entropy");
+  static_assert(lnfree::Observer<ObserverPolicy>,
+                "lnfree: the observer must offer observes_entropy, observes_stream and reset()");
 
  public:
   using Norm = NormPolicy;
@@ -100,15 +104,16 @@ class Decoder {
     Parameter<Device>* shared_slope = nullptr;
     if constexpr (LearnableActivation<Activation>) {
       if (Activation::scope == Scope::global) {
-        shared_slope = &FeedForward<Activation, Device>::add_slope(parameters_, "act");
+        shared_slope = &FeedForward<Activation, Device>::template add_slope<Activation>(parameters_, "act");
       }
     }
     blocks_.reserve(Config.layers);
     for (int l = 0; l < Config.layers; ++l) {
-      blocks_.emplace_back(parameters_, "h." + std::to_string(l), Config, shared_slope);
+      blocks_.emplace_back(parameters_, "h." + std::to_string(l), Config, l, shared_slope);
     }
     final_norm_.emplace(parameters_, "ln_f", Config.width);
     head_.emplace(parameters_, Config, embedding_.token_table());
+    if constexpr (EntropyRegularizing<Observer>) regularization_.emplace(parameters_, Config);
 
     Arena counted;
     plan(counted);
@@ -121,6 +126,7 @@ class Decoder {
       host_entropy_sums_.resize(static_cast<std::size_t>(heads(most_)));
       host_finite_rows_.resize(host_entropy_sums_.size());
     }
+    if constexpr (Observer::observes_stream) host_column_squares_.resize(Config.width);
   }
 
   Decoder(const Decoder&) = delete;
@@ -134,7 +140,7 @@ class Decoder {
   /// Mean cross-entropy in nats over the batch's targets, dropout off.
   double loss(const Batch& batch, bool observe = true) {
     upload(batch);
-    const Matrix<Scalar> x = forward(batch.shape, Dropout{}, observe);
+    const Matrix<Scalar> x = forward(batch.shape, Dropout{}, {observe, observe});
     head_->forward(device_, final_norm_->forward(device_, x), targets_, losses_);
     return mean_loss(batch);
   }
@@ -146,7 +152,9 @@ class Decoder {
       throw Error("forward_backward needs a model built with Purpose::training");
     upload(batch);
     const BatchShape shape = batch.shape;
-    const Matrix<const Scalar> x = forward(shape, options.dropout, options.observe);
+    constexpr bool regularizes = EntropyRegularizing<Observer>;
+    const Matrix<const Scalar> x =
+        forward(shape, options.dropout, {options.observe || regularizes, options.observe});
 
     const Index counted =
         std::count_if(batch.targets.begin(), batch.targets.end(), [](auto t) { return t >= 0; });
@@ -155,9 +163,20 @@ class Decoder {
     const Output<Scalar> d_final = final_norm_->gradient_of_output(d_x, scratch_.norm);
     head_->forward_backward(device_, final_norm_->forward(device_, x), targets_, losses_, scale, d_final);
     final_norm_->backward(device_, x, d_final, d_x);
+    if constexpr (regularizes) {
+      observer_.record_penalty(regularization_->forward_backward(
+          device_, shape, observer_.options(), row_entropies(shape), options.gradient_scale));
+    }
     for (int l = Config.layers - 1; l >= 0; --l) {
       const Matrix<const Scalar> input = l == 0 ? embedding_.output(x.rows) : blocks_[l - 1].output(x.rows);
-      blocks_[l].backward(device_, shape, input, d_x.matrix, scratch_);
+      if constexpr (regularizes) {
+        const Index first = l * shape.rows() * Config.heads;
+        const EntropyGradients<Accumulator> entropies{entropy_rows_ + first,
+                                                      regularization_->d_rows() + first};
+        blocks_[l].backward(device_, shape, input, d_x.matrix, scratch_, entropies);
+      } else {
+        blocks_[l].backward(device_, shape, input, d_x.matrix, scratch_, Unobserved{});
+      }
     }
     embedding_.backward(device_, shape, tokens_, d_x.matrix, options.dropout);
     return mean_loss(batch);
@@ -170,7 +189,7 @@ class Decoder {
     const BatchShape shape{1, static_cast<int>(window.size())};
     check_tokens(window);
     copy_to_device(device_, tokens_, window.data(), window.size_bytes());
-    const Matrix<const Scalar> x = forward(shape, Dropout{}, false);
+    const Matrix<const Scalar> x = forward(shape, Dropout{}, {});
     const Matrix<const Scalar> logits =
         head_->logits(device_, final_norm_->forward(device_, x).slice(x.rows - 1, 1));
     std::vector<Scalar> host(static_cast<std::size_t>(logits.cols));
@@ -198,15 +217,16 @@ class Decoder {
     targets_ = arena.take<std::int32_t>(rows);
     losses_ = arena.take<Accumulator>(rows);
     if constexpr (Observer::observes_entropy) {
-      entropies_ = {arena.take<Accumulator>(heads(most_)), arena.take<std::int32_t>(heads(most_))};
+      entropy_rows_ = arena.take<Accumulator>(heads(most_) * most_.length);
+      entropy_sums_ = arena.take<Accumulator>(heads(most_));
+      finite_rows_ = arena.take<std::int32_t>(heads(most_));
     }
-    scratch_.attention = arena.take<Accumulator>(attention_workspace(
-        device_, AttentionShape{most_.batch, most_.length, Config.heads, Config.head_dim()}));
-    if (purpose_ == Purpose::training) {
-      scratch_.wide = arena.matrix<Scalar>(rows, std::max(4 * Config.width, Config.ffn_width));
-      scratch_.norm = arena.matrix<Scalar>(rows, Config.width);
-      d_stream_ = arena.matrix<Scalar>(rows, Config.width);
-    }
+    if constexpr (Observer::observes_stream) column_squares_ = arena.take<Accumulator>(Config.width);
+    const bool trains = purpose_ == Purpose::training;
+    const AttentionShape heads_of_layer{most_.batch, most_.length, Config.heads, Config.head_dim()};
+    scratch_.plan(arena, rows, attention_workspace(device_, heads_of_layer), Config, trains);
+    if (trains) d_stream_ = arena.matrix<Scalar>(rows, Config.width);
+    if (trains && regularization_) regularization_->plan(arena, most_);
     embedding_.plan(arena, most_);
     const std::size_t first_block = arena.used();
     for (auto& block : blocks_) {
@@ -251,29 +271,57 @@ class Decoder {
     copy_to_device(device_, targets_, batch.targets.data(), batch.targets.size_bytes());
   }
 
+  /// The entropies of all layers' heads, (L B H, T).
+  Matrix<const Accumulator> row_entropies(BatchShape shape) const {
+    return {entropy_rows_, heads(shape), shape.length};
+  }
+
+  /// What a forward pass does besides.
+  struct Watch {
+    bool entropies = false;  ///< Computes the heads' entropies, in a model whose observer has a use for them.
+    bool records = false;    ///< Tells the observer.
+  };
+
   /// The residual stream (B, T, C) after the last block.
-  Matrix<Scalar> forward(BatchShape shape, Dropout drop, bool observe) {
+  Matrix<Scalar> forward(BatchShape shape, Dropout drop, Watch watch) {
     Matrix<Scalar> x = embedding_.forward(device_, shape, tokens_, drop);
     for (int l = 0; l < Config.layers; ++l) {
-      if constexpr (Observer::observes_entropy) {
-        if (observe) {
-          const Index first = l * shape.batch * Index{Config.heads};
-          const HeadEntropies<Accumulator> here{entropies_.sums + first, entropies_.finite_rows + first};
-          x = blocks_[l].forward(device_, shape, x, scratch_, here);
-          continue;
-        }
-      }
-      x = blocks_[l].forward(device_, shape, x, scratch_, Unobserved{});
+      x = forward(blocks_[l], l, shape, x, watch);
+      if (watch.records) record_layer(l, x, blocks_[l].hidden(x.rows));
     }
-    if constexpr (Observer::observes_entropy) {
-      if (observe) {
-        const auto count = static_cast<std::size_t>(heads(shape));
-        copy_to_host(device_, host_entropy_sums_.data(), entropies_.sums, count * sizeof(Accumulator));
-        copy_to_host(device_, host_finite_rows_.data(), entropies_.finite_rows, count * sizeof(std::int32_t));
-        observer_.record(shape, host_entropy_sums_.data(), host_finite_rows_.data());
-      }
-    }
+    if (watch.records) record_entropies(shape);
     return x;
+  }
+
+  Matrix<Scalar> forward(Block<Norm, Activation, Device>& block, [[maybe_unused]] int layer, BatchShape shape,
+                         Matrix<const Scalar> x, [[maybe_unused]] Watch watch) {
+    if constexpr (Observer::observes_entropy) {
+      if (watch.entropies) {
+        const RowEntropies<Accumulator> here{entropy_rows_ + layer * shape.rows() * Config.heads};
+        return block.forward(device_, shape, x, scratch_, here);
+      }
+    }
+    return block.forward(device_, shape, x, scratch_, Unobserved{});
+  }
+
+  void record_layer([[maybe_unused]] int layer, [[maybe_unused]] Matrix<const Scalar> x,
+                    [[maybe_unused]] Matrix<const Scalar> hidden) {
+    if constexpr (Observer::observes_stream) {
+      column_squares(device_, x, column_squares_);
+      copy_to_host(device_, host_column_squares_.data(), column_squares_, Config.width * sizeof(Accumulator));
+      observer_.record_layer(layer, x.rows, host_column_squares_, hidden.size(),
+                             count_zeros(device_, hidden));
+    }
+  }
+
+  void record_entropies([[maybe_unused]] BatchShape shape) {
+    if constexpr (Observer::observes_entropy) {
+      const auto count = static_cast<std::size_t>(heads(shape));
+      entropy_sums(device_, row_entropies(shape), entropy_sums_, finite_rows_);
+      copy_to_host(device_, host_entropy_sums_.data(), entropy_sums_, count * sizeof(Accumulator));
+      copy_to_host(device_, host_finite_rows_.data(), finite_rows_, count * sizeof(std::int32_t));
+      observer_.record(shape, host_entropy_sums_.data(), host_finite_rows_.data());
+    }
   }
 
   double mean_loss(const Batch& batch) {
@@ -295,6 +343,7 @@ class Decoder {
   std::vector<Block<Norm, Activation, Device>> blocks_;
   std::optional<Normalization<FinalNormPolicy, Device>> final_norm_;
   std::optional<OutputHead<Device>> head_;
+  std::optional<EntropyRegularization<Device>> regularization_;
   Observer observer_;
 
   Buffer<Device> activations_;
@@ -303,10 +352,14 @@ class Decoder {
   std::int32_t* tokens_ = nullptr;
   std::int32_t* targets_ = nullptr;
   Accumulator* losses_ = nullptr;
-  HeadEntropies<Accumulator> entropies_{};
+  Accumulator* entropy_rows_ = nullptr;    // (L, B, H, T)
+  Accumulator* entropy_sums_ = nullptr;    // (L, B, H)
+  std::int32_t* finite_rows_ = nullptr;    // (L, B, H)
+  Accumulator* column_squares_ = nullptr;  // (C)
   std::vector<Accumulator> host_losses_;
   std::vector<Accumulator> host_entropy_sums_;
   std::vector<std::int32_t> host_finite_rows_;
+  std::vector<Accumulator> host_column_squares_;
 };
 
 /// The same architecture and policies as `Model`, on another device.

@@ -18,22 +18,26 @@ struct Dropout {
   Philox random() const { return {seed, stream_of("dropout") + draw}; }
 };
 
-/// x = token table row + position table row, then dropout.
+/// x = token table row + position table row, then dropout. There is no position table where positions are
+/// rotary.
 template <class Device>
 class Embedding {
  public:
   using Scalar = typename Device::Scalar;
+  using Accumulator = typename Device::Accumulator;
 
   Embedding(ParameterSet<Device>& parameters, const DecoderConfig& config)
       : tokens_(parameters.add("wte.weight", {config.vocab_size, config.width}, ParameterKind::weight)),
-        positions_(
-            parameters.add("wpe.weight", {config.position_rows(), config.width}, ParameterKind::weight)) {}
+        positions_(config.rotary_dims > 0
+                       ? nullptr
+                       : &parameters.add("wpe.weight", {config.position_rows(), config.width},
+                                         ParameterKind::weight)) {}
 
   void plan(Arena& arena, BatchShape most) { x_ = arena.matrix<Scalar>(most.rows(), tokens_.shape[1]); }
 
   Matrix<Scalar> forward(Device& device, BatchShape shape, const std::int32_t* tokens, Dropout drop) {
-    embedding_forward(device, shape, tokens, tokens_.value_matrix(), positions_.value_matrix(),
-                      output(shape.rows()));
+    embedding_forward(device, shape, tokens, tokens_.value_matrix(),
+                      positions_ ? positions_->value_matrix() : Matrix<const Scalar>(), output(shape.rows()));
     if (drop.rate > 0) dropout(device, output(shape.rows()), drop.rate, drop.random());
     return output(shape.rows());
   }
@@ -42,7 +46,8 @@ class Embedding {
   void backward(Device& device, BatchShape shape, const std::int32_t* tokens, Matrix<Scalar> d_x,
                 Dropout drop) {
     if (drop.rate > 0) dropout(device, d_x, drop.rate, drop.random());
-    embedding_backward(device, shape, tokens, d_x, tokens_.gradient_matrix(), positions_.gradient_matrix());
+    embedding_backward(device, shape, tokens, d_x, tokens_.gradient_matrix(),
+                       positions_ ? positions_->gradient_matrix() : Matrix<Accumulator>());
   }
 
   Matrix<Scalar> output(Index rows) const { return x_.top(rows); }
@@ -50,7 +55,7 @@ class Embedding {
 
  private:
   Parameter<Device>& tokens_;     // wte (V, C)
-  Parameter<Device>& positions_;  // wpe (positions, C)
+  Parameter<Device>* positions_;  // wpe (positions, C), if any
   Matrix<Scalar> x_;              // (B, T, C)
 };
 

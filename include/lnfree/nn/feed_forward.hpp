@@ -3,6 +3,7 @@
 #include <string>
 
 #include <lnfree/activation/call.hpp>
+#include <lnfree/activation/layerwise.hpp>
 #include <lnfree/core/config.hpp>
 #include <lnfree/core/memory.hpp>
 #include <lnfree/nn/linear.hpp>
@@ -19,34 +20,40 @@ class FeedForward {
 
   /// `shared_slope` is the whole model's parameter of an activation of global scope.
   FeedForward(ParameterSet<Device>& parameters, const std::string& name, const DecoderConfig& config,
-              Parameter<Device>* shared_slope)
-      : c_fc_(parameters, name + ".c_fc", config.width, config.ffn_width,
+              int layer, Parameter<Device>* shared_slope)
+      : layer_(layer),
+        c_fc_(parameters, name + ".c_fc", config.width, config.ffn_width,
               config.biases == Biases::all ? config.ffn_width : 0),
         c_proj_(parameters, name + ".c_proj", config.ffn_width, config.width,
-                config.biases == Biases::all ? config.width : 0),
-        slope_(shared_slope) {
-    if constexpr (LearnableActivation<A>) {
-      if (A::scope == Scope::per_layer) slope_ = &add_slope(parameters, name + ".act");
-    }
+                config.biases == Biases::all ? config.width : 0) {
+    with_activation<A>(layer_, [&]<class Here>(Here) {
+      if constexpr (LearnableActivation<Here>) {
+        slope_ = Here::scope == Scope::global ? shared_slope : &add_slope<Here>(parameters, name + ".act");
+      }
+    });
   }
 
-  /// The learnable scalar of A.
-  static Parameter<Device>& add_slope(ParameterSet<Device>& parameters,
-                                      const std::string& name) requires LearnableActivation<A> {
-    return parameters.add(name + "." + std::string(A::parameter_name), {1}, ParameterKind::slope, A::initial);
+  /// The learnable scalar of an activation.
+  template <LearnableActivation Learnable>
+  static Parameter<Device>& add_slope(ParameterSet<Device>& parameters, const std::string& name) {
+    return parameters.add(name + "." + std::string(Learnable::parameter_name), {1}, ParameterKind::slope,
+                          Learnable::initial);
   }
 
-  /// Reserves the hidden layer after the activation, and before it if A's derivative needs that.
+  /// Reserves the hidden layer after the activation, and before it if the derivative needs that.
   void plan(Arena& arena, BatchShape most, const DecoderConfig& config) {
     hidden_ = arena.matrix<Scalar>(most.rows(), config.ffn_width);
-    before_ = A::saved == Saved::input ? arena.matrix<Scalar>(most.rows(), config.ffn_width) : hidden_;
+    const bool saves_input = with_activation<A>(layer_, [](auto here) { return here.saved == Saved::input; });
+    before_ = saves_input ? arena.matrix<Scalar>(most.rows(), config.ffn_width) : hidden_;
   }
 
   /// y += FFN(x).
   void forward(Device& device, Matrix<const Scalar> x, Matrix<Scalar> y) {
     const Matrix<Scalar> before = before_.top(x.rows), hidden = hidden_.top(x.rows);
     c_fc_.forward(device, x, before);
-    activation_forward(device, A{}, before, slope_ == nullptr ? nullptr : slope_->value, hidden);
+    with_activation<A>(layer_, [&](auto here) {
+      activation_forward(device, here, before, slope_ == nullptr ? nullptr : slope_->value, hidden);
+    });
     c_proj_.forward(device, hidden, accumulate(y));
   }
 
@@ -54,15 +61,21 @@ class FeedForward {
   void backward(Device& device, Matrix<const Scalar> x, Matrix<const Scalar> d_y, Output<Scalar> d_x,
                 Matrix<Scalar> scratch) {
     const Matrix<Scalar> d_hidden(scratch.data, x.rows, hidden_.cols);
-    c_proj_.backward(device, hidden_.top(x.rows), d_y, d_hidden);
-    activation_backward(device, A{}, before_.top(x.rows), slope_ == nullptr ? nullptr : slope_->value,
-                        d_hidden, slope_ == nullptr ? nullptr : slope_->gradient);
+    c_proj_.backward(device, hidden(x.rows), d_y, d_hidden);
+    with_activation<A>(layer_, [&](auto here) {
+      activation_backward(device, here, before_.top(x.rows), slope_ == nullptr ? nullptr : slope_->value,
+                          d_hidden, slope_ == nullptr ? nullptr : slope_->gradient);
+    });
     c_fc_.backward(device, x, d_hidden, d_x);
   }
 
+  /// The hidden layer after the activation, (B, T, ffn_width).
+  Matrix<const Scalar> hidden(Index rows) const { return hidden_.top(rows); }
+
  private:
+  int layer_;
   Linear<Device> c_fc_, c_proj_;
-  Parameter<Device>* slope_;
+  Parameter<Device>* slope_ = nullptr;
   Matrix<Scalar> hidden_;  // (B, T, 4 C), after the activation
   Matrix<Scalar> before_;  // before it; the same memory where the output tells the derivative
 };

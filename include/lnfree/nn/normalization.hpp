@@ -20,16 +20,20 @@ class Normalization {
 
   Normalization(ParameterSet<Device>& parameters, const std::string& name, Index width) {
     if constexpr (!is_identity) {
+      if constexpr (PointwiseNorm<N>) {
+        alpha_ = &parameters.add(name + ".alpha", {1}, ParameterKind::norm, N::initial_alpha);
+        if constexpr (N::has_shift) shift_ = &parameters.add(name + ".shift", {1}, ParameterKind::norm);
+      }
       if constexpr (N::has_gain) gain_ = &parameters.add(name + ".weight", {width}, ParameterKind::norm, 1.0);
       if constexpr (N::has_bias) bias_ = &parameters.add(name + ".bias", {width}, ParameterKind::norm);
     }
   }
 
-  /// Reserves the output (rows, width) and the statistics of each row.
+  /// Reserves the output (rows, width) and, if the norm has any, the statistics of each row.
   void plan(Arena& arena, Index rows, Index width) {
     if constexpr (!is_identity) {
       y_ = arena.matrix<Scalar>(rows, width);
-      statistics_ = arena.take<RowStatistics<Accumulator>>(rows);
+      if constexpr (RowNorm<N>) statistics_ = arena.take<RowStatistics<Accumulator>>(rows);
     }
   }
 
@@ -38,7 +42,11 @@ class Normalization {
     if constexpr (is_identity) {
       return x;
     } else {
-      norm_forward(device, N{}, x, value(gain_), value(bias_), y_.top(x.rows), statistics_);
+      if constexpr (RowNorm<N>) {
+        norm_forward(device, N{}, x, value(gain_), value(bias_), y_.top(x.rows), statistics_);
+      } else {
+        norm_forward(device, N{}, x, values(), y_.top(x.rows));
+      }
       return y_.top(x.rows);
     }
   }
@@ -64,9 +72,13 @@ class Normalization {
 
   /// From the gradient left there to d_x.
   void backward(Device& device, Matrix<const Scalar> x, Output<Scalar> d_y, Output<Scalar> d_x) {
-    if constexpr (!is_identity) {
+    if constexpr (RowNorm<N>) {
       norm_backward(device, N{}, x, value(gain_), statistics_, d_y.matrix, d_x, gradient(gain_),
                     gradient(bias_));
+    } else if constexpr (PointwiseNorm<N>) {
+      norm_backward(
+          device, N{}, x, values(), d_y.matrix, d_x,
+          NormParameters<Accumulator>{gradient(alpha_), gradient(shift_), gradient(gain_), gradient(bias_)});
     }
   }
 
@@ -74,6 +86,12 @@ class Normalization {
   static const Scalar* value(const Parameter<Device>* p) { return p == nullptr ? nullptr : p->value; }
   static Accumulator* gradient(const Parameter<Device>* p) { return p == nullptr ? nullptr : p->gradient; }
 
+  NormParameters<const Scalar> values() const {
+    return {value(alpha_), value(shift_), value(gain_), value(bias_)};
+  }
+
+  Parameter<Device>* alpha_ = nullptr;
+  Parameter<Device>* shift_ = nullptr;
   Parameter<Device>* gain_ = nullptr;
   Parameter<Device>* bias_ = nullptr;
   Matrix<Scalar> y_;

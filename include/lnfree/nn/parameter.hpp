@@ -18,13 +18,14 @@ namespace lnfree {
 
 /// What a parameter is to the optimizer: weight decay is chosen by kind.
 enum class ParameterKind {
-  weight,  ///< Matrices and embeddings.
-  slope,   ///< Learnable scalars of activations.
-  bias,    ///< Biases of projections.
-  norm     ///< Gains and biases of norms.
+  weight,    ///< Matrices and embeddings.
+  slope,     ///< Learnable scalars of activations.
+  bias,      ///< Biases of projections.
+  norm,      ///< What norms learn.
+  threshold  ///< Thresholds of the entropy-guided loss.
 };
 inline constexpr std::array parameter_kinds{ParameterKind::weight, ParameterKind::slope, ParameterKind::bias,
-                                            ParameterKind::norm};
+                                            ParameterKind::norm, ParameterKind::threshold};
 
 /// One learnable tensor. Memory belongs to its ParameterSet.
 template <class Device>

@@ -18,6 +18,7 @@ namespace lnfree {
 class EntropyObserver {
  public:
   static constexpr bool observes_entropy = true;
+  static constexpr bool observes_stream = false;
 
   EntropyObserver(int layers, int heads) : layers_(layers), heads_(heads) { reset(); }
 

@@ -76,7 +76,8 @@ Json config_json() {
   const char* const biases = config.biases == Biases::all    ? "all"
                              : config.biases == Biases::none ? "none"
                                                              : "query_key";
-  return {{"model_type", "gpt2"},
+  const bool is_gpt2 = config.rotary_dims == 0 && !config.parallel_residual;
+  return {{"model_type", is_gpt2 ? "gpt2" : "lnfree"},
           {"n_layer", config.layers},
           {"n_head", config.heads},
           {"n_embd", config.width},
@@ -90,6 +91,8 @@ Json config_json() {
           {"norm", Model::Norm::name},
           {"final_norm", Model::FinalNormPolicy::name},
           {"biases", biases},
+          {"rotary_dims", config.rotary_dims},
+          {"parallel_residual", config.parallel_residual},
           {"lnfree_version", LNFREE_VERSION}};
 }
 

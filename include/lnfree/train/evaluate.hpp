@@ -51,7 +51,7 @@ struct Evaluation {
 /// what it saw.
 template <class Model>
 Evaluation evaluate(Model& model, const Windows& windows) {
-  if constexpr (Model::Observer::observes_entropy) model.observer().reset();
+  model.observer().reset();
   WindowBatch memory(model.max_batch(), static_cast<int>(windows.context()));
   Evaluation result;
   double sum = 0;

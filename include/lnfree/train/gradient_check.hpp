@@ -50,14 +50,16 @@ struct GradientReport {
   }
 };
 
-/// Holds a model's gradients against central differences of its loss, on random tokens and parameters.
-/// `Model` is a Decoder in double, such as Decoder<tiny, MyNorm, MyActivation, Reference<double>>; correct
-/// gradients agree to better than 1e-6.
-template <class Model>
-GradientReport gradient_check(const GradientCheckOptions& options = {}) {
+/// Holds a model's gradients against central differences of what it minimizes, on random tokens and
+/// parameters. `Model` is a Decoder in double, such as Decoder<tiny, MyNorm, MyActivation,
+/// Reference<double>>; correct gradients agree to better than 1e-6. `prepare` is called on the model before
+/// anything else.
+template <class Model, class Prepare = decltype([](Model&) {})>
+GradientReport gradient_check(const GradientCheckOptions& options = {}, const Prepare& prepare = {}) {
   static_assert(std::is_same_v<typename Model::Scalar, double>,
                 "lnfree: gradient_check needs a model in double, for example on Reference<double>");
   Model model(options.batch);
+  prepare(model);
   model.initialize(options.seed);
   auto& parameters = model.parameters();
   auto& device = model.device();
@@ -99,7 +101,9 @@ GradientReport gradient_check(const GradientCheckOptions& options = {}) {
         value[i] = x;
         parameters.write(device, parameter, value.data());
         value[i] = kept;
-        return model.forward_backward(batch, pass);
+        const double loss = model.forward_backward(batch, pass);
+        if constexpr (EntropyRegularizing<typename Model::Observer>) return loss + model.observer().penalty();
+        return loss;
       };
       const double difference =
           (loss_at(value[i] + options.step) - loss_at(value[i] - options.step)) / (2 * options.step);

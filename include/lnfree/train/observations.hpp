@@ -6,27 +6,40 @@
 
 namespace lnfree {
 
-/// What can be seen of a model at this moment, by kind, as it goes into metrics.jsonl and evaluation results:
-///
-///   entropy   head_entropy [layer][head] in nats, nonfinite_rows: of the passes since the observer's last
-///   reset slopes    the learnable scalars of the activations, by layer, or the one that all layers share
-///
+/// What can be seen of a model at this moment, by kind, as it goes into metrics.jsonl and evaluation results.
 /// What the model does not have or does not observe is left out.
+///
+///   entropy           head_entropy [layer][head] in nats, nonfinite_rows (EntropyObserver)
+///   stream            rms, kurtosis, zeros, each by layer (OutlierObserver)
+///   entropy_penalty   penalty of the last training pass, thresholds by head (EntropyRegularizer)
+///   slopes            slopes: the learned scalars of the activations, by layer or one for all
+///
+/// The first two are of the passes since the observer's last reset.
 template <class Model>
 Json observations(Model& model) {
   Json seen = Json::object();
+  const auto& observer = model.observer();
   if constexpr (Model::Observer::observes_entropy) {
-    seen["entropy"] = {{"head_entropy", model.observer().head_entropy()},
-                       {"nonfinite_rows", model.observer().nonfinite_rows()}};
+    seen["entropy"] = {{"head_entropy", observer.head_entropy()},
+                       {"nonfinite_rows", observer.nonfinite_rows()}};
   }
-  if constexpr (LearnableActivation<typename Model::Activation>) {
-    Json slopes = Json::array();
+  if constexpr (Model::Observer::observes_stream) {
+    seen["stream"] = {
+        {"rms", observer.rms()}, {"kurtosis", observer.kurtosis()}, {"zeros", observer.zeros()}};
+  }
+  const auto learned = [&](ParameterKind kind) {
+    Json values = Json::array();
     for (const auto& parameter : model.parameters().all()) {
-      if (parameter.kind == ParameterKind::slope)
-        slopes.push_back(model.parameters().read(model.device(), parameter).front());
+      if (parameter.kind != kind) continue;
+      for (const auto value : model.parameters().read(model.device(), parameter)) values.push_back(value);
     }
-    seen["slopes"] = {{"slopes", slopes}};
+    return values;
+  };
+  if constexpr (EntropyRegularizing<typename Model::Observer>) {
+    seen["entropy_penalty"] = {{"penalty", observer.penalty()},
+                               {"thresholds", learned(ParameterKind::threshold)}};
   }
+  if (Json slopes = learned(ParameterKind::slope); !slopes.empty()) seen["slopes"] = {{"slopes", slopes}};
   return seen;
 }
 

@@ -228,9 +228,7 @@ class Trainer {
 
   /// Gradients of the mean loss over the step's windows; returns that loss.
   double accumulate_gradients(bool observes) {
-    if constexpr (Model::Observer::observes_entropy) {
-      if (observes) model_.observer().reset();
-    }
+    if (observes) model_.observer().reset();
     double loss = 0;
     for (int pass = 0; pass < options_.accumulate; ++pass) {
       const std::int64_t draw = step_ * options_.accumulate + pass;

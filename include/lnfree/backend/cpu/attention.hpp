@@ -145,8 +145,6 @@ void attention_forward(Device& device, AttentionShape shape, Matrix<const typena
     const HeadView head{shape, b, h};
     const Matrix<const float> k = fill(my.k, head(qkv, 1)), v = fill(my.v, head(qkv, 2));
     float* const head_log_sum = log_sum + (b * shape.heads + h) * T;
-    [[maybe_unused]] double entropy_sum = 0;
-    [[maybe_unused]] std::int32_t finite_rows = 0;
     for (Index first = 0; first < T; first += query_tile) {
       const Index count = std::min(query_tile, T - first), keys = first + count;
       const Matrix<const float> q = fill(my.q, head(qkv).slice(first, count));
@@ -185,27 +183,20 @@ void attention_forward(Device& device, AttentionShape shape, Matrix<const typena
 #pragma omp simd
         for (Index c = 0; c < D; ++c) y_row[c] *= per_sum;
         if constexpr (observed) {
-          const float entropy = log_of_sum - weighted[i] * per_sum;
-          if (std::isfinite(entropy)) {
-            entropy_sum += static_cast<double>(entropy);
-            ++finite_rows;
-          }
+          entropies.rows[(b * shape.heads + h) * T + first + i] = log_of_sum - weighted[i] * per_sum;
         }
       }
       copy_rows(out, head(y).slice(first, count));
     }
-    if constexpr (observed) {
-      entropies.sums[b * shape.heads + h] = static_cast<float>(entropy_sum);
-      entropies.finite_rows[b * shape.heads + h] = finite_rows;
-    }
   });
 }
 
-template <CpuDevice Device>
+template <CpuDevice Device, class Gradients>
 void attention_backward(Device& device, AttentionShape shape, Matrix<const typename Device::Scalar> qkv,
                         Matrix<const typename Device::Scalar> y, const float* log_sum,
                         Matrix<const typename Device::Scalar> d_y, Matrix<typename Device::Scalar> d_qkv,
-                        float* workspace) {
+                        float* workspace, [[maybe_unused]] Gradients entropies) {
+  constexpr bool has_entropies = !std::is_same_v<Gradients, Unobserved>;
   const Index T = shape.length, D = shape.head_dim;
   const float scale = 1.0f / std::sqrt(static_cast<float>(D));
   for_each_head(device, shape, workspace, [&](Index b, Index h, const HeadWorkspace& my) {
@@ -224,6 +215,7 @@ void attention_backward(Device& device, AttentionShape shape, Matrix<const typen
       product_with_queries(v.top(keys), d_out, my.d_y_transposed, my.d_weights);
 
       QueryLanes total = {}, row_sum = {};  // row_sum = sum_j a_ij d_a_ij = d_y_i y_i
+      [[maybe_unused]] QueryLanes entropy = {}, d_entropy = {};
       for (Index i = 0; i < count; ++i) {
         const float *o = out.row(i), *d_o = d_out.row(i);
         float dot = 0;
@@ -231,13 +223,21 @@ void attention_backward(Device& device, AttentionShape shape, Matrix<const typen
         for (Index c = 0; c < D; ++c) dot += o[c] * d_o[c];
         row_sum[i] = dot;
         total[i] = head_log_sum[first + i];
+        if constexpr (has_entropies) {
+          const Index at = (b * shape.heads + h) * T + first + i;
+          entropy[i] = entropies.rows[at];
+          d_entropy[i] = entropies.d_rows[at];
+        }
       }
       for_each_key(my.weights, keys, first, [&](float* row, int diagonal) {
         float* const d_row = my.d_weights.data + (row - my.weights.data);
 #pragma omp simd
         for (int i = 0; i < query_tile; ++i) {
-          const float weight = math::exp(scale * row[i] - total[i]);
-          const float d_score = scale * weight * (d_row[i] - row_sum[i]);
+          const float log_weight = scale * row[i] - total[i];
+          const float weight = math::exp(log_weight);
+          float d_weight = d_row[i] - row_sum[i];
+          if constexpr (has_entropies) d_weight -= d_entropy[i] * (log_weight + entropy[i]);
+          const float d_score = scale * weight * d_weight;
           row[i] = i >= diagonal ? weight : 0.0f;
           d_row[i] = i >= diagonal ? d_score : 0.0f;
         }

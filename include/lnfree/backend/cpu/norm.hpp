@@ -1,5 +1,9 @@
 #pragma once
 
+#include <algorithm>
+#include <array>
+#include <cstddef>
+
 #include <lnfree/backend/cpu/device.hpp>
 #include <lnfree/core/concepts.hpp>
 #include <lnfree/core/tensor.hpp>
@@ -82,6 +86,86 @@ void norm_backward(D&, N, Matrix<const typename D::Scalar> x, const typename D::
             for (Index j = begin; j < end; ++j) {
               if constexpr (N::has_gain) d_gain[j] += d_out[j] * N::value(static_cast<float>(in[j]), row);
               if constexpr (N::has_bias) d_bias[j] += d_out[j];
+            }
+          }
+        },
+        16);
+  }
+}
+
+template <CpuDevice D, PointwiseNorm N>
+void norm_forward(D&, N, Matrix<const typename D::Scalar> x, NormParameters<const typename D::Scalar> p,
+                  Matrix<typename D::Scalar> y) {
+  using S = typename D::Scalar;
+  const float alpha = *p.alpha, shift = N::has_shift ? static_cast<float>(*p.shift) : 0.0f;
+  parallel_for(x.rows, row_grain(x.cols), [&](Index begin, Index end) {
+    for (Index i = begin; i < end; ++i) {
+      const S* in = x.row(i);
+      S* out = y.row(i);
+#pragma omp simd
+      for (Index j = 0; j < x.cols; ++j) {
+        float value = N::value(alpha * static_cast<float>(in[j]) + shift);
+        if constexpr (N::has_gain) value *= p.gain[j];
+        if constexpr (N::has_bias) value += p.bias[j];
+        out[j] = value;
+      }
+    }
+  });
+}
+
+template <CpuDevice D, PointwiseNorm N>
+void norm_backward(D&, N, Matrix<const typename D::Scalar> x, NormParameters<const typename D::Scalar> p,
+                   Matrix<const typename D::Scalar> d_y, Output<typename D::Scalar> d_x,
+                   NormParameters<float> d) {
+  using S = typename D::Scalar;
+  const float alpha = *p.alpha, shift = N::has_shift ? static_cast<float>(*p.shift) : 0.0f;
+  const float kept = d_x.accumulates ? 1.0f : 0.0f;
+  // A fixed number of partial sums, so that the result does not depend on the thread count.
+  struct Sums {
+    double alpha = 0, shift = 0;
+  };
+  std::array<Sums, 64> partial{};
+  const Index parts = static_cast<Index>(partial.size());
+  parallel_for(parts, 1, [&](Index begin, Index end) {
+    for (Index part = begin; part < end; ++part) {
+      Sums& sums = partial[static_cast<std::size_t>(part)];
+      for (Index i = x.rows * part / parts; i < x.rows * (part + 1) / parts; ++i) {
+        const S *in = x.row(i), *d_out = d_y.row(i);
+        S* to = d_x.matrix.row(i);
+        float d_alpha = 0, d_shift = 0;
+#pragma omp simd reduction(+ : d_alpha, d_shift)
+        for (Index j = 0; j < x.cols; ++j) {
+          float d_u = d_out[j];
+          if constexpr (N::has_gain) d_u *= p.gain[j];
+          d_u *= N::derivative(alpha * static_cast<float>(in[j]) + shift);
+          d_alpha += d_u * in[j];
+          d_shift += d_u;
+          to[j] = (kept != 0.0f ? static_cast<float>(to[j]) : 0.0f) + d_u * alpha;
+        }
+        sums.alpha += static_cast<double>(d_alpha);
+        sums.shift += static_cast<double>(d_shift);
+      }
+    }
+  });
+  Sums total;
+  for (const Sums& sums : partial) {
+    total.alpha += sums.alpha;
+    total.shift += sums.shift;
+  }
+  *d.alpha += static_cast<float>(total.alpha);
+  if constexpr (N::has_shift) *d.shift += static_cast<float>(total.shift);
+  if constexpr (N::has_gain || N::has_bias) {
+    // Threads share the columns, so that each sum runs over the rows in order.
+    parallel_for(
+        x.cols, std::max(Index{16}, row_grain(x.rows)),
+        [&](Index begin, Index end) {
+          for (Index i = 0; i < x.rows; ++i) {
+            const S *in = x.row(i), *d_out = d_y.row(i);
+#pragma omp simd
+            for (Index j = begin; j < end; ++j) {
+              if constexpr (N::has_gain)
+                d.gain[j] += d_out[j] * N::value(alpha * static_cast<float>(in[j]) + shift);
+              if constexpr (N::has_bias) d.bias[j] += d_out[j];
             }
           }
         },

@@ -39,8 +39,6 @@ void attention_forward(Reference<S>&, AttentionShape shape, std::type_identity_t
       const Matrix<S> out =
           y.slice(b * shape.length, shape.length).columns(h * shape.head_dim, shape.head_dim);
       const Index bh = b * shape.heads + h;
-      S entropy_sum = 0;
-      std::int32_t finite_rows = 0;
       for (Index i = 0; i < shape.length; ++i) {
         attention_scores(shape, q, k, i, scores);
         S max = -std::numeric_limits<S>::infinity();
@@ -55,23 +53,17 @@ void attention_forward(Reference<S>&, AttentionShape shape, std::type_identity_t
           entropy -= a * (scores[j] - max - std::log(sum));
           for (Index c = 0; c < shape.head_dim; ++c) out.row(i)[c] += a * v.row(j)[c];
         }
-        if (std::isfinite(entropy)) {
-          entropy_sum += entropy;
-          ++finite_rows;
-        }
-      }
-      if constexpr (!std::is_same_v<Entropies, Unobserved>) {
-        entropies.sums[bh] = entropy_sum;
-        entropies.finite_rows[bh] = finite_rows;
+        if constexpr (!std::is_same_v<Entropies, Unobserved>) entropies.rows[bh * shape.length + i] = entropy;
       }
     }
   }
 }
 
-template <class S>
+template <class S, class Gradients>
 void attention_backward(Reference<S>&, AttentionShape shape, std::type_identity_t<Matrix<const S>> qkv,
                         std::type_identity_t<Matrix<const S>> y, const S* log_sum,
-                        std::type_identity_t<Matrix<const S>> d_y, Matrix<S> d_qkv, S* scores) {
+                        std::type_identity_t<Matrix<const S>> d_y, Matrix<S> d_qkv, S* scores,
+                        [[maybe_unused]] Gradients entropies) {
   const Index C = shape.width();
   const S scale = S(1) / std::sqrt(static_cast<S>(shape.head_dim));
   for (Index i = 0; i < d_qkv.rows; ++i) {
@@ -92,10 +84,15 @@ void attention_backward(Reference<S>&, AttentionShape shape, std::type_identity_
         S row_sum = 0;
         for (Index c = 0; c < shape.head_dim; ++c) row_sum += d_out.row(i)[c] * out.row(i)[c];
         for (Index j = 0; j <= i; ++j) {
-          const S a = std::exp(scores[j] - log_sum[(b * shape.heads + h) * shape.length + i]);
+          const Index row = (b * shape.heads + h) * shape.length + i;
+          const S a = std::exp(scores[j] - log_sum[row]);
           S d_a = 0;
           for (Index c = 0; c < shape.head_dim; ++c) d_a += d_out.row(i)[c] * v.row(j)[c];
-          const S d_s = a * (d_a - row_sum) * scale;
+          S d_s = a * (d_a - row_sum) * scale;
+          if constexpr (!std::is_same_v<Gradients, Unobserved>) {
+            if (a > 0)
+              d_s -= entropies.d_rows[row] * a * (scores[j] - log_sum[row] + entropies.rows[row]) * scale;
+          }
           for (Index c = 0; c < shape.head_dim; ++c) {
             d_q.row(i)[c] += d_s * k.row(j)[c];
             d_k.row(j)[c] += d_s * q.row(i)[c];

@@ -14,7 +14,8 @@ void embedding_forward(Reference<S>&, BatchShape shape, const std::int32_t* toke
                        std::type_identity_t<Matrix<const S>> position_table, Matrix<S> x) {
   for (Index i = 0; i < shape.rows(); ++i) {
     for (Index c = 0; c < x.cols; ++c) {
-      x.row(i)[c] = token_table.row(tokens[i])[c] + position_table.row(i % shape.length)[c];
+      x.row(i)[c] = token_table.row(tokens[i])[c];
+      if (position_table.rows > 0) x.row(i)[c] += position_table.row(i % shape.length)[c];
     }
   }
 }
@@ -26,7 +27,7 @@ void embedding_backward(Reference<S>&, BatchShape shape, const std::int32_t* tok
   for (Index i = 0; i < shape.rows(); ++i) {
     for (Index c = 0; c < d_x.cols; ++c) {
       d_token_table.row(tokens[i])[c] += d_x.row(i)[c];
-      d_position_table.row(i % shape.length)[c] += d_x.row(i)[c];
+      if (d_position_table.rows > 0) d_position_table.row(i % shape.length)[c] += d_x.row(i)[c];
     }
   }
 }

@@ -53,4 +53,37 @@ void norm_backward(Reference<S>&, N, std::type_identity_t<Matrix<const S>> x, co
   }
 }
 
+template <class S, PointwiseNorm N>
+void norm_forward(Reference<S>&, N, std::type_identity_t<Matrix<const S>> x, NormParameters<const S> p,
+                  Matrix<S> y) {
+  const S alpha = *p.alpha, shift = N::has_shift ? *p.shift : S(0);
+  for (Index i = 0; i < x.rows; ++i) {
+    for (Index j = 0; j < x.cols; ++j) {
+      S value = N::value(alpha * x.row(i)[j] + shift);
+      if constexpr (N::has_gain) value *= p.gain[j];
+      if constexpr (N::has_bias) value += p.bias[j];
+      y.row(i)[j] = value;
+    }
+  }
+}
+
+template <class S, PointwiseNorm N>
+void norm_backward(Reference<S>&, N, std::type_identity_t<Matrix<const S>> x, NormParameters<const S> p,
+                   std::type_identity_t<Matrix<const S>> d_y, std::type_identity_t<Output<S>> d_x,
+                   NormParameters<S> d) {
+  const S alpha = *p.alpha, shift = N::has_shift ? *p.shift : S(0);
+  for (Index i = 0; i < x.rows; ++i) {
+    for (Index j = 0; j < x.cols; ++j) {
+      const S u = alpha * x.row(i)[j] + shift, d_out = d_y.row(i)[j];
+      if constexpr (N::has_gain) d.gain[j] += d_out * N::value(u);
+      if constexpr (N::has_bias) d.bias[j] += d_out;
+      const S d_u = (N::has_gain ? d_out * p.gain[j] : d_out) * N::derivative(u);
+      *d.alpha += d_u * x.row(i)[j];
+      if constexpr (N::has_shift) *d.shift += d_u;
+      S& to = d_x.matrix.row(i)[j];
+      to = d_x.accumulates ? to + d_u * alpha : d_u * alpha;
+    }
+  }
+}
+
 }  // namespace lnfree::reference

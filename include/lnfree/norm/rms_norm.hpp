@@ -1,0 +1,35 @@
+#pragma once
+
+#include <string_view>
+
+#include <lnfree/core/macros.hpp>
+#include <lnfree/core/math.hpp>
+#include <lnfree/core/policies.hpp>
+
+namespace lnfree {
+
+/// y = gain x / sqrt(mean(x^2) + 1e-6) over the channels of each row (Zhang and Sennrich, 2019).
+struct RMSNorm {
+  static constexpr std::string_view name = "rms_norm";
+  static constexpr bool has_gain = true;
+  static constexpr bool has_bias = false;
+  static constexpr double epsilon = 1e-6;
+
+  // mean(x^2) = variance + mean^2; nothing is subtracted, so there is no shift.
+  template <class T>
+  LNFREE_HOST_DEVICE static RowStatistics<T> statistics(T mean, T variance) {
+    return {T(0), T(1) / math::sqrt(variance + mean * mean + T(epsilon))};
+  }
+
+  template <class T>
+  LNFREE_HOST_DEVICE static T value(T x, RowStatistics<T> row) {
+    return x * row.scale;
+  }
+
+  template <class T>
+  LNFREE_HOST_DEVICE static T gradient(T d_y, T y, RowStatistics<T> row, T /*mean_d_y*/, T mean_d_y_y) {
+    return row.scale * (d_y - y * mean_d_y_y);
+  }
+};
+
+}  // namespace lnfree
