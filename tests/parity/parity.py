@@ -1,10 +1,10 @@
 """Holds the C++ model against an independent PyTorch one: the same random weights and tokens, every configuration.
 
-    parity.py PARITY_DUMP [--seed N]
+    parity.py PARITY_DUMP [--seed N] [--full-size]
 
 For each configuration it compares loss, every gradient tensor, the entropy of every head, and the loss and
 every tensor after ten optimizer steps, prints a table, and exits with 1 and the reason on any breach. The oracle computes in double
-precision, the C++ in float.
+precision, the C++ in float. --full-size compares Pythia-70M itself instead, before any step (1 minute, 6 GB).
 """
 
 import argparse
@@ -29,6 +29,9 @@ from parity_model import CONFIGURATIONS, Model, Shape, tensor_shapes, train
 
 # As parity_dump.cpp has them.
 SHAPE = Shape(layers=3, heads=4, width=64, ffn_width=256, context=32, vocab_size=256, positions=40)
+PYTHIA_70M = Shape(
+    layers=6, heads=8, width=512, ffn_width=2048, context=256, vocab_size=50000, positions=256, rotary_dims=16
+)
 WINDOWS_PER_STEP = 4
 STEPS = 10
 PEAK_LEARNING_RATE = 1e-3
@@ -48,12 +51,13 @@ LEAST_DISTANCE_TO_KINK = 1e-6
 LEAST_SLOPE_GRADIENT = 3e-3
 
 
-def random_weights(configuration, random):
+def random_weights(shape, configuration, random):
     """Weights large enough that some heads attend sharply and clipping has work to do; no value that a mistake
     could hide behind, such as a gain of 1 or a bias of 0."""
     weights = {}
-    for name, shape in tensor_shapes(SHAPE, configuration).items():
-        value = random.normal(0, 0.2 if "c_attn" in name or "wpe" in name else 0.12, shape)
+    gain = (SHAPE.width / shape.width) ** 0.5  # the same effect of a matrix at every width
+    for name, size in tensor_shapes(shape, configuration).items():
+        value = random.normal(0, gain * (0.2 if "c_attn" in name or "wpe" in name else 0.12), size)
         if name.endswith("slope"):
             value += 0.3
         elif "ln_" in name and name.endswith("weight"):
@@ -61,7 +65,7 @@ def random_weights(configuration, random):
         elif name.endswith(("alpha", "entropy_threshold")):
             value += 0.5
         elif name.endswith("c_attn.bias") and not configuration.pythia:
-            value[2 * SHAPE.width :] = 0
+            value[2 * shape.width :] = 0
         weights[name] = value.astype(numpy.float32)
     return weights
 
@@ -75,24 +79,24 @@ def tensor_relative(found, expected):
     return difference / norm if norm > 0 else difference
 
 
-def without_key_bias(name, tensor):
+def without_key_bias(shape, name, tensor):
     """A bias of the keys adds the same to all scores of a query, which softmax takes out again: its gradient is
     nothing but rounding, out of which AdamW makes steps of full size. Their direction cannot be compared."""
     if not name.endswith("c_attn.bias"):
         return tensor
-    return numpy.delete(tensor, numpy.s_[SHAPE.width : 2 * SHAPE.width])
+    return numpy.delete(tensor, numpy.s_[shape.width : 2 * shape.width])
 
 
 def first_step(tokens):
     return torch.from_numpy(tokens[:WINDOWS_PER_STEP])
 
 
-def oracle(configuration, weights, random):
+def oracle(shape, configuration, weights, steps, random):
     """Windows for all steps; the loss, gradients and head entropies of the first step's; and the model after the
     last step."""
     while True:
-        tokens = random.integers(0, SHAPE.vocab_size, (STEPS * WINDOWS_PER_STEP, SHAPE.context))
-        model = Model(SHAPE, configuration, weights)
+        tokens = random.integers(0, shape.vocab_size, (steps * WINDOWS_PER_STEP, shape.context))
+        model = Model(shape, configuration, weights)
         objective, loss = model.objective(first_step(tokens))
         objective.backward()
         gradients = {name: w.grad.numpy().copy() for name, w in model.weights.items()}
@@ -104,12 +108,11 @@ def oracle(configuration, weights, random):
             return tokens, loss.item(), gradients, entropies, model
 
 
-def compare(name, program, folder, seed):
+def compare(name, shape, configuration, steps, program, folder, seed):
     """One row of the table, and the breaches."""
-    configuration = CONFIGURATIONS[name]
-    random = numpy.random.default_rng([seed, sorted(CONFIGURATIONS).index(name)])
-    weights = random_weights(configuration, random)
-    tokens, loss, gradients, entropies, model = oracle(configuration, weights, random)
+    random = numpy.random.default_rng([seed, *name.encode()])
+    weights = random_weights(shape, configuration, random)
+    tokens, loss, gradients, entropies, model = oracle(shape, configuration, weights, steps, random)
     write_safetensors(folder / "model.safetensors", weights)
     write_shard(folder / "tokens.bin", tokens.reshape(-1))
 
@@ -144,12 +147,12 @@ def compare(name, program, folder, seed):
     row["entropy error"] = hold("a head entropy", differences.max(), ENTROPY_ABSOLUTE)
     row["trained loss"] = trained_loss
     row["trained error"] = hold(
-        f"the loss after {STEPS} steps", relative(found["trained_loss"], trained_loss), TRAINED_LOSS_RELATIVE
+        f"the loss after {steps} steps", relative(found["trained_loss"], trained_loss), TRAINED_LOSS_RELATIVE
     )
     row["tensor error"] = max(
         hold(
-            f"{n} after {STEPS} steps",
-            tensor_relative(without_key_bias(n, found_trained[n]), without_key_bias(n, w.detach().numpy())),
+            f"{n} after {steps} steps",
+            tensor_relative(without_key_bias(shape, n, found_trained[n]), without_key_bias(shape, n, w.detach().numpy())),
             TRAINED_TENSOR_RELATIVE,
         )
         for n, w in model.weights.items()
@@ -163,14 +166,19 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("program", type=Path, help="the parity_dump program")
     parser.add_argument("--seed", type=int, default=secrets.randbelow(2**31), help="fresh each run by default")
+    parser.add_argument("--full-size", action="store_true", help="Pythia-70M instead of the small shapes")
     options = parser.parse_args()
     torch.set_num_threads(1)
     print(f"seed {options.seed}")
 
     breaches, header_printed = [], False
-    for name in CONFIGURATIONS:
+    cases = [(name, SHAPE, configuration, STEPS) for name, configuration in CONFIGURATIONS.items()]
+    if options.full_size:
+        # The first step's learning rate is 0: weights are compared as they were given.
+        cases = [("pythia_70m", PYTHIA_70M, CONFIGURATIONS["pythia_ln_g"], 1)]
+    for case in cases:
         with tempfile.TemporaryDirectory() as folder:
-            row, found = compare(name, options.program.resolve(), Path(folder), options.seed)
+            row, found = compare(*case, options.program.resolve(), Path(folder), options.seed)
         breaches += found
         if row is None:
             continue

@@ -106,6 +106,8 @@ int main(int argc, char** argv) try {
     dump<pythia, LayerNorm, GELU>(folder);
   } else if (configuration == "pythia_r") {
     dump<pythia, Identity, ReLU>(folder);
+  } else if (configuration == "pythia_70m") {
+    dump<pythia_70m, LayerNorm, GELU>(folder);
   } else if (configuration == "rms_silu") {
     dump<shape, RMSNorm, SiLU>(folder);
   } else if (configuration == "dyt_squared_relu") {

@@ -20,6 +20,7 @@ class Shape:
     context: int
     vocab_size: int
     positions: int
+    rotary_dims: int = 4  # of the architectures with rotary positions: channels of each head that turn
 
 
 @dataclass(frozen=True)
@@ -50,8 +51,6 @@ CONFIGURATIONS = {
     "entropy_g": Configuration(norm=None, activation="gelu", regularized=True),
 }
 
-# Of the architectures with rotary positions: channels of each head that turn.
-ROTARY_DIMS = 4
 # Of the hybrid activation: layers that have ReLU.
 RELU_LAYERS = 2
 # Of the entropy-guided loss, the mean over queries; the margin as a share of ln(context).
@@ -149,7 +148,7 @@ class Model:
             part.view(batch, length, s.heads, width // s.heads).transpose(1, 2) for part in qkv.split(width, dim=2)
         )
         if self.configuration.pythia:
-            q, k = rotated(q), rotated(k)
+            q, k = rotated(q, s.rotary_dims), rotated(k, s.rotary_dims)
         scores = q @ k.transpose(2, 3) / math.sqrt(width // s.heads)
         future = torch.ones(length, length, dtype=torch.bool).triu(1)
         weights = torch.softmax(scores.masked_fill(future, -math.inf), dim=-1)
@@ -237,15 +236,15 @@ def head_entropies(weights):
     return -torch.where(weights > 0, weights * torch.log(weights.clamp_min(1e-300)), 0.0).sum(dim=-1)
 
 
-def rotated(x):
-    """Rotary positions in the first ROTARY_DIMS channels of (B, H, T, head_dim), as complex numbers: channel c is the
-    real and channel c + ROTARY_DIMS / 2 the imaginary part of one that position t multiplies by e^(i t f_c)."""
-    half = ROTARY_DIMS // 2
-    number = torch.complex(x[..., :half], x[..., half:ROTARY_DIMS])
+def rotated(x, dims):
+    """Rotary positions in the first `dims` channels of (B, H, T, head_dim), as complex numbers: channel c is the real
+    and channel c + dims / 2 the imaginary part of one that position t multiplies by e^(i t f_c)."""
+    half = dims // 2
+    number = torch.complex(x[..., :half], x[..., half:dims])
     frequencies = 10000.0 ** (-torch.arange(half, dtype=torch.float64) / half)
     angles = torch.arange(x.shape[2], dtype=torch.float64)[:, None] * frequencies
     number = number * torch.polar(torch.ones_like(angles), angles)
-    return torch.cat([number.real, number.imag, x[..., ROTARY_DIMS:]], dim=-1)
+    return torch.cat([number.real, number.imag, x[..., dims:]], dim=-1)
 
 
 def learning_rate(step, steps, peak, warmup_ratio, floor=1e-7):
