@@ -1,20 +1,32 @@
 #!/usr/bin/env bash
-# Trains the paper's four configurations on real Python code, compares them and writes a report.
+# Trains the paper's configurations on real Python code, compares them and writes a report.
 #
-#   examples/reproduce.sh [--scale smoke|demo] [--corpus PATH] [--configs LIST] [--seed N] [--out DIR]
+#   examples/reproduce.sh [--experiment NAME] [--scale NAME] [--recipe NAME] [--seed N] [--seeds K] [--corpus PATH]
+#                         [--configs LIST] [--out DIR] [--device cpu]
 #
-#   --scale NAME    demo (default): 8 layers of width 64, 8 million tokens each, 18 minutes on two cores;
-#                   smoke: the same path in under three minutes, showing nothing but that it works
-#   --corpus PATH   a folder of Python files or a .jsonl file (one {"content": ...} a line);
-#                   default: the standard library, pandas, matplotlib, sklearn, seaborn from Debian packages
-#   --configs LIST  some of sm_ln_g sm_ln_r sm_g sm_r, separated by commas or spaces (default: all four);
-#                   changes in % refer to sm_ln_g
-#   --seed N        seed of the weights, the order of the windows and dropout (default 0)
-#   --out DIR       where everything goes (default out/SCALE-seedN): report.md, results.json, figures/*.png
-#                   and a folder per configuration with its log, metrics and checkpoint
+#   --experiment NAME  perplexity (default): the four configurations; the paper's figures 1, 2, 4 and main table
+#                      slopes: learnable slopes of a leaky ReLU, decayed and not; figures 3 and 5
+#                      pythia: the four on Pythia's architecture, windows of 128 and 256; its table
+#                      stability: the four at 1, 2 and 4 times the learning rate
+#                      all: all of these, in one report; or several of them, separated by commas or spaces
+#   --scale NAME       demo (default): 8 layers of width 64, 8 million tokens each, 18 minutes for four on two cores;
+#                      smoke: the same path in under three minutes, showing nothing but that it works;
+#                      gpt2: the paper's own run (124 M and 70 M parameters, one epoch of the corpus, which should be
+#                      large): months on a CPU; says how long before it starts
+#   --recipe NAME      paper (default): that of the paper's code; clean: that of its text, without a final norm in
+#                      norm-free models, without dropout, slopes not decayed
+#   --seed N           seed of the weights, the order of the windows and dropout (default 0)
+#   --seeds K          this many seeds from N on (default 1); the report then gives mean and standard deviation
+#   --corpus PATH      a folder of Python files or a .jsonl file (one {"content": ...} a line);
+#                      default: the standard library, pandas, matplotlib, sklearn, seaborn from Debian packages
+#   --configs LIST     configurations of the perplexity and stability experiments, separated by commas or spaces
+#                      (default: sm_ln_g sm_ln_r sm_g sm_r); changes in % refer to sm_ln_g
+#   --out DIR          where everything goes (default out/SCALE): report.html, report.md, results.json, figures/*.png
+#                      and a folder per run with its log, metrics and checkpoint
+#   --device NAME      cpu
 #
-# Installs what is missing (apt; sudo when not root) and builds first. Interrupted, the same command goes on
-# where it was.
+# Installs what is missing (apt; sudo when not root) and builds first. Interrupted, the same command goes on where it
+# was; another experiment or seed in the same folder uses the runs that are already there.
 set -euo pipefail
 
 program=${0##*/}
@@ -23,8 +35,13 @@ fail() {
   exit 1
 }
 
+known_configs='sm_ln_g sm_ln_r sm_g sm_r sm_leaky_layerwise sm_leaky_global sm_ln_leaky_layerwise sm_ln_leaky_global'
+known_configs+=' sm_rms_g sm_dyt_g sm_derf_g sm_squared_relu sm_silu sm_relu_gelu sm_entropy_g'
+known_experiments='perplexity slopes pythia stability all'
+
 project=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
-scale=demo corpus='' configs='sm_ln_g sm_ln_r sm_g sm_r' seed=0 out=''
+experiment=perplexity scale=demo recipe=paper corpus='' configs='sm_ln_g sm_ln_r sm_g sm_r' seed=0 seeds=1 out=''
+device=cpu
 while (($#)); do
   option=$1
   case $option in
@@ -36,7 +53,7 @@ while (($#)); do
       set -- "${option%%=*}" "${option#*=}" "${@:2}"
       continue
       ;;
-    --scale | --corpus | --configs | --seed | --out)
+    --experiment | --scale | --recipe | --seed | --seeds | --corpus | --configs | --out | --device)
       [[ -n ${2:-} ]] || fail "$option needs a value; see --help."
       printf -v "${option#--}" '%s' "$2"
       shift 2
@@ -46,36 +63,44 @@ while (($#)); do
 done
 
 # Everything a person can get wrong is told before anything is installed.
-[[ $scale == smoke || $scale == demo ]] || fail "unknown scale '$scale'; the scales are smoke and demo."
+# one_of WHAT NAME KNOWN: NAME is one of the words of KNOWN.
+one_of() {
+  [[ " $3 " == *" $2 "* && $2 != *' '* ]] || fail "unknown $1 '$2'; choose from $3."
+}
+read -r -a experiments <<<"${experiment//,/ }"
+((${#experiments[@]})) || fail "--experiment names no experiment; choose from $known_experiments."
+for experiment in "${experiments[@]}"; do one_of experiment "$experiment" "$known_experiments"; done
+one_of scale "$scale" "smoke demo gpt2"
+one_of recipe "$recipe" "paper clean"
+one_of device "$device" "cpu"
 [[ $seed =~ ^[0-9]{1,9}$ ]] || fail "--seed '$seed' is not a whole number from 0 to 999999999."
-seed=$((10#$seed))
+[[ $seeds =~ ^[0-9]{1,3}$ && $((10#$seeds)) -ge 1 ]] || fail "--seeds '$seeds' is not a whole number from 1 to 999."
+seed=$((10#$seed)) seeds=$((10#$seeds))
 read -r -a configs <<<"${configs//,/ }"
-((${#configs[@]})) || fail "--configs names no configuration; choose from sm_ln_g sm_ln_r sm_g sm_r."
-for config in "${configs[@]}"; do
-  [[ $config =~ ^sm(_ln)?_[gr]$ ]] ||
-    fail "unknown configuration '$config'; choose from sm_ln_g sm_ln_r sm_g sm_r."
-done
+((${#configs[@]})) || fail "--configs names no configuration; choose from $known_configs."
+for config in "${configs[@]}"; do one_of configuration "$config" "$known_configs"; done
 if [[ -n $corpus ]]; then
   [[ -d $corpus || -f $corpus ]] ||
     fail "the corpus $corpus does not exist; give a folder of Python files or a .jsonl file."
   [[ -r $corpus ]] || fail "the corpus $corpus cannot be read."
   corpus=$(realpath "$corpus")
 fi
-[[ -n $out ]] || out=$project/out/$scale-seed$seed
+[[ -n $out ]] || out=$project/out/$scale
 [[ ! -e $out || -d $out ]] || fail "$out is a file; --out needs a folder."
 out=$(realpath -m "$out")
 
 "$project/examples/install_dependencies.sh" build report
 
-# Debian's own interpreter: matplotlib and seaborn were installed for it.
-job=(/usr/bin/python3 "$project/examples/reproduce.py" --scale "$scale" --seed "$seed" --out "$out"
-  --configs "${configs[@]}" --programs "$project/build/release/bin")
+# Debian's own interpreter: matplotlib, seaborn and markdown were installed for it.
+job=(/usr/bin/python3 "$project/examples/reproduce" --experiment "${experiments[@]}" --scale "$scale"
+  --recipe "$recipe" --seed "$seed" --seeds "$seeds" --out "$out" --configs "${configs[@]}" --device "$device"
+  --programs "$project/build/release/bin")
 [[ -z $corpus ]] || job+=(--corpus "$corpus")
 "${job[@]}" --check
 
 cd "$project"
 echo "$program: building"
-targets=(prepare_corpus "${configs[@]/#/train_demo_}")
+mapfile -t targets < <("${job[@]}" --targets)
 build_log=$(mktemp)
 trap 'rm -f "$build_log"' EXIT
 # A build folder that is already there keeps its choices; a new one leaves the tests and their libraries out.

@@ -3,10 +3,11 @@
 
 It keeps the programs' promises on files and signals and trains nothing. Environment: FAKE_HOLD=CONFIG:STEP waits
 there for a signal; FAKE_DIVERGE=CONFIG:STEP diverges there; FAKE_FAIL=CONFIG:STEP fails there, not before the file
-$FAKE_FAIL_AFTER exists. Every start is noted in $FAKE_STARTS.
+$FAKE_FAIL_AFTER exists. CONFIG is a trainer's name without train_demo_. Every start is noted in $FAKE_STARTS.
 """
 
 import argparse
+import array
 import json
 import os
 import signal
@@ -20,7 +21,13 @@ import synthetic
 
 NAME = Path(sys.argv[0]).name
 CONFIG = NAME.removeprefix("train_demo_")
-HEADS = [[3.0 + 0.1 * layer - 0.2 * head for head in range(4)] for layer in range(8)]
+SHAPE = next(
+    (shape for shape in ("pythia_demo", "demo", "gpt2") if NAME.startswith(f"train_{shape}_")), "demo"
+)
+LAYERS = 8
+HEADS = [[3.0 + 0.1 * layer - 0.2 * head for head in range(4)] for layer in range(LAYERS)]
+STREAM = {name: [1.0 + layer for layer in range(LAYERS)] for name in ("rms", "kurtosis", "zeros")}
+LOSS = {"sm_ln_g": 3.0, "sm_ln_r": 3.1, "sm_g": 3.4, "sm_r": 3.2}
 
 
 def note():
@@ -35,12 +42,24 @@ def prepare_corpus():
     for name in ("--vocab-size", "--context", "--seed", "--tokenizer-sample-bytes", "--max-train-tokens"):
         parser.add_argument(name, type=int)
     parser.add_argument("--held-out", type=float)
+    parser.add_argument("--tokenizer", type=Path)
     parser.add_argument("--overwrite", action="store_true")
-    out = parser.parse_args().out
+    options = parser.parse_args()
+    out = options.out
+    if options.tokenizer and not options.tokenizer.exists():
+        sys.exit(f"{NAME}: {options.tokenizer} is missing")
     out.mkdir(exist_ok=True)
+    (out / "tokenizer.model").write_bytes(b"pieces")
+    # Each of 16 tokens equally often: whoever knows only that has a loss of ln 16.
+    tokens = array.array("H", list(range(16)) * (options.context // 8))
     for name in ("train.bin", "val.bin"):
-        (out / name).write_bytes(b"tokens")
-    (out / "corpus.json").write_text(json.dumps(synthetic.PREPARED))
+        header = array.array("i", [20240520, 1, len(tokens)] + [0] * 253)
+        (out / name).write_bytes(header.tobytes() + tokens.tobytes())
+    windows = int(os.environ.get("FAKE_WINDOWS", "66875")) * 128 // options.context
+    train = synthetic.PREPARED["train"] | {"windows": windows}
+    (out / "corpus.json").write_text(
+        json.dumps(synthetic.PREPARED | {"context": options.context, "train": train})
+    )
 
 
 def save(out, step, steps):
@@ -63,19 +82,26 @@ def train():
         "--observe-every",
         "--checkpoint-every",
         "--threads",
+        "--context",
+        "--profile",
     ):
         parser.add_argument(name, type=int)
     for name in ("--learning-rate", "--warmup-ratio", "--weight-decay", "--dropout", "--init-std"):
         parser.add_argument(name, type=float)
-    for name in ("--shuffle", "--no-shuffle", "--resume", "--evaluate-only"):
+    for name in ("--shuffle", "--resume", "--evaluate-only", "--decay-slopes", "--no-decay-slopes"):
         parser.add_argument(name, action="store_true")
     options = parser.parse_args()
+    if options.profile:
+        options.json.write_text(json.dumps({"steps": options.profile, "milliseconds_per_step": 1000.0}))
+        return
     if not options.val.exists():
         sys.exit(f"{NAME}: {options.val} is missing")
     if options.evaluate_only:
         if not options.init_from.exists():
             sys.exit(f"{NAME}: {options.init_from} is missing")
-        loss = {"sm_ln_g": 3.0, "sm_ln_r": 3.1, "sm_g": 3.4, "sm_r": 3.2}[CONFIG]
+        loss = next(
+            (loss for config, loss in LOSS.items() if NAME.split("demo_")[-1].startswith(config)), 3.3
+        )
         options.json.write_text(
             json.dumps(
                 {
@@ -85,6 +111,7 @@ def train():
                     "head_entropy": HEADS,
                     "nonfinite_rows": 0,
                     "parameters": 1000,
+                    "stream": STREAM,
                 }
             )
         )
@@ -112,6 +139,10 @@ def train():
             ]
             if step % options.observe_every == 0:
                 lines.append({"kind": "entropy", "step": step, "head_entropy": HEADS, "nonfinite_rows": 0})
+                lines.append({"kind": "stream", "step": step} | STREAM)
+                if "leaky" in NAME:
+                    slopes = [0.01 - 0.001 * step] * (1 if "global" in NAME else LAYERS)
+                    lines.append({"kind": "slopes", "step": step, "slopes": slopes})
             if step and step % options.eval_every == 0:
                 lines.append({"kind": "eval", "step": step, "eval_loss": 8 - 0.05 * step, "perplexity": 9.0})
             metrics.writelines(json.dumps(line) + "\n" for line in lines)

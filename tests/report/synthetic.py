@@ -1,12 +1,15 @@
-"""Run folders as the trainers leave them, with curves made up to end at given values."""
+"""Root folders as the trainers leave them, with curves made up to end at given values."""
 
 import json
 import math
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "examples" / "reproduce"))
+
+import experiments
 
 # fmt: off
-RECIPE = {"layers": 8, "heads": 4, "width": 64, "context": 128, "batch_size": 16, "learning_rate": 2e-3,
-          "warmup_ratio": 0.1, "weight_decay": 0.1, "dropout": 0.1, "init_std": 0.0693, "steps": 3906}
-
 # A run in which the paper's table shows: perplexity, and the mean entropy of each layer (nats).
 PERPLEXITY = {"sm_ln_g": 26.96, "sm_ln_r": 27.45, "sm_g": 30.12, "sm_r": 28.64}
 LAYER_ENTROPY = {
@@ -16,6 +19,7 @@ LAYER_ENTROPY = {
     "sm_r": [3.53, 3.73, 3.13, 2.24, 2.14, 2.39, 2.63, 2.15],
 }
 START = 3.878
+UNIGRAM_LOSS = 6.6
 
 # corpus.json as prepare_corpus writes it.
 PREPARED = {
@@ -36,15 +40,28 @@ def heads_of(layers):
     ]
 
 
-def write_run(folder, config, perplexity, layers, steps=3906, **changes):
-    """One evaluated configuration; `changes` overwrite keys of evaluation.json."""
-    place = folder / config
+def spec_of(config, seed=3, **changes):
+    """The Spec of a demo run."""
+    changes = {"shape": "demo", "context": 128, "seed": seed} | changes
+    if experiments.CONFIGURATIONS[config].learnable:
+        changes.setdefault("decay_slopes", True)
+    return experiments.Spec(config=config, **changes)
+
+
+def write_run(root, spec, perplexity, layers, slopes=None, stream=None, **changes):
+    """One evaluated run; `slopes(part)` gives the slopes at a part of the training, `stream` is logged at its
+    end; `changes` overwrite keys of evaluation.json. Returns its folder."""
+    place = root / "runs" / spec.name
     place.mkdir(parents=True)
+    recipe = experiments.recipe_of(spec, "demo", 0)
+    steps = recipe["steps"]
     loss = math.log(perplexity) if perplexity else None
     heads = heads_of(layers)
     lines = []
     for step in range(0, steps, max(1, steps // 64)):
         part = step / steps
+        if slopes is not None:
+            lines.append({"kind": "slopes", "step": step, "slopes": slopes(part)})
         if loss is not None:
             lines.append(
                 {
@@ -66,6 +83,8 @@ def write_run(folder, config, perplexity, layers, steps=3906, **changes):
                     ],
                 }
             )
+    if stream is not None:
+        lines.append({"kind": "stream", "step": steps - 1} | stream)
     for eighth in range(1, 8):
         part = eighth / 8
         value = None if loss is None else loss + 1.9 * (1 - part) * math.exp(-2.2 * part)
@@ -78,7 +97,9 @@ def write_run(folder, config, perplexity, layers, steps=3906, **changes):
             }
         )
     (place / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    (place / "run.json").write_text(json.dumps({"config": config, "seconds": 700.5}))
+    (place / "run.json").write_text(
+        json.dumps({"spec": spec.as_json(), "recipe": recipe, "seconds": 700.5, "diverged": loss is None})
+    )
     evaluation = {
         "eval_loss": loss,
         "perplexity": perplexity,
@@ -88,31 +109,38 @@ def write_run(folder, config, perplexity, layers, steps=3906, **changes):
         "parameters": 663000,
     } | changes
     (place / "evaluation.json").write_text(json.dumps(evaluation))
+    return place
 
 
-def write_folder(folder, configs=tuple(PERPLEXITY), scale="demo", perplexity=None, entropy=None):
-    """A whole run folder of `configs`; the two dictionaries overwrite single configurations' values."""
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "settings.json").write_text(
-        json.dumps({"scale": scale, "seed": 3, "corpus": "debian", "recipe": RECIPE})
-    )
-    (folder / "corpus.json").write_text(
+def write_root(root, scale="demo"):
+    """A root folder without runs."""
+    root.mkdir(parents=True, exist_ok=True)
+    (root / "settings.json").write_text(json.dumps({"scale": scale, "corpus": "debian"}))
+    packages = [{"package": "python3-pandas", "version": "1.5.3", "files": 321, "bytes": 7654321}]
+    (root / "corpus.json").write_text(
         json.dumps(
             {
                 "input": "Python sources of Debian packages",
-                "sources": {
-                    "packages": [
-                        {"package": "python3-pandas", "version": "1.5.3", "files": 321, "bytes": 7654321}
-                    ]
-                },
-                "prepared": PREPARED,
+                "sources": {"packages": packages},
+                "prepared": {"128": PREPARED},
+                "unigram_loss": {"128": UNIGRAM_LOSS},
             }
         )
     )
-    for config in configs:
-        write_run(
-            folder,
-            config,
-            (PERPLEXITY | (perplexity or {}))[config],
-            (LAYER_ENTROPY | (entropy or {}))[config],
-        )
+
+
+def write_folder(
+    root, configs=tuple(PERPLEXITY), scale="demo", seeds=(3,), perplexity=None, entropy=None, **changes
+):
+    """A root folder with a run of each of `configs` and `seeds`; the two dictionaries overwrite single
+    configurations' values, `changes` fields of every Spec. A perplexity may be a function of the seed."""
+    write_root(root, scale)
+    for seed in seeds:
+        for config in configs:
+            value = (PERPLEXITY | (perplexity or {}))[config]
+            write_run(
+                root,
+                spec_of(config, seed, **changes),
+                value(seed) if callable(value) else value,
+                (LAYER_ENTROPY | (entropy or {}))[config],
+            )

@@ -2,7 +2,9 @@
 
 import fcntl
 import json
+import math
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -13,6 +15,10 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 EXAMPLES = HERE.parent.parent / "examples"
+sys.path.insert(0, str(EXAMPLES / "reproduce"))
+
+import experiments
+
 ALL = ["sm_ln_g", "sm_ln_r", "sm_g", "sm_r"]
 PATIENCE = 120  # seconds until a hanging job is called hanging
 
@@ -26,14 +32,20 @@ class ReproduceTest(unittest.TestCase):
         self.programs, self.corpus = self.root / "bin", self.root / "corpus"
         self.programs.mkdir()
         self.corpus.mkdir()
-        for name in ["prepare_corpus", *(f"train_demo_{config}" for config in ALL)]:
+        grid = [
+            spec
+            for scale in ("smoke", "gpt2")
+            for recipe in experiments.RECIPES
+            for spec in experiments.grid(experiments.EXPERIMENTS, scale, recipe, [0])
+        ]
+        for name in {"prepare_corpus", *(spec.trainer("cpu") for spec in grid)}:
             (self.programs / name).symlink_to(HERE / "fake_trainer.py")
 
     def start(self, *options, scale="smoke", **environment):
         return subprocess.Popen(
             [
                 sys.executable,
-                EXAMPLES / "reproduce.py",
+                EXAMPLES / "reproduce",
                 "--scale",
                 scale,
                 "--out",
@@ -67,8 +79,11 @@ class ReproduceTest(unittest.TestCase):
             self.assertLess(time.monotonic(), deadline, "waited in vain")
             time.sleep(0.05)
 
+    def folder(self, config, rest="T128-paper", seed=0):
+        return self.out / "runs" / f"demo-{config}-{rest}-seed{seed}"
+
     def logged_step(self, config):
-        path = self.out / config / "metrics.jsonl"
+        path = self.folder(config) / "metrics.jsonl"
         lines = path.read_text().splitlines() if path.exists() else []
         return max((json.loads(line)["step"] for line in lines), default=-1)
 
@@ -89,12 +104,14 @@ class ReproduceTest(unittest.TestCase):
         self.assertEqual(status, 0, output)
         results = self.results()
         self.assertEqual([run["config"] for run in results["runs"]], ALL)
-        self.assertEqual((results["seed"], results["scale"]), (5, "smoke"))
-        self.assertEqual(results["corpus"]["prepared"]["documents"]["kept"], 1500)
+        self.assertEqual(({run["seed"] for run in results["runs"]}, results["scale"]), ({5}, "smoke"))
+        self.assertEqual(results["corpus"]["prepared"]["128"]["documents"]["kept"], 1500)
+        self.assertAlmostEqual(results["corpus"]["unigram_loss"]["128"], math.log(16))
         self.assertTrue((self.out / "report.md").exists())
+        self.assertTrue((self.out / "report.html").exists())
         trainings = [start for start in starts if "--train" in start]
         self.assertEqual(len(trainings), 4)
-        recipes = {start[start.index("--learning-rate") :] for start in trainings}
+        recipes = {start[start.index("--batch-size") :] for start in trainings}
         self.assertEqual(len(recipes), 1, "a configuration has a recipe of its own")
         self.assertTrue(all("--threads 1" in start and "--seed 5" in start for start in trainings))
 
@@ -109,14 +126,14 @@ class ReproduceTest(unittest.TestCase):
             with self.subTest(signal=number.name):
                 config = {signal.SIGINT: "sm_ln_g", signal.SIGTERM: "sm_g"}[number]
                 before = len(self.started())
-                job = self.start(FAKE_HOLD=f"{config}:20")
-                self.wait_for(lambda: self.logged_step(config) == 20)
+                job = self.start(FAKE_HOLD=f"{config}:8")
+                self.wait_for(lambda: self.logged_step(config) == 8)
                 job.send_signal(number)
                 output, _ = job.communicate(timeout=PATIENCE)
                 self.assertEqual(job.returncode, 128 + number, output)
                 self.assertIn("The same command goes on", output)
-                saved = json.loads((self.out / config / "checkpoint" / "trainer.json").read_text())
-                self.assertEqual(saved["step"], 21)
+                saved = json.loads((self.folder(config) / "checkpoint" / "trainer.json").read_text())
+                self.assertEqual(saved["step"], 9)
                 self.assertFalse((self.out / "results.json").exists())
                 self.assertGreater(len(self.started()), before)
         status, output, starts = self.run_job()
@@ -130,12 +147,12 @@ class ReproduceTest(unittest.TestCase):
         environment = {"FAKE_FAIL": "sm_ln_g:7", "FAKE_HOLD": "sm_ln_r:3"}
         side_by_side = len(os.sched_getaffinity(0)) > 1
         if side_by_side:
-            environment["FAKE_FAIL_AFTER"] = str(self.out / "sm_ln_r" / "metrics.jsonl")
+            environment["FAKE_FAIL_AFTER"] = str(self.folder("sm_ln_r") / "metrics.jsonl")
         status, output, _ = self.run_job(**environment)
         self.assertEqual(status, 1, output)
-        self.assertIn("SM + LN + G failed", output)
+        self.assertIn("training SM + LN + G, seed 0 failed", output)
         self.assertIn("the made-up disk is full", output)
-        self.assertEqual((self.out / "sm_ln_r" / "checkpoint" / "trainer.json").exists(), side_by_side)
+        self.assertEqual((self.folder("sm_ln_r") / "checkpoint" / "trainer.json").exists(), side_by_side)
         status, output, _ = self.run_job()
         self.assertEqual(status, 0, output)
 
@@ -162,14 +179,14 @@ class ReproduceTest(unittest.TestCase):
     def test_other_settings_are_refused(self):
         self.assertEqual(self.run_job("--configs", "sm_r")[0], 0)
         for options, word in (
-            (["--seed", "1"], "seed 0, not 1"),
             (["--scale", "demo"], "scale smoke, not demo"),
+            (["--corpus", str(self.programs)], "not " + str(self.programs)),
         ):
             for check in ([], ["--check"]):
                 status, output, starts = self.run_job(*options, *check)
                 self.assertEqual(status, 1, output)
                 self.assertIn(word, output)
-                self.assertEqual(starts, [])
+                self.assertEqual(self.trained(starts), [])
 
     def test_foreign_folder_is_refused(self):
         self.out.mkdir()
@@ -198,6 +215,136 @@ class ReproduceTest(unittest.TestCase):
         self.assertEqual(status, 0, output)
         self.assertTrue(any("--resume" in start for start in starts))
 
+    def trained(self, starts):
+        return [start for start in starts if "--train " in start]
+
+    def test_all_experiments_share_runs(self):
+        """The stability experiment's runs at the plain rate are those of the perplexity experiment."""
+        status, output, starts = self.run_job("--experiment", "all")
+        self.assertEqual(status, 0, output)
+        # 4 configurations; 4 leaky ones decayed and not; 4 of Pythia at two contexts; 4 at two other rates.
+        self.assertEqual(len(self.trained(starts)), 4 + 8 + 8 + 8)
+        self.assertIn("plan: 28 runs", output)
+        text = (self.out / "report.md").read_text()
+        for title in (
+            "Perplexity",
+            "Learnable slopes",
+            "Pythia",
+            "Stability",
+            "Residual stream",
+            "Private inference",
+        ):
+            self.assertRegex(text, f"(?m)^## {title}")
+        pythia = [start for start in starts if "train_pythia_demo_sm_r " in start and "--train " in start]
+        self.assertEqual(len(pythia), 2)
+        for start in pythia:
+            context = start.split("--context ")[1].split()[0]
+            self.assertIn(f"/T{context}/train.bin", start)
+            self.assertIn(f"--steps {12 * 128 // int(context)} ", start)
+        leaky = [start for start in self.trained(starts) if "train_demo_sm_leaky_global " in start]
+        self.assertEqual(sorted("--no-decay-slopes" in start for start in leaky), [False, True])
+        self.assertTrue(all("-decay-slopes" in start for start in leaky))
+        rates = [start.split("--learning-rate ")[1].split()[0] for start in self.trained(starts)]
+        self.assertEqual({rate: rates.count(rate) for rate in rates}, {"0.002": 20, "0.004": 4, "0.008": 4})
+        second = [
+            start for start in starts if start.startswith("prepare_corpus") and "--context 256" in start
+        ]
+        self.assertIn("/T128/tokenizer.model", second[0])
+        self.assertNotIn("--vocab-size", second[0])
+
+        status, output, starts = self.run_job("--experiment", "stability", "pythia", "--seeds", "2")
+        self.assertEqual(status, 0, output)
+        self.assertEqual(len(self.trained(starts)), 12 + 8, "the runs of seed 0 were there")
+        self.assertTrue(all("--seed 1" in start for start in self.trained(starts)))
+        self.assertIn("seeds 0 and 1", (self.out / "report.md").read_text())
+
+    def test_clean_recipe(self):
+        status, output, starts = self.run_job("--recipe", "clean", "--experiment", "perplexity", "slopes")
+        self.assertEqual(status, 0, output)
+        self.assertTrue(all(start.split()[0].endswith("_clean") for start in self.trained(starts)))
+        self.assertTrue(all("--dropout 0.0" in start for start in self.trained(starts)))
+        self.assertIn("(clean recipe)", (self.out / "report.md").read_text())
+        # The other recipe finds its place beside it.
+        status, output, starts = self.run_job("--configs", "sm_r")
+        self.assertEqual((status, len(self.trained(starts))), (0, 1), output)
+        self.assertIn("--dropout 0.1", self.trained(starts)[0])
+
+    def test_the_papers_scale_is_planned_before_it_starts(self):
+        """One epoch of the corpus; the time is estimated from a speed that is measured."""
+        options = ("--scale", "gpt2", "--configs", "sm_r")
+        status, output, starts = self.run_job(*options, FAKE_WINDOWS="1536")
+        self.assertEqual(status, 0, output)
+        training = self.trained(starts)[-1]
+        self.assertIn("--steps 3 ", training)
+        self.assertIn("--batch-size 8 --accumulate 64 --learning-rate 0.001", training)
+        # 3 steps of 65,536 tokens at 1,024 tokens a second.
+        self.assertIn("plan: about 3:12 in all", output)
+        self.assertLess(output.index("plan: about"), output.index("seed 0: training"))
+
+    def test_corpus_too_small_for_a_step(self):
+        status, output, starts = self.run_job("--scale", "gpt2", "--configs", "sm_r", FAKE_WINDOWS="511")
+        self.assertEqual((status, self.trained(starts)), (1, []), output)
+        self.assertIn("too small for one step", output)
+
+    def test_changed_recipe_of_a_run_is_refused(self):
+        self.assertEqual(self.run_job("--configs", "sm_r")[0], 0)
+        path = self.folder("sm_r") / "run.json"
+        kept = json.loads(path.read_text())
+        kept["recipe"]["learning_rate"] = 1.0
+        path.write_text(json.dumps(kept))
+        status, output, starts = self.run_job("--configs", "sm_r")
+        self.assertEqual((status, self.trained(starts)), (1, []), output)
+        self.assertIn("was started with learning_rate 1.0, not 0.002", output)
+
+    def test_changed_corpus_is_refused(self):
+        self.assertEqual(self.run_job("--configs", "sm_r")[0], 0)
+        status, output, _ = self.run_job("--configs", "sm_g", FAKE_WINDOWS="7")
+        self.assertEqual(status, 1, output)
+        self.assertIn("no longer the one", output)
+
+
+class GridTest(unittest.TestCase):
+    """What is run, without running it."""
+
+    def test_shapes_are_those_of_the_library(self):
+        text = (EXAMPLES.parent / "include" / "lnfree" / "core" / "config.hpp").read_text()
+        found = dict(re.findall(r"inline constexpr DecoderConfig (\w+)\{(.*?)\};", text, re.DOTALL))
+        for name, shape in experiments.SHAPES.items():
+            body = found["gpt2_small" if name == "gpt2" else name]
+            sizes = {key: int(value) for key, value in re.findall(r"\.(\w+) = (\d+)", body)}
+            for key in ("layers", "heads", "width", "ffn_width", "context"):
+                self.assertEqual(getattr(shape, key), sizes[key], f"{name}.{key}")
+
+    def test_names_are_unique_and_come_back(self):
+        for recipe in experiments.RECIPES:
+            specs = experiments.grid(experiments.EXPERIMENTS, "demo", recipe, [0, 1])
+            self.assertEqual(len(specs), 56)
+            self.assertEqual(len({spec.name for spec in specs}), len(specs))
+            self.assertEqual(len({spec.label for spec in specs}), len(specs))
+            for spec in specs:
+                self.assertEqual(experiments.Spec.from_json(json.loads(json.dumps(spec.as_json()))), spec)
+
+    def test_tokens_do_not_depend_on_the_context(self):
+        for scale in ("smoke", "demo"):
+            specs = experiments.grid(["pythia"], scale, "paper", [0])
+            tokens = {experiments.tokens_of(experiments.recipe_of(spec, scale, 0)) for spec in specs}
+            self.assertEqual(len(tokens), 1)
+
+    def test_recipes(self):
+        paper, clean = (
+            experiments.recipe_of(experiments.grid(["slopes"], "gpt2", recipe, [0])[0], "gpt2", 16_700_000)
+            for recipe in experiments.RECIPES
+        )
+        self.assertEqual((paper["dropout"], clean["dropout"]), (0.1, 0.0))
+        self.assertEqual(paper["steps"], 32617)
+        self.assertEqual(paper["learning_rate"], 1e-3)
+
+    def test_configurations_are_those_of_the_script(self):
+        script = (EXAMPLES / "reproduce.sh").read_text()
+        known = " ".join(re.findall(r"known_configs\+?='(.*)'", script)).split()
+        self.assertEqual(known, list(experiments.CONFIGURATIONS))
+        self.assertIn(f"known_experiments='{' '.join(experiments.EXPERIMENTS)} all'", script)
+
 
 class CommandLineTest(unittest.TestCase):
     """reproduce.sh tells mistakes before it installs or builds anything."""
@@ -218,6 +365,10 @@ class CommandLineTest(unittest.TestCase):
                 (["--seed", "-1"], "--seed '-1'"),
                 (["--out", str(file)], "is a file"),
                 (["--seed"], "--seed needs a value"),
+                (["--seeds", "0"], "--seeds '0'"),
+                (["--experiment", "all figures"], "unknown experiment 'figures'"),
+                (["--recipe", "dirty"], "unknown recipe 'dirty'"),
+                (["--device", "cuda"], "unknown device 'cuda'"),
                 (["--epochs", "3"], "unknown option '--epochs'"),
             ):
                 with self.subTest(options=options):
@@ -236,8 +387,8 @@ class CommandLineTest(unittest.TestCase):
         for command in (
             [EXAMPLES / "reproduce.sh"],
             [EXAMPLES / "install_dependencies.sh"],
-            [sys.executable, EXAMPLES / "reproduce.py"],
-            [sys.executable, EXAMPLES / "report.py"],
+            [sys.executable, EXAMPLES / "reproduce"],
+            [sys.executable, EXAMPLES / "reproduce" / "report.py"],
         ):
             output = subprocess.run([*command, "--help"], text=True, capture_output=True, check=True).stdout
             self.assertIn("install_dependencies.sh" if "install" in str(command[-1]) else "--", output)

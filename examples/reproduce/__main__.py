@@ -1,0 +1,130 @@
+"""Trains, evaluates and reports the paper's experiments: the job behind reproduce.sh.
+
+Everything it knows lies in one root folder, so that the same command, interrupted at any point, goes on where
+it was, and experiments share the runs that they have in common:
+
+    settings.json    scale and corpus; others are refused
+    corpus.json      the corpus as prepared, with its sources
+    runs/NAME/       one trainer's folder, see jobs.Job
+    results.json, report.md, report.html, figures/    written by report.py when every run is evaluated
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+import experiments
+import report
+from corpus import PROJECT, prepare
+from experiments import CONFIGURATIONS, DEVICE_SUFFIX, EXPERIMENTS, PAPER_CONFIGS, RECIPES, SCALES
+from files import JobError, lock, read_json, write_json
+from jobs import Job, train_all, workers_of
+from plan import print_plan
+from programs import Interrupted, Stop
+
+
+def settings_of(arguments):
+    """What a root folder is bound to."""
+    return {"scale": arguments.scale, "corpus": str(arguments.corpus) if arguments.corpus else "debian"}
+
+
+def check_settings(arguments):
+    """Refuses a folder started with other settings, or one that is not ours."""
+    found = read_json(arguments.out / "settings.json")
+    if found is None:
+        if arguments.out.exists() and any(entry.name != ".lock" for entry in arguments.out.iterdir()):
+            raise JobError(
+                f"{arguments.out} is not empty and holds no run of this program; give another --out."
+            )
+        return
+    for name, value in settings_of(arguments).items():
+        if found.get(name) != value:
+            raise JobError(
+                f"{arguments.out} was started with {name} {found.get(name)}, not {value}; "
+                "give the same to go on, or another --out."
+            )
+
+
+def grid_of(arguments):
+    """The runs that are asked for."""
+    chosen = EXPERIMENTS if "all" in arguments.experiment else arguments.experiment
+    seeds = range(arguments.seed, arguments.seed + arguments.seeds)
+    return experiments.grid(chosen, arguments.scale, arguments.recipe, seeds, arguments.configs)
+
+
+def reproduce(arguments, stop):
+    """The whole job, from the corpus to the report."""
+    specs = grid_of(arguments)
+    check_settings(arguments)
+    if arguments.check:
+        return
+    held = lock(arguments.out / ".lock")
+    if held is None:
+        raise JobError(f"another run is at work in {arguments.out}.")
+    with held:
+        if not (arguments.out / "settings.json").exists():
+            write_json(arguments.out / "settings.json", settings_of(arguments))
+        shards, corpus = prepare(arguments, {spec.context for spec in specs}, stop)
+        windows = {
+            context: corpus["prepared"][str(context)]["train"]["windows"]
+            for context in {spec.context for spec in specs}
+        }
+        jobs = [Job(spec, arguments, shards[spec.context], windows[spec.context]) for spec in specs]
+        empty = next((job for job in jobs if job.steps < 1), None)
+        if empty:
+            raise JobError(
+                f"the corpus is too small for one step of {empty.label}: an epoch is "
+                f"{windows[empty.spec.context]} windows; give a larger --corpus or another --scale."
+            )
+        workers = workers_of(arguments.scale)
+        print_plan(jobs, workers, arguments.scale, stop)
+        train_all(jobs, workers, stop)
+        print("report: tables and figures", flush=True)
+        report.write_report(arguments.out)
+    print(f"\nThe report is {arguments.out / 'report.html'} (report.md beside it)")
+
+
+def parse_arguments():
+    parser = argparse.ArgumentParser(prog="reproduce", description=__doc__.split("\n")[0])
+    option = parser.add_argument
+    option("--experiment", nargs="+", choices=[*EXPERIMENTS, "all"], default=["perplexity"])
+    option("--scale", choices=list(SCALES), default="demo", help="how much to train (default: demo)")
+    option("--recipe", choices=RECIPES, default="paper", help="of the paper's code, or of its text (clean)")
+    option("--corpus", type=Path, help="folder of Python files or .jsonl file (default: Debian packages)")
+    option("--configs", nargs="+", choices=list(CONFIGURATIONS), default=list(PAPER_CONFIGS))
+    option("--seed", type=int, default=0, help="first seed of weights, order and dropout (default: 0)")
+    option("--seeds", type=int, default=1, help="how many seeds (default: 1)")
+    option("--out", type=Path, required=True, help="the root folder")
+    option("--device", choices=list(DEVICE_SUFFIX), default="cpu")
+    option(
+        "--programs",
+        type=Path,
+        default=PROJECT / "build" / "release" / "bin",
+        help="where prepare_corpus and the trainers are (default: build/release/bin)",
+    )
+    option("--check", action="store_true", help="only check that --out fits the other options")
+    option("--targets", action="store_true", help="only print the programs that are needed")
+    return parser.parse_args()
+
+
+def main():
+    arguments = parse_arguments()
+    if arguments.targets:
+        trainers = dict.fromkeys(spec.trainer(arguments.device) for spec in grid_of(arguments))
+        print("\n".join(["prepare_corpus", *trainers]))
+        return
+    stop = Stop()
+    try:
+        reproduce(arguments, stop)
+    except Interrupted as interrupted:
+        print("\nStopped; everything is saved. The same command goes on where it was.", flush=True)
+        sys.exit(128 + interrupted.args[0])
+    except (JobError, report.ReportError, OSError) as error:
+        print(f"reproduce: {error}", file=sys.stderr)
+        if (arguments.out / "settings.json").exists() and not arguments.check:
+            print("reproduce: when that is mended, the same command goes on where it was.", file=sys.stderr)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,107 @@
+"""Runs that differ only in configuration and seed, and everything computed from them."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from experiments import BASELINE, CONFIGURATIONS
+from logs import ReportError
+from text import number_text
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Mean and sample standard deviation (ddof 1) over seeds; the latter NaN for fewer than two."""
+
+    mean: float
+    deviation: float
+    count: int
+
+    @classmethod
+    def of(cls, values):
+        """Of the finite ones among `values`."""
+        values = [value for value in values if math.isfinite(value)]
+        return cls(
+            float(np.mean(values)) if values else math.nan,
+            float(np.std(values, ddof=1)) if len(values) > 1 else math.nan,
+            len(values),
+        )
+
+    def text(self, form=".2f", missing="–"):
+        """As "28.96 ± 0.26", of one value without the deviation."""
+        spread = f" ± {self.deviation:{form.lstrip('+')}}" if math.isfinite(self.deviation) else ""
+        return number_text(self.mean, form, missing) + spread
+
+
+def largest_possible_entropy(context):
+    """Mean entropy of uniform causal attention: query i of 1..T reaches ln i at most."""
+    return sum(math.log(i) for i in range(1, context + 1)) / context
+
+
+class Comparison:
+    """The runs of one shape, context, recipe and learning rate, by configuration and seed."""
+
+    def __init__(self, runs):
+        self.runs = runs
+        order = [key for key in CONFIGURATIONS if any(run.config == key for run in runs)]
+        self.by_config = {config: [run for run in runs if run.config == config] for config in order}
+        self.seeds = sorted({run.spec.seed for run in runs})
+        if len({run.head_entropy.shape for run in runs}) > 1:
+            raise ReportError(
+                f"the runs of {runs[0].spec.shape} at context {runs[0].spec.context} differ in layers or heads, "
+                "so they cannot be compared."
+            )
+        self.layers, self.heads = runs[0].head_entropy.shape
+        self.largest_possible = largest_possible_entropy(runs[0].spec.context)
+        stacked = np.stack([run.head_entropy for run in runs])
+        self.largest = float(np.nanmax(stacked)) if np.isfinite(stacked).any() else math.nan
+        # Layer 0 attends broadly in every configuration.
+        self.early = range(1, max(2, self.layers // 2 + 1)) if self.layers > 1 else range(1)
+
+    @property
+    def configs(self):
+        return list(self.by_config)
+
+    def sound(self, config):
+        """The runs of a configuration that did not diverge."""
+        return [run for run in self.by_config.get(config, []) if not run.diverged]
+
+    def shown(self):
+        """One run of each configuration, for figures that show runs: that of the first seed."""
+        return [runs[0] for runs in self.by_config.values()]
+
+    def perplexity(self, config):
+        return Estimate.of([run.perplexity for run in self.sound(config)])
+
+    def delta(self, config, reference=BASELINE):
+        """Perplexity above another configuration's in %, paired by seed."""
+        other = {run.spec.seed: run.perplexity for run in self.sound(reference)}
+        return Estimate.of(
+            [
+                100 * (run.perplexity / other[run.spec.seed] - 1)
+                for run in self.sound(config)
+                if run.spec.seed in other
+            ]
+        )
+
+    def quarters(self, config):
+        """Shares of the finite heads in the four quarters of the largest head entropy of all runs (the last is
+        closed), an Estimate each."""
+        shares = [self._quarters(run) for run in self.by_config[config]]
+        return [Estimate.of([share[quarter] for share in shares]) for quarter in range(4)]
+
+    def _quarters(self, run):
+        finite = run.head_entropy[np.isfinite(run.head_entropy)]
+        if not finite.size or not self.largest > 0:
+            return [math.nan] * 4
+        index = np.minimum((4 * finite / self.largest).astype(int), 3)
+        return (np.bincount(index, minlength=4) / finite.size).tolist()
+
+    def layer_entropy(self, config):
+        """Mean over heads and seeds of each layer."""
+        return np.mean([run.head_entropy.mean(axis=1) for run in self.by_config[config]], axis=0)
+
+    def early_entropy(self, config):
+        """Mean over the heads of the early layers."""
+        return Estimate.of([float(run.head_entropy[list(self.early)].mean()) for run in self.sound(config)])

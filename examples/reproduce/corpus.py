@@ -1,0 +1,107 @@
+"""From source files to token shards: one folder of them for each context, all with the same tokenizer."""
+
+import time
+from pathlib import Path
+
+import numpy as np
+
+from experiments import CORPUS_SEED, SCALES, options_of
+from files import JobError, lock, read_json, write_json
+from programs import run_to_end
+
+PROJECT = Path(__file__).resolve().parents[2]
+
+# llm.c's token shards: a header of 256 int32 with the magic number first and the number of tokens third.
+HEADER_BYTES = 1024
+TOKEN_TYPES = {20240520: np.uint16, 20240801: np.uint32}
+
+
+def read_shard(path):
+    """The tokens of a shard, mapped into memory."""
+    header = np.fromfile(path, dtype="<i4", count=3)
+    if len(header) < 3 or int(header[0]) not in TOKEN_TYPES:
+        raise JobError(f"{path} is no token shard; remove its folder to have it made again.")
+    return np.memmap(path, TOKEN_TYPES[int(header[0])], "r", HEADER_BYTES, (int(header[2]),))
+
+
+def unigram_loss(folder, context):
+    """Evaluation loss, in nats, of the model that knows only how often each token occurs in the training
+    data (each once more, so that none has probability 0): what a model has that learned nothing else."""
+    train, held_out = (read_shard(folder / name) for name in ("train.bin", "val.bin"))
+    targets = np.asarray(held_out).reshape(-1, context)[:, 1:].ravel()
+    counts = np.ones(int(max(train.max(), targets.max())) + 1)
+    for part in np.array_split(train, max(1, len(train) >> 24)):
+        counts += np.bincount(part, minlength=len(counts))
+    return float(np.mean(np.log(counts.sum()) - np.log(counts[targets])))
+
+
+def prepare(arguments, contexts, stop):
+    """Brings the shards about, train.bin and val.bin in a folder for each context, and binds the root to
+    them. Returns ({context: folder}, the content of corpus.json)."""
+    own = arguments.corpus is not None
+    root = arguments.out / "corpus" if own else PROJECT / "out" / "corpus"
+    place = root if own else root / arguments.scale
+    folders = {context: place / f"T{context}" for context in sorted({128, *contexts})}
+    waited = False
+    while (held := lock(root / ".lock")) is None:
+        if not waited:
+            print("waiting: another run is preparing the corpus", flush=True)
+        waited = True
+        stop.check()
+        time.sleep(1)
+    with held:
+        if not own:
+            print("corpus: Python sources of Debian packages", flush=True)
+            run_to_end(
+                [PROJECT / "examples" / "fetch_corpus.sh", "--out", root / "sources"],
+                root / "log.txt",
+                stop,
+                "fetching the corpus",
+            )
+        print("corpus: de-duplicating, training the tokenizer, writing shards", flush=True)
+        scale = SCALES[arguments.scale]
+        options = scale.corpus | (scale.corpus_own if own else {})
+        for context, folder in folders.items():
+            if context != 128:
+                options = {"held_out": options["held_out"], "tokenizer": folders[128] / "tokenizer.model"} | {
+                    name: value for name, value in options.items() if name == "max_train_tokens"
+                }
+            command = [
+                arguments.programs / "prepare_corpus",
+                "--input",
+                arguments.corpus if own else root / "sources",
+                "--out",
+                folder,
+                "--context",
+                context,
+                "--seed",
+                CORPUS_SEED,
+                *options_of(options),
+            ]
+            # Without corpus.json, what is there was left by an interrupted preparation.
+            command += [] if (folder / "corpus.json").exists() else ["--overwrite"]
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            run_to_end(command, root / "log.txt", stop, "preparing the corpus")
+    corpus = {"input": str(arguments.corpus) if own else "Python sources of Debian packages"}
+    corpus |= {} if own else {"sources": read_json(root / "sources" / "sources.json")}
+    prepared = {str(context): read_json(folder / "corpus.json") for context, folder in folders.items()}
+    return folders, bind(arguments.out / "corpus.json", corpus, prepared, folders)
+
+
+def bind(path, corpus, prepared, folders):
+    """Writes or extends corpus.json, `prepared` by context; refuses another corpus than it speaks of."""
+    bound = read_json(path) or corpus | {"prepared": {}, "unigram_loss": {}}
+    known = bound["prepared"]
+    if any(bound.get(name) != value for name, value in corpus.items()) or any(
+        known.get(context, report) != report for context, report in prepared.items()
+    ):
+        raise JobError(
+            f"the corpus in {folders[128].parent} is no longer the one that {path.parent} was started with; "
+            "give another --out."
+        )
+    if not set(prepared) <= set(known):
+        known |= prepared
+        for context, folder in folders.items():
+            bound["unigram_loss"].setdefault(str(context), unigram_loss(folder, context))
+        write_json(path, bound)
+    return bound

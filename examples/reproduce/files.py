@@ -1,0 +1,44 @@
+"""Files of a run folder: JSON that is never half there, and locks."""
+
+import fcntl
+import json
+import os
+
+
+class JobError(Exception):
+    """One clear sentence for the person who started the job."""
+
+
+def write_text(path, text):
+    """Writes under a temporary name and renames, so that the file is never half there."""
+    temporary = path.with_name(path.name + ".part")
+    temporary.write_text(text, encoding="utf-8")
+    temporary.replace(path)
+
+
+def write_json(path, value):
+    write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
+
+
+def read_json(path):
+    """The file's JSON, or None when there is no such file."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except ValueError as error:
+        raise JobError(f"{path} is not valid JSON ({error}); remove it to have it made again.") from error
+
+
+def lock(path):
+    """Holds `path` locked until this process and every program it started have ended; None when others hold
+    it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    file = open(path, "w", encoding="utf-8")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.close()
+        return None
+    os.set_inheritable(file.fileno(), True)
+    return file

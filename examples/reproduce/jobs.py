@@ -1,0 +1,210 @@
+"""Runs on their way through training and evaluation, as many side by side as the scale allows."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+
+from experiments import SCALES, options_of, recipe_of
+from files import JobError, read_json, write_json
+from programs import POLL_SECONDS, STOP_SECONDS, Program
+from progress import Progress
+
+# Exit status of a trainer whose loss stopped being a number.
+DIVERGED_STATUS = 3
+
+# One single-threaded trainer per core is faster than one trainer on all cores, as long as models are small.
+ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+
+
+class MetricsTail:
+    """Follows a metrics.jsonl that is being written: `train` is the newest complete training line, if any."""
+
+    def __init__(self, path):
+        self.path, self.position, self.train = path, 0, None
+
+    def update(self):
+        try:
+            with open(self.path, "rb") as file:
+                # A resumed trainer may have cut the file back to its checkpoint.
+                if os.fstat(file.fileno()).st_size < self.position:
+                    self.position = 0
+                file.seek(self.position)
+                new = file.read()
+        except FileNotFoundError:
+            return
+        complete = new[: new.rfind(b"\n") + 1]
+        self.position += len(complete)
+        for line in complete.splitlines():
+            if b'"train"' in line:
+                try:
+                    self.train = json.loads(line)
+                except ValueError:
+                    continue
+
+
+class Job:
+    """One run on its way: training, evaluation, done. Its state is read from its folder, never remembered:
+    run.json (what the run is, its recipe, seconds trained, whether it diverged), metrics.jsonl, checkpoint/,
+    log.txt and, when it is done, evaluation.json."""
+
+    def __init__(self, spec, arguments, shards, windows):
+        self.spec, self.label = spec, spec.label
+        self.recipe = recipe_of(spec, arguments.scale, windows)
+        self.steps = self.recipe["steps"]
+        self.folder = arguments.out / "runs" / spec.name
+        self.trainer = arguments.programs / spec.trainer(arguments.device)
+        self.threads = SCALES[arguments.scale].threads
+        self.shards = shards
+        self.program = self.stage = None
+        self.metrics = MetricsTail(self.folder / "metrics.jsonl")
+        kept = read_json(self.folder / "run.json") or {}
+        for name, value in self.recipe.items():
+            if kept and kept["recipe"].get(name) != value:
+                raise JobError(
+                    f"{self.folder} was started with {name} {kept['recipe'].get(name)}, not {value}; remove it "
+                    "or give another --out."
+                )
+        self.seconds, self.diverged = kept.get("seconds", 0.0), kept.get("diverged", False)
+        self.started = self.first_seen = None
+
+    @property
+    def checkpoint_step(self):
+        """Step of the checkpoint on disk, None without one."""
+        trainer = read_json(self.folder / "checkpoint" / "trainer.json")
+        return None if trainer is None else trainer["step"]
+
+    @property
+    def done(self):
+        return (self.folder / "evaluation.json").exists()
+
+    def start(self):
+        """Starts what comes next: training, from the checkpoint where there is one, or evaluation."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        step = self.checkpoint_step
+        command = [self.trainer, "--val", self.shards / "val.bin", "--threads", self.threads]
+        if step == self.steps or self.diverged:
+            self.stage = "evaluating"
+            command += ["--init-from", self.folder / "checkpoint" / "model.safetensors", "--evaluate-only"]
+            command += options_of({name: self.recipe[name] for name in ("batch_size", "context")})
+            command += ["--json", self.folder / "evaluation.json.part"]
+        else:
+            self.stage = "training"
+            command += ["--train", self.shards / "train.bin", "--out", self.folder, "--shuffle"]
+            command += options_of(self.recipe)
+            command += ["--resume"] if step is not None else []
+        self.started, self.first_seen = time.monotonic(), None
+        self.save()
+        self.program = Program(command, self.folder / "log.txt", ONE_THREAD if self.threads == 1 else {})
+
+    def finish_stage(self):
+        """Takes the ended program's work in; raises JobError when it failed."""
+        status, stage = self.program.poll(), self.stage
+        self.diverged |= stage == "training" and status == DIVERGED_STATUS
+        self.save()
+        program, self.program, self.stage = self.program, None, None
+        if stage == "training" and self.diverged:
+            return
+        if status != 0:
+            raise JobError(
+                f"{stage} {self.label} failed (exit status {status}); the end of {program.log}:\n"
+                f"{program.last_lines()}"
+            )
+        if stage == "training" and self.checkpoint_step != self.steps:
+            raise JobError(
+                f"{self.trainer} ended without a checkpoint of step {self.steps} in {self.folder}; "
+                f"see {program.log}."
+            )
+        if stage == "evaluating":
+            result = self.folder / "evaluation.json.part"
+            if not result.exists():
+                raise JobError(f"the evaluation of {self.label} wrote no result; see {program.log}.")
+            if self.diverged:
+                # Its heads are those of the last sound checkpoint; that one's loss is not the run's.
+                write_json(result, read_json(result) | {"eval_loss": None, "perplexity": None})
+            result.replace(self.folder / "evaluation.json")
+
+    def save(self):
+        """Writes run.json, the time trained since the last call added."""
+        if self.stage == "training":
+            now = time.monotonic()
+            self.seconds += now - self.started
+            self.started = now
+        kept = {"spec": self.spec.as_json(), "recipe": self.recipe}
+        kept |= {"seconds": round(self.seconds, 1), "diverged": self.diverged}
+        write_json(self.folder / "run.json", kept)
+
+    def progress(self):
+        """(step, seconds per step or None), the latter as seen by the clock, evaluations included."""
+        if self.done or self.stage == "evaluating":
+            return self.steps, None
+        self.metrics.update()
+        step = self.metrics.train["step"] if self.metrics.train else 0
+        if self.stage != "training":
+            return step, None
+        now = time.monotonic()
+        if self.metrics.train and (self.first_seen is None or step < self.first_seen[1]):
+            self.first_seen = (now, step)
+        if self.first_seen and step > self.first_seen[1]:
+            return step, (now - self.first_seen[0]) / (step - self.first_seen[1])
+        speed = (self.metrics.train or {}).get("tokens_per_second")
+        a_step = self.recipe["batch_size"] * self.recipe["accumulate"] * self.recipe["context"]
+        return step, a_step / speed if speed else None
+
+
+def workers_of(scale):
+    """How many trainers work side by side."""
+    return len(os.sched_getaffinity(0)) if SCALES[scale].threads == 1 else 1
+
+
+def train_all(jobs, workers, stop):
+    """Brings every run to its evaluation."""
+    progress = Progress(jobs, workers)
+    waiting, active = [job for job in jobs if not job.done], []
+    saved = time.monotonic()
+    try:
+        while waiting or active:
+            while waiting and len(active) < workers:
+                job = waiting.pop(0)
+                job.start()
+                active.append(job)
+                progress.event(f"{job.label}: {job.stage}")
+            for job in list(active):
+                if job.program.poll() is None:
+                    continue
+                active.remove(job)
+                job.finish_stage()
+                if job.done:
+                    progress.event(progress.line(job, 0))
+                else:
+                    waiting.insert(0, job)
+            if time.monotonic() - saved > 5:
+                saved = time.monotonic()
+                for job in active:
+                    job.save()
+            stop.check()
+            progress.show()
+            time.sleep(POLL_SECONDS)
+    except BaseException:
+        stop_all(active)
+        raise
+    progress.finish()
+
+
+def stop_all(active):
+    """Asks the trainers to save and end; kills what has not ended after STOP_SECONDS."""
+    for job in active:
+        job.program.ask_to_stop()
+    deadline = time.monotonic() + STOP_SECONDS
+    for job in active:
+        try:
+            job.program.process.wait(max(0.0, deadline - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            job.program.kill()
+            print(
+                f"reproduce: {job.label} did not stop in {STOP_SECONDS:.0f} s and was ended; "
+                "it goes on from its last checkpoint.",
+                file=sys.stderr,
+            )
+        job.save()

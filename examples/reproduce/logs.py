@@ -1,0 +1,181 @@
+"""What the trainers left in a root folder, read as runs."""
+
+import json
+import math
+import statistics
+from dataclasses import dataclass
+
+import numpy as np
+
+from experiments import CONFIGURATIONS, Spec, tokens_of
+
+
+class ReportError(Exception):
+    """One clear sentence: which file, what is wrong with it, what to do."""
+
+
+STREAM = ("rms", "kurtosis", "zeros")
+
+
+@dataclass
+class Run:
+    """One evaluated run. Values that are not finite are NaN here and null in results.json."""
+
+    spec: Spec
+    recipe: dict
+    parameters: int
+    steps: int
+    tokens: int
+    eval_loss: float  # nats per target
+    perplexity: float
+    tokens_per_second: float  # median over the training lines
+    seconds: float  # spent training, over all resumes
+    head_entropy: np.ndarray  # (layers, heads), nats
+    nonfinite_rows: int
+    evaluations: list  # (step, loss)
+    entropies: list  # (step, (layers, heads))
+    slopes: list  # (step, (layers,) or (1,)), empty without learnable slopes
+    stream: dict  # final rms, kurtosis and zeros of each layer, empty if not logged
+    losses_not_finite: int  # training lines whose loss is null
+
+    @property
+    def config(self):
+        return self.spec.config
+
+    @property
+    def label(self):
+        return CONFIGURATIONS[self.config].label
+
+    @property
+    def diverged(self):
+        return not math.isfinite(self.perplexity)
+
+    def tokens_at(self, step):
+        return step * self.tokens / self.steps
+
+
+def read_json(path, hint):
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ReportError(f"{path} is missing; {hint}.") from error
+    except ValueError as error:
+        raise ReportError(f"{path} is not valid JSON ({error}); {hint}.") from error
+    if not isinstance(value, dict):
+        raise ReportError(f"{path} holds no JSON object; {hint}.")
+    return value
+
+
+def number(value):
+    """null as NaN."""
+    return math.nan if value is None else float(value)
+
+
+def numbers(value, dimensions, name, where):
+    """A list, or a list of lists, as an array; null as NaN."""
+    try:
+        array = np.array(value, dtype=float)
+    except (TypeError, ValueError):
+        array = np.empty(0)
+    if array.ndim != dimensions or 0 in array.shape:
+        what = "a table of layers by heads" if dimensions == 2 else "a list of numbers"
+        raise ReportError(f"{name} in {where} is not {what}; remove the file and run the job again.")
+    return array
+
+
+def read_metrics(path):
+    """The lines of metrics.jsonl as {kind: [lines by step]}.
+
+    Of a step logged twice the later line counts (a resumed run repeats what it had not saved); a line cut off
+    by a crash is left out.
+    """
+    kinds = {"train": {}, "eval": {}, "entropy": {}, "slopes": {}, "stream": {}}
+    try:
+        text = path.read_text(encoding="utf-8", errors="replace")
+    except FileNotFoundError as error:
+        raise ReportError(f"{path} is missing; the run was not trained here.") from error
+    for line in text.splitlines():
+        try:
+            entry = json.loads(line)
+            kinds[entry["kind"]][int(entry["step"])] = entry
+        except (ValueError, KeyError, TypeError):
+            continue
+    return {kind: [entries[step] for step in sorted(entries)] for kind, entries in kinds.items()}
+
+
+def read_run(folder):
+    """One run's folder as a Run."""
+    where = folder / "evaluation.json"
+    evaluation = read_json(where, "remove it and run the job again")
+    kept = read_json(folder / "run.json", "run the job again")
+    log = folder / "metrics.jsonl"
+    metrics = read_metrics(log)
+    try:
+        spec, recipe = Spec.from_json(kept["spec"]), kept["recipe"]
+        tokens, steps = tokens_of(recipe), recipe["steps"]
+        seconds = number(kept["seconds"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise ReportError(f"{folder / 'run.json'} is not of this version ({error}).") from error
+    speeds = [line["tokens_per_second"] for line in metrics["train"] if line.get("tokens_per_second")]
+    stream = evaluation.get("stream") or (metrics["stream"][-1] if metrics["stream"] else {})
+    try:
+        run = Run(
+            spec=spec,
+            recipe=recipe,
+            parameters=int(evaluation["parameters"]),
+            steps=steps,
+            tokens=tokens,
+            eval_loss=number(evaluation["eval_loss"]),
+            perplexity=number(evaluation["perplexity"]),
+            tokens_per_second=statistics.median(speeds) if speeds else math.nan,
+            seconds=seconds,
+            head_entropy=numbers(evaluation["head_entropy"], 2, "head_entropy", where),
+            nonfinite_rows=int(evaluation["nonfinite_rows"]),
+            evaluations=[(line["step"], number(line.get("eval_loss"))) for line in metrics["eval"]],
+            entropies=[
+                (line["step"], numbers(line.get("head_entropy"), 2, "head_entropy", log))
+                for line in metrics["entropy"]
+            ],
+            slopes=[
+                (line["step"], numbers(line.get("slopes"), 1, "slopes", log)) for line in metrics["slopes"]
+            ],
+            stream={name: numbers(stream[name], 1, name, folder) for name in STREAM if stream.get(name)},
+            losses_not_finite=sum(line.get("loss") is None for line in metrics["train"]),
+        )
+    except KeyError as error:
+        raise ReportError(f"{where} has no {error}; remove it and run the job again.") from error
+    if any(matrix.shape != run.head_entropy.shape for _, matrix in run.entropies):
+        raise ReportError(f"{log} and {where} disagree on the number of layers or heads.")
+    # Curves end where the tables say they end, whether or not the trainer logged after its last step.
+    if not run.evaluations or run.evaluations[-1][0] < steps:
+        run.evaluations.append((steps, run.eval_loss))
+    if run.slopes and evaluation.get("slopes") and run.slopes[-1][0] < steps:
+        run.slopes.append((steps, numbers(evaluation["slopes"], 1, "slopes", where)))
+    return run
+
+
+def read_root(root):
+    """(settings, corpus, evaluated runs, labels of unfinished ones) of a root folder."""
+    settings = read_json(
+        root / "settings.json", "give the folder that examples/reproduce.sh wrote (its --out)"
+    )
+    corpus = read_json(root / "corpus.json", "run the job again")
+    try:
+        settings["scale"], settings["corpus"]
+        corpus["input"], corpus["prepared"]["128"]["train"]["windows"], corpus["unigram_loss"]["128"]
+    except (KeyError, TypeError) as error:
+        raise ReportError(
+            f"settings.json or corpus.json in {root} has no {error}; was it written by another version?"
+        ) from error
+    begun = sorted((root / "runs").iterdir()) if (root / "runs").is_dir() else []
+    runs = [read_run(folder) for folder in begun if (folder / "evaluation.json").exists()]
+    if not runs:
+        raise ReportError(f"{root} holds no evaluated run yet; run the job again to go on.")
+    order = list(CONFIGURATIONS)
+    runs.sort(key=lambda run: (run.spec.seed, order.index(run.config), run.spec.rate_factor))
+    unfinished = [
+        Spec.from_json(read_json(folder / "run.json", "run the job again")["spec"]).label
+        for folder in begun
+        if (folder / "run.json").exists() and not (folder / "evaluation.json").exists()
+    ]
+    return settings, corpus, runs, unfinished

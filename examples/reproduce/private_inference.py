@@ -1,0 +1,130 @@
+"""What the nonlinearities of a configuration cost in private inference: counts from the shape, and costs from
+published measurements alone.
+
+Costs are attributed only as far as the publications separate them. The measurements below are of whole models that
+differ in the activation, so they give what a GELU costs more than a ReLU; of LayerNorm together with ReLU they give
+an upper bound; of softmax nothing.
+"""
+
+from dataclasses import dataclass
+
+from experiments import CONFIGURATIONS, SHAPES
+from text import table
+
+ELEMENTWISE = {
+    "GELU": {"GELU": 1.0},
+    "ReLU": {"ReLU": 1.0},
+    "LeakyLearnable": {"ReLU": 1.0, "products": 1.0},  # slope * x + (1 - slope) * ReLU(x)
+    "SquaredReLU": {"ReLU": 1.0, "products": 1.0},
+    "SiLU": {"SiLU": 1.0},
+    "ReLU, then GELU": {"ReLU": 0.5, "GELU": 0.5},
+}
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """Private inference of GPT-2 (width 768, 12 heads, FFN 3072) on `context` tokens, whole model, as published."""
+
+    where: str
+    layers: int
+    context: int
+    gelu: tuple  # SM + LN + G: (GB, minutes)
+    relu: tuple  # SM + LN + R
+    softmax_only: tuple  # neither LayerNorm nor activation, the FFN's two matrices merged into one
+
+    @property
+    def elements(self):
+        """Values that pass the activation."""
+        return self.layers * self.context * 3072
+
+    @property
+    def bytes_per_gelu(self):
+        """What a GELU sends more than a ReLU."""
+        return 1e9 * (self.gelu[0] - self.relu[0]) / self.elements
+
+    @property
+    def seconds_per_gelu(self):
+        return 60 * (self.gelu[1] - self.relu[1]) / self.elements
+
+
+SOURCE = (
+    "N. K. Jha and B. Reagen, *Entropy-Guided Attention for Private LLMs*, arXiv:2501.03489v2, 2025. Two parties, "
+    "semi-honest; SecretFlow with the protocols of BumbleBee (Lu et al., NDSS 2025); two machines with an AMD EPYC "
+    "7502 (32 threads each) over 100 Mbit/s with 80 ms latency"
+)
+MEASUREMENTS = (
+    Measurement("table 3", 12, 128, (25.32, 8.21), (9.44, 6.06), (6.43, 4.76)),
+    Measurement("table 8", 18, 128, (37.17, 10.77), (13.34, 8.04), (8.83, 6.07)),
+    Measurement("table 7", 12, 256, (58.51, 16.57), (26.73, 12.59), (20.72, 10.45)),
+    Measurement("table 4", 12, 512, (145.24, 30.74), (81.71, 23.54), (69.68, 19.44)),
+)
+
+
+def counts(config, shape):
+    """Nonlinear operations per token and layer: values through the activation by name, rows normalized (and the
+    values in them), rows and values of softmax (of all keys: a protocol that uses the mask needs half)."""
+    configuration, sizes = CONFIGURATIONS[config], SHAPES[shape]
+    found = {name: part * sizes.ffn_width for name, part in ELEMENTWISE[configuration.activation].items()}
+    if configuration.norm in ("DynamicTanh", "DynamicErf"):
+        found[configuration.norm] = 2 * sizes.width
+    elif configuration.norm != "Identity":
+        found[f"{configuration.norm} rows"] = 2
+        found[f"{configuration.norm} values"] = 2 * sizes.width
+    found["softmax rows"] = sizes.heads
+    found["softmax values"] = sizes.heads * sizes.context
+    return found
+
+
+def counts_table(configs, shape):
+    found = {config: counts(config, shape) for config in configs}
+    names = list(dict.fromkeys(name for each in found.values() for name in each))
+    names.sort(key=lambda name: name.startswith("softmax"))
+    rows = [
+        [CONFIGURATIONS[config].label, *(f"{each[name]:,.0f}" if name in each else "0" for name in names)]
+        for config, each in found.items()
+    ]
+    return table(["Per token and layer", *names], rows)
+
+
+def _span(values, form):
+    low, high = (format(value, form) for value in (min(values), max(values)))
+    return low if low == high else f"{low} to {high}"
+
+
+def measurements_table():
+    rows = [
+        [
+            f"{each.where}: {each.layers} layers, T = {each.context}",
+            *(f"{value:.2f}" for pair in (each.gelu, each.relu) for value in pair),
+            f"{each.bytes_per_gelu:,.0f}",
+            f"{1e6 * each.seconds_per_gelu:.1f}",
+        ]
+        for each in MEASUREMENTS
+    ]
+    header = ["Published", "SM + LN + G: GB", "minutes", "SM + LN + R: GB", "minutes"]
+    return table([*header, "GELU over ReLU: bytes a value", "microseconds a value"], rows)
+
+
+def activation_sentence(shape):
+    """What GELU costs more than ReLU in a whole model, by the published differences."""
+    sizes = SHAPES[shape]
+    values = sizes.layers * sizes.context * sizes.ffn_width
+    traffic = [values * each.bytes_per_gelu / 1e9 for each in MEASUREMENTS]
+    minutes = [values * each.seconds_per_gelu / 60 for each in MEASUREMENTS]
+    return (
+        f"GELU instead of ReLU in {shape}, all layers and tokens ({values:,} values): **{_span(traffic, '.2f')} GB and "
+        f"{_span(minutes, '.2f')} minutes more**, by the published differences below."
+    )
+
+
+def findings():
+    """What the published costs say, what they do not say, and where they stand."""
+    first = MEASUREMENTS[0]
+    bound = [first.relu[i] - first.softmax_only[i] for i in (0, 1)]
+    return [
+        f"ReLU, LayerNorm and the wider FFN together account for {bound[0]:.2f} GB and {bound[1]:.2f} minutes of SM + LN "
+        f"+ R ({first.where}: a model with softmax alone and the FFN's matrices merged takes {first.softmax_only[0]} GB "
+        f"and {first.softmax_only[1]} minutes), so taking LayerNorm away from it saves less than that.",
+        "No cost of its own is cited for LayerNorm, other norms, softmax, SiLU or products: the counts stand alone.",
+        f"Source: {SOURCE}.",
+    ]

@@ -1,0 +1,104 @@
+"""Programs that the job starts, and how they are stopped."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+from files import JobError
+
+POLL_SECONDS = 0.2
+STOP_SECONDS = 60.0
+
+
+class Interrupted(Exception):
+    """A signal asked the job to stop; args[0] is its number."""
+
+
+class Stop:
+    """Remembers the first signal that asks to stop. Programs run in sessions of their own and hear only from
+    us."""
+
+    def __init__(self):
+        self.signal = None
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, self._note)
+
+    def _note(self, number, _frame):
+        self.signal = self.signal or number
+
+    def check(self):
+        if self.signal:
+            raise Interrupted(self.signal)
+
+
+class Program:
+    """A program in a session of its own, writing to a log file; asked to stop should this process die."""
+
+    def __init__(self, command, log, environment=None):
+        self.command, self.log = [str(word) for word in command], log
+        with open(log, "ab") as output:
+            output.write(f"$ {' '.join(self.command)}\n".encode())
+            output.flush()
+            self.process = subprocess.Popen(
+                ["setpriv", "--pdeathsig", "TERM", "--", *self.command],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                env=os.environ | (environment or {}),
+                start_new_session=True,
+                close_fds=False,
+            )
+
+    def poll(self):
+        return self.process.poll()
+
+    def ask_to_stop(self):
+        self._signal(signal.SIGTERM)
+
+    def kill(self):
+        self._signal(signal.SIGKILL)
+        self.process.wait()
+
+    def _signal(self, number):
+        try:
+            os.killpg(self.process.pid, number)
+        except ProcessLookupError:
+            pass
+
+    def last_lines(self, count=12):
+        lines = self.log.read_text(encoding="utf-8", errors="replace").replace("\r", "\n").splitlines()
+        return "\n".join("  | " + line for line in lines[-count:])
+
+
+def on_terminal():
+    """Whether lines may be redrawn in place."""
+    return sys.stdout.isatty() and os.environ.get("TERM", "dumb") != "dumb"
+
+
+def run_to_end(command, log, stop, what):
+    """Runs one program and waits for it, its last line shown on a terminal; raises JobError when it fails."""
+    program = Program(command, log)
+    while program.poll() is None:
+        if on_terminal():
+            print(
+                f"\r\x1b[K{program.last_lines(1)[:shutil.get_terminal_size().columns - 1]}\r",
+                end="",
+                flush=True,
+            )
+        if stop.signal:
+            program.ask_to_stop()
+            try:
+                program.process.wait(STOP_SECONDS)
+            except subprocess.TimeoutExpired:
+                program.kill()
+            stop.check()
+        time.sleep(POLL_SECONDS)
+    if on_terminal():
+        print("\x1b[K", end="")
+    if program.poll() != 0:
+        raise JobError(
+            f"{what} failed (exit status {program.poll()}); the end of {log}:\n{program.last_lines()}"
+        )
