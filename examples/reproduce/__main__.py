@@ -17,7 +17,7 @@ import experiments
 import report
 from corpus import PROJECT, prepare
 from experiments import CONFIGURATIONS, DEVICE_SUFFIX, EXPERIMENTS, PAPER_CONFIGS, RECIPES, SCALES
-from files import JobError, lock, read_json, write_json
+from files import ReproduceError, lock, read_json, write_json
 from jobs import Job, train_all, workers_of
 from plan import print_plan
 from programs import Interrupted, Stop
@@ -33,13 +33,13 @@ def check_settings(arguments):
     found = read_json(arguments.out / "settings.json")
     if found is None:
         if arguments.out.exists() and any(entry.name != ".lock" for entry in arguments.out.iterdir()):
-            raise JobError(
+            raise ReproduceError(
                 f"{arguments.out} is not empty and holds no run of this program; give another --out."
             )
         return
     for name, value in settings_of(arguments).items():
         if found.get(name) != value:
-            raise JobError(
+            raise ReproduceError(
                 f"{arguments.out} was started with {name} {found.get(name)}, not {value}; "
                 "give the same to go on, or another --out."
             )
@@ -60,7 +60,7 @@ def reproduce(arguments, stop):
         return
     held = lock(arguments.out / ".lock")
     if held is None:
-        raise JobError(f"another run is at work in {arguments.out}.")
+        raise ReproduceError(f"another run is at work in {arguments.out}.")
     with held:
         if not (arguments.out / "settings.json").exists():
             write_json(arguments.out / "settings.json", settings_of(arguments))
@@ -72,7 +72,7 @@ def reproduce(arguments, stop):
         jobs = [Job(spec, arguments, shards[spec.context], windows[spec.context]) for spec in specs]
         empty = next((job for job in jobs if job.steps < 1), None)
         if empty:
-            raise JobError(
+            raise ReproduceError(
                 f"the corpus is too small for one step of {empty.label}: an epoch is "
                 f"{windows[empty.spec.context]} windows; give a larger --corpus or another --scale."
             )
@@ -119,7 +119,7 @@ def main():
     except Interrupted as interrupted:
         print("\nStopped; everything is saved. The same command goes on where it was.", flush=True)
         sys.exit(128 + interrupted.args[0])
-    except (JobError, report.ReportError, OSError) as error:
+    except (ReproduceError, OSError) as error:
         print(f"reproduce: {error}", file=sys.stderr)
         if (arguments.out / "settings.json").exists() and not arguments.check:
             print("reproduce: when that is mended, the same command goes on where it was.", file=sys.stderr)

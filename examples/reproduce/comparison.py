@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from experiments import BASELINE, CONFIGURATIONS
-from logs import ReportError
+from files import ReproduceError
 from text import number_text
 
 
@@ -48,7 +48,7 @@ class Comparison:
         self.by_config = {config: [run for run in runs if run.config == config] for config in order}
         self.seeds = sorted({run.spec.seed for run in runs})
         if len({run.head_entropy.shape for run in runs}) > 1:
-            raise ReportError(
+            raise ReproduceError(
                 f"the runs of {runs[0].spec.shape} at context {runs[0].spec.context} differ in layers or heads, "
                 "so they cannot be compared."
             )

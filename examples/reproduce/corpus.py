@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from experiments import CORPUS_SEED, SCALES, options_of
-from files import JobError, lock, read_json, write_json
+from files import ReproduceError, lock, read_json, write_json
 from programs import run_to_end
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -20,7 +20,7 @@ def read_shard(path):
     """The tokens of a shard, mapped into memory."""
     header = np.fromfile(path, dtype="<i4", count=3)
     if len(header) < 3 or int(header[0]) not in TOKEN_TYPES:
-        raise JobError(f"{path} is no token shard; remove its folder to have it made again.")
+        raise ReproduceError(f"{path} is no token shard; remove its folder to have it made again.")
     return np.memmap(path, TOKEN_TYPES[int(header[0])], "r", HEADER_BYTES, (int(header[2]),))
 
 
@@ -95,7 +95,7 @@ def bind(path, corpus, prepared, folders):
     if any(bound.get(name) != value for name, value in corpus.items()) or any(
         known.get(context, report) != report for context, report in prepared.items()
     ):
-        raise JobError(
+        raise ReproduceError(
             f"the corpus in {folders[128].parent} is no longer the one that {path.parent} was started with; "
             "give another --out."
         )

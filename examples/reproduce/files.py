@@ -5,7 +5,7 @@ import json
 import os
 
 
-class JobError(Exception):
+class ReproduceError(Exception):
     """One clear sentence for the person who started the job."""
 
 
@@ -27,7 +27,9 @@ def read_json(path):
     except FileNotFoundError:
         return None
     except ValueError as error:
-        raise JobError(f"{path} is not valid JSON ({error}); remove it to have it made again.") from error
+        raise ReproduceError(
+            f"{path} is not valid JSON ({error}); remove it to have it made again."
+        ) from error
 
 
 def lock(path):

@@ -7,7 +7,7 @@ import sys
 import time
 
 from experiments import SCALES, options_of, recipe_of
-from files import JobError, read_json, write_json
+from files import ReproduceError, read_json, write_json
 from programs import POLL_SECONDS, STOP_SECONDS, Program
 from progress import Progress
 
@@ -61,9 +61,9 @@ class Job:
         self.metrics = MetricsTail(self.folder / "metrics.jsonl")
         kept = read_json(self.folder / "run.json") or {}
         for name, value in self.recipe.items():
-            if kept and kept["recipe"].get(name) != value:
-                raise JobError(
-                    f"{self.folder} was started with {name} {kept['recipe'].get(name)}, not {value}; remove it "
+            if kept and kept.get("recipe", {}).get(name) != value:
+                raise ReproduceError(
+                    f"{self.folder} was started with {name} {kept.get('recipe', {}).get(name)}, not {value}; remove it "
                     "or give another --out."
                 )
         self.seconds, self.diverged = kept.get("seconds", 0.0), kept.get("diverged", False)
@@ -99,7 +99,7 @@ class Job:
         self.program = Program(command, self.folder / "log.txt", ONE_THREAD if self.threads == 1 else {})
 
     def finish_stage(self):
-        """Takes the ended program's work in; raises JobError when it failed."""
+        """Takes the ended program's work in; raises ReproduceError when it failed."""
         status, stage = self.program.poll(), self.stage
         self.diverged |= stage == "training" and status == DIVERGED_STATUS
         self.save()
@@ -107,19 +107,19 @@ class Job:
         if stage == "training" and self.diverged:
             return
         if status != 0:
-            raise JobError(
+            raise ReproduceError(
                 f"{stage} {self.label} failed (exit status {status}); the end of {program.log}:\n"
                 f"{program.last_lines()}"
             )
         if stage == "training" and self.checkpoint_step != self.steps:
-            raise JobError(
+            raise ReproduceError(
                 f"{self.trainer} ended without a checkpoint of step {self.steps} in {self.folder}; "
                 f"see {program.log}."
             )
         if stage == "evaluating":
             result = self.folder / "evaluation.json.part"
             if not result.exists():
-                raise JobError(f"the evaluation of {self.label} wrote no result; see {program.log}.")
+                raise ReproduceError(f"the evaluation of {self.label} wrote no result; see {program.log}.")
             if self.diverged:
                 # Its heads are those of the last sound checkpoint; that one's loss is not the run's.
                 write_json(result, read_json(result) | {"eval_loss": None, "perplexity": None})

@@ -8,10 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from experiments import CONFIGURATIONS, Spec, tokens_of
-
-
-class ReportError(Exception):
-    """One clear sentence: which file, what is wrong with it, what to do."""
+from files import ReproduceError, read_json
 
 
 STREAM = ("rms", "kurtosis", "zeros")
@@ -54,16 +51,26 @@ class Run:
         return step * self.tokens / self.steps
 
 
-def read_json(path, hint):
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise ReportError(f"{path} is missing; {hint}.") from error
-    except ValueError as error:
-        raise ReportError(f"{path} is not valid JSON ({error}); {hint}.") from error
+def read_object(path, hint):
+    """The file's JSON object; `hint` says what to do without it."""
+    value = read_json(path)
+    if value is None:
+        raise ReproduceError(f"{path} is missing; {hint}.")
     if not isinstance(value, dict):
-        raise ReportError(f"{path} holds no JSON object; {hint}.")
+        raise ReproduceError(f"{path} holds no JSON object; {hint}.")
     return value
+
+
+def read_spec(folder):
+    """(what run the folder holds, the content of its run.json)."""
+    kept = read_object(folder / "run.json", "run the job again")
+    try:
+        kept["recipe"]["steps"], kept["seconds"]
+        return Spec.from_json(kept["spec"]), kept
+    except (KeyError, TypeError, ValueError) as error:
+        raise ReproduceError(
+            f"{folder / 'run.json'} is not of this version ({error}); remove {folder} and run the job again."
+        ) from error
 
 
 def number(value):
@@ -79,7 +86,7 @@ def numbers(value, dimensions, name, where):
         array = np.empty(0)
     if array.ndim != dimensions or 0 in array.shape:
         what = "a table of layers by heads" if dimensions == 2 else "a list of numbers"
-        raise ReportError(f"{name} in {where} is not {what}; remove the file and run the job again.")
+        raise ReproduceError(f"{name} in {where} is not {what}; remove the file and run the job again.")
     return array
 
 
@@ -93,7 +100,7 @@ def read_metrics(path):
     try:
         text = path.read_text(encoding="utf-8", errors="replace")
     except FileNotFoundError as error:
-        raise ReportError(f"{path} is missing; the run was not trained here.") from error
+        raise ReproduceError(f"{path} is missing; the run was not trained here.") from error
     for line in text.splitlines():
         try:
             entry = json.loads(line)
@@ -106,16 +113,11 @@ def read_metrics(path):
 def read_run(folder):
     """One run's folder as a Run."""
     where = folder / "evaluation.json"
-    evaluation = read_json(where, "remove it and run the job again")
-    kept = read_json(folder / "run.json", "run the job again")
+    evaluation = read_object(where, "remove it and run the job again")
+    spec, kept = read_spec(folder)
     log = folder / "metrics.jsonl"
     metrics = read_metrics(log)
-    try:
-        spec, recipe = Spec.from_json(kept["spec"]), kept["recipe"]
-        tokens, steps = tokens_of(recipe), recipe["steps"]
-        seconds = number(kept["seconds"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise ReportError(f"{folder / 'run.json'} is not of this version ({error}).") from error
+    recipe, steps = kept["recipe"], kept["recipe"]["steps"]
     speeds = [line["tokens_per_second"] for line in metrics["train"] if line.get("tokens_per_second")]
     stream = evaluation.get("stream") or (metrics["stream"][-1] if metrics["stream"] else {})
     try:
@@ -124,11 +126,11 @@ def read_run(folder):
             recipe=recipe,
             parameters=int(evaluation["parameters"]),
             steps=steps,
-            tokens=tokens,
+            tokens=tokens_of(recipe),
             eval_loss=number(evaluation["eval_loss"]),
             perplexity=number(evaluation["perplexity"]),
             tokens_per_second=statistics.median(speeds) if speeds else math.nan,
-            seconds=seconds,
+            seconds=number(kept["seconds"]),
             head_entropy=numbers(evaluation["head_entropy"], 2, "head_entropy", where),
             nonfinite_rows=int(evaluation["nonfinite_rows"]),
             evaluations=[(line["step"], number(line.get("eval_loss"))) for line in metrics["eval"]],
@@ -143,9 +145,9 @@ def read_run(folder):
             losses_not_finite=sum(line.get("loss") is None for line in metrics["train"]),
         )
     except KeyError as error:
-        raise ReportError(f"{where} has no {error}; remove it and run the job again.") from error
+        raise ReproduceError(f"{where} has no {error}; remove it and run the job again.") from error
     if any(matrix.shape != run.head_entropy.shape for _, matrix in run.entropies):
-        raise ReportError(f"{log} and {where} disagree on the number of layers or heads.")
+        raise ReproduceError(f"{log} and {where} disagree on the number of layers or heads.")
     # Curves end where the tables say they end, whether or not the trainer logged after its last step.
     if not run.evaluations or run.evaluations[-1][0] < steps:
         run.evaluations.append((steps, run.eval_loss))
@@ -156,25 +158,25 @@ def read_run(folder):
 
 def read_root(root):
     """(settings, corpus, evaluated runs, labels of unfinished ones) of a root folder."""
-    settings = read_json(
+    settings = read_object(
         root / "settings.json", "give the folder that examples/reproduce.sh wrote (its --out)"
     )
-    corpus = read_json(root / "corpus.json", "run the job again")
+    corpus = read_object(root / "corpus.json", "run the job again")
     try:
         settings["scale"], settings["corpus"]
         corpus["input"], corpus["prepared"]["128"]["train"]["windows"], corpus["unigram_loss"]["128"]
     except (KeyError, TypeError) as error:
-        raise ReportError(
+        raise ReproduceError(
             f"settings.json or corpus.json in {root} has no {error}; was it written by another version?"
         ) from error
     begun = sorted((root / "runs").iterdir()) if (root / "runs").is_dir() else []
     runs = [read_run(folder) for folder in begun if (folder / "evaluation.json").exists()]
     if not runs:
-        raise ReportError(f"{root} holds no evaluated run yet; run the job again to go on.")
+        raise ReproduceError(f"{root} holds no evaluated run yet; run the job again to go on.")
     order = list(CONFIGURATIONS)
     runs.sort(key=lambda run: (run.spec.seed, order.index(run.config), run.spec.rate_factor))
     unfinished = [
-        Spec.from_json(read_json(folder / "run.json", "run the job again")["spec"]).label
+        read_spec(folder)[0].label
         for folder in begun
         if (folder / "run.json").exists() and not (folder / "evaluation.json").exists()
     ]

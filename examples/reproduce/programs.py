@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 
-from files import JobError
+from files import ReproduceError
 
 POLL_SECONDS = 0.2
 STOP_SECONDS = 60.0
@@ -79,7 +79,7 @@ def on_terminal():
 
 
 def run_to_end(command, log, stop, what):
-    """Runs one program and waits for it, its last line shown on a terminal; raises JobError when it fails."""
+    """Runs one program and waits for it, its last line shown on a terminal; raises ReproduceError when it fails."""
     program = Program(command, log)
     while program.poll() is None:
         if on_terminal():
@@ -99,6 +99,6 @@ def run_to_end(command, log, stop, what):
     if on_terminal():
         print("\x1b[K", end="")
     if program.poll() != 0:
-        raise JobError(
+        raise ReproduceError(
             f"{what} failed (exit status {program.poll()}); the end of {log}:\n{program.last_lines()}"
         )
