@@ -8,8 +8,10 @@ import paper
 from experiments import CONFIGURATIONS, SLOPE_CONFIGS
 from text import number_text, table
 
-# Every slope starts here. "About zero" means: no farther from zero than it started.
+# Every slope starts here. "About zero" means: no farther from zero than it started; a rise is clear when it is at
+# least half as large.
 START = 0.01
+CLEAR_RISE = START / 2
 
 
 def scope_of(config):
@@ -78,8 +80,10 @@ def _move(times, values, rises):
     at = f"{100 * times[index]:.0f} % of the training"
     value = number_text(values[index], "+.3f")
     if rises:
-        moved = values[index] > START
-        return (f"rose to {value} ({at})" if moved else f"never rose above their start, {START}"), moved
+        moved = values[index] >= START + CLEAR_RISE
+        return (
+            f"rose to {value} ({at})" if moved else f"never rose clearly above their start, {START}"
+        ), moved
     moved = values[index] < 0
     return (f"fell to {value} ({at})" if moved else "never became negative"), moved
 

@@ -4,7 +4,8 @@ A run's gain is how far its evaluation loss lies below that of the model that kn
 occurs (the unigram loss). A run still trains when it keeps at least KEPT of the gain of its own configuration and
 seed at the plain rate: at the demo's scale that gain is 3.2 nats, and final losses of sound runs differ between
 seeds by at most 0.03 and between the four configurations by at most 0.1. Below HALF, or with the heads of its deeper layers at no entropy, it has collapsed; in between it is
-damaged. Where the plain run itself failed, the best plain run of the seed takes its place.
+damaged. Where the plain run itself failed, the best plain run of the seed takes its place; where all of them are no
+better than the unigram loss, nothing can be judged.
 """
 
 import math
@@ -18,7 +19,7 @@ KEPT = 0.9
 HALF = 0.5
 # Nats: heads that attend to a single token.
 NO_ENTROPY = 0.05
-VERDICTS = ("trains", "damaged", "collapsed", "diverged")
+VERDICTS = ("trains", "damaged", "collapsed", "diverged", "not judged")
 
 
 def deep_entropy(run):
@@ -27,15 +28,21 @@ def deep_entropy(run):
     return float(np.nanmin(means[len(means) // 2 :])) if np.isfinite(means).any() else math.nan
 
 
+def is_sound(run, unigram):
+    """Whether a run has learned more than how often each token occurs, in all its layers."""
+    return not run.diverged and run.eval_loss < unigram and not deep_entropy(run) <= NO_ENTROPY
+
+
 def verdict(run, plain, unigram):
     """One of VERDICTS; `plain` is the loss of the run to be compared with, NaN without one."""
     if run.diverged:
         return "diverged"
-    gain = unigram - run.eval_loss
-    best = unigram - plain if math.isfinite(plain) else math.nan
-    if deep_entropy(run) <= NO_ENTROPY or gain <= 0 or gain < HALF * best:
+    if not math.isfinite(plain):
+        return "not judged"
+    kept = (unigram - run.eval_loss) / (unigram - plain)
+    if not is_sound(run, unigram) or kept < HALF:
         return "collapsed"
-    return "damaged" if gain < KEPT * best else "trains"
+    return "damaged" if kept < KEPT else "trains"
 
 
 class Stability:
@@ -48,7 +55,7 @@ class Stability:
         plain = {
             (run.config, run.spec.seed): run.eval_loss
             for run in runs
-            if run.spec.rate_factor == 1 and verdict(run, math.nan, unigram) == "trains"
+            if run.spec.rate_factor == 1 and is_sound(run, unigram)
         }
 
         def reference(run):
@@ -61,9 +68,11 @@ class Stability:
             cell.append((verdict(run, reference(run), unigram), run))
 
     def trains(self, config, factor):
-        """Whether all seeds still train, None without a run."""
+        """Whether all seeds still train, None without a run or a judgement."""
         cell = self.cells.get((config, factor))
-        return None if cell is None else all(found == "trains" for found, _ in cell)
+        if cell is None or any(found == "not judged" for found, _ in cell):
+            return None
+        return all(found == "trains" for found, _ in cell)
 
     def _cell(self, config, factor):
         cell = self.cells.get((config, factor), [])
@@ -71,7 +80,7 @@ class Stability:
             return "–"
         counts = {name: sum(found == name for found, _ in cell) for name in VERDICTS}
         sound = [run.perplexity for found, run in cell if found == "trains"]
-        rest = [run.eval_loss for found, run in cell if found in ("damaged", "collapsed")]
+        rest = [run.eval_loss for found, run in cell if found in ("damaged", "collapsed", "not judged")]
         words = [
             (f"{count} of {len(cell)} " if count < len(cell) else "") + name
             for name, count in counts.items()
@@ -102,7 +111,9 @@ class Stability:
             ask = {config: self.trains(config, factor) for config in self.configs}
             good = [CONFIGURATIONS[config].label for config, answer in ask.items() if answer]
             bad = [CONFIGURATIONS[config].label for config, answer in ask.items() if answer is False]
-            if not good:
+            if not good and not bad:
+                text = "nothing can be judged: no run at the plain rate is better than the unigram loss"
+            elif not good:
                 text = "none of them still trains with every seed"
             elif not bad:
                 text = "all of them still train"

@@ -343,6 +343,14 @@ class ReportTest(unittest.TestCase):
         synthetic.write_run(self.folder, spec, math.exp(6.4), synthetic.LAYER_ENTROPY["sm_r"])
         self.assertIn("collapsed (loss 6.40)", self.report()[1])
 
+    def test_untrained_runs_are_not_judged(self):
+        synthetic.write_folder(self.folder, configs=("sm_r",), perplexity={"sm_r": 2000.0})
+        spec = synthetic.spec_of("sm_r", rate_factor=2)
+        synthetic.write_run(self.folder, spec, 1500.0, synthetic.LAYER_ENTROPY["sm_r"])
+        _, text = self.report()
+        self.assertIn("not judged (loss 7.31)", text)
+        self.assertIn("At 2 x the learning rate nothing can be judged", text)
+
     def test_stream(self):
         synthetic.write_root(self.folder)
         stream = {
