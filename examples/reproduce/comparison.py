@@ -49,8 +49,8 @@ class Comparison:
         self.seeds = sorted({run.spec.seed for run in runs})
         if len({run.head_entropy.shape for run in runs}) > 1:
             raise ReproduceError(
-                f"the runs of {runs[0].spec.shape} at context {runs[0].spec.context} differ in layers or heads, "
-                "so they cannot be compared."
+                f"the runs of {runs[0].spec.shape} at context {runs[0].spec.context} differ in layers or "
+                "heads, so they cannot be compared."
             )
         self.layers, self.heads = runs[0].head_entropy.shape
         self.largest_possible = largest_possible_entropy(runs[0].spec.context)
@@ -86,8 +86,8 @@ class Comparison:
         )
 
     def quarters(self, config):
-        """Shares of the finite heads in the four quarters of the largest head entropy of all runs (the last is
-        closed), an Estimate each."""
+        """Shares of the finite heads in the four quarters of the largest head entropy of all runs (the last
+        is closed), an Estimate each."""
         shares = [self._quarters(run) for run in self.by_config[config]]
         return [Estimate.of([share[quarter] for share in shares]) for quarter in range(4)]
 

@@ -45,8 +45,8 @@ def largest_sentence(comparison):
     layer, head = np.argwhere(run.head_entropy == comparison.largest)[0]
     seed = f", seed {run.spec.seed}" if len(comparison.seeds) > 1 else ""
     return (
-        f"The largest head entropy, E_max, is {comparison.largest:.2f} nats ({run.label}{seed}, layer {layer}, "
-        f"head {head}); uniform causal attention would give {comparison.largest_possible:.2f}."
+        f"The largest head entropy, E_max, is {comparison.largest:.2f} nats ({run.label}{seed}, layer "
+        f"{layer}, head {head}); uniform causal attention would give {comparison.largest_possible:.2f}."
     )
 
 
@@ -87,8 +87,8 @@ def overload_sentence(comparison):
     else:
         verdict = "This is the **opposite** of the paper's entropic overload with GELU"
     return (
-        f"Early layers ({layers}) without LayerNorm: {gelu.text()} nats on average with GELU, {relu.text()} with "
-        f"ReLU. {verdict}."
+        f"Early layers ({layers}) without LayerNorm: {gelu.text()} nats on average with GELU, {relu.text()} "
+        f"with ReLU. {verdict}."
     )
 
 

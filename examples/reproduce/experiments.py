@@ -1,4 +1,5 @@
-"""What is run: configurations, shapes, scales and recipes, and the grid of runs that each experiment needs."""
+"""What is run: configurations, shapes, scales and recipes, and the grid of runs that each experiment
+needs."""
 
 from dataclasses import asdict, dataclass, field, fields
 
@@ -65,8 +66,8 @@ PYTHIA_CONTEXTS = (128, 256)
 
 @dataclass(frozen=True)
 class Scale:
-    """How much is trained. `steps` and every ..._every are optimizer steps at 128 tokens a window; with longer
-    windows they are as many fewer as the windows are longer, so that the tokens stay the same."""
+    """How much is trained. `steps` and every ..._every are optimizer steps at 128 tokens a window; with
+    longer windows they are as many fewer as the windows are longer, so that the tokens stay the same."""
 
     shape: str
     pythia: str

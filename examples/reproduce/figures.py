@@ -1,7 +1,7 @@
 """The figures of a report, in the manner of the paper's figures 1 to 5, as PNG files.
 
-A value that is not finite leaves a gap or a grey cell, never an error. Of several seeds, heatmaps show the first;
-everything else shows the mean over seeds, with a band or whiskers where they fit.
+A value that is not finite leaves a gap or a grey cell, never an error. Of several seeds, heatmaps show the
+first; everything else shows the mean over seeds, with a band or whiskers where they fit.
 """
 
 import matplotlib
@@ -235,8 +235,8 @@ def evaluation_loss(comparison, path):
 
 
 def layer_entropy(panels, largest_possible, path):
-    """Mean head entropy of every layer over training tokens: one panel for each (title, runs of all seeds), axes
-    shared, one line per layer."""
+    """Mean head entropy of every layer over training tokens: one panel for each (title, runs of all seeds),
+    axes shared, one line per layer."""
     columns = min(2 if len(panels) <= 4 else 4, len(panels))
     rows = -(-len(panels) // columns)
     figure, axes = plt.subplots(
@@ -285,8 +285,8 @@ def layer_entropy(panels, largest_possible, path):
 
 
 def slopes(groups, path):
-    """Slopes over training tokens, one panel for each slopes.SlopeRuns, decayed beside not decayed; one line per
-    layer, or one for all with the range over seeds."""
+    """Slopes over training tokens, one panel for each slopes.SlopeRuns, decayed beside not decayed; one line
+    per layer, or one for all with the range over seeds."""
     rows = {config: index for index, config in enumerate(dict.fromkeys(group.config for group in groups))}
     columns = {
         decayed: index for index, decayed in enumerate(dict.fromkeys(group.decayed for group in groups))

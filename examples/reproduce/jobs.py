@@ -63,8 +63,8 @@ class Job:
         for name, value in self.recipe.items():
             if kept and kept.get("recipe", {}).get(name) != value:
                 raise ReproduceError(
-                    f"{self.folder} was started with {name} {kept.get('recipe', {}).get(name)}, not {value}; remove it "
-                    "or give another --out."
+                    f"{self.folder} was started with {name} {kept.get('recipe', {}).get(name)}, not "
+                    f"{value}; remove it or give another --out."
                 )
         self.seconds, self.diverged = kept.get("seconds", 0.0), kept.get("diverged", False)
         self.started = self.first_seen = None

@@ -8,7 +8,7 @@ import markdown
 STYLE = """
 :root { color-scheme: light; }
 body { margin: 0; background: #f4f5f7; color: #1d232b; font: 16px/1.55 system-ui, "DejaVu Sans", sans-serif; }
-main { max-width: 68rem; margin: 0 auto; padding: 2.5rem 3rem 4rem; background: #fff; box-shadow: 0 0 18px #0001; }
+main { max-width: 68rem; margin: 0 auto; padding: 2.5rem 3rem 4rem; background: #fff; }
 h1 { font-size: 1.9rem; line-height: 1.2; margin: 0 0 1rem; }
 h2 { font-size: 1.35rem; margin: 2.8rem 0 .8rem; padding-top: 1.2rem; border-top: 1px solid #dfe3e8; }
 h3 { font-size: 1.08rem; margin: 1.8rem 0 .6rem; }

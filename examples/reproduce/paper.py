@@ -15,7 +15,8 @@ QUARTERS = {
 }
 # What it says of learnable slopes.
 SLOPES = {
-    "layerwise": "early layers first learn positive slopes, deeper ones negative; later all come to about zero",
+    "layerwise": "early layers first learn positive slopes, deeper ones negative; later all come to about "
+    "zero",
     "global": "the slope first goes positive, then comes to about zero",
 }
 

@@ -55,8 +55,8 @@ def seeds_sentence(comparison):
     if len(comparison.seeds) < 2:
         return ""
     return (
-        f"Mean ± standard deviation over the seeds {names(map(str, comparison.seeds))}; changes in % are taken "
-        "seed by seed, so that their deviation is that of the difference, not of the perplexities."
+        f"Mean ± standard deviation over the seeds {names(map(str, comparison.seeds))}; changes in % are "
+        "taken seed by seed, so that their deviation is that of the difference, not of the perplexities."
     )
 
 
@@ -125,7 +125,8 @@ def findings(comparison, printed):
         return run.label + (f" (seed {run.spec.seed})" if several else "")
 
     sentences = [
-        f"**{name(run)} diverged**: its loss stopped being a number. Its entropies are those of its last checkpoint."
+        f"**{name(run)} diverged**: its loss stopped being a number. Its entropies are those of its last "
+        "checkpoint."
         for run in comparison.runs
         if run.diverged
     ]

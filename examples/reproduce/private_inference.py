@@ -1,9 +1,9 @@
 """What the nonlinearities of a configuration cost in private inference: counts from the shape, and costs from
 published measurements alone.
 
-Costs are attributed only as far as the publications separate them. The measurements below are of whole models that
-differ in the activation, so they give what a GELU costs more than a ReLU; of LayerNorm together with ReLU they give
-an upper bound; of softmax nothing.
+Costs are attributed only as far as the publications separate them. The measurements below are of whole models
+that differ in the activation, so they give what a GELU costs more than a ReLU; of LayerNorm together with
+ReLU they give an upper bound; of softmax nothing.
 """
 
 from dataclasses import dataclass
@@ -23,7 +23,8 @@ ELEMENTWISE = {
 
 @dataclass(frozen=True)
 class Measurement:
-    """Private inference of GPT-2 (width 768, 12 heads, FFN 3072) on `context` tokens, whole model, as published."""
+    """Private inference of GPT-2 (width 768, 12 heads, FFN 3072) on `context` tokens, whole model, as
+    published."""
 
     where: str
     layers: int
@@ -48,9 +49,9 @@ class Measurement:
 
 
 SOURCE = (
-    "N. K. Jha and B. Reagen, *Entropy-Guided Attention for Private LLMs*, arXiv:2501.03489v2, 2025. Two parties, "
-    "semi-honest; SecretFlow with the protocols of BumbleBee (Lu et al., NDSS 2025); two machines with an AMD EPYC "
-    "7502 (32 threads each) over 100 Mbit/s with 80 ms latency"
+    "N. K. Jha and B. Reagen, *Entropy-Guided Attention for Private LLMs*, arXiv:2501.03489v2, 2025. Two "
+    "parties, semi-honest; SecretFlow with the protocols of BumbleBee (Lu et al., NDSS 2025); two machines "
+    "with an AMD EPYC 7502 (32 threads each) over 100 Mbit/s with 80 ms latency"
 )
 MEASUREMENTS = (
     Measurement("table 3", 12, 128, (25.32, 8.21), (9.44, 6.06), (6.43, 4.76)),
@@ -61,8 +62,9 @@ MEASUREMENTS = (
 
 
 def counts(config, shape):
-    """Nonlinear operations per token and layer: values through the activation by name, rows normalized (and the
-    values in them), rows and values of softmax (of all keys: a protocol that uses the mask needs half)."""
+    """Nonlinear operations per token and layer: values through the activation by name, rows normalized (and
+    the values in them), rows and values of softmax (of all keys: a protocol that uses the mask needs
+    half)."""
     configuration, sizes = CONFIGURATIONS[config], SHAPES[shape]
     found = {name: part * sizes.ffn_width for name, part in ELEMENTWISE[configuration.activation].items()}
     if configuration.norm in ("DynamicTanh", "DynamicErf"):
@@ -112,8 +114,9 @@ def activation_sentence(shape):
     traffic = [values * each.bytes_per_gelu / 1e9 for each in MEASUREMENTS]
     minutes = [values * each.seconds_per_gelu / 60 for each in MEASUREMENTS]
     return (
-        f"GELU instead of ReLU in {shape}, all layers and tokens ({values:,} values): **{_span(traffic, '.2f')} GB and "
-        f"{_span(minutes, '.2f')} minutes more**, by the published differences below."
+        f"GELU instead of ReLU in {shape}, all layers and tokens ({values:,} values): "
+        f"**{_span(traffic, '.2f')} GB and {_span(minutes, '.2f')} minutes more**, by the published "
+        "differences below."
     )
 
 
@@ -122,9 +125,11 @@ def findings():
     first = MEASUREMENTS[0]
     bound = [first.relu[i] - first.softmax_only[i] for i in (0, 1)]
     return [
-        f"ReLU, LayerNorm and the wider FFN together account for {bound[0]:.2f} GB and {bound[1]:.2f} minutes of SM + LN "
-        f"+ R ({first.where}: a model with softmax alone and the FFN's matrices merged takes {first.softmax_only[0]} GB "
-        f"and {first.softmax_only[1]} minutes), so taking LayerNorm away from it saves less than that.",
-        "No cost of its own is cited for LayerNorm, other norms, softmax, SiLU or products: the counts stand alone.",
+        f"ReLU, LayerNorm and the wider FFN together account for {bound[0]:.2f} GB and {bound[1]:.2f} "
+        f"minutes of SM + LN + R ({first.where}: a model with softmax alone and the FFN's matrices merged "
+        f"takes {first.softmax_only[0]} GB and {first.softmax_only[1]} minutes), so taking LayerNorm away "
+        "from it saves less than that.",
+        "No cost of its own is cited for LayerNorm, other norms, softmax, SiLU or products: the counts stand "
+        "alone.",
         f"Source: {SOURCE}.",
     ]

@@ -79,7 +79,8 @@ def on_terminal():
 
 
 def run_to_end(command, log, stop, what):
-    """Runs one program and waits for it, its last line shown on a terminal; raises ReproduceError when it fails."""
+    """Runs one program and waits for it, its last line shown on a terminal; raises ReproduceError when it
+    fails."""
     program = Program(command, log)
     while program.poll() is None:
         if on_terminal():

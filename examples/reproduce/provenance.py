@@ -27,9 +27,9 @@ SCALE_NOTES = {
         "One run per configuration and seed: for a claim, run several seeds (--seeds).",
     ],
     "gpt2": [
-        "Model, batch, schedule and optimizer are the paper's; the corpus is CodeParrot only if you gave it, and "
-        "the tokenizer is trained on your corpus. With CodeParrot the perplexities can be held against the paper's "
-        "themselves, otherwise only the changes in %."
+        "Model, batch, schedule and optimizer are the paper's; the corpus is CodeParrot only if you gave "
+        "it, and the tokenizer is trained on your corpus. With CodeParrot the perplexities can be held "
+        "against the paper's themselves, otherwise only the changes in %."
     ],
 }
 
@@ -78,11 +78,11 @@ def corpus_section(corpus):
 def recipe_section(runs):
     """The options of the trainers, by shape, context and recipe, and what each run took."""
     parts = [
-        "The same for every configuration; only the block's norm and the feed-forward activation differ. AdamW "
-        "(betas 0.9 and 0.999), linear warm-up and linear decay, gradient norm clipped at 1. The paper's recipe, "
-        "that of its code, has a final LayerNorm in every configuration, dropout of the embeddings and decayed "
-        "slopes; the clean one, that of its text, has a final norm only where the blocks have norms, no dropout, and "
-        "slopes that do not decay unless the experiment says so."
+        "The same for every configuration; only the block's norm and the feed-forward activation differ. "
+        "AdamW (betas 0.9 and 0.999), linear warm-up and linear decay, gradient norm clipped at 1. The "
+        "paper's recipe, that of its code, has a final LayerNorm in every configuration, dropout of the "
+        "embeddings and decayed slopes; the clean one, that of its text, has a final norm only where the "
+        "blocks have norms, no dropout, and slopes that do not decay unless the experiment says so."
     ]
     kinds = {}
     for run in runs:

@@ -1,9 +1,9 @@
 #!/usr/bin/python3
 """Compares the runs in a root folder with each other and with the paper.
 
-Reads what the trainers left in the folder and writes results.json, report.md, report.html and figures/*.png into
-it, a section for each experiment whose runs are there. Every finding is computed from these files; the paper's
-numbers and published costs stand beside them as constants.
+Reads what the trainers left in the folder and writes results.json, report.md, report.html and figures/*.png
+into it, a section for each experiment whose runs are there. Every finding is computed from these files; the
+paper's numbers and published costs stand beside them as constants.
 """
 
 import argparse
@@ -82,7 +82,7 @@ def experiments_of(runs):
         "perplexity": plain,
         "slopes": len(fixed) < len(runs),
         "pythia": len(plain) < len(fixed),
-        "stability": any(spec.rate_factor != 1 for spec in plain),
+        "stability": any(run.spec.rate_factor != 1 for run in runs),
     }
     return [name for name, found in there.items() if found]
 
@@ -100,10 +100,10 @@ def markdown(settings, corpus, runs, unfinished, pictures):
     parts = [
         f"# LayerNorm or none, GELU or ReLU: {scale}, seed{'s' if len(seeds) > 1 else ''} "
         f"{names(map(str, seeds))}",
-        f"Decoder-only transformers ({sizes.layers} layers, {sizes.heads} heads, width {sizes.width}, windows of "
-        f"{first.spec.context} tokens unless said otherwise) trained on {amount} tokens of Python code each, after "
-        "*ReLU's Revival: On the Entropic Overload in Normalization-Free Large Language Models*. SM is softmax "
-        "attention, LN LayerNorm, G GELU, R ReLU.",
+        f"Decoder-only transformers ({sizes.layers} layers, {sizes.heads} heads, width {sizes.width}, "
+        f"windows of {first.spec.context} tokens unless said otherwise) trained on {amount} tokens of "
+        "Python code each, after *ReLU's Revival: On the Entropic Overload in Normalization-Free Large "
+        "Language Models*. SM is softmax attention, LN LayerNorm, G GELU, R ReLU.",
     ]
     if scale == "smoke":
         parts.append(
@@ -125,7 +125,8 @@ def markdown(settings, corpus, runs, unfinished, pictures):
     parts += [
         "## Running it again",
         "```sh\n"
-        f"examples/reproduce.sh --experiment {experiments} --scale {scale} --seed {seeds[0]} --seeds {len(seeds)}{corpus_option}\n"
+        f"examples/reproduce.sh --experiment {experiments} --scale {scale} --seed {seeds[0]} --seeds "
+        f"{len(seeds)}{corpus_option}\n"
         "examples/reproduce/report.py --run-dir DIR    # tables and figures alone, from the logs in DIR\n```",
         "All numbers of this page are in [results.json](results.json).",
     ]
@@ -151,7 +152,7 @@ def main():
         "--run-dir",
         type=Path,
         metavar="DIR",
-        help="folder written by reproduce.sh (its --out); results.json, report.md, report.html and figures/ go there",
+        help="folder written by reproduce.sh (its --out); the report goes there, too",
     )
     what.add_argument(
         "--private-inference",

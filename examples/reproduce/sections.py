@@ -28,7 +28,9 @@ class Sections:
             for run in self.plain
             if run.spec.rate_factor == 1 and not CONFIGURATIONS[run.config].learnable
         ]
-        self.learned = [run for run in self.plain if CONFIGURATIONS[run.config].learnable]
+        self.learned = [
+            run for run in self.plain if run.spec.rate_factor == 1 and CONFIGURATIONS[run.config].learnable
+        ]
 
     def draw(self, function, *arguments, name, alt):
         """Draws a figure and returns the Markdown that shows it."""
@@ -136,8 +138,8 @@ class Sections:
         }
         parts = [
             f"## Pythia{self.title}",
-            "Rotary positions, parallel residual, untied output. Longer windows come with as many fewer steps, so "
-            "that the tokens are the same.",
+            "Rotary positions, parallel residual, untied output. Longer windows come with as many fewer "
+            "steps, so that the tokens are the same.",
             perplexity.perplexity_table(
                 [
                     (f"T = {context}: ", comparison, paper.PYTHIA.get(context, {}))
@@ -155,9 +157,10 @@ class Sections:
         return parts
 
     def stability(self):
-        """Multiples of the learning rate."""
-        runs = [run for run in self.plain if not CONFIGURATIONS[run.config].learnable]
-        if all(run.spec.rate_factor == 1 for run in runs):
+        """Multiples of the learning rate, of the configurations that were tried at any."""
+        tried = {(run.config, run.spec.decay_slopes) for run in self.plain if run.spec.rate_factor != 1}
+        runs = [run for run in self.plain if (run.config, run.spec.decay_slopes) in tried]
+        if not runs:
             return []
         judged = Stability(runs, self.unigram)
         return [
@@ -174,8 +177,8 @@ class Sections:
         return [
             f"## Residual stream and hidden layer{self.title}",
             "At the end of training, on the held-out files where the evaluation measured it. Kurtosis of the "
-            "channels' RMS, mean s⁴ / (mean s²)² over the channels (He et al. 2024): 1 when all channels are equally "
-            "strong, the width when one is alone.",
+            "channels' RMS, mean s⁴ / (mean s²)² over the channels (He et al. 2024): 1 when all channels are "
+            "equally strong, the width when one is alone.",
             *outliers.tables(comparison),
             bullets(outliers.findings(comparison)),
         ]
@@ -187,8 +190,9 @@ def inference_section(shape, configs):
     for name in dict.fromkeys((shape, "gpt2")):
         sizes = SHAPES[name]
         parts += [
-            f"Nonlinear operations of one token in one layer of {name} ({sizes.heads} heads, width {sizes.width}, "
-            f"FFN {sizes.ffn_width}, {sizes.context} tokens; softmax without use of the causal mask; a final norm would be one row more per token, once):",
+            f"Nonlinear operations of one token in one layer of {name} ({sizes.heads} heads, width "
+            f"{sizes.width}, FFN {sizes.ffn_width}, {sizes.context} tokens; softmax without use of the "
+            "causal mask; a final norm would be one row more per token, once):",
             private_inference.counts_table(configs, name),
             private_inference.activation_sentence(name),
         ]

@@ -8,8 +8,8 @@ import paper
 from experiments import CONFIGURATIONS, SLOPE_CONFIGS
 from text import number_text, table
 
-# Every slope starts here. "About zero" means: no farther from zero than it started; a rise is clear when it is at
-# least half as large.
+# Every slope starts here. "About zero" means: no farther from zero than it started; a rise is clear when it is
+# at least half as large.
 START = 0.01
 CLEAR_RISE = START / 2
 
@@ -46,8 +46,8 @@ class SlopeRuns:
 
 
 def groups_of(runs):
-    """SlopeRuns in the order of the configurations, decayed before not decayed, of runs that logged slopes and
-    did not diverge."""
+    """SlopeRuns in the order of the configurations, decayed before not decayed, of runs that logged slopes
+    and did not diverge."""
     found = []
     for config in SLOPE_CONFIGS:
         for decayed in (True, False):
@@ -124,17 +124,17 @@ def decay_sentence(decayed, undecayed):
     else:
         verdict = "they do **not** come to about zero, with decay or without"
     return (
-        f"{CONFIGURATIONS[decayed.config].label}: the mean distance of a final slope from zero is {means[0]:.3f} "
-        f"with decay and {means[1]:.3f} without; {verdict}. Decay alone would shrink a slope to "
-        f"{100 * decayed.alone():.0f} % of itself over this schedule."
+        f"{CONFIGURATIONS[decayed.config].label}: the mean distance of a final slope from zero is "
+        f"{means[0]:.3f} with decay and {means[1]:.3f} without; {verdict}. Decay alone would shrink a slope "
+        f"to {100 * decayed.alone():.0f} % of itself over this schedule."
     )
 
 
 def findings(groups):
     scopes = dict.fromkeys(scope_of(group.config) for group in groups)
     sentences = [
-        f"The paper: {'; '.join(f'{scope}, {paper.SLOPES[scope]}' for scope in scopes)}. *About zero* means here: no "
-        f"farther from zero than the {START} where slopes start."
+        f"The paper: {'; '.join(f'{scope}, {paper.SLOPES[scope]}' for scope in scopes)}. *About zero* means "
+        f"here: no farther from zero than the {START} where slopes start."
     ]
     sentences += [course_sentence(group) for group in groups]
     for config in SLOPE_CONFIGS:

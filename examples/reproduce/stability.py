@@ -1,11 +1,12 @@
 """Which configurations still train at multiples of the learning rate.
 
 A run's gain is how far its evaluation loss lies below that of the model that knows only how often each token
-occurs (the unigram loss). A run still trains when it keeps at least KEPT of the gain of its own configuration and
-seed at the plain rate: at the demo's scale that gain is 3.2 nats, and final losses of sound runs differ between
-seeds by at most 0.03 and between the four configurations by at most 0.1. Below HALF, or with the heads of its deeper layers at no entropy, it has collapsed; in between it is
-damaged. Where the plain run itself failed, the best plain run of the seed takes its place; where all of them are no
-better than the unigram loss, nothing can be judged.
+occurs (the unigram loss). A run still trains when it keeps at least KEPT of the gain of its own configuration
+and seed at the plain rate: at the demo's scale that gain is 3.2 nats, and final losses of sound runs differ
+between seeds by at most 0.03 and between the four configurations by at most 0.1. Below HALF, or with the
+heads of its deeper layers at no entropy, it has collapsed; in between it is damaged. Where the plain run
+itself failed, the best plain run of the seed takes its place; where all of them are no better than the
+unigram loss, nothing can be judged.
 """
 
 import math
@@ -103,9 +104,9 @@ class Stability:
     def findings(self):
         sentences = [
             f"The unigram loss is {self.unigram:.3f} nats. A run *trains* when it keeps at least "
-            f"{100 * KEPT:.0f} % of what its own configuration gains over it at the plain rate, with the same seed; "
-            f"it has *collapsed* when it keeps less than {100 * HALF:.0f} %, or when a layer in the deeper half has "
-            f"heads of no entropy (below {NO_ENTROPY} nats); in between it is *damaged*."
+            f"{100 * KEPT:.0f} % of what its own configuration gains over it at the plain rate, with the "
+            f"same seed; it has *collapsed* when it keeps less than {100 * HALF:.0f} %, or when a layer in "
+            f"the deeper half has heads of no entropy (below {NO_ENTROPY} nats); in between it is *damaged*."
         ]
         for factor in self.factors:
             ask = {config: self.trains(config, factor) for config in self.configs}

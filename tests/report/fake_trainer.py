@@ -1,9 +1,10 @@
 #!/usr/bin/python3
 """Stands in for a trainer (or, under the name prepare_corpus, for that program) to test the job around them.
 
-It keeps the programs' promises on files and signals and trains nothing. Environment: FAKE_HOLD=CONFIG:STEP waits
-there for a signal; FAKE_DIVERGE=CONFIG:STEP diverges there; FAKE_FAIL=CONFIG:STEP fails there, not before the file
-$FAKE_FAIL_AFTER exists. CONFIG is a trainer's name without train_demo_. Every start is noted in $FAKE_STARTS.
+It keeps the programs' promises on files and signals and trains nothing. Environment: FAKE_HOLD=CONFIG:STEP
+waits there for a signal; FAKE_DIVERGE=CONFIG:STEP diverges there; FAKE_FAIL=CONFIG:STEP fails there, not
+before the file $FAKE_FAIL_AFTER exists. CONFIG is a trainer's name without train_demo_. Every start is noted
+in $FAKE_STARTS.
 """
 
 import argparse

@@ -343,6 +343,24 @@ class ReportTest(unittest.TestCase):
         synthetic.write_run(self.folder, spec, math.exp(6.4), synthetic.LAYER_ENTROPY["sm_r"])
         self.assertIn("collapsed (loss 6.40)", self.report()[1])
 
+    def test_stability_of_learnable_slopes(self):
+        """They are judged by their own plain runs, and their slopes at other rates are not in the figures."""
+        synthetic.write_root(self.folder)
+        for factor, perplexity in ((1, 29.0), (2, 500.0)):
+            spec = synthetic.spec_of("sm_leaky_global", rate_factor=factor)
+            layers = synthetic.LAYER_ENTROPY["sm_r"]
+            slope = 0.001 * factor
+            synthetic.write_run(
+                self.folder, spec, perplexity, layers, slopes=lambda part, slope=slope: [slope]
+            )
+        _, text = self.report()
+        start = text.index("## Stability")
+        self.assertEqual(
+            self.row(text[start:], "SM + leaky, global"), ["trains (29.00)", "collapsed (loss 6.21)"]
+        )
+        self.assertEqual(self.row(text, "SM + leaky, global, decayed"), ["29.00", "+0.001"])
+        self.assertIn("--experiment slopes,stability", text)
+
     def test_untrained_runs_are_not_judged(self):
         synthetic.write_folder(self.folder, configs=("sm_r",), perplexity={"sm_r": 2000.0})
         spec = synthetic.spec_of("sm_r", rate_factor=2)
@@ -404,8 +422,8 @@ class ReportTest(unittest.TestCase):
             self.assertTrue(private_inference.counts(config, "pythia_70m"), config)
 
     def test_private_inference_costs(self):
-        """The published difference at 12 layers and 128 tokens is 15.88 GB over 4,718,592 values, and the other
-        measurements agree with it within a thousandth."""
+        """The published difference at 12 layers and 128 tokens is 15.88 GB over 4,718,592 values, and the
+        other measurements agree with it within a thousandth."""
         sent = [each.bytes_per_gelu for each in private_inference.MEASUREMENTS]
         self.assertAlmostEqual(sent[0], 15.88e9 / 4718592)
         self.assertLess(max(sent) / min(sent), 1.001)
