@@ -1,5 +1,5 @@
 # Finds what lnfree stands on. Included by the project itself and by the installed lnfree-config.cmake, so that
-# both see the same libraries. LNFREE_BLAS says whether a BLAS is wanted.
+# both see the same libraries. LNFREE_BLAS and LNFREE_CUDA say whether those are wanted.
 
 include(CMakeFindDependencyMacro)
 find_dependency(OpenMP COMPONENTS CXX)
@@ -12,5 +12,8 @@ if(LNFREE_BLAS)
   endif()
 endif()
 find_package(dnnl QUIET)
+if(LNFREE_CUDA)
+  find_package(CUDAToolkit QUIET)
+endif()
 find_package(SentencePiece QUIET)
 find_package(xxHash QUIET)

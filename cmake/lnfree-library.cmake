@@ -1,6 +1,7 @@
 # The targets a user links:
 #   lnfree::lnfree  the library (headers; OpenMP, nlohmann-json, a BLAS where found)
 #   lnfree::bf16    the device CpuBF16 (oneDNN), where that is found
+#   lnfree::cuda    the devices Cuda and CudaFp32 (cuBLASLt), for sources in CUDA, where that toolkit is found
 #   lnfree::corpus  what turns source files into token shards (SentencePiece, xxHash)
 
 list(APPEND CMAKE_MODULE_PATH ${CMAKE_CURRENT_LIST_DIR})
@@ -10,7 +11,7 @@ add_library(lnfree INTERFACE)
 add_library(lnfree::lnfree ALIAS lnfree)
 target_compile_features(lnfree INTERFACE cxx_std_20)
 # A square root makes vector code only where it need not set errno.
-target_compile_options(lnfree INTERFACE $<$<CXX_COMPILER_ID:GNU,Clang,AppleClang>:-fno-math-errno>)
+target_compile_options(lnfree INTERFACE $<$<COMPILE_LANG_AND_ID:CXX,GNU,Clang,AppleClang>:-fno-math-errno>)
 target_include_directories(lnfree INTERFACE
   $<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}/include> $<INSTALL_INTERFACE:${CMAKE_INSTALL_INCLUDEDIR}>)
 target_link_libraries(lnfree INTERFACE OpenMP::OpenMP_CXX nlohmann_json::nlohmann_json
@@ -22,6 +23,17 @@ if(TARGET DNNL::dnnl)
   add_library(lnfree::bf16 ALIAS lnfree_bf16)
   set_target_properties(lnfree_bf16 PROPERTIES EXPORT_NAME bf16)
   target_link_libraries(lnfree_bf16 INTERFACE lnfree DNNL::dnnl)
+endif()
+
+if(TARGET CUDA::cublasLt)
+  add_library(lnfree_cuda INTERFACE)
+  add_library(lnfree::cuda ALIAS lnfree_cuda)
+  set_target_properties(lnfree_cuda PROPERTIES EXPORT_NAME cuda)
+  target_link_libraries(lnfree_cuda INTERFACE lnfree CUDA::cudart_static CUDA::cublasLt)
+  # The standard as a plain option: CMake before 3.25.2 does not know how to ask nvcc 12 and later for C++20. Constant
+  # expressions of the standard library run on the device. And 1675 is that it does not know the pragmas in the headers of the Cpu.
+  target_compile_options(lnfree_cuda INTERFACE
+    "$<$<COMPILE_LANGUAGE:CUDA>:-std=c++20;--expt-relaxed-constexpr;--diag-suppress=1675>")
 endif()
 
 if(TARGET SentencePiece::SentencePiece)

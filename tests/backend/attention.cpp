@@ -60,6 +60,19 @@ BOOST_AUTO_TEST_CASE_TEMPLATE(agrees, D, Backends) {
   }
 }
 
+// Several tiles of queries and keys, and the larger heads.
+BOOST_AUTO_TEST_CASE_TEMPLATE(agrees_on_long_sequences, D, Backends) {
+  for (const int length : {64, 200}) {
+    for (const int head_dim : {16, 32, 128}) {
+      for (const Entropies use : {Entropies::nobody, Entropies::loss}) {
+        check<D>(sizes(length, head_dim) + ", entropies " + std::to_string(int(use)), [&](auto& bench) {
+          attention_case(bench, {1, length, 2, head_dim}, use, 1.2);
+        });
+      }
+    }
+  }
+}
+
 // Scores of several hundred: a softmax that does not subtract the maximum overflows.
 BOOST_AUTO_TEST_CASE_TEMPLATE(bears_large_scores, D, Backends) {
   check<D>("large scores",

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <concepts>
 #include <cstdint>
 #include <deque>
 #include <limits>
@@ -17,6 +18,9 @@
 
 #ifdef LNFREE_TEST_BF16
 #include <lnfree/backend/cpu/bf16.hpp>
+#endif
+#ifdef LNFREE_TEST_CUDA
+#include <lnfree/backend/cuda/cuda.hpp>
 #endif
 #include <lnfree/backend/cpu/cpu.hpp>
 #include <lnfree/backend/reference/reference.hpp>
@@ -33,6 +37,9 @@ namespace lnfree::test {
 /// The devices held against the oracle; a new one joins by its tag.
 #ifdef LNFREE_TEST_BF16
 using Backends = std::tuple<CpuBF16>;
+using Input = BFloat16;
+#elif defined(LNFREE_TEST_CUDA)
+using Backends = std::tuple<Cuda, CudaFp32>;
 using Input = BFloat16;
 #else
 using Backends = std::tuple<Cpu, Reference<float>>;
@@ -169,6 +176,10 @@ class Workbench {
 template <class D>
 inline constexpr double rounding = sizeof(typename D::Scalar) == 2 ? 1e-2 : 0;
 
+/// Whether a device's work is done by OpenMP's threads.
+template <class D>
+concept UsesThreads = std::derived_from<D, cpu::Cores>;
+
 struct Expectation {
   double tolerance = 1e-5;       ///< Of ||result - reference|| / ||reference||.
   bool any_thread_count = true;  ///< The result is the same bits at every thread count.
@@ -226,12 +237,13 @@ inline void compare(const std::string& label, const std::vector<Result>& referen
 }
 
 /// Holds a case on D against Reference<double>, and two runs on D against each other bit for bit, on one
-/// thread and on two.
+/// thread and, if it uses them, on two.
 template <class D, class Case>
 void check(const std::string& label, const Case& body, Expectation expect = {}) {
   expect.tolerance = std::max(expect.tolerance, rounding<D>);
-  compare(label, run<Reference<double>>(body), {run<D>(body), run<D>(body)},
-          {run<D>(body, 2), run<D>(body, 2)}, expect);
+  const auto twice = [&](int threads) { return Twice{run<D>(body, threads), run<D>(body, threads)}; };
+  const Twice one_thread = twice(1);
+  compare(label, run<Reference<double>>(body), one_thread, UsesThreads<D> ? twice(2) : one_thread, expect);
 }
 
 /// "T x U" for labels.

@@ -6,6 +6,9 @@
 
 #include <boost/test/unit_test.hpp>
 
+#ifdef LNFREE_TEST_CUDA
+#include <lnfree/backend/cuda/cuda.hpp>
+#endif
 #include <lnfree/model.hpp>
 
 #include "support/policies.hpp"
@@ -91,45 +94,52 @@ double distance(const std::vector<double>& a, const std::vector<double>& b) {
   return std::sqrt(norm == 0 ? difference : difference / norm);
 }
 
-void compare(const Run& cpu, const Run& exact) {
-  BOOST_REQUIRE_EQUAL(cpu.weights.size(), exact.weights.size());
+void compare(const Run& device, const Run& exact) {
+  BOOST_REQUIRE_EQUAL(device.weights.size(), exact.weights.size());
   for (std::size_t p = 0; p < exact.weights.size(); ++p) {
     const auto& [name, weights] = exact.weights[p];
-    BOOST_TEST(cpu.weights[p].first == name);
+    BOOST_TEST(device.weights[p].first == name);
     const std::vector<float> rounded(weights.begin(), weights.end());
-    BOOST_TEST((cpu.weights[p].second == std::vector<double>(rounded.begin(), rounded.end())), name);
-    const double error = distance(cpu.gradients[p].second, exact.gradients[p].second);
+    BOOST_TEST((device.weights[p].second == std::vector<double>(rounded.begin(), rounded.end())), name);
+    const double error = distance(device.gradients[p].second, exact.gradients[p].second);
     BOOST_TEST(error < 1e-4, name << ": gradient off by " << error);
   }
-  BOOST_TEST(close(cpu.loss, exact.loss, 1e-5), "loss " << cpu.loss << ", not " << exact.loss);
+  BOOST_TEST(close(device.loss, exact.loss, 1e-5), "loss " << device.loss << ", not " << exact.loss);
   for (std::size_t l = 0; l < exact.entropies.size(); ++l) {
     for (std::size_t h = 0; h < exact.entropies[l].size(); ++h) {
-      const double ours = cpu.entropies[l][h], expected = exact.entropies[l][h];
+      const double ours = device.entropies[l][h], expected = exact.entropies[l][h];
       BOOST_TEST(std::abs(ours - expected) < 1e-5, "entropy " << ours << ", not " << expected);
     }
   }
-  BOOST_TEST(cpu.nonfinite_rows == 0);
+  BOOST_TEST(device.nonfinite_rows == 0);
   for (std::size_t step = 0; step < exact.losses.size(); ++step) {
-    BOOST_TEST(close(cpu.losses[step], exact.losses[step], 1e-4),
-               "step " << step << ": loss " << cpu.losses[step] << ", not " << exact.losses[step]);
-    BOOST_TEST(close(cpu.norms[step], exact.norms[step], 1e-3),
-               "step " << step << ": gradient norm " << cpu.norms[step] << ", not " << exact.norms[step]);
+    BOOST_TEST(close(device.losses[step], exact.losses[step], 1e-4),
+               "step " << step << ": loss " << device.losses[step] << ", not " << exact.losses[step]);
+    BOOST_TEST(close(device.norms[step], exact.norms[step], 1e-3),
+               "step " << step << ": gradient norm " << device.norms[step] << ", not " << exact.norms[step]);
   }
-  BOOST_TEST(cpu.losses.back() < cpu.losses.front());
+  BOOST_TEST(device.losses.back() < device.losses.front());
 }
 
-/// A model on the Cpu against the same one in double.
+/// The device held against the oracle.
+#ifdef LNFREE_TEST_CUDA
+using Device = CudaFp32;
+#else
+using Device = Cpu;
+#endif
+
+/// A model on the device against the same one in double.
 template <DecoderConfig Config, class N, class A, class O = EntropyObserver>
 void check(BatchShape shape) {
   LNFREE_LOG_SEED();
   const test::RandomBatch random(shape, Config.vocab_size, test::seed());
-  compare(run<Decoder<Config, N, A, Cpu, O>>(random),
+  compare(run<Decoder<Config, N, A, Device, O>>(random),
           run<Decoder<Config, N, A, Reference<double>, O>>(random));
 }
 
 }  // namespace
 
-BOOST_AUTO_TEST_SUITE(cpu_against_the_oracle)
+BOOST_AUTO_TEST_SUITE(device_against_the_oracle)
 
 BOOST_AUTO_TEST_CASE(the_paper_s_configurations) {
   check<tiny, LayerNorm, GELU>({3, 9});

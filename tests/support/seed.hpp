@@ -5,8 +5,6 @@
 #include <random>
 #include <string>
 
-#include <boost/test/unit_test.hpp>
-
 namespace lnfree::test {
 
 /// The seed of this run's random inputs: LNFREE_TEST_SEED if that is set, else a new one every time.

@@ -23,7 +23,10 @@ struct Matrix {
       : data(data), rows(rows), cols(cols), stride(stride) {}
 
   /// A view to read through is had from one to write through.
-  constexpr operator Matrix<const T>() const { return {data, rows, cols, stride}; }
+  template <class U>
+  requires(std::is_same_v<U, const T> && !std::is_const_v<T>) constexpr operator Matrix<U>() const {
+    return {data, rows, cols, stride};
+  }
 
   constexpr T* row(Index i) const { return data + i * stride; }
   constexpr Index size() const { return rows * cols; }

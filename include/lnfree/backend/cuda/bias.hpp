@@ -1,0 +1,49 @@
+#pragma once
+
+#include <lnfree/backend/cuda/device.hpp>
+#include <lnfree/backend/cuda/elementwise.hpp>
+#include <lnfree/backend/cuda/reduce.hpp>
+#include <lnfree/core/tensor.hpp>
+
+namespace lnfree::cuda {
+
+template <class S>
+struct AddBias {
+  Matrix<S> y;
+  const S* bias;
+
+  template <int N>
+  __device__ void at(Index i, Index j) const {
+    S* const to = y.row(i) + j;
+    Floats<N> sum = load<N>(to);
+    const Floats<N> b = load<N>(bias + j);
+#pragma unroll
+    for (int e = 0; e < N; ++e) sum[e] += b[e];
+    store<N>(to, sum);
+  }
+};
+
+template <CudaDevice D>
+void bias_forward(D& device, Matrix<typename D::Scalar> y, const typename D::Scalar* bias) {
+  using S = typename D::Scalar;
+  with_packs<pack_size<S>>(
+      [&](auto n) {
+        for_each_pack<n()>(device.stream(), y.rows, y.cols, AddBias<S>{y, bias});
+      },
+      y, Matrix(bias, 1, y.cols));
+}
+
+template <class S>
+struct BiasGradient {
+  Matrix<const S> d_y;
+  __device__ void add(Index i, Index j, float (&sums)[1]) const {
+    sums[0] += static_cast<float>(d_y.row(i)[j]);
+  }
+};
+
+template <CudaDevice D>
+void bias_backward(D& device, Matrix<const typename D::Scalar> d_y, float* d_bias) {
+  add_column_sums<1>(device, d_y.rows, d_y.cols, BiasGradient<typename D::Scalar>{d_y}, {d_bias});
+}
+
+}  // namespace lnfree::cuda

@@ -1,0 +1,96 @@
+#pragma once
+
+#include <concepts>
+#include <cstddef>
+#include <memory>
+
+#include <lnfree/backend/cuda/elementwise.hpp>
+#include <lnfree/backend/cuda/products.hpp>
+#include <lnfree/backend/cuda/runtime.hpp>
+#include <lnfree/core/bfloat16.hpp>
+#include <lnfree/core/tensor.hpp>
+
+namespace lnfree::cuda {
+
+/// What the primitives share on one GPU.
+struct Handles {
+  Handles() : scratch(static_cast<float*>(stream.allocate(scratch_size * sizeof(float)))) {}
+  Handles(const Handles&) = delete;
+  Handles& operator=(const Handles&) = delete;
+  ~Handles() { stream.deallocate(scratch); }
+
+  Stream stream;
+  Products products{stream};
+  /// Partial sums of the primitive at work.
+  float* scratch;
+  static constexpr Index scratch_size = Index{1} << 18;
+};
+
+/// An NVIDIA GPU of compute capability 8.0 or higher. Copies share one queue of work. Throws NoDevice where
+/// there is none.
+struct Gpu {
+  std::shared_ptr<Handles> handles = std::make_shared<Handles>();
+
+  Stream& stream() { return handles->stream; }
+};
+
+/// A GPU with weights, activations and their gradients in bf16; sums, statistics, entropies, gradients of
+/// parameters and master weights in float.
+struct Cuda : Gpu {
+  using Scalar = BFloat16;
+  using Accumulator = float;
+};
+
+/// A GPU in float throughout, products included (no TF32): slow, to verify with.
+struct CudaFp32 : Gpu {
+  using Scalar = float;
+  using Accumulator = float;
+};
+
+/// A precision of a GPU. Whatever it stores, it computes in float.
+template <class D>
+concept CudaDevice = std::same_as<D, Cuda> || std::same_as<D, CudaFp32>;
+
+inline void* allocate(Gpu& device, std::size_t bytes) {
+  return device.stream().allocate(bytes);
+}
+inline void deallocate(Gpu& device, void* memory) {
+  device.stream().deallocate(memory);
+}
+inline void fill_zero(Gpu& device, void* memory, std::size_t bytes) {
+  device.stream().fill_zero(memory, bytes);
+}
+inline void copy_to_device(Gpu& device, void* to, const void* from, std::size_t bytes) {
+  device.stream().copy_to_device(to, from, bytes);
+}
+inline void copy_to_host(Gpu& device, void* to, const void* from, std::size_t bytes) {
+  device.stream().copy_to_host(to, from, bytes);
+}
+inline void copy_on_device(Gpu& device, void* to, const void* from, std::size_t bytes) {
+  device.stream().copy_on_device(to, from, bytes);
+}
+
+struct Convert {
+  const float* from;
+  BFloat16* to;
+
+  template <int N>
+  __device__ void at(Index, Index j) const {
+    store<N>(to + j, load<N>(from + j));
+  }
+};
+
+inline void convert(Cuda& device, Index count, const float* from, BFloat16* to) {
+  with_packs<8>(
+      [&](auto n) {
+        for_each_pack<n()>(device.stream(), 1, count, Convert{from, to});
+      },
+      Matrix(from, 1, count), Matrix(to, 1, count));
+}
+
+}  // namespace lnfree::cuda
+
+namespace lnfree {
+using cuda::Cuda;
+using cuda::CudaFp32;
+}  // namespace lnfree

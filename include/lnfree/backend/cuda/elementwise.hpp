@@ -1,0 +1,91 @@
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+#include <type_traits>
+
+#include <lnfree/backend/cuda/runtime.hpp>
+#include <lnfree/core/tensor.hpp>
+
+namespace lnfree::cuda {
+
+/// N numbers that one thread moves at once, in as few instructions as their bytes allow (16 each at most).
+template <int N, class T>
+struct alignas(N * sizeof(T) < 16 ? N * sizeof(T) : 16) Pack {
+  T values[N];
+};
+
+/// How many numbers are 16 bytes.
+template <class T>
+inline constexpr int pack_size = 16 / sizeof(T);
+
+/// N numbers in registers.
+template <int N>
+struct Floats {
+  float values[N];
+  __device__ float& operator[](int i) { return values[i]; }
+  __device__ float operator[](int i) const { return values[i]; }
+};
+
+template <int N, class T>
+__device__ Floats<N> load(const T* from) {
+  const Pack<N, std::remove_const_t<T>> pack =
+      *reinterpret_cast<const Pack<N, std::remove_const_t<T>>*>(from);
+  Floats<N> numbers;
+#pragma unroll
+  for (int i = 0; i < N; ++i) numbers[i] = static_cast<float>(pack.values[i]);
+  return numbers;
+}
+
+template <int N, class T>
+__device__ void store(T* to, const Floats<N>& numbers) {
+  Pack<N, T> pack;
+#pragma unroll
+  for (int i = 0; i < N; ++i) pack.values[i] = T(numbers[i]);
+  *reinterpret_cast<Pack<N, T>*>(to) = pack;
+}
+
+/// Calls body(n) with n() == N where all rows of all matrices are whole packs of N, else with n() == 1.
+template <int N, class Body, class... T>
+void with_packs(const Body& body, Matrix<T>... matrices) {
+  const auto whole = []<class U>(Matrix<U> m) {
+    return m.cols % N == 0 && m.stride % N == 0 &&
+           reinterpret_cast<std::uintptr_t>(m.data) % alignof(Pack<N, U>) == 0;
+  };
+  if ((... && whole(matrices))) {
+    body(std::integral_constant<int, N>());
+  } else {
+    body(std::integral_constant<int, 1>());
+  }
+}
+
+/// A row without gaps counts as one with all the numbers: the same matrix with fewer rows.
+template <class... T>
+void as_one_row(Matrix<T>&... matrices) {
+  if (!(... && matrices.is_contiguous())) return;
+  ((matrices = {matrices.data, 1, matrices.size()}), ...);
+}
+
+inline constexpr int elementwise_threads = 256;
+
+/// A thread for each pack: body.at<N>(row, column of the pack's first number). A block stays in one row.
+template <int N, class Body>
+__global__ void __launch_bounds__(elementwise_threads)
+    elementwise_kernel(Index cols, unsigned blocks_per_row, Body body) {
+  const unsigned row = blockIdx.x / blocks_per_row, block = blockIdx.x % blocks_per_row;
+  const Index col = (static_cast<Index>(block) * blockDim.x + threadIdx.x) * N;
+  if (col < cols) body.template at<N>(static_cast<Index>(row), col);
+}
+
+/// Launches it; `cols` is a multiple of N.
+template <int N, class Body>
+void for_each_pack(Stream& stream, Index rows, Index cols, const Body& body) {
+  const Index packs = cols / N;
+  const int threads = static_cast<int>(std::min(Index{elementwise_threads}, (packs + 31) / 32 * 32));
+  if (rows == 0 || packs == 0) return;
+  const Index blocks_per_row = (packs + threads - 1) / threads;
+  stream.launch(elementwise_kernel<N, Body>, rows * blocks_per_row, threads, 0, cols,
+                static_cast<unsigned>(blocks_per_row), body);
+}
+
+}  // namespace lnfree::cuda

@@ -1,0 +1,114 @@
+#pragma once
+
+#include <cstdint>
+
+#include <lnfree/backend/cuda/device.hpp>
+#include <lnfree/backend/cuda/elementwise.hpp>
+#include <lnfree/backend/cuda/reduce.hpp>
+#include <lnfree/core/tensor.hpp>
+
+namespace lnfree::cuda {
+
+template <class S>
+struct Embed {
+  int length;
+  const std::int32_t* tokens;
+  Matrix<const S> token_table, position_table;
+  Matrix<S> x;
+
+  template <int N>
+  __device__ void at(Index i, Index j) const {
+    Floats<N> sum = load<N>(token_table.row(tokens[i]) + j);
+    if (position_table.rows > 0) {
+      const Floats<N> position = load<N>(position_table.row(i % length) + j);
+#pragma unroll
+      for (int e = 0; e < N; ++e) sum[e] += position[e];
+    }
+    store<N>(x.row(i) + j, sum);
+  }
+};
+
+template <CudaDevice D>
+void embedding_forward(D& device, BatchShape shape, const std::int32_t* tokens,
+                       Matrix<const typename D::Scalar> token_table,
+                       Matrix<const typename D::Scalar> position_table, Matrix<typename D::Scalar> x) {
+  using S = typename D::Scalar;
+  with_packs<pack_size<S>>(
+      [&](auto n) {
+        for_each_pack<n()>(device.stream(), shape.rows(), x.cols,
+                           Embed<S>{shape.length, tokens, token_table, position_table, x});
+      },
+      token_table, position_table, x);
+}
+
+/// A row of the position table: the sum over the sequences, in order.
+template <class S>
+struct PositionGradient {
+  BatchShape shape;
+  Matrix<const S> d_x;
+  Matrix<float> d_table;
+
+  template <int N>
+  __device__ void at(Index t, Index j) const {
+    Floats<N> sum = load<N>(d_table.row(t) + j);
+    for (int b = 0; b < shape.batch; ++b) {
+      const Floats<N> d = load<N>(d_x.row(static_cast<Index>(b) * shape.length + t) + j);
+#pragma unroll
+      for (int e = 0; e < N; ++e) sum[e] += d[e];
+    }
+    store<N>(d_table.row(t) + j, sum);
+  }
+};
+
+inline constexpr int token_threads = 128;
+
+/// A block for each position of the batch. The one of a token's first occurrence adds the gradients of all
+/// its occurrences, in order; the others have nothing to do.
+template <int N, class S>
+__global__ void __launch_bounds__(token_threads)
+    token_gradient_kernel(int count, const std::int32_t* tokens, Matrix<const S> d_x, Matrix<float> d_table) {
+  const int first = static_cast<int>(blockIdx.x), thread = static_cast<int>(threadIdx.x);
+  const std::int32_t token = tokens[first];
+  int seen = 0;
+  for (int i = thread; i < first; i += token_threads) seen |= tokens[i] == token;
+  if (__syncthreads_or(seen)) return;
+  unsigned* const matches = shared_memory<unsigned>();  // a bit for each of token_threads positions
+  float* const to = d_table.row(token);
+  for (int begin = first; begin < count; begin += token_threads) {
+    const int mine = begin + thread;
+    const unsigned of_warp = __ballot_sync(whole_warp, mine < count && tokens[mine] == token);
+    if (thread % 32 == 0) matches[thread / 32] = of_warp;
+    __syncthreads();
+    for (Index j = static_cast<Index>(thread) * N; j < d_x.cols; j += token_threads * N) {
+      Floats<N> sum = load<N>(to + j);
+      for (int warp = 0; warp < token_threads / 32; ++warp) {
+        for (unsigned left = matches[warp]; left != 0; left &= left - 1) {
+          const Floats<N> d = load<N>(d_x.row(begin + 32 * warp + __ffs(static_cast<int>(left)) - 1) + j);
+#pragma unroll
+          for (int e = 0; e < N; ++e) sum[e] += d[e];
+        }
+      }
+      store<N>(to + j, sum);
+    }
+    __syncthreads();
+  }
+}
+
+template <CudaDevice D>
+void embedding_backward(D& device, BatchShape shape, const std::int32_t* tokens,
+                        Matrix<const typename D::Scalar> d_x, Matrix<float> d_token_table,
+                        Matrix<float> d_position_table) {
+  using S = typename D::Scalar;
+  with_packs<pack_size<S>>(
+      [&](auto n) {
+        device.stream().launch(token_gradient_kernel<n(), S>, shape.rows(), token_threads,
+                               token_threads / 32 * sizeof(unsigned), static_cast<int>(shape.rows()), tokens,
+                               d_x, d_token_table);
+        if (d_position_table.rows == 0) return;
+        for_each_pack<n()>(device.stream(), shape.length, d_x.cols,
+                           PositionGradient<S>{shape, d_x, d_position_table});
+      },
+      d_x, d_token_table, d_position_table);
+}
+
+}  // namespace lnfree::cuda

@@ -1,0 +1,282 @@
+#pragma once
+
+#include <type_traits>
+
+#include <lnfree/backend/cuda/device.hpp>
+#include <lnfree/backend/cuda/elementwise.hpp>
+#include <lnfree/backend/cuda/reduce.hpp>
+#include <lnfree/core/concepts.hpp>
+#include <lnfree/core/tensor.hpp>
+
+namespace lnfree::cuda {
+
+inline constexpr int norm_warps = 4;  // of a block; each takes a row
+
+/// The row of this thread's warp.
+__device__ inline Index row_of_warp() {
+  return static_cast<Index>(blockIdx.x) * norm_warps + threadIdx.x / 32;
+}
+
+/// What a policy has of them.
+template <class Policy, int N, class S>
+__device__ void apply_gain_and_bias(Floats<N>& values, [[maybe_unused]] const S* gain,
+                                    [[maybe_unused]] const S* bias) {
+  if constexpr (Policy::has_gain) {
+    const Floats<N> factor = load<N>(gain);
+#pragma unroll
+    for (int e = 0; e < N; ++e) values[e] *= factor[e];
+  }
+  if constexpr (Policy::has_bias) {
+    const Floats<N> shift = load<N>(bias);
+#pragma unroll
+    for (int e = 0; e < N; ++e) values[e] += shift[e];
+  }
+}
+
+template <int N, class Policy, class S>
+__global__ void __launch_bounds__(32 * norm_warps)
+    norm_forward_kernel(Matrix<const S> x, const S* gain, const S* bias, Matrix<S> y,
+                        RowStatistics<float>* rows) {
+  const Index i = row_of_warp(), first = threadIdx.x % 32 * N;
+  if (i >= x.rows) return;
+  const S* const in = x.row(i);
+  const float per_column = 1.0f / static_cast<float>(x.cols);
+  float sum = 0;
+  for (Index j = first; j < x.cols; j += 32 * N) {
+    const Floats<N> values = load<N>(in + j);
+#pragma unroll
+    for (int e = 0; e < N; ++e) sum += values[e];
+  }
+  const float mean = warp_sum(sum) * per_column;
+  float squares = 0;
+  for (Index j = first; j < x.cols; j += 32 * N) {
+    const Floats<N> values = load<N>(in + j);
+#pragma unroll
+    for (int e = 0; e < N; ++e) squares += (values[e] - mean) * (values[e] - mean);
+  }
+  const RowStatistics<float> row = Policy::statistics(mean, warp_sum(squares) * per_column);
+  if (threadIdx.x % 32 == 0) rows[i] = row;
+  for (Index j = first; j < x.cols; j += 32 * N) {
+    Floats<N> values = load<N>(in + j);
+#pragma unroll
+    for (int e = 0; e < N; ++e) values[e] = Policy::value(values[e], row);
+    apply_gain_and_bias<Policy>(values, gain + j, bias + j);
+    store<N>(y.row(i) + j, values);
+  }
+}
+
+/// A normalized row and its gradient, before gain and bias.
+template <int N, class Policy>
+struct Normalized {
+  Floats<N> y, d_y;
+
+  template <class S>
+  __device__ Normalized(const S* x, const S* gain, RowStatistics<float> row, const S* d_out)
+      : y(load<N>(x)), d_y(load<N>(d_out)) {
+#pragma unroll
+    for (int e = 0; e < N; ++e) y[e] = Policy::value(y[e], row);
+    if constexpr (Policy::has_gain) {
+      const Floats<N> factor = load<N>(gain);
+#pragma unroll
+      for (int e = 0; e < N; ++e) d_y[e] *= factor[e];
+    }
+  }
+};
+
+template <int N, class Policy, class S>
+__global__ void __launch_bounds__(32 * norm_warps)
+    norm_backward_kernel(Matrix<const S> x, const S* gain, const RowStatistics<float>* rows,
+                         Matrix<const S> d_y, Matrix<S> d_x, bool accumulates) {
+  const Index i = row_of_warp(), first = threadIdx.x % 32 * N;
+  if (i >= x.rows) return;
+  const RowStatistics<float> row = rows[i];
+  const float per_column = 1.0f / static_cast<float>(x.cols);
+  const auto at = [&](Index j) {
+    return Normalized<N, Policy>(x.row(i) + j, Policy::has_gain ? gain + j : nullptr, row, d_y.row(i) + j);
+  };
+  float sum = 0, product_sum = 0;
+  for (Index j = first; j < x.cols; j += 32 * N) {
+    const Normalized<N, Policy> normalized = at(j);
+#pragma unroll
+    for (int e = 0; e < N; ++e) {
+      sum += normalized.d_y[e];
+      product_sum += normalized.d_y[e] * normalized.y[e];
+    }
+  }
+  const float mean = warp_sum(sum) * per_column, product_mean = warp_sum(product_sum) * per_column;
+  for (Index j = first; j < x.cols; j += 32 * N) {
+    const Normalized<N, Policy> normalized = at(j);
+    S* const to = d_x.row(i) + j;
+    Floats<N> gradient;
+    if (accumulates) gradient = load<N>(to);
+#pragma unroll
+    for (int e = 0; e < N; ++e) {
+      gradient[e] = (accumulates ? gradient[e] : 0.0f) +
+                    Policy::gradient(normalized.d_y[e], normalized.y[e], row, mean, product_mean);
+    }
+    store<N>(to, gradient);
+  }
+}
+
+template <class Policy, class S>
+struct RowNormGradients {
+  Matrix<const S> x;
+  const RowStatistics<float>* rows;
+  Matrix<const S> d_y;
+
+  __device__ float normalized(Index i, Index j) const {
+    return Policy::value(static_cast<float>(x.row(i)[j]), rows[i]);
+  }
+};
+
+/// The gradients of gain and bias; Gradients tells a normalized number.
+template <class Policy, class Gradients>
+struct GainAndBiasGradients : Gradients {
+  static constexpr int count = Policy::has_gain + Policy::has_bias;
+
+  template <int Sums>
+  __device__ void add(Index i, Index j, float (&sums)[Sums]) const {
+    const float d = static_cast<float>(this->d_y.row(i)[j]);
+    if constexpr (Policy::has_gain) sums[0] += d * this->normalized(i, j);
+    if constexpr (Policy::has_bias) sums[Sums - 1] += d;
+  }
+};
+
+template <class Policy, class Gradients>
+void gain_and_bias_backward(Gpu& device, const Gradients& gradients, [[maybe_unused]] float* d_gain,
+                            [[maybe_unused]] float* d_bias) {
+  const GainAndBiasGradients<Policy, Gradients> body{gradients};
+  const Index rows = gradients.x.rows, cols = gradients.x.cols;
+  if constexpr (body.count == 2) {
+    add_column_sums<2>(device, rows, cols, body, {d_gain, d_bias});
+  } else if constexpr (body.count == 1) {
+    add_column_sums<1>(device, rows, cols, body, {Policy::has_gain ? d_gain : d_bias});
+  }
+}
+
+template <CudaDevice D, RowNorm Policy>
+void norm_forward(D& device, Policy, Matrix<const typename D::Scalar> x, const typename D::Scalar* gain,
+                  const typename D::Scalar* bias, Matrix<typename D::Scalar> y, RowStatistics<float>* rows) {
+  using S = typename D::Scalar;
+  with_packs<pack_size<S>>(
+      [&](auto n) {
+        device.stream().launch(norm_forward_kernel<n(), Policy, S>, (x.rows + norm_warps - 1) / norm_warps,
+                               32 * norm_warps, 0, x, gain, bias, y, rows);
+      },
+      x, y, Matrix(gain, 1, x.cols), Matrix(bias, 1, x.cols));
+}
+
+template <CudaDevice D, RowNorm Policy>
+void norm_backward(D& device, Policy, Matrix<const typename D::Scalar> x, const typename D::Scalar* gain,
+                   const RowStatistics<float>* rows, Matrix<const typename D::Scalar> d_y,
+                   Output<typename D::Scalar> d_x, [[maybe_unused]] float* d_gain,
+                   [[maybe_unused]] float* d_bias) {
+  using S = typename D::Scalar;
+  with_packs<pack_size<S>>(
+      [&](auto n) {
+        device.stream().launch(norm_backward_kernel<n(), Policy, S>, (x.rows + norm_warps - 1) / norm_warps,
+                               32 * norm_warps, 0, x, gain, rows, d_y, d_x.matrix, d_x.accumulates);
+      },
+      x, d_y, d_x.matrix, Matrix(gain, 1, x.cols));
+  gain_and_bias_backward<Policy>(device, RowNormGradients<Policy, S>{x, rows, d_y}, d_gain, d_bias);
+}
+
+/// alpha x + shift, which a norm without statistics takes in.
+template <class Policy, class S>
+__device__ float pointwise_input(float x, NormParameters<const S> parameters) {
+  const float u = static_cast<float>(*parameters.alpha) * x;
+  if constexpr (Policy::has_shift) {
+    return u + static_cast<float>(*parameters.shift);
+  } else {
+    return u;
+  }
+}
+
+template <class Policy, class S>
+struct PointwiseForward {
+  Matrix<const S> x;
+  NormParameters<const S> parameters;
+  Matrix<S> y;
+
+  template <int N>
+  __device__ void at(Index i, Index j) const {
+    Floats<N> values = load<N>(x.row(i) + j);
+#pragma unroll
+    for (int e = 0; e < N; ++e) values[e] = Policy::value(pointwise_input<Policy>(values[e], parameters));
+    apply_gain_and_bias<Policy>(values, parameters.gain + j, parameters.bias + j);
+    store<N>(y.row(i) + j, values);
+  }
+};
+
+/// d_x, and the gradients of alpha and shift.
+template <class Policy, class S>
+struct PointwiseBackward {
+  Matrix<const S> x;
+  NormParameters<const S> parameters;
+  Matrix<const S> d_y;
+  Matrix<S> d_x;
+  bool accumulates;
+
+  template <int N, int Sums>
+  __device__ void at(Index i, Index j, float (&sums)[Sums]) const {
+    const float alpha = static_cast<float>(*parameters.alpha);
+    const Floats<N> in = load<N>(x.row(i) + j);
+    Floats<N> d = load<N>(d_y.row(i) + j), before{};
+    if constexpr (Policy::has_gain) {
+      const Floats<N> factor = load<N>(parameters.gain + j);
+#pragma unroll
+      for (int e = 0; e < N; ++e) d[e] *= factor[e];
+    }
+    if (accumulates) before = load<N>(d_x.row(i) + j);
+#pragma unroll
+    for (int e = 0; e < N; ++e) {
+      d[e] *= Policy::derivative(pointwise_input<Policy>(in[e], parameters));
+      sums[0] += d[e] * in[e];
+      if constexpr (Policy::has_shift) sums[1] += d[e];
+      d[e] = before[e] + d[e] * alpha;
+    }
+    store<N>(d_x.row(i) + j, d);
+  }
+};
+
+template <class Policy, class S>
+struct PointwiseGradients {
+  Matrix<const S> x;
+  NormParameters<const S> parameters;
+  Matrix<const S> d_y;
+
+  __device__ float normalized(Index i, Index j) const {
+    return Policy::value(pointwise_input<Policy>(static_cast<float>(x.row(i)[j]), parameters));
+  }
+};
+
+template <CudaDevice D, PointwiseNorm Policy>
+void norm_forward(D& device, Policy, Matrix<const typename D::Scalar> x,
+                  NormParameters<const typename D::Scalar> parameters, Matrix<typename D::Scalar> y) {
+  using S = typename D::Scalar;
+  with_packs<pack_size<S>>(
+      [&](auto n) {
+        for_each_pack<n()>(device.stream(), x.rows, x.cols, PointwiseForward<Policy, S>{x, parameters, y});
+      },
+      x, y, Matrix(parameters.gain, 1, x.cols), Matrix(parameters.bias, 1, x.cols));
+}
+
+template <CudaDevice D, PointwiseNorm Policy>
+void norm_backward(D& device, Policy, Matrix<const typename D::Scalar> x,
+                   NormParameters<const typename D::Scalar> parameters, Matrix<const typename D::Scalar> d_y,
+                   Output<typename D::Scalar> d_x, NormParameters<float> d) {
+  using S = typename D::Scalar;
+  with_packs<pack_size<S>>(
+      [&](auto n) {
+        const PointwiseBackward<Policy, S> body{x, parameters, d_y, d_x.matrix, d_x.accumulates};
+        if constexpr (Policy::has_shift) {
+          for_each_pack_and_sum<n(), 2>(device, x.rows, x.cols, body, {d.alpha, d.shift});
+        } else {
+          for_each_pack_and_sum<n(), 1>(device, x.rows, x.cols, body, {d.alpha});
+        }
+      },
+      x, d_y, d_x.matrix, Matrix(parameters.gain, 1, x.cols));
+  gain_and_bias_backward<Policy>(device, PointwiseGradients<Policy, S>{x, parameters, d_y}, d.gain, d.bias);
+}
+
+}  // namespace lnfree::cuda

@@ -1,0 +1,160 @@
+#pragma once
+
+#include <cublasLt.h>
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <map>
+#include <string>
+#include <type_traits>
+#include <utility>
+
+#include <lnfree/backend/cuda/runtime.hpp>
+#include <lnfree/core/bfloat16.hpp>
+#include <lnfree/core/error.hpp>
+#include <lnfree/core/tensor.hpp>
+
+namespace lnfree::cuda {
+
+/// Matrix products by cuBLASLt, which sums in float. A product is planned at its first call and kept for
+/// later ones with the same sizes and strides. The tests put a header of the same name in front of this one.
+class Products {
+ public:
+  explicit Products(Stream& stream) : stream_(stream) {
+    check(cublasLtCreate(&handle_), "cublasLtCreate");
+    workspace_ = stream_.allocate(workspace_bytes);
+  }
+  Products(const Products&) = delete;
+  Products& operator=(const Products&) = delete;
+  ~Products() {
+    for (auto& [key, plan] : plans_) plan.destroy();
+    stream_.deallocate(workspace_);
+    cublasLtDestroy(handle_);
+  }
+
+  /// c = a b or c += a b.
+  template <class S, class T>
+  void run(Operand<S> a, Operand<S> b, Output<T> c) {
+    const Key key{a.rows(),
+                  b.cols(),
+                  a.cols(),
+                  a.matrix.stride,
+                  b.matrix.stride,
+                  c.matrix.stride,
+                  alignment(a.matrix),
+                  alignment(b.matrix),
+                  alignment(c.matrix),
+                  a.transposed,
+                  b.transposed,
+                  type_of<S>(),
+                  type_of<T>()};
+    auto found = plans_.find(key);
+    if (found == plans_.end()) found = plans_.emplace(key, plan(key)).first;
+    const Plan& plan = found->second;
+    const float one = 1.0f, beta = c.accumulates ? 1.0f : 0.0f;
+    // cuBLASLt's matrices are column-major: what it sees are the transposes, C^T = B^T A^T.
+    check(cublasLtMatmul(handle_, plan.product, &one, b.matrix.data, plan.b, a.matrix.data, plan.a, &beta,
+                         c.matrix.data, plan.c, c.matrix.data, plan.c, &plan.algorithm, workspace_,
+                         workspace_bytes, stream_.get()),
+          "cublasLtMatmul");
+  }
+
+ private:
+  /// Rows, columns and depth; strides and alignments of A, B and C; A^T, B^T; types of the factors and of C.
+  using Key = std::array<Index, 13>;
+
+  struct Plan {
+    cublasLtMatmulDesc_t product = nullptr;
+    cublasLtMatrixLayout_t a = nullptr, b = nullptr, c = nullptr;
+    cublasLtMatmulAlgo_t algorithm{};
+
+    void destroy() const {
+      for (const cublasLtMatrixLayout_t layout : {a, b, c}) cublasLtMatrixLayoutDestroy(layout);
+      cublasLtMatmulDescDestroy(product);
+    }
+  };
+
+  static constexpr std::size_t workspace_bytes = std::size_t{32} << 20;
+
+  template <class T>
+  static constexpr Index type_of() {
+    return std::is_same_v<T, BFloat16> ? CUDA_R_16BF : CUDA_R_32F;
+  }
+
+  /// What all rows of a matrix begin at a multiple of, in bytes.
+  template <class T>
+  static Index alignment(Matrix<T> matrix) {
+    const std::size_t row = static_cast<std::size_t>(matrix.stride) * sizeof(T);
+    return (reinterpret_cast<std::uintptr_t>(matrix.data) | row) % 16 == 0 ? 16 : sizeof(T);
+  }
+
+  static void check(cublasStatus_t status, const char* what) {
+    if (status == CUBLAS_STATUS_SUCCESS) return;
+    throw Error(std::string("the GPU failed in ") + what + ": " + cublasLtGetStatusString(status));
+  }
+
+  /// cuBLASLt's first choice, which depends on the sizes and the GPU alone. Timing the candidates could find
+  /// a faster one, but not the same one in every run: results would differ in their last bits.
+  Plan plan(const Key& key) const {
+    const auto& [m, n, k, a_stride, b_stride, c_stride, a_alignment, b_alignment, c_alignment, a_transposed,
+                 b_transposed, type, c_type] = key;
+    Plan plan;
+    check(cublasLtMatmulDescCreate(&plan.product, CUBLAS_COMPUTE_32F, CUDA_R_32F),
+          "cublasLtMatmulDescCreate");
+    // The first factor it sees is B^T.
+    for (const auto& [transposed, attribute] : {std::pair{b_transposed, CUBLASLT_MATMUL_DESC_TRANSA},
+                                                std::pair{a_transposed, CUBLASLT_MATMUL_DESC_TRANSB}}) {
+      const cublasOperation_t operation = transposed != 0 ? CUBLAS_OP_T : CUBLAS_OP_N;
+      check(cublasLtMatmulDescSetAttribute(plan.product, attribute, &operation, sizeof(operation)),
+            "cublasLtMatmulDescSetAttribute");
+    }
+    const auto layout = [](cublasLtMatrixLayout_t& layout, Index type, Index rows, Index cols,
+                           bool transposed, Index stride) {
+      // The rows of a row-major matrix as it is stored are the columns of what cuBLASLt sees.
+      if (transposed) std::swap(rows, cols);
+      check(cublasLtMatrixLayoutCreate(&layout, static_cast<cudaDataType>(type),
+                                       static_cast<std::uint64_t>(cols), static_cast<std::uint64_t>(rows),
+                                       stride),
+            "cublasLtMatrixLayoutCreate");
+    };
+    layout(plan.a, type, m, k, a_transposed != 0, a_stride);
+    layout(plan.b, type, k, n, b_transposed != 0, b_stride);
+    layout(plan.c, c_type, m, n, false, c_stride);
+
+    cublasLtMatmulPreference_t preference = nullptr;
+    check(cublasLtMatmulPreferenceCreate(&preference), "cublasLtMatmulPreferenceCreate");
+    const auto prefer = [&](cublasLtMatmulPreferenceAttributes_t attribute, auto value) {
+      check(cublasLtMatmulPreferenceSetAttribute(preference, attribute, &value, sizeof(value)),
+            "cublasLtMatmulPreferenceSetAttribute");
+    };
+    prefer(CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, workspace_bytes);
+    // A sum that is split is put together from the workspace, in order; not by whoever comes first.
+    prefer(CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK,
+           std::uint32_t{CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE | CUBLASLT_REDUCTION_SCHEME_OUTPUT_TYPE});
+    prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, static_cast<std::uint32_t>(b_alignment));
+    prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, static_cast<std::uint32_t>(a_alignment));
+    prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, static_cast<std::uint32_t>(c_alignment));
+    prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, static_cast<std::uint32_t>(c_alignment));
+    cublasLtMatmulHeuristicResult_t result{};
+    int found = 0;
+    const cublasStatus_t status = cublasLtMatmulAlgoGetHeuristic(
+        handle_, plan.product, plan.b, plan.a, plan.c, plan.c, preference, 1, &result, &found);
+    cublasLtMatmulPreferenceDestroy(preference);
+    check(status, "cublasLtMatmulAlgoGetHeuristic");
+    if (found == 0) {
+      plan.destroy();
+      throw Error("cuBLASLt has no product of " + std::to_string(m) + " x " + std::to_string(k) + " by " +
+                  std::to_string(k) + " x " + std::to_string(n));
+    }
+    plan.algorithm = result.algo;
+    return plan;
+  }
+
+  Stream& stream_;
+  cublasLtHandle_t handle_ = nullptr;
+  void* workspace_ = nullptr;
+  std::map<Key, Plan> plans_;
+};
+
+}  // namespace lnfree::cuda

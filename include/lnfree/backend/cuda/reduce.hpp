@@ -1,0 +1,143 @@
+#pragma once
+
+#include <algorithm>
+#include <cassert>
+#include <cstddef>
+
+#include <lnfree/backend/cuda/device.hpp>
+#include <lnfree/backend/cuda/runtime.hpp>
+#include <lnfree/core/tensor.hpp>
+
+/// Sums in an order that the sizes alone decide.
+namespace lnfree::cuda {
+
+inline constexpr unsigned whole_warp = 0xffffffffu;
+
+/// The sum over a warp's 32 threads, the same bits in each.
+template <class T>
+__device__ T warp_sum(T value) {
+#pragma unroll
+  for (int distance = 16; distance > 0; distance /= 2) value += __shfl_xor_sync(whole_warp, value, distance);
+  return value;
+}
+
+/// The sum over the block's threads, the same bits in each. `warps` is shared memory for a number of each
+/// warp.
+template <class T>
+__device__ T block_sum(T value, T* warps) {
+  value = warp_sum(value);
+  if (threadIdx.x % 32 == 0) warps[threadIdx.x / 32] = value;
+  __syncthreads();
+  T total = 0;
+  for (unsigned w = 0; w < blockDim.x / 32; ++w) total += warps[w];
+  __syncthreads();
+  return total;
+}
+
+inline constexpr int column_sum_warps = 8;
+
+/// A block sums 32 columns, a lane each, over one of `parts` parts of the rows, which its warps share in
+/// turn. partials (Sums, parts, cols).
+template <int Sums, class Body>
+__global__ void __launch_bounds__(32 * column_sum_warps)
+    column_partials_kernel(Index rows, Index cols, int parts, Body body, float* partials) {
+  const int lane = static_cast<int>(threadIdx.x % 32), warp = static_cast<int>(threadIdx.x / 32);
+  const int part = static_cast<int>(blockIdx.x % static_cast<unsigned>(parts));
+  const Index j = static_cast<Index>(blockIdx.x / static_cast<unsigned>(parts)) * 32 + lane;
+  float sums[Sums] = {};
+  if (j < cols) {
+    const Index end = rows * (part + 1) / parts;
+    for (Index i = rows * part / parts + warp; i < end; i += column_sum_warps) body.add(i, j, sums);
+  }
+  float* const of_warps = shared_memory<float>();  // (warps, Sums, 32)
+#pragma unroll
+  for (int s = 0; s < Sums; ++s) of_warps[(warp * Sums + s) * 32 + lane] = sums[s];
+  __syncthreads();
+  if (warp != 0 || j >= cols) return;
+#pragma unroll
+  for (int s = 0; s < Sums; ++s) {
+    float total = 0;
+    for (int w = 0; w < column_sum_warps; ++w) total += of_warps[(w * Sums + s) * 32 + lane];
+    partials[(static_cast<Index>(s) * parts + part) * cols + j] = total;
+  }
+}
+
+/// Where the sums of columns are added to.
+template <int Sums>
+struct ColumnSums {
+  static_assert(Sums <= 2);
+
+  float* of[Sums];
+
+  const float* partials;  // (Sums, parts, cols)
+  Index cols;
+  int parts;
+
+  template <int N>
+  __device__ void at(Index s, Index j) const {
+    float total = 0;
+    for (int part = 0; part < parts; ++part) total += partials[(s * parts + part) * cols + j];
+    (s == 0 ? of[0] : of[Sums - 1])[j] += total;  // an index known to the compiler keeps them in registers
+  }
+};
+
+/// to[s][j] += the sum over i of what body.add(i, j, sums) adds to sums[s].
+template <int Sums, class Body>
+void add_column_sums(Gpu& device, Index rows, Index cols, const Body& body, float* const (&to)[Sums]) {
+  constexpr Index most_parts = 32, least_rows = 64;
+  const Index parts =
+      std::max(Index{1}, std::min({most_parts, rows / least_rows, Handles::scratch_size / (Sums * cols)}));
+  assert(Sums * cols <= Handles::scratch_size);
+  float* const partials = device.handles->scratch;
+  device.stream().launch(column_partials_kernel<Sums, Body>, (cols + 31) / 32 * parts, 32 * column_sum_warps,
+                         sizeof(float) * column_sum_warps * Sums * 32, rows, cols, static_cast<int>(parts),
+                         body, partials);
+  ColumnSums<Sums> sums{{}, partials, cols, static_cast<int>(parts)};
+  std::copy_n(to, Sums, sums.of);
+  for_each_pack<1>(device.stream(), Sums, cols, sums);
+}
+
+/// Each block takes every gridDim-th piece of the numbers and calls body.at<N>(row, column, sums), a thread
+/// for each pack, which adds to sums as it goes. partials (Sums, blocks).
+template <int N, int Sums, class Body>
+__global__ void __launch_bounds__(elementwise_threads)
+    summing_kernel(Index rows, Index cols, Body body, float* partials) {
+  const Index packs_per_row = cols / N, packs = rows * packs_per_row;
+  float sums[Sums] = {};
+  for (Index at = static_cast<Index>(blockIdx.x) * blockDim.x + threadIdx.x; at < packs;
+       at += static_cast<Index>(gridDim.x) * blockDim.x) {
+    const Index i = rows == 1 ? 0 : at / packs_per_row;
+    body.template at<N>(i, (at - i * packs_per_row) * N, sums);
+  }
+#pragma unroll
+  for (int s = 0; s < Sums; ++s) {
+    const float sum = block_sum(sums[s], shared_memory<float>());
+    if (threadIdx.x == 0) partials[static_cast<Index>(s) * gridDim.x + blockIdx.x] = sum;
+  }
+}
+
+/// *to += the sum of `count` numbers, by one block.
+template <class T>
+__global__ void __launch_bounds__(elementwise_threads) add_sum_kernel(const T* values, Index count, T* to) {
+  T sum = 0;
+  for (Index i = threadIdx.x; i < count; i += elementwise_threads) sum += values[i];
+  sum = block_sum(sum, shared_memory<T>());
+  if (threadIdx.x == 0) *to += sum;
+}
+
+/// Launches both: *to[s] += all that body.at<N> adds to sums[s].
+template <int N, int Sums, class Body>
+void for_each_pack_and_sum(Gpu& device, Index rows, Index cols, const Body& body, float* const (&to)[Sums]) {
+  constexpr Index most_blocks = 2048, packs_per_block = 4 * elementwise_threads;
+  constexpr std::size_t shared = elementwise_threads / 32 * sizeof(float);
+  const Index blocks = std::min(most_blocks, (rows * (cols / N) + packs_per_block - 1) / packs_per_block);
+  float* const partials = device.handles->scratch;
+  device.stream().launch(summing_kernel<N, Sums, Body>, blocks, elementwise_threads, shared, rows, cols, body,
+                         partials);
+  for (int s = 0; s < Sums; ++s) {
+    device.stream().launch(add_sum_kernel<float>, 1, elementwise_threads, shared, partials + s * blocks,
+                           blocks, to[s]);
+  }
+}
+
+}  // namespace lnfree::cuda

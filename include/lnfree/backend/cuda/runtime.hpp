@@ -1,0 +1,108 @@
+#pragma once
+
+#include <cuda_runtime.h>
+
+#include <cstddef>
+#include <string>
+#include <type_traits>
+
+#include <lnfree/core/error.hpp>
+#include <lnfree/core/tensor.hpp>
+
+/// Everything the kernels and primitives ask of the CUDA runtime. The tests put a header of the same name in
+/// front of this one, under which the kernels run on the host.
+namespace lnfree::cuda {
+
+/// Throws Error when a call of the runtime failed.
+inline void check(cudaError_t status, const char* what) {
+  if (status == cudaSuccess) return;
+  throw Error(std::string("the GPU failed in ") + what + ": " + cudaGetErrorString(status));
+}
+
+/// A GPU and the queue of its work: every kernel and copy is done in the order in which it is asked for.
+class Stream {
+ public:
+  /// The first GPU that CUDA_VISIBLE_DEVICES leaves. Throws NoDevice where there is none.
+  Stream() {
+    int count = 0;
+    // Without a driver the count is left as it was: the status alone tells.
+    if (const cudaError_t status = cudaGetDeviceCount(&count); status != cudaSuccess) {
+      throw NoDevice(std::string("no CUDA device can be used: ") + cudaGetErrorString(status) +
+                     "; install NVIDIA's driver, or use a program for the CPU");
+    }
+    if (count == 0) {
+      throw NoDevice("no CUDA device is visible; look at CUDA_VISIBLE_DEVICES, or use a program for the CPU");
+    }
+    check(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "cudaStreamCreate");
+  }
+  Stream(const Stream&) = delete;
+  Stream& operator=(const Stream&) = delete;
+  ~Stream() { cudaStreamDestroy(stream_); }
+
+  cudaStream_t get() const { return stream_; }
+
+  /// Throws Error when the GPU has too little memory.
+  void* allocate(std::size_t bytes) {
+    void* memory = nullptr;
+    if (const cudaError_t status = cudaMalloc(&memory, bytes); status != cudaSuccess) {
+      cudaGetLastError();  // forgets it: the program may go on with less
+      std::size_t free = 0, total = 0;
+      check(cudaMemGetInfo(&free, &total), "cudaMemGetInfo");
+      throw Error("out of GPU memory: " + std::to_string(bytes) + " bytes were asked for, " +
+                  std::to_string(free) + " of " + std::to_string(total) +
+                  " are free; take a smaller batch and accumulate more of them");
+    }
+    return memory;
+  }
+  void deallocate(void* memory) {
+    cudaStreamSynchronize(stream_);
+    cudaFree(memory);
+  }
+
+  void fill_zero(void* memory, std::size_t bytes) {
+    check(cudaMemsetAsync(memory, 0, bytes, stream_), "cudaMemset");
+  }
+  /// `from` may be reused when this returns.
+  void copy_to_device(void* to, const void* from, std::size_t bytes) {
+    check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyHostToDevice, stream_), "a copy to the device");
+    synchronize();
+  }
+  void copy_to_host(void* to, const void* from, std::size_t bytes) {
+    check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToHost, stream_), "a copy to the host");
+    synchronize();
+  }
+  void copy_on_device(void* to, const void* from, std::size_t bytes) {
+    check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToDevice, stream_), "a copy on the device");
+  }
+
+  /// Waits for all work. A kernel that failed is reported here.
+  void synchronize() { check(cudaStreamSynchronize(stream_), "a kernel"); }
+
+  /// Starts a kernel on `blocks` blocks of `threads` threads with `shared_bytes` of shared_memory().
+  template <class... Parameters>
+  void launch(void (*kernel)(Parameters...), Index blocks, int threads, std::size_t shared_bytes,
+              std::type_identity_t<Parameters>... arguments) {
+    if (blocks == 0) return;
+    constexpr std::size_t without_asking = 48 << 10;
+    if (shared_bytes > without_asking) {
+      check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                 static_cast<int>(shared_bytes)),
+            "cudaFuncSetAttribute");
+    }
+    kernel<<<static_cast<unsigned>(blocks), static_cast<unsigned>(threads), shared_bytes, stream_>>>(
+        arguments...);
+    check(cudaGetLastError(), "the launch of a kernel");
+  }
+
+ private:
+  cudaStream_t stream_ = nullptr;
+};
+
+/// The block's shared memory, as many bytes as its launch says; what it holds at first is left to chance.
+template <class T>
+__device__ T* shared_memory() {
+  extern __shared__ __align__(16) unsigned char lnfree_shared_memory[];
+  return reinterpret_cast<T*>(lnfree_shared_memory);
+}
+
+}  // namespace lnfree::cuda

@@ -1,0 +1,94 @@
+#include <cstdio>
+#include <string>
+
+#include <lnfree/activation/gelu.hpp>
+#include <lnfree/activation/leaky_learnable.hpp>
+#include <lnfree/activation/leaky_relu.hpp>
+#include <lnfree/activation/relu.hpp>
+#include <lnfree/activation/silu.hpp>
+#include <lnfree/activation/squared_relu.hpp>
+#include <lnfree/backend/cuda/cuda.hpp>
+#include <lnfree/norm/dynamic_erf.hpp>
+#include <lnfree/norm/dynamic_tanh.hpp>
+#include <lnfree/norm/layer_norm.hpp>
+
+/// Every kernel of the library as a GPU compiler sees it, and a program that tells whether it finds a GPU.
+namespace {
+
+using namespace lnfree;
+
+template <class D, class A>
+void compile_activation(D& device, A activation) {
+  using S = typename D::Scalar;
+  activation_forward(device, activation, Matrix<const S>(), static_cast<const S*>(nullptr), Matrix<S>());
+  activation_backward(device, activation, Matrix<const S>(), static_cast<const S*>(nullptr), Matrix<S>(),
+                      static_cast<float*>(nullptr));
+}
+
+template <class D, class N>
+void compile_pointwise_norm(D& device, N norm) {
+  using S = typename D::Scalar;
+  norm_forward(device, norm, Matrix<const S>(), NormParameters<const S>{}, Matrix<S>());
+  norm_backward(device, norm, Matrix<const S>(), NormParameters<const S>{}, Matrix<const S>(),
+                Output<S>(Matrix<S>()), NormParameters<float>{});
+}
+
+/// Never called with a GPU: the pointers lead nowhere.
+template <class D>
+void compile_all(D& device) {
+  using S = typename D::Scalar;
+  const Matrix<S> matrix;
+  const Matrix<const S> input;
+  S* const numbers = nullptr;
+  float* const sums = nullptr;
+  std::int32_t* const tokens = nullptr;
+  RowStatistics<float>* const rows = nullptr;
+  gemm(device, matrix, matrix, Output<S>(matrix));
+  gemm(device, matrix, matrix, Output<float>(Matrix<float>()));
+  bias_forward(device, matrix, numbers);
+  bias_backward(device, input, sums);
+  norm_forward(device, LayerNorm{}, input, numbers, numbers, matrix, rows);
+  norm_backward(device, LayerNorm{}, input, numbers, rows, input, Output<S>(matrix), sums, sums);
+  compile_pointwise_norm(device, DynamicTanh{});
+  compile_pointwise_norm(device, DynamicErf{});
+  compile_activation(device, GELU{});
+  compile_activation(device, GELUTanh{});
+  compile_activation(device, ReLU{});
+  compile_activation(device, SquaredReLU{});
+  compile_activation(device, SiLU{});
+  compile_activation(device, LeakyReLU<>{});
+  compile_activation(device, LeakyLearnable<Scope::global>{});
+  attention_forward(device, AttentionShape{}, input, matrix, sums, sums, Unobserved{});
+  attention_forward(device, AttentionShape{}, input, matrix, sums, sums, RowEntropies<float>{sums});
+  attention_backward(device, AttentionShape{}, input, input, sums, input, matrix, sums, Unobserved{});
+  attention_backward(device, AttentionShape{}, input, input, sums, input, matrix, sums,
+                     EntropyGradients<float>{sums, sums});
+  entropy_sums(device, Matrix<const float>(), sums, tokens);
+  entropy_penalty(device, EntropyPenalty{}, 1, Matrix<const float>(), numbers, sums, Matrix<float>(), sums);
+  rotary(device, AttentionShape{}, 2, matrix, false);
+  column_squares(device, input, sums);
+  count_zeros(device, input);
+  embedding_forward(device, BatchShape{}, tokens, input, input, matrix);
+  embedding_backward(device, BatchShape{}, tokens, input, Matrix<float>(), Matrix<float>());
+  dropout(device, matrix, 0.1, Philox(0, 0));
+  cross_entropy_forward(device, input, tokens, sums);
+  cross_entropy_forward_backward(device, matrix, tokens, sums, 1.0);
+  sum_of_squares(device, sums, 0);
+  adamw(device, 0, sums, numbers, sums, sums, sums, AdamWStep{});
+}
+
+template void compile_all(Cuda&);
+template void compile_all(CudaFp32&);
+
+}  // namespace
+
+int main() {
+  try {
+    Cuda device;
+    std::puts("a GPU is here");
+    return 0;
+  } catch (const NoDevice& error) {
+    std::fprintf(stderr, "%s\n", error.what());
+    return 4;
+  }
+}

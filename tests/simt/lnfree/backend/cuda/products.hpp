@@ -1,0 +1,29 @@
+#pragma once
+
+#include <lnfree/backend/cuda/runtime.hpp>
+#include <lnfree/core/tensor.hpp>
+
+namespace lnfree::cuda {
+
+/// In place of the library's header of this name: products as plain loops, summed in float.
+class Products {
+ public:
+  explicit Products(Stream&) {}
+
+  template <class S, class T>
+  void run(Operand<S> a, Operand<S> b, Output<T> c) {
+    const auto at = [](const Operand<S>& m, Index i, Index j) {
+      return static_cast<float>(m.transposed ? m.matrix.row(j)[i] : m.matrix.row(i)[j]);
+    };
+    for (Index i = 0; i < c.matrix.rows; ++i) {
+      for (Index j = 0; j < c.matrix.cols; ++j) {
+        T& to = c.matrix.row(i)[j];
+        float sum = 0;
+        for (Index k = 0; k < a.cols(); ++k) sum += at(a, i, k) * at(b, k, j);
+        to = T(c.accumulates ? static_cast<float>(to) + sum : sum);
+      }
+    }
+  }
+};
+
+}  // namespace lnfree::cuda

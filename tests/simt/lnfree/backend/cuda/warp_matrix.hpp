@@ -1,0 +1,65 @@
+#pragma once
+
+#include <algorithm>
+#include <bit>
+#include <cstdint>
+#include <cstring>
+
+#include <lnfree/backend/cuda/runtime.hpp>
+
+/// In place of the library's header of this name: what the instructions do, by their definitions in NVIDIA's
+/// PTX ISA (ldmatrix; mma.m16n8k16 with .bf16 factors).
+namespace lnfree::cuda {
+
+template <bool Transposed>
+void load_matrices(std::uint32_t (&r)[4], const void* row) {
+  const unsigned lane = simt::Simulator::instance().lane();
+  const void* const* const rows = simt::Simulator::instance().exchange(row);
+  for (unsigned m = 0; m < 4; ++m) {
+    std::uint16_t pair[2];
+    for (unsigned e = 0; e < 2; ++e) {
+      const unsigned i = lane / 4, j = lane % 4 * 2 + e;
+      const auto* const from = static_cast<const std::uint16_t*>(rows[8 * m + (Transposed ? j : i)]);
+      if (reinterpret_cast<std::uintptr_t>(from) % 16 != 0) std::abort();  // as the instruction would
+      pair[e] = from[Transposed ? i : j];
+    }
+    std::memcpy(&r[m], pair, sizeof(pair));
+  }
+}
+
+inline void multiply_add(float (&c)[4], const std::uint32_t (&a)[4], std::uint32_t b0, std::uint32_t b1) {
+  struct Lane {
+    std::uint32_t a[4], b[2];
+    float c[4];
+  };
+  const auto half = [](std::uint32_t pair, unsigned which) {
+    return std::bit_cast<float>(which == 0 ? pair << 16 : pair & 0xffff0000u);
+  };
+  const auto multiply = [&](Lane* lanes) {
+    float left[16][16], right[16][8], sums[16][8];
+    for (unsigned lane = 0; lane < 32; ++lane) {
+      const unsigned group = lane / 4;
+      for (unsigned which = 0; which < 2; ++which) {
+        const unsigned first = 2 * (lane % 4) + which;
+        for (unsigned r = 0; r < 4; ++r)
+          left[group + r % 2 * 8][first + r / 2 * 8] = half(lanes[lane].a[r], which);
+        for (unsigned r = 0; r < 2; ++r) right[first + r * 8][group] = half(lanes[lane].b[r], which);
+        for (unsigned r = 0; r < 2; ++r) sums[group + r * 8][first] = lanes[lane].c[2 * r + which];
+      }
+    }
+    for (unsigned i = 0; i < 16; ++i) {
+      for (unsigned k = 0; k < 16; ++k) {
+        for (unsigned j = 0; j < 8; ++j) sums[i][j] += left[i][k] * right[k][j];
+      }
+    }
+    for (unsigned lane = 0; lane < 32; ++lane) {
+      for (unsigned e = 0; e < 4; ++e) lanes[lane].c[e] = sums[lane / 4 + e / 2 * 8][2 * (lane % 4) + e % 2];
+    }
+  };
+  auto& simulator = simt::Simulator::instance();
+  const Lane mine{{a[0], a[1], a[2], a[3]}, {b0, b1}, {c[0], c[1], c[2], c[3]}};
+  const unsigned lane = simulator.lane();
+  std::copy_n(simulator.exchange(mine, multiply)[lane].c, 4, c);
+}
+
+}  // namespace lnfree::cuda

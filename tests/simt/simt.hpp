@@ -1,0 +1,309 @@
+#pragma once
+
+#include <setjmp.h>
+#include <ucontext.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstddef>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <functional>
+#include <memory>
+#include <numeric>
+#include <random>
+#include <utility>
+#include <vector>
+
+#include "support/seed.hpp"
+
+/// A GPU's way to run a kernel, on the host: the threads of a block are fibers that take turns, from one
+/// barrier to the next, in an order drawn anew each time, so that a kernel which lacks a barrier gives other
+/// results than with one. Shared memory is NaN at first, and of its exact size, so that AddressSanitizer sees
+/// what lies beyond. A barrier that some threads never reach ends the program.
+///
+/// Kernels find here the names of CUDA that they use.
+namespace simt {
+
+struct Dim {
+  unsigned x = 0;
+};
+
+/// Sees the switches between stacks, which AddressSanitizer must be told of.
+#if defined(__SANITIZE_ADDRESS__)
+extern "C" void __sanitizer_start_switch_fiber(void**, const void*, std::size_t);
+extern "C" void __sanitizer_finish_switch_fiber(void*, const void**, std::size_t*);
+#endif
+
+class Simulator {
+ public:
+  static constexpr unsigned warp_size = 32;
+
+  static Simulator& instance() {
+    static Simulator simulator;
+    return simulator;
+  }
+
+  /// Runs `kernel` in every thread of every block, blocks in a random order.
+  void run(unsigned blocks, unsigned threads, std::size_t shared_bytes, const std::function<void()>& kernel);
+
+  unsigned char* shared() const { return shared_.get(); }
+
+  /// Waits for all threads of the block; gives whether any came with `flag`.
+  bool wait_for_block(bool flag) {
+    Thread& me = threads_[current_];
+    const unsigned parity = me.block_waits++ % 2;
+    block_flag_[parity] |= flag;
+    me.state = State::at_block;
+    if (++block_arrived_ == threads_.size()) {
+      block_arrived_ = 0;
+      block_flag_[1 - parity] = false;  // all have read it
+      for (Thread& thread : threads_) thread.state = State::ready;
+    }
+    switch_to_scheduler();
+    return block_flag_[parity];
+  }
+
+  /// Waits for all lanes of the warp; gives what each lane brought, valid until the next but one wait. The
+  /// last lane to come passes the 32 to `combine` first.
+  template <class T, class Combine>
+  const T* exchange(const T& mine, const Combine& combine) {
+    static_assert(sizeof(T) <= most_bytes);
+    Thread& me = threads_[current_];
+    Warp& warp = warps_[current_ / warp_size];
+    auto* const all = reinterpret_cast<T*>(warp.values[me.warp_waits++ % 2]);
+    all[current_ % warp_size] = mine;
+    me.state = State::at_warp;
+    if (++warp.arrived == warp_size) {
+      warp.arrived = 0;
+      combine(all);
+      for (unsigned lane = 0; lane < warp_size; ++lane) {
+        threads_[current_ / warp_size * warp_size + lane].state = State::ready;
+      }
+    }
+    switch_to_scheduler();
+    return all;
+  }
+
+  template <class T>
+  const T* exchange(const T& mine) {
+    return exchange(mine, [](T*) {});
+  }
+
+  unsigned lane() const { return current_ % warp_size; }
+
+ private:
+  enum class State { unstarted, ready, at_warp, at_block, finished };
+
+  static constexpr std::size_t most_bytes = 48, stack_bytes = 128 << 10;
+
+  /// A stack on which threads run, one after the other unless one waits.
+  struct Fiber {
+    std::unique_ptr<char[]> stack{new char[stack_bytes]};
+    ucontext_t start;
+    jmp_buf where;
+    bool started = false;
+  };
+  struct Thread {
+    State state;
+    Fiber* fiber;
+    unsigned warp_waits, block_waits;
+  };
+  struct Warp {
+    unsigned arrived;
+    alignas(16) unsigned char values[2][warp_size * most_bytes];
+  };
+
+  void run_block(unsigned threads);
+  void switch_to_scheduler();
+  void switch_to(Fiber& fiber);
+  void start_next();
+  static void fiber_main() { instance().run_threads(); }
+  void run_threads();
+
+  std::mt19937_64 random_{lnfree::test::seed()};
+  const std::function<void()>* kernel_ = nullptr;
+  std::unique_ptr<unsigned char[]> shared_;
+  std::vector<Thread> threads_;
+  std::vector<Warp> warps_;
+  std::vector<unsigned> order_;
+  std::size_t next_ = 0;  // thread to start, in order_
+  unsigned current_ = 0;
+  unsigned block_arrived_ = 0;
+  bool block_flag_[2] = {};
+  std::vector<std::unique_ptr<Fiber>> fibers_;
+  std::vector<Fiber*> idle_;
+  Fiber* running_ = nullptr;
+  jmp_buf scheduler_;
+#if defined(__SANITIZE_ADDRESS__)
+  void* fake_stack_ = nullptr;
+  const void* scheduler_stack_ = nullptr;
+  std::size_t scheduler_stack_bytes_ = 0;
+#endif
+};
+
+}  // namespace simt
+
+inline simt::Dim threadIdx, blockIdx, blockDim, gridDim;
+
+namespace simt {
+
+inline void Simulator::run(unsigned blocks, unsigned threads, std::size_t shared_bytes,
+                           const std::function<void()>& kernel) {
+  if (threads == 0 || threads % warp_size != 0 || threads > 1024 || shared_bytes > (99u << 10)) {
+    std::fprintf(stderr, "a GPU would not launch %u threads with %zu bytes of shared memory\n", threads,
+                 shared_bytes);
+    std::abort();
+  }
+  kernel_ = &kernel;
+  shared_.reset(static_cast<unsigned char*>(::operator new[](shared_bytes)));
+  gridDim = {blocks};
+  blockDim = {threads};
+  std::vector<unsigned> order(blocks);
+  std::iota(order.begin(), order.end(), 0u);
+  std::shuffle(order.begin(), order.end(), random_);
+  for (const unsigned block : order) {
+    blockIdx = {block};
+    std::memset(shared_.get(), 0xff, shared_bytes);
+    run_block(threads);
+  }
+}
+
+inline void Simulator::run_block(unsigned threads) {
+  threads_.assign(threads, {State::unstarted, nullptr, 0, 0});
+  warps_.resize(threads / warp_size);
+  for (Warp& warp : warps_) warp.arrived = 0;
+  block_arrived_ = 0;
+  block_flag_[0] = block_flag_[1] = false;
+  order_.resize(threads);
+  std::iota(order_.begin(), order_.end(), 0u);
+  std::shuffle(order_.begin(), order_.end(), random_);
+  for (next_ = 0; next_ < threads;) start_next();
+  for (bool waiting = true, moved = true; waiting;) {
+    waiting = moved = false;
+    std::rotate(order_.begin(), order_.begin() + static_cast<std::ptrdiff_t>(random_() % threads),
+                order_.end());
+    for (const unsigned thread : order_) {
+      waiting |= threads_[thread].state != State::finished;
+      if (threads_[thread].state != State::ready) continue;
+      moved = true;
+      current_ = thread;
+      threadIdx = {thread};
+      switch_to(*threads_[thread].fiber);
+    }
+    if (waiting && !moved) {
+      std::fprintf(stderr, "block %u: threads wait at a barrier that others never reach\n", blockIdx.x);
+      std::abort();
+    }
+  }
+}
+
+/// Starts threads on an idle stack until one waits.
+inline void Simulator::start_next() {
+  if (idle_.empty()) idle_.push_back(fibers_.emplace_back(std::make_unique<Fiber>()).get());
+  Fiber* const fiber = idle_.back();
+  idle_.pop_back();
+  switch_to(*fiber);
+}
+
+[[gnu::noinline]] inline void Simulator::switch_to(Fiber& fiber) {
+  running_ = &fiber;
+#if defined(__SANITIZE_ADDRESS__)
+  void* fake = nullptr;
+  __sanitizer_start_switch_fiber(&fake, fiber.stack.get(), stack_bytes);
+#endif
+  if (_setjmp(scheduler_) == 0) {
+    if (fiber.started) _longjmp(fiber.where, 1);
+    fiber.started = true;
+    getcontext(&fiber.start);
+    fiber.start.uc_stack.ss_sp = fiber.stack.get();
+    fiber.start.uc_stack.ss_size = stack_bytes;
+    makecontext(&fiber.start, fiber_main, 0);
+    setcontext(&fiber.start);
+  }
+#if defined(__SANITIZE_ADDRESS__)
+  __sanitizer_finish_switch_fiber(fake, nullptr, nullptr);
+#endif
+}
+
+[[gnu::noinline]] inline void Simulator::switch_to_scheduler() {
+  Fiber& fiber = *running_;
+#if defined(__SANITIZE_ADDRESS__)
+  void* fake = nullptr;
+  __sanitizer_start_switch_fiber(&fake, scheduler_stack_, scheduler_stack_bytes_);
+#endif
+  if (_setjmp(fiber.where) == 0) _longjmp(scheduler_, 1);
+#if defined(__SANITIZE_ADDRESS__)
+  __sanitizer_finish_switch_fiber(fake, &scheduler_stack_, &scheduler_stack_bytes_);
+#endif
+}
+
+inline void Simulator::run_threads() {
+#if defined(__SANITIZE_ADDRESS__)
+  __sanitizer_finish_switch_fiber(nullptr, &scheduler_stack_, &scheduler_stack_bytes_);
+#endif
+  for (;;) {
+    while (next_ < order_.size()) {
+      const unsigned thread = order_[next_++];
+      threads_[thread].fiber = running_;
+      current_ = thread;
+      threadIdx = {thread};
+      (*kernel_)();
+      threads_[current_].state = State::finished;
+    }
+    idle_.push_back(running_);
+    switch_to_scheduler();
+  }
+}
+
+/// What lane l of the warp brought is read by lane `source(l)`.
+template <class T>
+T shuffle(const T& value, unsigned source) {
+  return Simulator::instance().exchange(value)[source];
+}
+
+}  // namespace simt
+
+#define __global__
+#define __device__
+#define __launch_bounds__(...)
+
+inline void __syncthreads() {
+  simt::Simulator::instance().wait_for_block(false);
+}
+inline int __syncthreads_or(int flag) {
+  return simt::Simulator::instance().wait_for_block(flag != 0);
+}
+inline void __syncwarp() {
+  simt::Simulator::instance().exchange(0);
+}
+
+/// All lanes take part: that is the only mask the kernels use.
+template <class T>
+T __shfl_xor_sync(unsigned /*mask*/, T value, int lanes) {
+  return simt::shuffle(value, simt::Simulator::instance().lane() ^ static_cast<unsigned>(lanes));
+}
+inline unsigned __ballot_sync(unsigned /*mask*/, bool flag) {
+  const bool* const flags = simt::Simulator::instance().exchange(flag);
+  unsigned bits = 0;
+  for (unsigned lane = 0; lane < 32; ++lane) bits |= static_cast<unsigned>(flags[lane]) << lane;
+  return bits;
+}
+
+inline int __ffs(int bits) {
+  return __builtin_ffs(bits);
+}
+inline float __expf(float x) {
+  return std::exp(x);
+}
+inline float cospif(float x) {
+  return static_cast<float>(std::cos(M_PI * static_cast<double>(x)));
+}
+inline float sinpif(float x) {
+  return static_cast<float>(std::sin(M_PI * static_cast<double>(x)));
+}
+/// One thread runs at a time.
+inline int atomicMin(int* at, int value) {
+  return std::exchange(*at, std::min(*at, value));
+}
