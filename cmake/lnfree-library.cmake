@@ -31,9 +31,9 @@ if(TARGET CUDA::cublasLt)
   set_target_properties(lnfree_cuda PROPERTIES EXPORT_NAME cuda)
   target_link_libraries(lnfree_cuda INTERFACE lnfree CUDA::cudart_static CUDA::cublasLt)
   # The standard as a plain option: CMake before 3.25.2 does not know how to ask nvcc 12 and later for C++20. Constant
-  # expressions of the standard library run on the device. And 1675 is that it does not know the pragmas in the headers of the Cpu.
+  # expressions of the standard library run on the device.
   target_compile_options(lnfree_cuda INTERFACE
-    "$<$<COMPILE_LANGUAGE:CUDA>:-std=c++20;--expt-relaxed-constexpr;--diag-suppress=1675>")
+    "$<$<COMPILE_LANGUAGE:CUDA>:-std=c++20;--expt-relaxed-constexpr>")
 endif()
 
 if(TARGET SentencePiece::SentencePiece)

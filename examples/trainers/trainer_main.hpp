@@ -9,8 +9,10 @@
 #include <optional>
 #include <string>
 
-#ifdef LNFREE_TRAINER_BF16
+#if defined(LNFREE_TRAINER_BF16)
 #include <lnfree/backend/cpu/bf16.hpp>
+#elif defined(LNFREE_TRAINER_CUDA)
+#include <lnfree/backend/cuda/cuda.hpp>
 #endif
 #include <lnfree/backend/profiled.hpp>
 #include <lnfree/model.hpp>
@@ -25,8 +27,10 @@
 /// the shape and the variant.
 namespace trainers {
 
-#ifdef LNFREE_TRAINER_BF16
+#if defined(LNFREE_TRAINER_BF16)
 using Device = lnfree::CpuBF16;
+#elif defined(LNFREE_TRAINER_CUDA)
+using Device = lnfree::Cuda;
 #else
 using Device = lnfree::Cpu;
 #endif
@@ -62,6 +66,9 @@ inline lnfree::TrainerOptions defaults() {
 
 /// Exit status of a run whose loss stopped being a number.
 inline constexpr int diverged_status = 3;
+
+/// Exit status where there is no GPU for a program that needs one.
+inline constexpr int no_device_status = 4;
 
 /// The first signal that asked the program to stop, 0 before.
 inline volatile std::sig_atomic_t stop_signal = 0;
@@ -203,7 +210,8 @@ int train(const ProgramOptions& options) {
   return 1;
 }
 
-/// `main` of every trainer: 0 done, 1 an error said in one sentence, 3 diverged, 128 + signal when stopped.
+/// `main` of every trainer: 0 done, 1 an error said in one sentence, 3 diverged, 4 no GPU, 128 + signal when
+/// stopped.
 template <class Norm, class Activation, class EntropyObserver = lnfree::EntropyObserver>
 int trainer_main(int argc, char** argv) {
   const std::string description = "Trains a decoder-only transformer with norm " + std::string(Norm::name) +
@@ -217,6 +225,9 @@ int trainer_main(int argc, char** argv) {
     using Model = trainers::Model<Norm, Activation, EntropyObserver>;
     if (options->evaluate_only) return evaluate_only<Model>(*options);
     return options->profile > 0 ? profile<Model>(*options) : train<Model>(*options);
+  } catch (const lnfree::NoDevice& error) {
+    std::fprintf(stderr, "%s: %s\n", std::filesystem::path(argv[0]).filename().c_str(), error.what());
+    return no_device_status;
   } catch (const std::exception& error) {
     std::fprintf(stderr, "%s: %s\n", std::filesystem::path(argv[0]).filename().c_str(), error.what());
     return 1;

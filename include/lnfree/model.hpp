@@ -10,7 +10,6 @@
 #include <lnfree/activation/relu.hpp>
 #include <lnfree/activation/silu.hpp>
 #include <lnfree/activation/squared_relu.hpp>
-#include <lnfree/backend/cpu/cpu.hpp>
 #include <lnfree/backend/reference/reference.hpp>
 #include <lnfree/core/config.hpp>
 #include <lnfree/nn/decoder.hpp>
@@ -26,3 +25,10 @@
 #include <lnfree/observer/outlier_observer.hpp>
 #include <lnfree/optim/adamw.hpp>
 #include <lnfree/optim/schedule.hpp>
+
+// nvcc does not take the vectors of the Cpu: a source in CUDA has the GPU instead.
+#ifdef __CUDACC__
+#include <lnfree/backend/cuda/cuda.hpp>
+#else
+#include <lnfree/backend/cpu/cpu.hpp>
+#endif

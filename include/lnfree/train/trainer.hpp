@@ -136,10 +136,10 @@ class Trainer {
                     "; resume with the same options");
       }
     }
-    if (const auto windows = checkpoint_count(checkpoint_folder(), state, "windows");
-        windows != this->windows()) {
-      throw Error(checkpoint_folder().string() + " was made with " + std::to_string(windows) +
-                  " training windows, the shard now given has " + std::to_string(this->windows()) +
+    if (const auto windows_then = checkpoint_count(checkpoint_folder(), state, "windows");
+        windows_then != windows()) {
+      throw Error(checkpoint_folder().string() + " was made with " + std::to_string(windows_then) +
+                  " training windows, the shard now given has " + std::to_string(windows()) +
                   "; resume with the same one");
     }
     const std::int64_t step = checkpoint_count(checkpoint_folder(), state, "step");
