@@ -18,11 +18,11 @@ target_link_libraries(lnfree INTERFACE OpenMP::OpenMP_CXX nlohmann_json::nlohman
   # A machine that uses an installed package need not have the BLAS of the one that installed it.
   $<TARGET_NAME_IF_EXISTS:LnfreeBLAS::LnfreeBLAS>)
 
-if(TARGET DNNL::dnnl)
+if(TARGET oneDNN::oneDNN)
   add_library(lnfree_bf16 INTERFACE)
   add_library(lnfree::bf16 ALIAS lnfree_bf16)
   set_target_properties(lnfree_bf16 PROPERTIES EXPORT_NAME bf16)
-  target_link_libraries(lnfree_bf16 INTERFACE lnfree DNNL::dnnl)
+  target_link_libraries(lnfree_bf16 INTERFACE lnfree oneDNN::oneDNN)
 endif()
 
 if(TARGET CUDA::cublasLt)

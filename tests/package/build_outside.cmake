@@ -22,7 +22,7 @@ else()
   list(APPEND options -D CMAKE_PREFIX_PATH=${WORK}/prefix)
   if(WAY STREQUAL installed_alone)
     list(APPEND options -D CMAKE_DISABLE_FIND_PACKAGE_LnfreeBLAS=ON -D CMAKE_DISABLE_FIND_PACKAGE_SentencePiece=ON
-      -D CMAKE_DISABLE_FIND_PACKAGE_xxHash=ON -D CMAKE_DISABLE_FIND_PACKAGE_dnnl=ON)
+      -D CMAKE_DISABLE_FIND_PACKAGE_xxHash=ON -D CMAKE_DISABLE_FIND_PACKAGE_oneDNN=ON)
   endif()
 endif()
 run(${CMAKE_COMMAND} -S ${CMAKE_CURRENT_LIST_DIR}/program -B ${WORK}/build ${options})
