@@ -13,11 +13,12 @@
 ///
 /// A device is a tag type (Cpu, Reference<double>) and, in the tag's own namespace, the functions below, each
 /// in the file of the same name in the device's folder. They are found by their first argument, the device,
-/// so a new device is a new folder and nothing else. The tag names two types:
+/// so a new device is a new folder and nothing else. The tag names two types and a number:
 ///
-///   Scalar       what activations and the weights of a product are stored in
-///   Accumulator  what sums, statistics, gradients of parameters, master weights and optimizer state are
-///   stored in
+///   Scalar        what activations and the weights of a product are stored in
+///   Accumulator   what sums, statistics, gradients of parameters, master weights and optimizer state are
+///                 stored in
+///   logits_bytes  how much memory the logits that are made at a time may take
 ///
 /// Rules for all of them: matrices are row-major views of device memory; results are left where an Output
 /// says, overwriting or adding to what is there; nothing is allocated; the result for given inputs, device

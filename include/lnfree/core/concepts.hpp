@@ -1,6 +1,7 @@
 #pragma once
 
 #include <concepts>
+#include <cstdint>
 #include <string_view>
 #include <type_traits>
 
@@ -92,11 +93,12 @@ concept EntropyRegularizing = O::observes_entropy && requires(const O& observer)
   observer.options().coefficient;
 };
 
-/// A device tag: the types it computes in. What else it must offer is the list of primitives in
-/// backend/primitives.hpp.
+/// A device tag: the types it computes in, and how many bytes of logits it wants at a time. What else it must
+/// offer is the list of primitives in backend/primitives.hpp.
 template <class D>
 concept Device = std::floating_point<typename D::Accumulator> && requires {
   typename D::Scalar;
+  { D::logits_bytes } -> std::convertible_to<std::int64_t>;
 };
 
 template <DecoderConfig C>

@@ -87,6 +87,7 @@ struct BatchShape {
   int batch = 0;
   int length = 0;
   constexpr Index rows() const { return Index{batch} * length; }
+  constexpr bool operator==(const BatchShape&) const = default;
 };
 
 /// The packed heads of one attention layer: rows of (Q | K | V), each H heads of head_dim columns.

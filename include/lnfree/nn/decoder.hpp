@@ -13,6 +13,7 @@
 #include <lnfree/core/concepts.hpp>
 #include <lnfree/core/error.hpp>
 #include <lnfree/core/memory.hpp>
+#include <lnfree/core/recording.hpp>
 #include <lnfree/nn/block.hpp>
 #include <lnfree/nn/embedding.hpp>
 #include <lnfree/nn/entropy_regularization.hpp>
@@ -140,8 +141,10 @@ class Decoder {
   /// Mean cross-entropy in nats over the batch's targets, dropout off.
   double loss(const Batch& batch, bool observe = true) {
     upload(batch);
-    const Matrix<Scalar> x = forward(batch.shape, Dropout{}, {observe, observe});
+    embedding_.forward(device_, batch.shape, tokens_, Dropout{});
+    const Matrix<Scalar> x = forward(batch.shape, {observe, observe});
     head_->forward(device_, final_norm_->forward(device_, x), targets_, losses_);
+    if (observe) record_entropies(batch.shape);
     return mean_loss(batch);
   }
 
@@ -152,33 +155,22 @@ class Decoder {
       throw Error("forward_backward needs a model built with Purpose::training");
     upload(batch);
     const BatchShape shape = batch.shape;
-    constexpr bool regularizes = EntropyRegularizing<Observer>;
-    const Matrix<const Scalar> x =
-        forward(shape, options.dropout, {options.observe || regularizes, options.observe});
-
     const Index counted =
         std::count_if(batch.targets.begin(), batch.targets.end(), [](auto t) { return t >= 0; });
-    const double scale = counted == 0 ? 0.0 : options.gradient_scale / static_cast<double>(counted);
-    const Output<Scalar> d_x = d_stream_.top(x.rows);
-    const Output<Scalar> d_final = final_norm_->gradient_of_output(d_x, scratch_.norm);
-    head_->forward_backward(device_, final_norm_->forward(device_, x), targets_, losses_, scale, d_final);
-    final_norm_->backward(device_, x, d_final, d_x);
-    if constexpr (regularizes) {
-      observer_.record_penalty(regularization_->forward_backward(
-          device_, shape, observer_.options(), row_entropies(shape), options.gradient_scale));
+    const Pass pass{
+        shape,
+        {.entropies = options.observe || EntropyRegularizing<Observer>, .records = options.observe},
+        options.gradient_scale,
+        counted == 0 ? 0.0 : options.gradient_scale / static_cast<double>(counted)};
+    const auto work = [&] { blocks_and_head(pass); };
+    embedding_.forward(device_, shape, tokens_, options.dropout);
+    if (EntropyRegularizing<Observer> || (Observer::observes_stream && options.observe)) {
+      work();  // reads from the device on its way
+    } else {
+      recording_.run(device_, pass, work);
     }
-    for (int l = Config.layers - 1; l >= 0; --l) {
-      const Matrix<const Scalar> input = l == 0 ? embedding_.output(x.rows) : blocks_[l - 1].output(x.rows);
-      if constexpr (regularizes) {
-        const Index first = l * shape.rows() * Config.heads;
-        const EntropyGradients<Accumulator> entropies{entropy_rows_ + first,
-                                                      regularization_->d_rows() + first};
-        blocks_[l].backward(device_, shape, input, d_x.matrix, scratch_, entropies);
-      } else {
-        blocks_[l].backward(device_, shape, input, d_x.matrix, scratch_, Unobserved{});
-      }
-    }
-    embedding_.backward(device_, shape, tokens_, d_x.matrix, options.dropout);
+    embedding_.backward(device_, shape, tokens_, d_stream_.top(shape.rows()), options.dropout);
+    if (options.observe) record_entropies(shape);
     return mean_loss(batch);
   }
 
@@ -189,7 +181,8 @@ class Decoder {
     const BatchShape shape{1, static_cast<int>(window.size())};
     check_tokens(window);
     copy_to_device(device_, tokens_, window.data(), window.size_bytes());
-    const Matrix<const Scalar> x = forward(shape, Dropout{}, {});
+    embedding_.forward(device_, shape, tokens_, Dropout{});
+    const Matrix<const Scalar> x = forward(shape, {});
     const Matrix<const Scalar> logits =
         head_->logits(device_, final_norm_->forward(device_, x).slice(x.rows - 1, 1));
     std::vector<Scalar> host(static_cast<std::size_t>(logits.cols));
@@ -280,16 +273,51 @@ class Decoder {
   struct Watch {
     bool entropies = false;  ///< Computes the heads' entropies, in a model whose observer has a use for them.
     bool records = false;    ///< Tells the observer.
+    bool operator==(const Watch&) const = default;
   };
 
-  /// The residual stream (B, T, C) after the last block.
-  Matrix<Scalar> forward(BatchShape shape, Dropout drop, Watch watch) {
-    Matrix<Scalar> x = embedding_.forward(device_, shape, tokens_, drop);
+  /// All that the work of a pass depends on, between the embedding's two parts in it.
+  struct Pass {
+    BatchShape shape;
+    Watch watch;
+    double gradient_scale;
+    double loss_scale;  ///< Of the gradient of a single target's loss.
+    bool operator==(const Pass&) const = default;
+  };
+
+  /// From the embedding's output to the losses, and from there to the gradient of that output, in d_stream_.
+  void blocks_and_head(const Pass& pass) {
+    const BatchShape shape = pass.shape;
+    const Matrix<const Scalar> x = forward(shape, pass.watch);
+    const Output<Scalar> d_x = d_stream_.top(x.rows);
+    const Output<Scalar> d_final = final_norm_->gradient_of_output(d_x, scratch_.norm);
+    head_->forward_backward(device_, final_norm_->forward(device_, x), targets_, losses_, pass.loss_scale,
+                            d_final);
+    final_norm_->backward(device_, x, d_final, d_x);
+    if constexpr (EntropyRegularizing<Observer>) {
+      observer_.record_penalty(regularization_->forward_backward(device_, shape, observer_.options(),
+                                                                 row_entropies(shape), pass.gradient_scale));
+    }
+    for (int l = Config.layers - 1; l >= 0; --l) {
+      const Matrix<const Scalar> input = l == 0 ? embedding_.output(x.rows) : blocks_[l - 1].output(x.rows);
+      if constexpr (EntropyRegularizing<Observer>) {
+        const Index first = l * shape.rows() * Config.heads;
+        const EntropyGradients<Accumulator> entropies{entropy_rows_ + first,
+                                                      regularization_->d_rows() + first};
+        blocks_[l].backward(device_, shape, input, d_x.matrix, scratch_, entropies);
+      } else {
+        blocks_[l].backward(device_, shape, input, d_x.matrix, scratch_, Unobserved{});
+      }
+    }
+  }
+
+  /// The residual stream (B, T, C) after the last block, from the embedding's output.
+  Matrix<Scalar> forward(BatchShape shape, Watch watch) {
+    Matrix<Scalar> x = embedding_.output(shape.rows());
     for (int l = 0; l < Config.layers; ++l) {
       x = forward(blocks_[l], l, shape, x, watch);
       if (watch.records) record_layer(l, x, blocks_[l].hidden(x.rows));
     }
-    if (watch.records) record_entropies(shape);
     return x;
   }
 
@@ -347,6 +375,7 @@ class Decoder {
   Observer observer_;
 
   Buffer<Device> activations_;
+  Recording<Device, Pass> recording_;
   BlockScratch<Device> scratch_;
   Matrix<Scalar> d_stream_;  // (B, T, C), gradient of the residual stream
   std::int32_t* tokens_ = nullptr;

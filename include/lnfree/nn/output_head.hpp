@@ -24,10 +24,12 @@ class OutputHead {
                                                     ParameterKind::weight)) {}
 
   void plan(Arena& arena, BatchShape most) {
-    // Enough rows for an efficient product, few enough that a chunk of a small vocabulary stays in cache.
+    // As many rows as the device wants at a time, but enough for an efficient product; chunks of equal size.
     const Index vocab = weight_.shape[0];
-    constexpr Index least = 1024 / sizeof(Scalar);
-    chunk_rows_ = std::min(most.rows(), std::max(least, (Index{1} << 20) / vocab));
+    constexpr Index least = 1024 / sizeof(Scalar), wanted = Device::logits_bytes / sizeof(Scalar);
+    const Index rows = std::min(most.rows(), std::max(least, wanted / vocab));
+    const Index chunks = (most.rows() + rows - 1) / rows;
+    chunk_rows_ = (most.rows() + chunks - 1) / chunks;
     // Rows a power of two apart would share their places in the cache: one line more keeps them apart.
     const Index stride = (vocab + 15) / 16 * 16 + 16;
     logits_ = {arena.take<Scalar>(chunk_rows_ * stride), chunk_rows_, vocab, stride};

@@ -23,6 +23,7 @@ struct Cores {
   /// Threads for which scratch memory is planned: those at hand when the device is made. More later on do not
   /// help.
   int planned_threads = omp_get_max_threads();
+  static constexpr Index logits_bytes = Index{4} << 20;  // those of a small vocabulary stay in a cache
 };
 
 /// The processor's cores, in float.

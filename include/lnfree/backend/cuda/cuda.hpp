@@ -12,6 +12,7 @@
 #include <lnfree/backend/cuda/gemm.hpp>
 #include <lnfree/backend/cuda/norm.hpp>
 #include <lnfree/backend/cuda/optimizer.hpp>
+#include <lnfree/backend/cuda/recording.hpp>
 #include <lnfree/backend/cuda/rotary.hpp>
 #include <lnfree/backend/cuda/statistics.hpp>
 #include <lnfree/backend/primitives.hpp>

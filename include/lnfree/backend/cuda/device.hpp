@@ -30,6 +30,8 @@ struct Handles {
 /// there is none.
 struct Gpu {
   std::shared_ptr<Handles> handles = std::make_shared<Handles>();
+  /// Each chunk of logits costs a pass over the output matrix's gradient: few of them.
+  static constexpr Index logits_bytes = Index{1} << 30;
 
   Stream& stream() { return handles->stream; }
 };

@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <string>
 #include <type_traits>
+#include <utility>
 
 #include <lnfree/core/error.hpp>
 #include <lnfree/core/tensor.hpp>
@@ -18,6 +19,27 @@ inline void check(cudaError_t status, const char* what) {
   if (status == cudaSuccess) return;
   throw Error(std::string("the GPU failed in ") + what + ": " + cudaGetErrorString(status));
 }
+
+/// Work of a Stream that is asked for as a whole, again and again: a CUDA graph.
+class Graph {
+ public:
+  Graph() = default;
+  explicit Graph(cudaGraphExec_t graph) : graph_(graph) {}
+  Graph(Graph&& other) noexcept : graph_(std::exchange(other.graph_, nullptr)) {}
+  Graph& operator=(Graph&& other) noexcept {
+    std::swap(graph_, other.graph_);
+    return *this;
+  }
+  ~Graph() {
+    if (graph_ != nullptr) cudaGraphExecDestroy(graph_);
+  }
+
+  explicit operator bool() const { return graph_ != nullptr; }
+  cudaGraphExec_t get() const { return graph_; }
+
+ private:
+  cudaGraphExec_t graph_ = nullptr;
+};
 
 /// A GPU and the queue of its work: every kernel and copy is done in the order in which it is asked for.
 class Stream {
@@ -77,6 +99,27 @@ class Stream {
 
   /// Waits for all work. A kernel that failed is reported here.
   void synchronize() { check(cudaStreamSynchronize(stream_), "a kernel"); }
+
+  /// The work that body() asks of this stream, none of it done yet. body() waits for nothing.
+  template <class Body>
+  Graph record(const Body& body) {
+    check(cudaStreamBeginCapture(stream_, cudaStreamCaptureModeThreadLocal), "cudaStreamBeginCapture");
+    cudaGraph_t graph = nullptr;
+    try {
+      body();
+    } catch (...) {
+      cudaStreamEndCapture(stream_, &graph);
+      if (graph != nullptr) cudaGraphDestroy(graph);
+      throw;
+    }
+    check(cudaStreamEndCapture(stream_, &graph), "cudaStreamEndCapture");
+    cudaGraphExec_t executable = nullptr;
+    const cudaError_t status = cudaGraphInstantiateWithFlags(&executable, graph, 0);
+    cudaGraphDestroy(graph);
+    check(status, "cudaGraphInstantiate");
+    return Graph(executable);
+  }
+  void launch(const Graph& graph) { check(cudaGraphLaunch(graph.get(), stream_), "cudaGraphLaunch"); }
 
   /// Starts a kernel on `blocks` blocks of `threads` threads with `shared_bytes` of shared_memory().
   template <class... Parameters>

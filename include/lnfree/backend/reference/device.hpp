@@ -6,6 +6,7 @@
 #include <string>
 
 #include <lnfree/core/error.hpp>
+#include <lnfree/core/tensor.hpp>
 
 namespace lnfree::reference {
 
@@ -15,6 +16,7 @@ template <class S>
 struct Reference {
   using Scalar = S;
   using Accumulator = S;
+  static constexpr Index logits_bytes = Index{4} << 20;
 };
 
 template <class S>

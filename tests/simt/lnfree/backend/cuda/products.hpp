@@ -8,10 +8,16 @@ namespace lnfree::cuda {
 /// In place of the library's header of this name: products as plain loops, summed in float.
 class Products {
  public:
-  explicit Products(Stream&) {}
+  explicit Products(Stream& stream) : stream_(stream) {}
 
   template <class S, class T>
   void run(Operand<S> a, Operand<S> b, Output<T> c) {
+    stream_.now_or_later([=] { multiply(a, b, c); });
+  }
+
+ private:
+  template <class S, class T>
+  static void multiply(Operand<S> a, Operand<S> b, Output<T> c) {
     const auto at = [](const Operand<S>& m, Index i, Index j) {
       return static_cast<float>(m.transposed ? m.matrix.row(j)[i] : m.matrix.row(i)[j]);
     };
@@ -24,6 +30,8 @@ class Products {
       }
     }
   }
+
+  Stream& stream_;
 };
 
 }  // namespace lnfree::cuda

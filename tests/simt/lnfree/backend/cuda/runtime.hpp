@@ -4,8 +4,11 @@
 #include <cstddef>
 #include <cstdlib>
 #include <cstring>
+#include <functional>
 #include <string>
 #include <type_traits>
+#include <utility>
+#include <vector>
 
 #include <lnfree/core/error.hpp>
 #include <lnfree/core/tensor.hpp>
@@ -16,9 +19,25 @@
 /// the simulator.
 namespace lnfree::cuda {
 
+/// Work as it was asked for.
+class Graph {
+ public:
+  Graph() = default;
+  explicit Graph(std::vector<std::function<void()>> work) : work_(std::move(work)) {}
+
+  explicit operator bool() const { return !work_.empty(); }
+  void run() const {
+    for (const auto& part : work_) part();
+  }
+
+ private:
+  std::vector<std::function<void()>> work_;
+};
+
 class Stream {
  public:
   void* allocate(std::size_t bytes) {
+    expect_nothing_recorded("memory");
     void* const memory = std::aligned_alloc(64, (bytes + 63) / 64 * 64);
     if (memory == nullptr) {
       throw Error("out of GPU memory: " + std::to_string(bytes) + " bytes were asked for");
@@ -26,17 +45,62 @@ class Stream {
     return memory;
   }
   void deallocate(void* memory) { std::free(memory); }
-  void fill_zero(void* memory, std::size_t bytes) { std::memset(memory, 0, bytes); }
-  void copy_to_device(void* to, const void* from, std::size_t bytes) { std::memcpy(to, from, bytes); }
-  void copy_to_host(void* to, const void* from, std::size_t bytes) { std::memcpy(to, from, bytes); }
-  void copy_on_device(void* to, const void* from, std::size_t bytes) { std::memcpy(to, from, bytes); }
+  void fill_zero(void* memory, std::size_t bytes) {
+    now_or_later([=] { std::memset(memory, 0, bytes); });
+  }
+  void copy_to_device(void* to, const void* from, std::size_t bytes) {
+    expect_nothing_recorded("a copy to the device");
+    std::memcpy(to, from, bytes);
+  }
+  void copy_to_host(void* to, const void* from, std::size_t bytes) {
+    expect_nothing_recorded("a copy to the host");
+    std::memcpy(to, from, bytes);
+  }
+  void copy_on_device(void* to, const void* from, std::size_t bytes) {
+    now_or_later([=] { std::memcpy(to, from, bytes); });
+  }
+
+  template <class Body>
+  Graph record(const Body& body) {
+    std::vector<std::function<void()>> work;
+    recorded_ = &work;
+    try {
+      body();
+    } catch (...) {
+      recorded_ = nullptr;
+      throw;
+    }
+    recorded_ = nullptr;
+    return Graph(std::move(work));
+  }
+  void launch(const Graph& graph) { graph.run(); }
 
   template <class... Parameters>
   void launch(void (*kernel)(Parameters...), Index blocks, int threads, std::size_t shared_bytes,
               std::type_identity_t<Parameters>... arguments) {
-    simt::Simulator::instance().run(static_cast<unsigned>(blocks), static_cast<unsigned>(threads),
-                                    shared_bytes, [&] { kernel(arguments...); });
+    now_or_later([=] {
+      simt::Simulator::instance().run(static_cast<unsigned>(blocks), static_cast<unsigned>(threads),
+                                      shared_bytes, [&] { kernel(arguments...); });
+    });
   }
+
+  /// Does a part of the work, or keeps it for the graph that is being recorded.
+  template <class Part>
+  void now_or_later(const Part& part) {
+    if (recorded_ == nullptr) {
+      part();
+    } else {
+      recorded_->emplace_back(part);
+    }
+  }
+
+ private:
+  /// A GPU refuses what waits, or takes memory, while a graph is recorded.
+  void expect_nothing_recorded(const char* what) const {
+    if (recorded_ != nullptr) throw Error(std::string(what) + " was asked for while a graph is recorded");
+  }
+
+  std::vector<std::function<void()>>* recorded_ = nullptr;
 };
 
 template <class T>

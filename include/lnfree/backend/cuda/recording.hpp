@@ -1,0 +1,38 @@
+#pragma once
+
+#include <cstddef>
+#include <utility>
+#include <vector>
+
+#include <lnfree/backend/cuda/device.hpp>
+#include <lnfree/backend/cuda/runtime.hpp>
+#include <lnfree/core/recording.hpp>
+
+namespace lnfree {
+
+/// On a GPU: one graph in place of the launches of some hundred kernels, which a small model would spend most
+/// of its time on. Work is done as it is asked for the first time, when products are planned, and recorded
+/// the second time.
+template <cuda::CudaDevice Device, class Key>
+class Recording<Device, Key> {
+ public:
+  template <class Body>
+  void run(Device& device, const Key& key, const Body& body) {
+    for (auto& [of, graph] : graphs_) {
+      if (of != key) continue;
+      if (!graph) graph = device.stream().record(body);
+      device.stream().launch(graph);
+      return;
+    }
+    body();
+    if (graphs_.size() == most_graphs) graphs_.erase(graphs_.begin());
+    graphs_.emplace_back(key, cuda::Graph());
+  }
+
+ private:
+  static constexpr std::size_t most_graphs = 8;  // for programs that never ask twice for the same
+
+  std::vector<std::pair<Key, cuda::Graph>> graphs_;
+};
+
+}  // namespace lnfree
