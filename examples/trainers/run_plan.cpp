@@ -62,7 +62,7 @@ RunPlan plan_run(const ProgramOptions& options, std::string device, std::size_t 
                          megabytes(bytes_needed(batch_size)) + ", but " + megabytes(free_bytes) +
                          " are free on " + device + advice);
   };
-  const std::string none_fits = "; not even one window fits: end other programs that use its memory";
+  const std::string none_does = "; no smaller batch fits: end other programs that use its memory";
 
   lnfree::BatchSplit batch{options.training.batch_size, options.training.accumulate};
   if (options.step_windows > 0 && options.resume) {
@@ -71,7 +71,7 @@ RunPlan plan_run(const ProgramOptions& options, std::string device, std::size_t 
     const std::size_t available = free_bytes - std::min(free_bytes, reserved_bytes);
     const auto largest = lnfree::largest_split(options.step_windows, available, bytes_needed);
     if (!largest)
-      throw too_little(1, ", " + megabytes(reserved_bytes) + " of them kept in reserve" + none_fits);
+      throw too_little(1, ", " + megabytes(reserved_bytes) + " of them kept in reserve" + none_does);
     batch = *largest;
   }
 
@@ -83,7 +83,7 @@ RunPlan plan_run(const ProgramOptions& options, std::string device, std::size_t 
     }
     const std::int64_t windows = std::int64_t{batch.batch_size} * batch.accumulate;
     const auto fits = lnfree::largest_split(windows, free_bytes, bytes_needed);
-    if (!fits) throw too_little(batch.batch_size, none_fits);
+    if (!fits) throw too_little(batch.batch_size, none_does);
     std::string advice = "; the largest that fits is --batch-size " + std::to_string(fits->batch_size);
     if (!options.evaluate_only) {
       advice += ", with --accumulate " + std::to_string(fits->accumulate) + " for the same step";

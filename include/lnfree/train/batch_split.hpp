@@ -16,7 +16,7 @@ struct BatchSplit {
 };
 
 /// The split of `windows` into the fewest equal passes that fit into `available` bytes, where a pass of b
-/// windows needs bytes_needed(b); nothing where not even one window fits. Every split makes the same step,
+/// windows needs bytes_needed(b); nothing where none does. Every split makes the same step,
 /// but for the order of its sums and for the elements that dropout draws.
 inline std::optional<BatchSplit> largest_split(std::int64_t windows, std::size_t available,
                                                const std::function<std::size_t(int)>& bytes_needed) {
