@@ -2,7 +2,7 @@
 # Trains the paper's configurations on real Python code, compares them and writes a report.
 #
 #   examples/reproduce.sh [--experiment NAME] [--scale NAME] [--recipe NAME] [--seed N] [--seeds K] [--corpus PATH]
-#                         [--configs LIST] [--out DIR] [--device cpu]
+#                         [--configs LIST] [--out DIR] [--device NAME]
 #
 #   --experiment NAME  perplexity (default): the four configurations; the paper's figures 1, 2, 4 and main table
 #                      slopes: learnable slopes of a leaky ReLU, decayed and not; figures 3 and 5
@@ -12,7 +12,7 @@
 #   --scale NAME       demo (default): 8 layers of width 64, 8 million tokens each, 18 minutes for four on two cores;
 #                      smoke: the same path in under three minutes, showing nothing but that it works;
 #                      gpt2: the paper's own run (124 M and 70 M parameters, one epoch of the corpus, which should be
-#                      large): months on a CPU; says how long before it starts
+#                      large): months on a CPU, so see --device; says how long before it starts
 #   --recipe NAME      paper (default): that of the paper's code; clean: that of its text, without a final norm in
 #                      norm-free models, without dropout, slopes not decayed
 #   --seed N           seed of the weights, the order of the windows and dropout (default 0)
@@ -23,7 +23,7 @@
 #                      (default: sm_ln_g sm_ln_r sm_g sm_r); changes in % refer to sm_ln_g
 #   --out DIR          where everything goes (default out/SCALE): report.html, report.md, results.json, figures/*.png
 #                      and a folder per run with its log, metrics and checkpoint
-#   --device NAME      cpu
+#   --device NAME      cpu (default); cuda: an NVIDIA GPU, one run at a time, with CUDA's nvcc (12 or newer) and driver
 #
 # Installs what is missing (apt; sudo when not root) and builds first. Interrupted, the same command goes on where it
 # was; another experiment or seed in the same folder uses the runs that are already there.
@@ -72,7 +72,11 @@ read -r -a experiments <<<"${experiment//,/ }"
 for experiment in "${experiments[@]}"; do one_of experiment "$experiment" "$known_experiments"; done
 one_of scale "$scale" "smoke demo gpt2"
 one_of recipe "$recipe" "paper clean"
-one_of device "$device" "cpu"
+one_of device "$device" "cpu cuda"
+if [[ $device == cuda && ! -x ${CUDA_PATH:-/usr/local/cuda}/bin/nvcc ]]; then
+  command -v nvcc >/dev/null || fail "--device cuda needs CUDA's compiler nvcc, which is neither in PATH nor in" \
+    "${CUDA_PATH:-/usr/local/cuda}/bin; install NVIDIA's CUDA toolkit, or set CUDA_PATH to where it is."
+fi
 [[ $seed =~ ^[0-9]{1,9}$ ]] || fail "--seed '$seed' is not a whole number from 0 to 999999999."
 [[ $seeds =~ ^[0-9]{1,3}$ && $((10#$seeds)) -ge 1 ]] || fail "--seeds '$seeds' is not a whole number from 1 to 999."
 seed=$((10#$seed)) seeds=$((10#$seeds))
@@ -110,6 +114,10 @@ cmake --preset release "${new_build[@]}" >"$build_log" 2>&1 || {
   cat "$build_log" >&2
   fail "the build could not be configured; CMake's output is above."
 }
+if [[ $device == cuda ]] && ! cmake --build --preset release --target help | grep "^${targets[-1]}:" >/dev/null; then
+  fail "CMake found no CUDA toolkit with cuBLASLt beside nvcc, or build/release was configured without" \
+    "LNFREE_CUDA; install the whole toolkit, or remove build/release."
+fi
 cmake --build --preset release --target "${targets[@]}" ||
   fail "the build failed; the compiler's output is above."
 rm -f "$build_log"

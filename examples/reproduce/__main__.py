@@ -3,7 +3,7 @@
 Everything it knows lies in one root folder, so that the same command, interrupted at any point, goes on where
 it was, and experiments share the runs that they have in common:
 
-    settings.json    scale and corpus; others are refused
+    settings.json    scale, corpus and device; others are refused
     corpus.json      the corpus as prepared, with its sources
     runs/NAME/       one trainer's folder, see jobs.Job
     results.json, report.md, report.html, figures/    written by report.py when every run is evaluated
@@ -17,20 +17,24 @@ import experiments
 import report
 from corpus import PROJECT, prepare
 from experiments import CONFIGURATIONS, DEVICE_SUFFIX, EXPERIMENTS, PAPER_CONFIGS, RECIPES, SCALES
-from files import ReproduceError, lock, read_json, write_json
+from files import ReproduceError, lock, read_settings, write_json
 from jobs import Job, train_all, workers_of
-from plan import print_plan
+from plan import check_device, print_plan
 from programs import Interrupted, Stop
 
 
 def settings_of(arguments):
     """What a root folder is bound to."""
-    return {"scale": arguments.scale, "corpus": str(arguments.corpus) if arguments.corpus else "debian"}
+    return {
+        "scale": arguments.scale,
+        "corpus": str(arguments.corpus) if arguments.corpus else "debian",
+        "device": arguments.device,
+    }
 
 
 def check_settings(arguments):
     """Refuses a folder started with other settings, or one that is not ours."""
-    found = read_json(arguments.out / "settings.json")
+    found = read_settings(arguments.out)
     if found is None:
         if arguments.out.exists() and any(entry.name != ".lock" for entry in arguments.out.iterdir()):
             raise ReproduceError(
@@ -62,6 +66,7 @@ def reproduce(arguments, stop):
     if held is None:
         raise ReproduceError(f"another run is at work in {arguments.out}.")
     with held:
+        check_device(specs, arguments, stop)
         if not (arguments.out / "settings.json").exists():
             write_json(arguments.out / "settings.json", settings_of(arguments))
         shards, corpus = prepare(arguments, {spec.context for spec in specs}, stop)
@@ -76,7 +81,7 @@ def reproduce(arguments, stop):
                 f"the corpus is too small for one step of {empty.label}: an epoch is "
                 f"{windows[empty.spec.context]} windows; give a larger --corpus or another --scale."
             )
-        workers = workers_of(arguments.scale)
+        workers = workers_of(arguments.scale, arguments.device)
         print_plan(jobs, workers, arguments.scale, stop)
         train_all(jobs, workers, stop)
         print("report: tables and figures", flush=True)

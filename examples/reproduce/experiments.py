@@ -10,7 +10,7 @@ EXPERIMENTS = ("perplexity", "slopes", "pythia", "stability")
 RECIPES = ("paper", "clean")
 RATE_FACTORS = (1, 2, 4)
 # Trainers of another device have another suffix; nothing else knows how a trainer's name is formed.
-DEVICE_SUFFIX = {"cpu": ""}
+DEVICE_SUFFIX = {"cpu": "", "cuda": "_cuda"}
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,8 @@ class Scale:
 
     shape: str
     pythia: str
-    optimization: dict  # options of the trainers that do not change with the context
+    batch: dict  # options of the trainers for the windows of a step, by device
+    optimization: dict  # others that do not change with the context
     every: dict  # after how many steps the trainer does what
     corpus: dict  # options of prepare_corpus, the same for every seed
     steps: int | None = None  # None: one epoch of the corpus
@@ -81,18 +82,16 @@ class Scale:
 
 # The paper's recipe except for batch, steps, learning rate and warm-up. The initial standard deviation is
 # 0.02 * sqrt(768 / width): it gives every matrix the gain it has in the paper's model.
+_SMALL_BATCH = dict.fromkeys(DEVICE_SUFFIX, {"batch_size": 16, "accumulate": 1})
 _SMALL = {
-    "batch_size": 16,
-    "accumulate": 1,
     "learning_rate": 2e-3,
     "warmup_ratio": 0.1,
     "weight_decay": 0.1,
     "init_std": 0.0693,
 }
-# The paper's own: 512 windows a step, in passes that fit a CPU's memory.
+# The paper's own: 512 windows a step, in passes that fit a CPU's memory or as large as a GPU's allows.
+_PAPER_BATCH = {"cpu": {"batch_size": 8, "accumulate": 64}, "cuda": {"step_windows": 512}}
 _PAPER = {
-    "batch_size": 8,
-    "accumulate": 64,
     "learning_rate": 1e-3,
     "warmup_ratio": 0.05,
     "weight_decay": 0.1,
@@ -102,6 +101,7 @@ SCALES = {
     "smoke": Scale(
         "demo",
         "pythia_demo",
+        _SMALL_BATCH,
         _SMALL,
         {"eval_every": 6, "observe_every": 2, "log_every": 1, "checkpoint_every": 6},
         {
@@ -115,6 +115,7 @@ SCALES = {
     "demo": Scale(
         "demo",
         "pythia_demo",
+        _SMALL_BATCH,
         _SMALL,
         {"eval_every": 488, "observe_every": 61, "log_every": 10, "checkpoint_every": 250},
         {"vocab_size": 4096, "held_out": 0.03},
@@ -123,6 +124,7 @@ SCALES = {
     "gpt2": Scale(
         "gpt2",
         "pythia_70m",
+        _PAPER_BATCH,
         _PAPER,
         {"eval_every": 500, "observe_every": 100, "log_every": 1, "checkpoint_every": 100},
         {"vocab_size": 50_000, "held_out": 0.03},
@@ -218,24 +220,33 @@ def grid(experiments, scale, recipe, seeds, configs=PAPER_CONFIGS):
     return list(dict.fromkeys(specs))
 
 
-def recipe_of(spec, scale, windows):
+def recipe_of(spec, scale, windows, device="cpu"):
     """All options of the trainer that decide a run's result; `windows` of training data for an epoch."""
     scale = SCALES[scale]
-    options = dict(scale.optimization)
+    options = scale.batch[device] | scale.optimization
     options["learning_rate"] *= spec.rate_factor
     options |= {"dropout": 0.0 if spec.recipe == "clean" else 0.1, "context": spec.context, "seed": spec.seed}
     if spec.decay_slopes is not None:
         options["decay_slopes"] = spec.decay_slopes
-    a_step = options["batch_size"] * options["accumulate"]
     shorter = 1 if scale.steps is None else spec.context / 128
-    options["steps"] = windows // a_step if scale.steps is None else round(scale.steps / shorter)
+    options["steps"] = windows // windows_of_step(options) if scale.steps is None else round(scale.steps / shorter)
     every = {name: max(1, round(steps / shorter)) for name, steps in scale.every.items()}
     return options | every
 
 
+def windows_of_step(recipe):
+    """Windows in one optimizer step."""
+    return recipe.get("step_windows") or recipe["batch_size"] * recipe["accumulate"]
+
+
+def tokens_of_step(recipe):
+    """Tokens in one optimizer step."""
+    return windows_of_step(recipe) * recipe["context"]
+
+
 def tokens_of(recipe):
     """Tokens that a run of this recipe trains on."""
-    return recipe["steps"] * recipe["batch_size"] * recipe["accumulate"] * recipe["context"]
+    return recipe["steps"] * tokens_of_step(recipe)
 
 
 def options_of(values):

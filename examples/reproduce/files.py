@@ -32,6 +32,12 @@ def read_json(path):
         ) from error
 
 
+def read_settings(root):
+    """What a root folder is bound to, or None when it is none. A folder that names no device is a CPU's."""
+    settings = read_json(root / "settings.json")
+    return settings if settings is None else {"device": "cpu"} | settings
+
+
 def lock(path):
     """Holds `path` locked until this process and every program it started have ended; None when others hold
     it."""

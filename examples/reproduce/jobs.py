@@ -6,7 +6,7 @@ import subprocess
 import sys
 import time
 
-from experiments import SCALES, options_of, recipe_of
+from experiments import SCALES, options_of, recipe_of, tokens_of_step
 from files import ReproduceError, read_json, write_json
 from programs import POLL_SECONDS, STOP_SECONDS, Program
 from progress import Progress
@@ -16,6 +16,11 @@ DIVERGED_STATUS = 3
 
 # One single-threaded trainer per core is faster than one trainer on all cores, as long as models are small.
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+
+
+def environment_of(threads):
+    """What the environment of a trainer with so many threads has besides."""
+    return ONE_THREAD if threads == 1 else {}
 
 
 class MetricsTail:
@@ -46,12 +51,12 @@ class MetricsTail:
 
 class Job:
     """One run on its way: training, evaluation, done. Its state is read from its folder, never remembered:
-    run.json (what the run is, its recipe, seconds trained, whether it diverged), metrics.jsonl, checkpoint/,
-    log.txt and, when it is done, evaluation.json."""
+    run.json (what the run is, its recipe, the device it was trained on last, seconds trained, whether it
+    diverged), metrics.jsonl, checkpoint/, log.txt and, when it is done, evaluation.json."""
 
     def __init__(self, spec, arguments, shards, windows):
         self.spec, self.label = spec, spec.label
-        self.recipe = recipe_of(spec, arguments.scale, windows)
+        self.recipe = recipe_of(spec, arguments.scale, windows, arguments.device)
         self.steps = self.recipe["steps"]
         self.folder = arguments.out / "runs" / spec.name
         self.trainer = arguments.programs / spec.trainer(arguments.device)
@@ -67,6 +72,7 @@ class Job:
                     f"{value}; remove it or give another --out."
                 )
         self.seconds, self.diverged = kept.get("seconds", 0.0), kept.get("diverged", False)
+        self.device = kept.get("device")
         self.started = self.first_seen = None
 
     @property
@@ -74,6 +80,12 @@ class Job:
         """Step of the checkpoint on disk, None without one."""
         trainer = read_json(self.folder / "checkpoint" / "trainer.json")
         return None if trainer is None else trainer["step"]
+
+    @property
+    def batch_size(self):
+        """Windows in one pass: the recipe's, or what the trainer chose by the memory of its device."""
+        trainer = read_json(self.folder / "checkpoint" / "trainer.json")
+        return self.recipe.get("batch_size") or trainer["course"]["batch_size"]
 
     @property
     def done(self):
@@ -87,7 +99,7 @@ class Job:
         if step == self.steps or self.diverged:
             self.stage = "evaluating"
             command += ["--init-from", self.folder / "checkpoint" / "model.safetensors", "--evaluate-only"]
-            command += options_of({name: self.recipe[name] for name in ("batch_size", "context")})
+            command += options_of({"batch_size": self.batch_size, "context": self.recipe["context"]})
             command += ["--json", self.folder / "evaluation.json.part"]
         else:
             self.stage = "training"
@@ -96,7 +108,7 @@ class Job:
             command += ["--resume"] if step is not None else []
         self.started, self.first_seen = time.monotonic(), None
         self.save()
-        self.program = Program(command, self.folder / "log.txt", ONE_THREAD if self.threads == 1 else {})
+        self.program = Program(command, self.folder / "log.txt", environment_of(self.threads))
 
     def finish_stage(self):
         """Takes the ended program's work in; raises ReproduceError when it failed."""
@@ -132,7 +144,7 @@ class Job:
             self.seconds += now - self.started
             self.started = now
         kept = {"spec": self.spec.as_json(), "recipe": self.recipe}
-        kept |= {"seconds": round(self.seconds, 1), "diverged": self.diverged}
+        kept |= {"device": self.device, "seconds": round(self.seconds, 1), "diverged": self.diverged}
         write_json(self.folder / "run.json", kept)
 
     def progress(self):
@@ -149,13 +161,12 @@ class Job:
         if self.first_seen and step > self.first_seen[1]:
             return step, (now - self.first_seen[0]) / (step - self.first_seen[1])
         speed = (self.metrics.train or {}).get("tokens_per_second")
-        a_step = self.recipe["batch_size"] * self.recipe["accumulate"] * self.recipe["context"]
-        return step, a_step / speed if speed else None
+        return step, tokens_of_step(self.recipe) / speed if speed else None
 
 
-def workers_of(scale):
-    """How many trainers work side by side."""
-    return len(os.sched_getaffinity(0)) if SCALES[scale].threads == 1 else 1
+def workers_of(scale, device):
+    """How many trainers work side by side: one for each core where models are small, one on a GPU."""
+    return len(os.sched_getaffinity(0)) if device == "cpu" and SCALES[scale].threads == 1 else 1
 
 
 def train_all(jobs, workers, stop):

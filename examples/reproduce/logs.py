@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from experiments import CONFIGURATIONS, Spec, tokens_of
-from files import ReproduceError, read_json
+from files import ReproduceError, read_json, read_settings
 
 
 STREAM = ("rms", "kurtosis", "zeros")
@@ -27,6 +27,7 @@ class Run:
     perplexity: float
     tokens_per_second: float  # median over the training lines
     seconds: float  # spent training, over all resumes
+    device: str | None  # its name; None where the run did not note it
     head_entropy: np.ndarray  # (layers, heads), nats
     nonfinite_rows: int
     evaluations: list  # (step, loss)
@@ -131,6 +132,7 @@ def read_run(folder):
             perplexity=number(evaluation["perplexity"]),
             tokens_per_second=statistics.median(speeds) if speeds else math.nan,
             seconds=number(kept["seconds"]),
+            device=kept.get("device"),
             head_entropy=numbers(evaluation["head_entropy"], 2, "head_entropy", where),
             nonfinite_rows=int(evaluation["nonfinite_rows"]),
             evaluations=[(line["step"], number(line.get("eval_loss"))) for line in metrics["eval"]],
@@ -158,9 +160,11 @@ def read_run(folder):
 
 def read_root(root):
     """(settings, corpus, evaluated runs, labels of unfinished ones) of a root folder."""
-    settings = read_object(
-        root / "settings.json", "give the folder that examples/reproduce.sh wrote (its --out)"
-    )
+    settings = read_settings(root)
+    if settings is None:
+        raise ReproduceError(
+            f"{root / 'settings.json'} is missing; give the folder that examples/reproduce.sh wrote (its --out)."
+        )
     corpus = read_object(root / "corpus.json", "run the job again")
     try:
         settings["scale"], settings["corpus"]

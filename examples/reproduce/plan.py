@@ -1,9 +1,50 @@
-"""What a job is about to do, and how long that may take."""
+"""What a job is about to do: on which device, in how much of its memory, and how long that may take."""
 
-from files import read_json
+import os
+import subprocess
+import tempfile
+from pathlib import Path
+
+from experiments import SCALES, options_of, recipe_of, tokens_of, tokens_of_step
+from files import ReproduceError, read_json
+from jobs import environment_of
 from programs import run_to_end
-from experiments import SCALES, options_of, tokens_of
 from progress import duration
+
+BATCH_OPTIONS = ("step_windows", "batch_size", "accumulate")
+
+
+def trainer_plan(trainer, recipe, threads, stop, resumed=None):
+    """What a trainer says that it takes of its device (its --plan-only --json), with the batch of the run in
+    the folder `resumed` where that goes on; raises ReproduceError, in the trainer's words, where the device
+    is missing or has too little memory."""
+    with tempfile.TemporaryDirectory() as place:
+        result = Path(place) / "plan.json"
+        batch = {name: recipe[name] for name in BATCH_OPTIONS if name in recipe}
+        command = [trainer, "--plan-only", "--json", result, "--threads", threads, *options_of(batch)]
+        command += [] if resumed is None else ["--resume", "--out", resumed]
+        done = subprocess.run(
+            [str(word) for word in command],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            env=os.environ | environment_of(threads),
+        )
+        stop.check()
+        if done.returncode != 0:
+            raise ReproduceError(done.stderr.strip() or f"{trainer} failed (exit status {done.returncode}).")
+        return read_json(result)
+
+
+def check_device(specs, arguments, stop):
+    """Raises ReproduceError where there is something to train and no device to do it, before a corpus is
+    made for it."""
+    for spec in specs:
+        if not (arguments.out / "runs" / spec.name / "evaluation.json").exists():
+            recipe = recipe_of(spec, arguments.scale, 0, arguments.device)
+            trainer = arguments.programs / spec.trainer(arguments.device)
+            trainer_plan(trainer, recipe, SCALES[arguments.scale].threads, stop)
+            return
 
 
 def print_plan(jobs, workers, scale, stop):
@@ -15,24 +56,51 @@ def print_plan(jobs, workers, scale, stop):
     for shape, context in dict.fromkeys((job.spec.shape, job.spec.context) for job in todo):
         same = [job for job in todo if (job.spec.shape, job.spec.context) == (shape, context)]
         tokens = sum(tokens_of(job.recipe) for job in same)
-        text = f"plan: {shape}, windows of {context}: {len(same)} runs, {tokens / 1e6:,.1f} M tokens"
+        text = f"plan: {shape}, windows of {context}: {len(same)} runs, {tokens / 1e6:,.1f} M tokens, "
+        text += memory_text(plans_of(same, stop))
         if SCALES[scale].steps is None:
-            needs = tokens / measured_speed(same[0], stop)
-            seconds += needs
-            text += f", about {duration(needs)}"
+            speed = measured_speed(same[0], stop)
+            seconds += tokens / speed
+            text += f"; {speed:,.0f} tokens/s, about {duration(tokens / speed)}"
         print(text, flush=True)
     if seconds:
         print(f"plan: about {duration(seconds)} in all on this machine", flush=True)
 
 
+def plans_of(jobs, stop):
+    """The plan of each of these runs; notes in each which device it has. Runs of the same program that
+    start anew have the same plan."""
+    known = {}
+    for job in jobs:
+        resumed = job.folder if job.checkpoint_step is not None else None
+        key = (job.trainer, resumed)
+        if key not in known:
+            known[key] = trainer_plan(job.trainer, job.recipe, job.threads, stop, resumed)
+        job.device = known[key]["device"]
+    return list(known.values())
+
+
+def memory_text(plans):
+    """The batches and the largest memory of some plans, in words."""
+    batches = sorted({plan["batch_size"] for plan in plans})
+    largest = max(plans, key=lambda plan: plan["bytes"]["total"])
+    return (
+        f"{batches[0]}{f' to {batches[-1]}' if len(batches) > 1 else ''} windows in a pass, "
+        f"{largest['bytes']['total'] / 1e9:.2f} of {largest['free_bytes'] / 1e9:.2f} GB free on "
+        f"{largest['device']}"
+    )
+
+
 def measured_speed(job, stop):
-    """Tokens in a second, of two passes of the run's own trainer."""
+    """Tokens in a second, of two steps of the run's own trainer; where the recipe says how many passes a step
+    has, of one pass each."""
     job.folder.mkdir(parents=True, exist_ok=True)
     result = job.folder / "speed.json"
-    options = {name: job.recipe[name] for name in ("batch_size", "context")}
+    options = {name: job.recipe[name] for name in (*BATCH_OPTIONS, "context") if name in job.recipe}
+    options |= {"accumulate": 1} if "accumulate" in options else {}
     command = [job.trainer, "--train", job.shards / "train.bin", "--threads", job.threads, "--profile", 2]
-    command += [*options_of(options | {"accumulate": 1}), "--json", result]
+    command += [*options_of(options), "--json", result]
     run_to_end(command, job.folder / "log.txt", stop, f"measuring the speed of {job.trainer.name}")
-    per_pass = read_json(result)["milliseconds_per_step"] / 1e3
+    seconds = read_json(result)["milliseconds_per_step"] / 1e3
     result.unlink()
-    return job.recipe["batch_size"] * job.recipe["context"] / per_pass
+    return tokens_of_step(options) / seconds

@@ -3,6 +3,7 @@
 import shutil
 import time
 
+from experiments import tokens_of_step
 from files import read_json
 from programs import on_terminal
 
@@ -54,19 +55,15 @@ class Progress:
         """How long all runs together may still take, or None before the first speed is known. A run that has
         not begun is taken to be as fast, for its tokens, as those under way."""
         states = [(job, *job.progress()) for job in self.jobs if not job.done and job.stage != "evaluating"]
-        speeds = [per_step / self.tokens(job) for job, _, per_step in states if per_step]
+        speeds = [per_step / tokens_of_step(job.recipe) for job, _, per_step in states if per_step]
         if not speeds:
             return None
         typical = sum(speeds) / len(speeds)
         left = [
-            (job.steps - step) * (per_step or typical * self.tokens(job)) for job, step, per_step in states
+            (job.steps - step) * (per_step or typical * tokens_of_step(job.recipe))
+            for job, step, per_step in states
         ]
         return max(sum(left) / self.workers, max(left))
-
-    @staticmethod
-    def tokens(job):
-        """Of one step."""
-        return job.recipe["batch_size"] * job.recipe["accumulate"] * job.recipe["context"]
 
     def show(self):
         """Draws when it is due."""

@@ -2,7 +2,7 @@
 
 import math
 
-from text import table
+from text import names, table
 
 SCALE_NOTES = {
     "smoke": [
@@ -117,5 +117,7 @@ def recipe_section(runs):
         ]
         for run in runs
     ]
+    devices = dict.fromkeys(run.device for run in runs if run.device)
+    parts.append(f"Trained on {names(devices)}." if devices else "")
     parts.append(table(["Run", "parameters", "tokens trained", "tokens/s", "seconds"], cost))
     return parts

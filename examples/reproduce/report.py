@@ -60,6 +60,7 @@ def results(settings, corpus, runs):
             "delta_percent": delta(run),
             "tokens_per_second": run.tokens_per_second,
             "seconds": run.seconds,
+            "device": run.device,
             "head_entropy": run.head_entropy,
             "nonfinite_rows": run.nonfinite_rows,
             "slopes": run.slopes[-1][1] if run.slopes else [],
@@ -121,12 +122,13 @@ def markdown(settings, corpus, runs, unfinished, pictures):
     parts += ["## Recipe", *recipe_section(runs), "## Corpus", *corpus_section(corpus)]
     experiments = ",".join(experiments_of(runs))
     own = settings["corpus"] != "debian"
-    corpus_option = f" --corpus {shlex.quote(settings['corpus'])}" if own else ""
+    options = f" --corpus {shlex.quote(settings['corpus'])}" if own else ""
+    options += f" --device {settings['device']}" if settings["device"] != "cpu" else ""
     parts += [
         "## Running it again",
         "```sh\n"
         f"examples/reproduce.sh --experiment {experiments} --scale {scale} --seed {seeds[0]} --seeds "
-        f"{len(seeds)}{corpus_option}\n"
+        f"{len(seeds)}{options}\n"
         "examples/reproduce/report.py --run-dir DIR    # tables and figures alone, from the logs in DIR\n```",
         "All numbers of this page are in [results.json](results.json).",
     ]

@@ -21,6 +21,7 @@
 
 #include "profile_table.hpp"
 #include "progress_line.hpp"
+#include "run_plan.hpp"
 #include "trainer_options.hpp"
 
 /// The program that all trainers share. A trainer's source says the norm and the activation; the build says
@@ -33,6 +34,12 @@ using Device = lnfree::CpuBF16;
 using Device = lnfree::Cuda;
 #else
 using Device = lnfree::Cpu;
+#endif
+
+#ifdef LNFREE_TRAINER_CUDA
+inline constexpr bool is_on_gpu = true;
+#else
+inline constexpr bool is_on_gpu = false;
 #endif
 
 #ifdef LNFREE_TRAINER_CLEAN
@@ -49,17 +56,24 @@ template <class Norm, class Activation, class EntropyObserver>
 using Model = lnfree::Decoder<shape, Norm, Activation, Device,
                               lnfree::Observers<EntropyObserver, lnfree::OutlierObserver>>;
 
-/// The paper's recipe: 512 windows a step, in passes that fit a CPU's memory. At the small shapes another
-/// batch, number of steps and learning rate, the same for every configuration. The clean recipe is that of
-/// the paper's text: no dropout, and slopes that do not decay.
-inline lnfree::TrainerOptions defaults() {
+/// The paper's recipe: 512 windows a step, in passes as large as a GPU's memory allows, or that fit a CPU's
+/// memory. At the small shapes another batch, number of steps and learning rate, the same for every
+/// configuration. The clean recipe is that of the paper's text: no dropout, and slopes that do not decay.
+inline ProgramOptions defaults() {
   constexpr bool is_small = shape.width < 512;
-  lnfree::TrainerOptions options{.batch_size = 8, .accumulate = 64};
-  if (is_small)
-    options = {.steps = 3906, .batch_size = 16, .accumulate = 1, .learning_rate = 2e-3, .warmup_ratio = 0.1};
+  ProgramOptions options;
+  lnfree::TrainerOptions& training = options.training;
+  if (is_small) {
+    training = {.steps = 3906, .batch_size = 16, .accumulate = 1, .learning_rate = 2e-3, .warmup_ratio = 0.1};
+  } else if (is_on_gpu) {
+    options.step_windows = 512;
+  } else {
+    training.batch_size = 8;
+    training.accumulate = 64;
+  }
   if (is_clean) {
-    options.dropout = 0;
-    options.decay_slopes = false;
+    training.dropout = 0;
+    training.decay_slopes = false;
   }
   return options;
 }
@@ -81,24 +95,30 @@ inline void stop_on_signals() {
   sigaction(SIGTERM, &action, nullptr);
 }
 
-inline std::string megabytes(std::size_t bytes) {
-  char text[32];
-  std::snprintf(text, sizeof(text), "%.1f MB", static_cast<double>(bytes) / 1e6);
-  return text;
+/// Settles the batch, and says what the program takes of its device before it takes it. Throws Error where
+/// that is more than the device has.
+template <class Model>
+RunPlan plan_on(typename Model::Device& device, ProgramOptions& options) {
+  const lnfree::Purpose purpose =
+      options.evaluate_only ? lnfree::Purpose::evaluation : lnfree::Purpose::training;
+  RunPlan plan = plan_run(options, device_name(device), free_bytes(device), [&](int batch_size) {
+    lnfree::MemoryPlan memory = Model::plan_memory(batch_size, purpose, device);
+    memory.optimizer = lnfree::AdamW<Model>::bytes(memory);
+    return memory;
+  });
+  std::fputs(plan.text().c_str(), stdout);
+  options.training.batch_size = plan.batch.batch_size;
+  options.training.accumulate = plan.batch.accumulate;
+  return plan;
 }
 
 template <class Model>
-void print_plan(const Model& model, std::size_t optimizer_bytes) {
+void print_model(const Model& model) {
   constexpr lnfree::DecoderConfig config = Model::config;
-  const lnfree::MemoryPlan plan = model.memory();
   std::printf("%s, %s: %d layers, %d heads, width %d, context %d, vocabulary %d, %lld parameters\n",
               std::string(Model::Norm::name).c_str(), std::string(Model::Activation::name).c_str(),
               config.layers, config.heads, config.width, config.context, config.vocab_size,
               static_cast<long long>(model.parameters().trainable()));
-  std::printf("memory: parameters %s, gradients %s, optimizer %s, activations %s, total %s\n",
-              megabytes(plan.parameters).c_str(), megabytes(plan.gradients).c_str(),
-              megabytes(optimizer_bytes).c_str(), megabytes(plan.activations).c_str(),
-              megabytes(plan.total() + optimizer_bytes).c_str());
 }
 
 /// The windows of a shard, as long as was asked for or else as the model's context.
@@ -112,11 +132,21 @@ inline lnfree::Windows open_windows(const std::filesystem::path& shard, const Pr
 }
 
 template <class Model>
-int evaluate_only(const ProgramOptions& options) {
+int plan_only(ProgramOptions options) {
+  typename Model::Device device;
+  const RunPlan plan = plan_on<Model>(device, options);
+  if (!options.json.empty()) lnfree::write_file(options.json, plan.json().dump(2) + "\n");
+  return 0;
+}
+
+template <class Model>
+int evaluate_only(ProgramOptions options) {
   const lnfree::Windows windows = open_windows(options.validation, options);
-  Model model(options.training.batch_size, lnfree::Purpose::evaluation);
+  typename Model::Device device;
+  plan_on<Model>(device, options);
+  Model model(options.training.batch_size, lnfree::Purpose::evaluation, device);
   lnfree::load_weights(model, options.init_from);
-  print_plan(model, 0);
+  print_model(model);
   const lnfree::Evaluation result = lnfree::evaluate(model, windows);
   std::printf("evaluation loss %.6f nats over %lld targets, perplexity %.4f\n", result.eval_loss,
               static_cast<long long>(result.targets), result.perplexity());
@@ -133,15 +163,18 @@ int evaluate_only(const ProgramOptions& options) {
 
 /// Where the time of a step goes: the steps of a run, heads observed, on a device that keeps account.
 template <class Model>
-int profile(const ProgramOptions& options) {
+int profile(ProgramOptions options) {
+  using ProfiledModel = lnfree::OnDevice<Model, lnfree::Profiled<typename Model::Device>>;
   const lnfree::TrainerOptions& training = options.training;
   const lnfree::Windows windows = open_windows(options.train, options);
-  lnfree::OnDevice<Model, lnfree::Profiled<typename Model::Device>> model(training.batch_size);
+  typename ProfiledModel::Device device;
+  plan_on<ProfiledModel>(device, options);
+  ProfiledModel model(training.batch_size, lnfree::Purpose::training, device);
   model.initialize(training.seed, training.init_std > 0 ? training.init_std : Model::config.init_std());
   if (!options.init_from.empty()) lnfree::load_weights(model, options.init_from);
   lnfree::AdamW optimizer(model,
                           {.weight_decay = training.weight_decay, .decay_slopes = training.decay_slopes});
-  print_plan(model, optimizer.bytes());
+  print_model(model);
 
   lnfree::WindowOrder order(windows.count(), training.seed, training.shuffle);
   lnfree::WindowBatch batch(training.batch_size, static_cast<int>(windows.context()));
@@ -172,13 +205,15 @@ int profile(const ProgramOptions& options) {
 
 /// Writes the initial checkpoint of a run of no steps, for which no data is needed.
 template <class Model>
-int train(const ProgramOptions& options) {
+int train(ProgramOptions options) {
   const lnfree::TrainerOptions& training = options.training;
   std::optional<lnfree::Windows> windows, validation;
   if (!options.train.empty()) windows.emplace(open_windows(options.train, options));
   if (!options.validation.empty()) validation.emplace(open_windows(options.validation, options));
 
-  Model model(training.batch_size);
+  typename Model::Device device;
+  plan_on<Model>(device, options);
+  Model model(training.batch_size, lnfree::Purpose::training, device);
   model.initialize(training.seed, training.init_std > 0 ? training.init_std : Model::config.init_std());
   if (!options.init_from.empty()) lnfree::load_weights(model, options.init_from);
 
@@ -187,7 +222,7 @@ int train(const ProgramOptions& options) {
                                  training, options.out,
                                  {.on_step = [&](const lnfree::Progress& progress) { line.show(progress); },
                                   .on_message = [&](const std::string& text) { line.message(text); }});
-  print_plan(model, trainer.optimizer_bytes());
+  print_model(model);
   if (options.resume) {
     trainer.resume();
     line.message("resumed at step " + std::to_string(trainer.step()));
@@ -223,6 +258,7 @@ int trainer_main(int argc, char** argv) {
   if (options->threads > 0) omp_set_num_threads(options->threads);
   try {
     using Model = trainers::Model<Norm, Activation, EntropyObserver>;
+    if (options->plan_only) return plan_only<Model>(*options);
     if (options->evaluate_only) return evaluate_only<Model>(*options);
     return options->profile > 0 ? profile<Model>(*options) : train<Model>(*options);
   } catch (const lnfree::NoDevice& error) {

@@ -42,9 +42,8 @@ auto number(T least, T most, const std::string& expected) {
 }  // namespace
 
 std::optional<ProgramOptions> parse_options(int argc, char** argv, const std::string& description,
-                                            const lnfree::TrainerOptions& defaults, int& exit_status) {
-  ProgramOptions options;
-  options.training = defaults;
+                                            const ProgramOptions& defaults, int& exit_status) {
+  ProgramOptions options = defaults;
   lnfree::TrainerOptions& training = options.training;
   const std::string program = std::filesystem::path(argv[0]).filename().string();
   CLI::App app(description, program);
@@ -87,8 +86,16 @@ std::optional<ProgramOptions> parse_options(int argc, char** argv, const std::st
   count("--steps", training.steps, std::int64_t{0},
         "Optimizer steps; 0 writes the initial checkpoint and stops")
       ->group(course);
-  count("--batch-size", training.batch_size, 1, "Windows in one pass")->group(course);
-  count("--accumulate", training.accumulate, 1, "Passes in one optimizer step")->group(course);
+  CLI::Option* const batch_size =
+      count("--batch-size", training.batch_size, 1, "Windows in one pass")->group(course);
+  CLI::Option* const accumulate =
+      count("--accumulate", training.accumulate, 1, "Passes in one optimizer step")->group(course);
+  count("--step-windows", options.step_windows, 0,
+        "Windows in one optimizer step, as many of them in a pass as memory holds; 0: --batch-size and "
+        "--accumulate say")
+      ->group(course)
+      ->excludes(batch_size)
+      ->excludes(accumulate);
   real("--learning-rate", training.learning_rate, any, positive, "Peak learning rate");
   real("--warmup-ratio", training.warmup_ratio, 1, "a number from 0 to 1", "Share of the steps that warm up");
   real("--weight-decay", training.weight_decay, any, positive, "Weight decay of matrices and embeddings");
@@ -124,23 +131,33 @@ std::optional<ProgramOptions> parse_options(int argc, char** argv, const std::st
       app.add_flag("--evaluate-only", options.evaluate_only, "Evaluate --init-from on --val and stop")
           ->group(run)
           ->needs(init_from);
+  CLI::Option* const plan_only =
+      app.add_flag("--plan-only", options.plan_only,
+                   "Print the device, the memory needed and free, and the batch, and stop")
+          ->group(run);
   count("--profile", options.profile, 1,
         "Time N steps primitive by primitive, print the table and stop; nothing is trained or saved")
       ->default_str("")
       ->group(run)
       ->excludes(resume)
-      ->excludes(evaluate_only);
-  path("--json", options.json, "FILE", "Write the result of --evaluate-only or --profile to this file")
+      ->excludes(evaluate_only)
+      ->excludes(plan_only);
+  path("--json", options.json, "FILE",
+       "Write the result of --evaluate-only, --plan-only or --profile to this file")
       ->group(run);
   count("--threads", options.threads, 0, "Threads; 0: OMP_NUM_THREADS, or one for each core")->group(run);
 
   app.callback([&] {
+    if (batch_size->count() + accumulate->count() > 0) options.step_windows = 0;
+    if (options.plan_only) return;
     if (options.evaluate_only) {
       if (options.validation.empty()) throw CLI::ValidationError("--evaluate-only needs --val FILE");
     } else if (options.profile > 0) {
       if (options.train.empty()) throw CLI::ValidationError("--profile needs --train FILE, a token shard");
     } else {
-      if (!options.json.empty()) throw CLI::ValidationError("--json needs --evaluate-only or --profile");
+      if (!options.json.empty()) {
+        throw CLI::ValidationError("--json needs --evaluate-only, --plan-only or --profile");
+      }
       if (options.out.empty()) throw CLI::ValidationError("--out DIR, the folder of the run, is required");
       if (options.train.empty() && training.steps > 0)
         throw CLI::ValidationError("--train FILE, a token shard, is required");

@@ -9,14 +9,16 @@
 /// What a trainer program was asked to do.
 struct ProgramOptions {
   lnfree::TrainerOptions training;
+  int step_windows = 0;              ///< Windows of a step, split by memory; 0: as `training` says.
   std::filesystem::path train;       ///< Token shard to train on.
   std::filesystem::path validation;  ///< Token shard to evaluate on.
   std::filesystem::path out;         ///< Folder of the run.
   std::filesystem::path init_from;   ///< model.safetensors to start from or to evaluate.
-  std::filesystem::path json;        ///< Where --evaluate-only and --profile leave their result.
+  std::filesystem::path json;        ///< Where programs that train nothing leave their result.
   int context = 0;                   ///< Tokens in a window; 0: the model's context.
   bool resume = false;
   bool evaluate_only = false;
+  bool plan_only = false;
   int profile = 0;  ///< Steps to be timed primitive by primitive, instead of a run; 0: none.
   int threads = 0;  ///< 0: all cores.
 };
@@ -24,4 +26,4 @@ struct ProgramOptions {
 /// Reads the command line over `defaults`. Nothing when there is nothing to do any more (--help), or when it
 /// is wrong (said on standard error); `exit_status` then says which.
 std::optional<ProgramOptions> parse_options(int argc, char** argv, const std::string& description,
-                                            const lnfree::TrainerOptions& defaults, int& exit_status);
+                                            const ProgramOptions& defaults, int& exit_status);

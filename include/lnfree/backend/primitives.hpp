@@ -3,6 +3,7 @@
 #include <concepts>
 #include <cstddef>
 #include <cstdint>
+#include <string>
 
 #include <lnfree/core/adamw_step.hpp>
 #include <lnfree/core/concepts.hpp>
@@ -61,6 +62,13 @@ concept HasMemory = requires(D& device, void* p, const void* q, std::size_t byte
   copy_to_device(device, p, q, bytes);
   copy_to_host(device, p, q, bytes);
   copy_on_device(device, p, q, bytes);
+  { free_bytes(device) } -> std::same_as<std::size_t>;  // about what allocate could still give
+};
+
+/// device.hpp — which device it is, in words for people.
+template <class D>
+concept HasName = requires(D& device) {
+  { device_name(device) } -> std::same_as<std::string>;
 };
 
 /// device.hpp, only where the two types differ — rounds `count` master weights to the working ones.
@@ -216,7 +224,7 @@ concept HasOptimizer = requires(D& device, typename D::Accumulator* p, typename 
 
 /// Every primitive that does not depend on a policy.
 template <class D>
-concept Backend = Device<D> && HasMemory<D> && HasConversion<D> && HasGemm<D> && HasBias<D> &&
+concept Backend = Device<D> && HasMemory<D> && HasName<D> && HasConversion<D> && HasGemm<D> && HasBias<D> &&
     HasAttention<D> && HasEntropy<D> && HasRotary<D> && HasEmbedding<D> && HasDropout<D> &&
     HasCrossEntropy<D> && HasOptimizer<D> && HasStatistics<D>;
 

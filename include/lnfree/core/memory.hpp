@@ -7,6 +7,15 @@
 
 namespace lnfree {
 
+/// Bytes of device memory by use.
+struct MemoryPlan {
+  std::size_t parameters = 0;
+  std::size_t gradients = 0;
+  std::size_t optimizer = 0;  ///< 0 where a plan is of a model alone.
+  std::size_t activations = 0;
+  std::size_t total() const { return parameters + gradients + optimizer + activations; }
+};
+
 /// One block of device memory, zeroed, freed with its owner.
 template <class Device>
 class Buffer {

@@ -34,14 +34,6 @@ struct Batch {
 /// every layer.
 enum class Purpose { training, evaluation };
 
-/// Bytes of device memory by use.
-struct MemoryPlan {
-  std::size_t parameters = 0;
-  std::size_t gradients = 0;
-  std::size_t activations = 0;
-  std::size_t total() const { return parameters + gradients + activations; }
-};
-
 /// Run-time choices of one forward and backward pass.
 struct PassOptions {
   double gradient_scale = 1;  ///< Multiplies the gradient of the mean loss: 1 / accumulation steps.
@@ -96,30 +88,9 @@ class Decoder {
   /// Plans and takes the memory for passes of up to `max_batch` sequences. Parameters are zero until
   /// initialize() or load(). Throws Error when there is too little memory.
   explicit Decoder(int max_batch, Purpose purpose = Purpose::training, Device device = {})
-      : device_(std::move(device)),
-        purpose_(purpose),
-        most_{max_batch, Config.context},
-        embedding_(parameters_, Config),
-        observer_(Config.layers, Config.heads) {
-    if (max_batch < 1) throw Error("the batch size must be at least 1, not " + std::to_string(max_batch));
-    Parameter<Device>* shared_slope = nullptr;
-    if constexpr (LearnableActivation<Activation>) {
-      if (Activation::scope == Scope::global) {
-        shared_slope = &FeedForward<Activation, Device>::template add_slope<Activation>(parameters_, "act");
-      }
-    }
-    blocks_.reserve(Config.layers);
-    for (int l = 0; l < Config.layers; ++l) {
-      blocks_.emplace_back(parameters_, "h." + std::to_string(l), Config, l, shared_slope);
-    }
-    final_norm_.emplace(parameters_, "ln_f", Config.width);
-    head_.emplace(parameters_, Config, embedding_.token_table());
-    if constexpr (EntropyRegularizing<Observer>) regularization_.emplace(parameters_, Config);
-
-    Arena counted;
-    plan(counted);
+      : Decoder(Unplaced{}, max_batch, purpose, std::move(device)) {
     parameters_.allocate(device_, purpose == Purpose::training);
-    activations_ = Buffer<Device>(device_, counted.peak());
+    activations_ = Buffer<Device>(device_, memory_.activations);
     Arena placed(activations_.data());
     plan(placed);
     host_losses_.resize(static_cast<std::size_t>(most_.rows()));
@@ -128,6 +99,11 @@ class Decoder {
       host_finite_rows_.resize(host_entropy_sums_.size());
     }
     if constexpr (Observer::observes_stream) host_column_squares_.resize(Config.width);
+  }
+
+  /// The memory that a model built with the same arguments takes on the device; takes none itself.
+  static MemoryPlan plan_memory(int max_batch, Purpose purpose = Purpose::training, Device device = {}) {
+    return Decoder(Unplaced{}, max_batch, purpose, std::move(device)).memory();
   }
 
   Decoder(const Decoder&) = delete;
@@ -197,11 +173,41 @@ class Decoder {
   Device& device() { return device_; }
   int max_batch() const { return most_.batch; }
 
-  MemoryPlan memory() const {
-    return {parameters_.value_bytes(), parameters_.gradient_bytes(), activations_.bytes()};
-  }
+  /// Bytes of device memory that the model holds.
+  const MemoryPlan& memory() const { return memory_; }
 
  private:
+  struct Unplaced {};
+
+  /// A model whose memory is planned and not yet taken.
+  Decoder(Unplaced, int max_batch, Purpose purpose, Device device)
+      : device_(std::move(device)),
+        purpose_(purpose),
+        most_{max_batch, Config.context},
+        embedding_(parameters_, Config),
+        observer_(Config.layers, Config.heads) {
+    if (max_batch < 1) throw Error("the batch size must be at least 1, not " + std::to_string(max_batch));
+    Parameter<Device>* shared_slope = nullptr;
+    if constexpr (LearnableActivation<Activation>) {
+      if (Activation::scope == Scope::global) {
+        shared_slope = &FeedForward<Activation, Device>::template add_slope<Activation>(parameters_, "act");
+      }
+    }
+    blocks_.reserve(Config.layers);
+    for (int l = 0; l < Config.layers; ++l) {
+      blocks_.emplace_back(parameters_, "h." + std::to_string(l), Config, l, shared_slope);
+    }
+    final_norm_.emplace(parameters_, "ln_f", Config.width);
+    head_.emplace(parameters_, Config, embedding_.token_table());
+    if constexpr (EntropyRegularizing<Observer>) regularization_.emplace(parameters_, Config);
+
+    Arena counted;
+    plan(counted);
+    memory_.parameters = parameters_.value_bytes();
+    if (purpose == Purpose::training) memory_.gradients = parameters_.gradient_bytes();
+    memory_.activations = counted.peak();
+  }
+
   static Index heads(BatchShape shape) { return Index{Config.layers} * shape.batch * Config.heads; }
 
   void plan(Arena& arena) {
@@ -366,6 +372,7 @@ class Decoder {
   Device device_;
   Purpose purpose_;
   BatchShape most_;
+  MemoryPlan memory_;
   ParameterSet<Device> parameters_;
   Embedding<Device> embedding_;
   std::vector<Block<Norm, Activation, Device>> blocks_;

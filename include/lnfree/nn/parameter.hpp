@@ -82,24 +82,25 @@ class ParameterSet {
     parameter.kind = kind;
     parameter.initial = initial;
     parameter.trainable = parameter.size();
+    size_ += padded(parameter);
     return parameter;
   }
 
   /// Gives every parameter its memory, zeroed; gradients only for a model that trains.
   void allocate(Device& device, bool with_gradients) {
-    size_ = 0;
+    Index end = 0;
     for (const ParameterKind kind : parameter_kinds) {
-      const Index begin = size_;
+      const Index begin = end;
       for (Element& parameter : parameters_) {
         if (parameter.kind != kind) continue;
-        parameter.offset = size_;
-        size_ += (parameter.size() + alignment - 1) / alignment * alignment;
+        parameter.offset = end;
+        end += padded(parameter);
       }
-      ranges_.push_back({kind, begin, size_ - begin});
+      ranges_.push_back({kind, begin, end - begin});
     }
     values_ = Buffer<Device>(device, size_ * sizeof(Scalar));
     if constexpr (has_master_copy) masters_ = Buffer<Device>(device, size_ * sizeof(Accumulator));
-    if (with_gradients) gradients_ = Buffer<Device>(device, size_ * sizeof(Accumulator));
+    if (with_gradients) gradients_ = Buffer<Device>(device, gradient_bytes());
     for (Element& parameter : parameters_) {
       parameter.value = values() + parameter.offset;
       parameter.master = masters() + parameter.offset;
@@ -174,11 +175,18 @@ class ParameterSet {
     return count;
   }
 
-  std::size_t value_bytes() const { return values_.bytes() + masters_.bytes(); }
-  std::size_t gradient_bytes() const { return gradients_.bytes(); }
+  /// What allocate() takes or will take for the values, master weights included, and for gradients.
+  std::size_t value_bytes() const {
+    return size_ * (sizeof(Scalar) + (has_master_copy ? sizeof(Accumulator) : 0));
+  }
+  std::size_t gradient_bytes() const { return size_ * sizeof(Accumulator); }
 
  private:
-  static constexpr Index alignment = 16;  // elements: each tensor starts on a cache line
+  /// Elements of a parameter with the gap behind it: each tensor starts on a cache line.
+  static Index padded(const Element& parameter) {
+    constexpr Index alignment = 16;
+    return (parameter.size() + alignment - 1) / alignment * alignment;
+  }
 
   std::deque<Element> parameters_;
   std::vector<Range> ranges_;

@@ -31,8 +31,11 @@ class AdamW {
   explicit AdamW(Model& model, const AdamWOptions& options = {})
       : model_(model),
         options_(options),
-        m_(model.device(), model.parameters().size() * sizeof(Accumulator)),
-        v_(model.device(), model.parameters().size() * sizeof(Accumulator)) {}
+        m_(model.device(), bytes(model.memory()) / 2),
+        v_(model.device(), bytes(model.memory()) / 2) {}
+
+  /// What the optimizer of a model with this plan takes: two moments, each laid out like the gradients.
+  static std::size_t bytes(const MemoryPlan& model) { return 2 * model.gradients; }
 
   /// Clips the gradients, updates every parameter, leaves the gradients zero. Returns the gradients' norm
   /// before clipping; when that is not finite nothing is updated, and the gradients are left as they are to
@@ -67,8 +70,6 @@ class AdamW {
   /// First and second moments, laid out like the parameters.
   Accumulator* m() const { return static_cast<Accumulator*>(m_.data()); }
   Accumulator* v() const { return static_cast<Accumulator*>(v_.data()); }
-
-  std::size_t bytes() const { return m_.bytes() + v_.bytes(); }
 
  private:
   bool decays(ParameterKind kind) const {

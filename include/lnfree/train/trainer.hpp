@@ -207,9 +207,6 @@ class Trainer {
   /// Steps done so far.
   std::int64_t step() const { return step_; }
 
-  /// Bytes of the optimizer's state.
-  std::size_t optimizer_bytes() const { return optimizer_.bytes(); }
-
  private:
   std::int64_t windows() const { return train_ == nullptr ? 1 : train_->count(); }
   std::int64_t context() const { return train_ == nullptr ? Model::config.context : train_->context(); }

@@ -13,6 +13,7 @@
 #include <string>
 
 #include <lnfree/core/error.hpp>
+#include <lnfree/core/host_memory.hpp>
 #include <lnfree/core/tensor.hpp>
 
 namespace lnfree::cpu {
@@ -66,6 +67,13 @@ inline void copy_to_host(Cores&, void* to, const void* from, std::size_t bytes) 
 }
 inline void copy_on_device(Cores&, void* to, const void* from, std::size_t bytes) {
   std::memcpy(to, from, bytes);
+}
+inline std::size_t free_bytes(Cores&) {
+  return host_free_bytes();
+}
+inline std::string device_name(Cores& device) {
+  return "CPU, " + std::to_string(device.planned_threads) +
+         (device.planned_threads == 1 ? " thread" : " threads");
 }
 
 /// Calls body(begin, end) on each thread's part of [0, count), one part for each thread, none smaller than

@@ -3,6 +3,7 @@
 #include <concepts>
 #include <cstddef>
 #include <memory>
+#include <string>
 
 #include <lnfree/backend/cuda/elementwise.hpp>
 #include <lnfree/backend/cuda/products.hpp>
@@ -70,6 +71,12 @@ inline void copy_to_host(Gpu& device, void* to, const void* from, std::size_t by
 }
 inline void copy_on_device(Gpu& device, void* to, const void* from, std::size_t bytes) {
   device.stream().copy_on_device(to, from, bytes);
+}
+inline std::size_t free_bytes(Gpu& device) {
+  return device.stream().free_bytes();
+}
+inline std::string device_name(Gpu& device) {
+  return device.stream().device_name();
 }
 
 struct Convert {

@@ -76,6 +76,20 @@ class Stream {
     }
     return memory;
   }
+  /// What no program has taken of the GPU's memory.
+  std::size_t free_bytes() const {
+    std::size_t free = 0, total = 0;
+    check(cudaMemGetInfo(&free, &total), "cudaMemGetInfo");
+    return free;
+  }
+  /// As NVIDIA calls it: "NVIDIA GeForce RTX 3090".
+  std::string device_name() const {
+    int device = 0;
+    check(cudaGetDevice(&device), "cudaGetDevice");
+    cudaDeviceProp properties;
+    check(cudaGetDeviceProperties(&properties, device), "cudaGetDeviceProperties");
+    return properties.name;
+  }
   void deallocate(void* memory) {
     cudaStreamSynchronize(stream_);
     cudaFree(memory);

@@ -6,6 +6,7 @@
 #include <string>
 
 #include <lnfree/core/error.hpp>
+#include <lnfree/core/host_memory.hpp>
 #include <lnfree/core/tensor.hpp>
 
 namespace lnfree::reference {
@@ -49,6 +50,16 @@ void copy_to_host(Reference<S>&, void* to, const void* from, std::size_t bytes) 
 template <class S>
 void copy_on_device(Reference<S>&, void* to, const void* from, std::size_t bytes) {
   std::memcpy(to, from, bytes);
+}
+
+template <class S>
+std::size_t free_bytes(Reference<S>&) {
+  return host_free_bytes();
+}
+
+template <class S>
+std::string device_name(Reference<S>&) {
+  return "CPU, plain loops";
 }
 
 }  // namespace lnfree::reference

@@ -5,6 +5,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <functional>
+#include <map>
 #include <string>
 #include <type_traits>
 #include <utility>
@@ -38,13 +39,24 @@ class Stream {
  public:
   void* allocate(std::size_t bytes) {
     expect_nothing_recorded("memory");
-    void* const memory = std::aligned_alloc(64, (bytes + 63) / 64 * 64);
+    void* const memory = bytes > free_bytes() ? nullptr : std::aligned_alloc(64, (bytes + 63) / 64 * 64);
     if (memory == nullptr) {
-      throw Error("out of GPU memory: " + std::to_string(bytes) + " bytes were asked for");
+      throw Error("out of GPU memory: " + std::to_string(bytes) + " bytes were asked for, " +
+                  std::to_string(free_bytes()) + " are free");
     }
+    taken_[memory] = bytes;
     return memory;
   }
-  void deallocate(void* memory) { std::free(memory); }
+  void deallocate(void* memory) {
+    taken_.erase(memory);
+    std::free(memory);
+  }
+  std::size_t free_bytes() const {
+    std::size_t free = std::size_t{1} << 30;
+    for (const auto& [memory, bytes] : taken_) free -= bytes;
+    return free;
+  }
+  std::string device_name() const { return "simulated GPU"; }
   void fill_zero(void* memory, std::size_t bytes) {
     now_or_later([=] { std::memset(memory, 0, bytes); });
   }
@@ -101,6 +113,7 @@ class Stream {
   }
 
   std::vector<std::function<void()>>* recorded_ = nullptr;
+  std::map<void*, std::size_t> taken_;  // bytes of each block that was not given back
 };
 
 template <class T>

@@ -1,0 +1,94 @@
+#include "run_plan.hpp"
+
+#include <algorithm>
+#include <cstdint>
+#include <cstdio>
+#include <utility>
+
+#include <lnfree/core/error.hpp>
+#include <lnfree/train/checkpoint.hpp>
+
+namespace {
+
+std::string megabytes(std::size_t bytes) {
+  char text[32];
+  std::snprintf(text, sizeof(text), "%.1f MB", static_cast<double>(bytes) / 1e6);
+  return text;
+}
+
+/// That of the run in --out. Throws Error when its steps are not those of --step-windows.
+lnfree::BatchSplit split_of_checkpoint(const ProgramOptions& options) {
+  const auto folder = options.out / "checkpoint";
+  const lnfree::Json state = lnfree::read_checkpoint_state(folder);
+  const lnfree::Json course = state.value("course", lnfree::Json::object());
+  const std::int64_t batch_size = lnfree::checkpoint_count(folder, course, "batch_size");
+  const std::int64_t accumulate = lnfree::checkpoint_count(folder, course, "accumulate");
+  if (batch_size * accumulate != options.step_windows) {
+    throw lnfree::Error(folder.string() + " was made with steps of " +
+                        std::to_string(batch_size * accumulate) + " windows, not " +
+                        std::to_string(options.step_windows) + "; resume with the same --step-windows");
+  }
+  return {static_cast<int>(batch_size), static_cast<int>(accumulate)};
+}
+
+}  // namespace
+
+std::string RunPlan::text() const {
+  return "memory: parameters " + megabytes(memory.parameters) + ", gradients " + megabytes(memory.gradients) +
+         ", optimizer " + megabytes(memory.optimizer) + ", activations " + megabytes(memory.activations) +
+         ", total " + megabytes(memory.total()) + " of " + megabytes(free_bytes) + " free on " + device +
+         "\nbatch: " + std::to_string(batch.batch_size) +
+         " windows in a pass, passes in a step: " + std::to_string(batch.accumulate) + "\n";
+}
+
+lnfree::Json RunPlan::json() const {
+  return {{"device", device},
+          {"free_bytes", free_bytes},
+          {"batch_size", batch.batch_size},
+          {"accumulate", batch.accumulate},
+          {"bytes",
+           {{"parameters", memory.parameters},
+            {"gradients", memory.gradients},
+            {"optimizer", memory.optimizer},
+            {"activations", memory.activations},
+            {"total", memory.total()}}}};
+}
+
+RunPlan plan_run(const ProgramOptions& options, std::string device, std::size_t free_bytes,
+                 const std::function<lnfree::MemoryPlan(int batch_size)>& memory_of) {
+  const auto bytes_needed = [&](int batch_size) { return memory_of(batch_size).total(); };
+  const auto too_little = [&](int batch_size, const std::string& advice) {
+    return lnfree::Error("with " + std::to_string(batch_size) + " windows in a pass this needs " +
+                         megabytes(bytes_needed(batch_size)) + ", but " + megabytes(free_bytes) +
+                         " are free on " + device + advice);
+  };
+  const std::string none_does = "; no smaller batch fits: end other programs that use its memory";
+
+  lnfree::BatchSplit batch{options.training.batch_size, options.training.accumulate};
+  if (options.step_windows > 0 && options.resume) {
+    batch = split_of_checkpoint(options);
+  } else if (options.step_windows > 0) {
+    const std::size_t available = free_bytes - std::min(free_bytes, reserved_bytes);
+    const auto largest = lnfree::largest_split(options.step_windows, available, bytes_needed);
+    if (!largest)
+      throw too_little(1, ", " + megabytes(reserved_bytes) + " of them kept in reserve" + none_does);
+    batch = *largest;
+  }
+
+  const lnfree::MemoryPlan memory = memory_of(batch.batch_size);
+  if (memory.total() > free_bytes) {
+    if (options.resume) {
+      throw too_little(batch.batch_size,
+                       "; a run goes on with its own batch alone: end other programs that use its memory");
+    }
+    const std::int64_t windows = std::int64_t{batch.batch_size} * batch.accumulate;
+    const auto fits = lnfree::largest_split(windows, free_bytes, bytes_needed);
+    if (!fits) throw too_little(batch.batch_size, none_does);
+    std::string advice = "; the largest that fits is --batch-size " + std::to_string(fits->batch_size);
+    if (!options.evaluate_only) {
+      advice += ", with --accumulate " + std::to_string(fits->accumulate) + " for the same step";
+    }
+    throw too_little(batch.batch_size, advice);
+  }
+  return {std::move(device), free_bytes, batch, memory};
+}

@@ -1,0 +1,31 @@
+#pragma once
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <limits>
+#include <optional>
+
+namespace lnfree {
+
+/// How the windows of an optimizer step go through a model: `accumulate` passes of `batch_size` windows.
+struct BatchSplit {
+  int batch_size = 1;
+  int accumulate = 1;
+};
+
+/// The split of `windows` into the fewest equal passes that fit into `available` bytes, where a pass of b
+/// windows needs bytes_needed(b); nothing where none does. Every split makes the same step,
+/// but for the order of its sums and for the elements that dropout draws.
+inline std::optional<BatchSplit> largest_split(std::int64_t windows, std::size_t available,
+                                               const std::function<std::size_t(int)>& bytes_needed) {
+  constexpr std::int64_t most = std::numeric_limits<int>::max();
+  for (std::int64_t batch = std::min(windows, most); batch >= 1 && windows / batch <= most; --batch) {
+    if (windows % batch == 0 && bytes_needed(static_cast<int>(batch)) <= available)
+      return BatchSplit{static_cast<int>(batch), static_cast<int>(windows / batch)};
+  }
+  return std::nullopt;
+}
+
+}  // namespace lnfree
