@@ -110,6 +110,11 @@ trap 'rm -f "$build_log"' EXIT
 # A build folder that is already there keeps its choices; a new one leaves the tests and their libraries out.
 new_build=()
 [[ -f build/release/CMakeCache.txt ]] || new_build=(-DLNFREE_BUILD_TESTS=OFF)
+# Kernels for the GPU that is here, where it says which that is, and for no other.
+if [[ $device == cuda ]] && ((${#new_build[@]})) && command -v nvidia-smi >/dev/null; then
+  capability=$(nvidia-smi --query-gpu=compute_cap --format=csv,noheader 2>/dev/null | sed -n '1s/\.//p')
+  [[ ! $capability =~ ^[0-9]+$ ]] || new_build+=("-DCMAKE_CUDA_ARCHITECTURES=$capability")
+fi
 cmake --preset release "${new_build[@]}" >"$build_log" 2>&1 || {
   cat "$build_log" >&2
   fail "the build could not be configured; CMake's output is above."

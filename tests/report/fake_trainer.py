@@ -3,8 +3,9 @@
 
 It keeps the programs' promises on files and signals and trains nothing. Environment: FAKE_HOLD=CONFIG:STEP
 waits there for a signal; FAKE_DIVERGE=CONFIG:STEP diverges there; FAKE_FAIL=CONFIG:STEP fails there, not
-before the file $FAKE_FAIL_AFTER exists. CONFIG is a trainer's name without train_demo_. Every start is noted
-in $FAKE_STARTS.
+before the file $FAKE_FAIL_AFTER exists. CONFIG is a trainer's name without train_demo_. FAKE_BATCH is the most
+windows in a pass that its device has memory for; FAKE_NO_DEVICE that it has no device at all. Every start is
+noted in $FAKE_STARTS.
 """
 
 import argparse
@@ -25,6 +26,8 @@ CONFIG = NAME.removeprefix("train_demo_")
 SHAPE = next(
     (shape for shape in ("pythia_demo", "demo", "gpt2") if NAME.startswith(f"train_{shape}_")), "demo"
 )
+DEVICE = "made-up GPU" if NAME.endswith("_cuda") else "made-up CPU"
+MOST_WINDOWS = int(os.environ.get("FAKE_BATCH", "128"))
 LAYERS = 8
 HEADS = [[3.0 + 0.1 * layer - 0.2 * head for head in range(4)] for layer in range(LAYERS)]
 STREAM = {name: [1.0 + layer for layer in range(LAYERS)] for name in ("rms", "kurtosis", "zeros")}
@@ -63,10 +66,39 @@ def prepare_corpus():
     )
 
 
-def save(out, step, steps):
-    (out / "checkpoint").mkdir(exist_ok=True)
-    (out / "checkpoint" / "model.safetensors").write_bytes(b"")
-    (out / "checkpoint" / "trainer.json").write_text(json.dumps({"step": step, "steps": steps}))
+def batch_of(options):
+    """(windows in a pass, passes in a step): as asked for, as memory allows, or as the run began."""
+    checkpoint = options.out / "checkpoint" / "trainer.json" if options.out else None
+    if options.resume:
+        return tuple(json.loads(checkpoint.read_text())["course"].values())
+    if options.step_windows:
+        batch = next(n for n in range(MOST_WINDOWS, 0, -1) if options.step_windows % n == 0)
+        return batch, options.step_windows // batch
+    return options.batch_size, options.accumulate
+
+
+def save(options, batch, step):
+    folder = options.out / "checkpoint"
+    folder.mkdir(exist_ok=True)
+    (folder / "model.safetensors").write_bytes(b"")
+    course = dict(zip(("batch_size", "accumulate"), batch))
+    (folder / "trainer.json").write_text(json.dumps({"step": step, "steps": options.steps, "course": course}))
+
+
+def plan(options):
+    batch_size, accumulate = batch_of(options)
+    bytes_needed = {"parameters": 10**9, "activations": 10**8 * batch_size}
+    options.json.write_text(
+        json.dumps(
+            {
+                "device": DEVICE,
+                "free_bytes": 20 * 10**9,
+                "batch_size": batch_size,
+                "accumulate": accumulate,
+                "bytes": bytes_needed | {"total": sum(bytes_needed.values())},
+            }
+        )
+    )
 
 
 def train():
@@ -85,13 +117,29 @@ def train():
         "--threads",
         "--context",
         "--profile",
+        "--step-windows",
     ):
         parser.add_argument(name, type=int)
     for name in ("--learning-rate", "--warmup-ratio", "--weight-decay", "--dropout", "--init-std"):
         parser.add_argument(name, type=float)
-    for name in ("--shuffle", "--resume", "--evaluate-only", "--decay-slopes", "--no-decay-slopes"):
+    for name in (
+        "--shuffle",
+        "--resume",
+        "--evaluate-only",
+        "--plan-only",
+        "--decay-slopes",
+        "--no-decay-slopes",
+    ):
         parser.add_argument(name, action="store_true")
     options = parser.parse_args()
+    if options.step_windows and (options.batch_size or options.accumulate):
+        sys.exit(f"{NAME}: --step-windows excludes --batch-size and --accumulate")
+    if os.environ.get("FAKE_NO_DEVICE"):
+        print(f"{NAME}: no made-up device can be used", file=sys.stderr)
+        sys.exit(4)
+    if options.plan_only:
+        plan(options)
+        return
     if options.profile:
         options.json.write_text(json.dumps({"steps": options.profile, "milliseconds_per_step": 1000.0}))
         return
@@ -121,9 +169,10 @@ def train():
     if checkpoint.exists() != options.resume:
         sys.exit(f"{NAME}: --resume does not fit {checkpoint}")
     first = json.loads(checkpoint.read_text())["step"] if options.resume else 0
+    batch = batch_of(options)
     stopped = []
     if first == 0:
-        save(options.out, 0, options.steps)
+        save(options, batch, 0)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda number, _: stopped.append(number))
     with open(options.out / "metrics.jsonl", "a", encoding="utf-8") as metrics:
@@ -157,9 +206,9 @@ def train():
             while os.environ.get("FAKE_HOLD") == f"{CONFIG}:{step}" and not stopped:
                 time.sleep(0.01)
             if stopped:
-                save(options.out, step + 1, options.steps)
+                save(options, batch, step + 1)
                 sys.exit(128 + stopped[0])
-    save(options.out, options.steps, options.steps)
+    save(options, batch, options.steps)
 
 
 names = [word for word in sys.argv[1:] if word.startswith("--")]

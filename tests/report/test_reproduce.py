@@ -38,7 +38,8 @@ class ReproduceTest(unittest.TestCase):
             for recipe in experiments.RECIPES
             for spec in experiments.grid(experiments.EXPERIMENTS, scale, recipe, [0])
         ]
-        for name in {"prepare_corpus", *(spec.trainer("cpu") for spec in grid)}:
+        trainers = {spec.trainer(device) for spec in grid for device in experiments.DEVICE_SUFFIX}
+        for name in {"prepare_corpus", *trainers}:
             (self.programs / name).symlink_to(HERE / "fake_trainer.py")
 
     def start(self, *options, scale="smoke", **environment):
@@ -181,6 +182,7 @@ class ReproduceTest(unittest.TestCase):
         for options, word in (
             (["--scale", "demo"], "scale smoke, not demo"),
             (["--corpus", str(self.programs)], "not " + str(self.programs)),
+            (["--device", "cuda"], "device cpu, not cuda"),
         ):
             for check in ([], ["--check"]):
                 status, output, starts = self.run_job(*options, *check)
@@ -281,6 +283,39 @@ class ReproduceTest(unittest.TestCase):
         self.assertIn("plan: about 3:12 in all", output)
         self.assertLess(output.index("plan: about"), output.index("seed 0: training"))
 
+    def test_a_gpu_trains_with_the_batch_that_fits_it(self):
+        """One run at a time, in passes as large as its memory allows; resumed, in those it began with."""
+        options = ("--scale", "gpt2", "--device", "cuda", "--configs", "sm_g", "sm_r")
+        job = self.start(
+            *options, FAKE_WINDOWS="5120", FAKE_BATCH="100", FAKE_HOLD="train_gpt2_sm_g_cuda:3"
+        )
+        folder = self.out / "runs" / "gpt2-sm_g-T128-paper-seed0"
+        metrics = folder / "metrics.jsonl"
+        self.wait_for(lambda: metrics.exists() and '"step": 3' in metrics.read_text())
+        job.send_signal(signal.SIGTERM)
+        output, _ = job.communicate(timeout=PATIENCE)
+        self.assertIn("64 windows in a pass, 7.40 of 20.00 GB free on made-up GPU", output)
+        self.assertFalse([start for start in self.started() if start.startswith("train_gpt2_sm_r_cuda --val")])
+
+        status, output, starts = self.run_job(*options, FAKE_WINDOWS="5120", FAKE_BATCH="16")
+        self.assertEqual(status, 0, output)
+        self.assertIn("16 to 64 windows in a pass", output)
+        trainings = self.trained(starts)
+        self.assertTrue(all("--step-windows 512 " in start for start in trainings))
+        self.assertFalse([start for start in trainings if "--batch-size" in start])
+        evaluations = [start for start in starts if "--evaluate-only" in start]
+        self.assertEqual([start.split("--batch-size ")[1].split()[0] for start in evaluations], ["64", "16"])
+        self.assertEqual({run["device"] for run in self.results()["runs"]}, {"made-up GPU"})
+        report = (self.out / "report.md").read_text()
+        self.assertIn("Trained on made-up GPU.", report)
+        self.assertIn("--device cuda", report)
+
+    def test_a_missing_device_is_told_before_anything_is_made(self):
+        status, output, starts = self.run_job("--device", "cuda", FAKE_NO_DEVICE="1")
+        self.assertEqual(status, 1, output)
+        self.assertIn("no made-up device can be used", output)
+        self.assertFalse([start for start in starts if start.startswith("prepare_corpus")])
+
     def test_corpus_too_small_for_a_step(self):
         status, output, starts = self.run_job("--scale", "gpt2", "--configs", "sm_r", FAKE_WINDOWS="511")
         self.assertEqual((status, self.trained(starts)), (1, []), output)
@@ -368,13 +403,14 @@ class CommandLineTest(unittest.TestCase):
                 (["--seeds", "0"], "--seeds '0'"),
                 (["--experiment", "all figures"], "unknown experiment 'figures'"),
                 (["--recipe", "dirty"], "unknown recipe 'dirty'"),
-                (["--device", "cuda"], "unknown device 'cuda'"),
+                (["--device", "tpu"], "unknown device 'tpu'"),
+                (["--device", "cuda"], "needs CUDA's compiler nvcc"),
                 (["--epochs", "3"], "unknown option '--epochs'"),
             ):
                 with self.subTest(options=options):
                     job = subprocess.run(
                         [EXAMPLES / "reproduce.sh", *options],
-                        env={"PATH": str(tools)},
+                        env={"PATH": str(tools), "CUDA_PATH": place},
                         text=True,
                         capture_output=True,
                         timeout=PATIENCE,
