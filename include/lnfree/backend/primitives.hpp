@@ -62,6 +62,7 @@ concept HasMemory = requires(D& device, void* p, const void* q, std::size_t byte
   copy_to_device(device, p, q, bytes);
   copy_to_host(device, p, q, bytes);
   copy_on_device(device, p, q, bytes);
+  synchronize(device);                                  // waits until all that was asked for is done
   { free_bytes(device) } -> std::same_as<std::size_t>;  // about what allocate could still give
 };
 

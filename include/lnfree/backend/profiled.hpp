@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <map>
 #include <string>
+#include <type_traits>
 
 #include <lnfree/backend/primitives.hpp>
 #include <lnfree/backend/work.hpp>
@@ -23,21 +24,11 @@ class Profile {
     Work work;
   };
 
-  /// Calls body() and returns its result.
-  template <class Body>
-  auto measure(const std::string& name, const Work& work, const Body& body) {
-    using Clock = std::chrono::steady_clock;
-    /// Ends the measurement when the result is on its way out.
-    struct Timer {
-      Entry& entry;
-      Clock::time_point start = Clock::now();
-      ~Timer() { entry.seconds += std::chrono::duration<double>(Clock::now() - start).count(); }
-    };
+  void add(const std::string& name, const Work& work, double seconds) {
     Entry& entry = entries_[name];
     ++entry.calls;
+    entry.seconds += seconds;
     entry.work += work;
-    const Timer timer{entry};
-    return body();
   }
 
   const std::map<std::string, Entry>& entries() const { return entries_; }
@@ -48,10 +39,30 @@ class Profile {
 };
 
 /// A device that does what `Base` does and keeps account of it: OnDevice<Model, Profiled<Cpu>> is a model
-/// whose device().profile tells where the time of its steps goes.
+/// whose device().profile tells where the time of its steps goes. Each primitive is waited for, so that its
+/// time is its own: on a GPU the whole takes longer than it would without.
 template <class Base>
 struct Profiled : Base {
   Profile profile;
+
+  /// Calls body(), which asks this device for `work`, and returns its result.
+  template <class Body>
+  auto measure(const std::string& name, const Work& work, const Body& body) {
+    using Clock = std::chrono::steady_clock;
+    const Clock::time_point start = Clock::now();
+    const auto account = [&] {
+      synchronize(static_cast<Base&>(*this));
+      profile.add(name, work, std::chrono::duration<double>(Clock::now() - start).count());
+    };
+    if constexpr (std::is_void_v<decltype(body())>) {
+      body();
+      account();
+    } else {
+      const auto result = body();
+      account();
+      return result;
+    }
+  }
 };
 
 inline std::string by(Index a, Index b) {
@@ -71,8 +82,8 @@ void product(Profiled<Base>& device, const Operand<typename Base::Scalar>& a,
   const Index m = a.rows(), n = b.cols(), k = a.cols();
   const std::string name = "gemm " + by(m, n) + " x " + std::to_string(k) + (a.transposed ? " A^T" : "") +
                            (b.transposed ? " B^T" : "");
-  device.profile.measure(name, work::gemm<typename Base::Scalar, T>(m, n, k, c.accumulates),
-                         [&] { gemm(static_cast<Base&>(device), a, b, c); });
+  device.measure(name, work::gemm<typename Base::Scalar, T>(m, n, k, c.accumulates),
+                 [&] { gemm(static_cast<Base&>(device), a, b, c); });
 }
 
 template <class Base>
@@ -90,30 +101,29 @@ void gemm(Profiled<Base>& device, Operand<typename Base::Scalar> a, Operand<type
 template <class Base>
 void bias_forward(Profiled<Base>& device, Matrix<typename Base::Scalar> y,
                   const typename Base::Scalar* bias) {
-  device.profile.measure("bias_forward " + sizes(y),
-                         work::elementwise<typename Base::Scalar>(y.size(), 1, 1, true),
-                         [&] { bias_forward(static_cast<Base&>(device), y, bias); });
+  device.measure("bias_forward " + sizes(y), work::elementwise<typename Base::Scalar>(y.size(), 1, 1, true),
+                 [&] { bias_forward(static_cast<Base&>(device), y, bias); });
 }
 template <class Base>
 void bias_backward(Profiled<Base>& device, Matrix<const typename Base::Scalar> d_y,
                    typename Base::Accumulator* d_bias) {
-  device.profile.measure("bias_backward " + sizes(d_y), work::reduction<typename Base::Scalar>(d_y.size(), 1),
-                         [&] { bias_backward(static_cast<Base&>(device), d_y, d_bias); });
+  device.measure("bias_backward " + sizes(d_y), work::reduction<typename Base::Scalar>(d_y.size(), 1),
+                 [&] { bias_backward(static_cast<Base&>(device), d_y, d_bias); });
 }
 
 template <class Base, class N>
 void norm_forward(Profiled<Base>& device, N norm, Matrix<const typename Base::Scalar> x,
                   const typename Base::Scalar* gain, const typename Base::Scalar* bias,
                   Matrix<typename Base::Scalar> y, RowStatistics<typename Base::Accumulator>* rows) {
-  device.profile.measure("norm_forward " + sizes(x), work::norm_forward<typename Base::Scalar>(x.size()),
-                         [&] { norm_forward(static_cast<Base&>(device), norm, x, gain, bias, y, rows); });
+  device.measure("norm_forward " + sizes(x), work::norm_forward<typename Base::Scalar>(x.size()),
+                 [&] { norm_forward(static_cast<Base&>(device), norm, x, gain, bias, y, rows); });
 }
 template <class Base, class N>
 void norm_backward(Profiled<Base>& device, N norm, Matrix<const typename Base::Scalar> x,
                    const typename Base::Scalar* gain, const RowStatistics<typename Base::Accumulator>* rows,
                    Matrix<const typename Base::Scalar> d_y, Output<typename Base::Scalar> d_x,
                    typename Base::Accumulator* d_gain, typename Base::Accumulator* d_bias) {
-  device.profile.measure(
+  device.measure(
       "norm_backward " + sizes(x), work::norm_backward<typename Base::Scalar>(x.size(), d_x.accumulates),
       [&] { norm_backward(static_cast<Base&>(device), norm, x, gain, rows, d_y, d_x, d_gain, d_bias); });
 }
@@ -122,16 +132,15 @@ void norm_backward(Profiled<Base>& device, N norm, Matrix<const typename Base::S
 template <class Base, class N>
 void norm_forward(Profiled<Base>& device, N norm, Matrix<const typename Base::Scalar> x,
                   NormParameters<const typename Base::Scalar> parameters, Matrix<typename Base::Scalar> y) {
-  device.profile.measure("norm_forward " + sizes(x),
-                         work::elementwise<typename Base::Scalar>(x.size(), 1, 0, false),
-                         [&] { norm_forward(static_cast<Base&>(device), norm, x, parameters, y); });
+  device.measure("norm_forward " + sizes(x), work::elementwise<typename Base::Scalar>(x.size(), 1, 0, false),
+                 [&] { norm_forward(static_cast<Base&>(device), norm, x, parameters, y); });
 }
 template <class Base, class N>
 void norm_backward(Profiled<Base>& device, N norm, Matrix<const typename Base::Scalar> x,
                    NormParameters<const typename Base::Scalar> parameters,
                    Matrix<const typename Base::Scalar> d_y, Output<typename Base::Scalar> d_x,
                    NormParameters<typename Base::Accumulator> d_parameters) {
-  device.profile.measure(
+  device.measure(
       "norm_backward " + sizes(x), work::elementwise<typename Base::Scalar>(x.size(), 2, 0, d_x.accumulates),
       [&] { norm_backward(static_cast<Base&>(device), norm, x, parameters, d_y, d_x, d_parameters); });
 }
@@ -140,20 +149,19 @@ void norm_backward(Profiled<Base>& device, N norm, Matrix<const typename Base::S
 template <class Base, class A>
 void activation_forward(Profiled<Base>& device, A activation, Matrix<const typename Base::Scalar> x,
                         const typename Base::Scalar* parameter, Matrix<typename Base::Scalar> y) {
-  device.profile.measure("activation_forward " + sizes(x),
-                         work::elementwise<typename Base::Scalar>(x.size(), 1, 0, x.data == y.data), [&] {
-                           activation_forward(static_cast<Base&>(device), activation, x, parameter, y);
-                         });
+  device.measure("activation_forward " + sizes(x),
+                 work::elementwise<typename Base::Scalar>(x.size(), 1, 0, x.data == y.data),
+                 [&] { activation_forward(static_cast<Base&>(device), activation, x, parameter, y); });
 }
 template <class Base, class A>
 void activation_backward(Profiled<Base>& device, A activation, Matrix<const typename Base::Scalar> saved,
                          const typename Base::Scalar* parameter, Matrix<typename Base::Scalar> d_y,
                          typename Base::Accumulator* d_parameter) {
-  device.profile.measure("activation_backward " + sizes(saved),
-                         work::elementwise<typename Base::Scalar>(saved.size(), 2, 0, true), [&] {
-                           activation_backward(static_cast<Base&>(device), activation, saved, parameter, d_y,
-                                               d_parameter);
-                         });
+  device.measure("activation_backward " + sizes(saved),
+                 work::elementwise<typename Base::Scalar>(saved.size(), 2, 0, true), [&] {
+                   activation_backward(static_cast<Base&>(device), activation, saved, parameter, d_y,
+                                       d_parameter);
+                 });
 }
 
 template <class Base>
@@ -165,7 +173,7 @@ void attention_forward(Profiled<Base>& device, AttentionShape shape, Matrix<cons
                        Matrix<typename Base::Scalar> y, typename Base::Accumulator* log_sum,
                        typename Base::Accumulator* workspace, Entropies entropies) {
   constexpr bool observed = !std::same_as<Entropies, Unobserved>;
-  device.profile.measure(
+  device.measure(
       "attention_forward " + sizes(shape), work::attention_forward<typename Base::Scalar>(shape, observed),
       [&] { attention_forward(static_cast<Base&>(device), shape, qkv, y, log_sum, workspace, entropies); });
 }
@@ -174,60 +182,57 @@ void attention_backward(Profiled<Base>& device, AttentionShape shape, Matrix<con
                         Matrix<const typename Base::Scalar> y, const typename Base::Accumulator* log_sum,
                         Matrix<const typename Base::Scalar> d_y, Matrix<typename Base::Scalar> d_qkv,
                         typename Base::Accumulator* workspace, Gradients entropies) {
-  device.profile.measure("attention_backward " + sizes(shape),
-                         work::attention_backward<typename Base::Scalar>(shape), [&] {
-                           attention_backward(static_cast<Base&>(device), shape, qkv, y, log_sum, d_y, d_qkv,
-                                              workspace, entropies);
-                         });
+  device.measure("attention_backward " + sizes(shape), work::attention_backward<typename Base::Scalar>(shape),
+                 [&] {
+                   attention_backward(static_cast<Base&>(device), shape, qkv, y, log_sum, d_y, d_qkv,
+                                      workspace, entropies);
+                 });
 }
 
 template <class Base>
 void entropy_sums(Profiled<Base>& device, Matrix<const typename Base::Accumulator> rows,
                   typename Base::Accumulator* sums, std::int32_t* finite_rows) {
-  device.profile.measure("entropy_sums " + sizes(rows),
-                         work::reduction<typename Base::Accumulator>(rows.size(), 1),
-                         [&] { entropy_sums(static_cast<Base&>(device), rows, sums, finite_rows); });
+  device.measure("entropy_sums " + sizes(rows), work::reduction<typename Base::Accumulator>(rows.size(), 1),
+                 [&] { entropy_sums(static_cast<Base&>(device), rows, sums, finite_rows); });
 }
 template <class Base>
 void entropy_penalty(Profiled<Base>& device, const EntropyPenalty& penalty, int heads,
                      Matrix<const typename Base::Accumulator> rows, const typename Base::Scalar* thresholds,
                      typename Base::Accumulator* sums, Matrix<typename Base::Accumulator> d_rows,
                      typename Base::Accumulator* d_thresholds) {
-  device.profile.measure("entropy_penalty " + sizes(rows),
-                         work::elementwise<typename Base::Accumulator>(rows.size(), 1, 6, false), [&] {
-                           entropy_penalty(static_cast<Base&>(device), penalty, heads, rows, thresholds, sums,
-                                           d_rows, d_thresholds);
-                         });
+  device.measure("entropy_penalty " + sizes(rows),
+                 work::elementwise<typename Base::Accumulator>(rows.size(), 1, 6, false), [&] {
+                   entropy_penalty(static_cast<Base&>(device), penalty, heads, rows, thresholds, sums, d_rows,
+                                   d_thresholds);
+                 });
 }
 
 /// Six operations for each pair of channels.
 template <class Base>
 void rotary(Profiled<Base>& device, AttentionShape shape, int dims, Matrix<typename Base::Scalar> qkv,
             bool inverse) {
-  device.profile.measure(
-      "rotary " + sizes(shape),
-      work::elementwise<typename Base::Scalar>(shape.rows() * 2 * shape.heads * dims, 1, 3, true),
-      [&] { rotary(static_cast<Base&>(device), shape, dims, qkv, inverse); });
+  device.measure("rotary " + sizes(shape),
+                 work::elementwise<typename Base::Scalar>(shape.rows() * 2 * shape.heads * dims, 1, 3, true),
+                 [&] { rotary(static_cast<Base&>(device), shape, dims, qkv, inverse); });
 }
 
 template <class Base>
 void column_squares(Profiled<Base>& device, Matrix<const typename Base::Scalar> x,
                     typename Base::Accumulator* sums) {
-  device.profile.measure("column_squares " + sizes(x), work::reduction<typename Base::Scalar>(x.size(), 2),
-                         [&] { column_squares(static_cast<Base&>(device), x, sums); });
+  device.measure("column_squares " + sizes(x), work::reduction<typename Base::Scalar>(x.size(), 2),
+                 [&] { column_squares(static_cast<Base&>(device), x, sums); });
 }
 template <class Base>
 Index count_zeros(Profiled<Base>& device, Matrix<const typename Base::Scalar> x) {
-  return device.profile.measure("count_zeros " + sizes(x),
-                                work::reduction<typename Base::Scalar>(x.size(), 1),
-                                [&] { return count_zeros(static_cast<Base&>(device), x); });
+  return device.measure("count_zeros " + sizes(x), work::reduction<typename Base::Scalar>(x.size(), 1),
+                        [&] { return count_zeros(static_cast<Base&>(device), x); });
 }
 
 template <class Base>
 void embedding_forward(Profiled<Base>& device, BatchShape shape, const std::int32_t* tokens,
                        Matrix<const typename Base::Scalar> token_table,
                        Matrix<const typename Base::Scalar> position_table, Matrix<typename Base::Scalar> x) {
-  device.profile.measure(
+  device.measure(
       "embedding_forward " + sizes(x), work::embedding_forward<typename Base::Scalar>(x.size()),
       [&] { embedding_forward(static_cast<Base&>(device), shape, tokens, token_table, position_table, x); });
 }
@@ -236,7 +241,7 @@ void embedding_backward(Profiled<Base>& device, BatchShape shape, const std::int
                         Matrix<const typename Base::Scalar> d_x,
                         Matrix<typename Base::Accumulator> d_token_table,
                         Matrix<typename Base::Accumulator> d_position_table) {
-  device.profile.measure(
+  device.measure(
       "embedding_backward " + sizes(d_x), work::embedding_backward<typename Base::Scalar>(d_x.size()), [&] {
         embedding_backward(static_cast<Base&>(device), shape, tokens, d_x, d_token_table, d_position_table);
       });
@@ -244,48 +249,47 @@ void embedding_backward(Profiled<Base>& device, BatchShape shape, const std::int
 
 template <class Base>
 void dropout(Profiled<Base>& device, Matrix<typename Base::Scalar> x, double rate, Philox random) {
-  device.profile.measure("dropout " + sizes(x), work::dropout<typename Base::Scalar>(x.size()),
-                         [&] { dropout(static_cast<Base&>(device), x, rate, random); });
+  device.measure("dropout " + sizes(x), work::dropout<typename Base::Scalar>(x.size()),
+                 [&] { dropout(static_cast<Base&>(device), x, rate, random); });
 }
 
 template <class Base>
 void cross_entropy_forward(Profiled<Base>& device, Matrix<const typename Base::Scalar> logits,
                            const std::int32_t* targets, typename Base::Accumulator* losses) {
-  device.profile.measure("cross_entropy_forward " + sizes(logits),
-                         work::cross_entropy_forward<typename Base::Scalar>(logits.size()),
-                         [&] { cross_entropy_forward(static_cast<Base&>(device), logits, targets, losses); });
+  device.measure("cross_entropy_forward " + sizes(logits),
+                 work::cross_entropy_forward<typename Base::Scalar>(logits.size()),
+                 [&] { cross_entropy_forward(static_cast<Base&>(device), logits, targets, losses); });
 }
 template <class Base>
 void cross_entropy_forward_backward(Profiled<Base>& device, Matrix<typename Base::Scalar> logits,
                                     const std::int32_t* targets, typename Base::Accumulator* losses,
                                     double gradient_scale) {
-  device.profile.measure("cross_entropy_forward_backward " + sizes(logits),
-                         work::cross_entropy_forward_backward<typename Base::Scalar>(logits.size()), [&] {
-                           cross_entropy_forward_backward(static_cast<Base&>(device), logits, targets, losses,
-                                                          gradient_scale);
-                         });
+  device.measure("cross_entropy_forward_backward " + sizes(logits),
+                 work::cross_entropy_forward_backward<typename Base::Scalar>(logits.size()), [&] {
+                   cross_entropy_forward_backward(static_cast<Base&>(device), logits, targets, losses,
+                                                  gradient_scale);
+                 });
 }
 
 template <class Base>
 double sum_of_squares(Profiled<Base>& device, const typename Base::Accumulator* values, Index count) {
-  return device.profile.measure("sum_of_squares", work::reduction<typename Base::Accumulator>(count, 2),
-                                [&] { return sum_of_squares(static_cast<Base&>(device), values, count); });
+  return device.measure("sum_of_squares", work::reduction<typename Base::Accumulator>(count, 2),
+                        [&] { return sum_of_squares(static_cast<Base&>(device), values, count); });
 }
 template <class Base>
 void adamw(Profiled<Base>& device, Index count, typename Base::Accumulator* master,
            typename Base::Scalar* value, typename Base::Accumulator* gradient, typename Base::Accumulator* m,
            typename Base::Accumulator* v, const AdamWStep& step) {
-  device.profile.measure("adamw", work::adamw<typename Base::Scalar, typename Base::Accumulator>(count), [&] {
-    adamw(static_cast<Base&>(device), count, master, value, gradient, m, v, step);
-  });
+  device.measure("adamw", work::adamw<typename Base::Scalar, typename Base::Accumulator>(count),
+                 [&] { adamw(static_cast<Base&>(device), count, master, value, gradient, m, v, step); });
 }
 
 /// The copy of the residual stream at the head of each sublayer.
 template <class Base>
 void copy_on_device(Profiled<Base>& device, void* to, const void* from, std::size_t bytes) {
   const auto size = static_cast<double>(bytes);
-  device.profile.measure("copy_on_device", {0, size, size, 0},
-                         [&] { copy_on_device(static_cast<Base&>(device), to, from, bytes); });
+  device.measure("copy_on_device", {0, size, size, 0},
+                 [&] { copy_on_device(static_cast<Base&>(device), to, from, bytes); });
 }
 
 }  // namespace lnfree::profiled

@@ -72,6 +72,9 @@ inline void copy_to_host(Gpu& device, void* to, const void* from, std::size_t by
 inline void copy_on_device(Gpu& device, void* to, const void* from, std::size_t bytes) {
   device.stream().copy_on_device(to, from, bytes);
 }
+inline void synchronize(Gpu& device) {
+  device.stream().synchronize();
+}
 inline std::size_t free_bytes(Gpu& device) {
   return device.stream().free_bytes();
 }

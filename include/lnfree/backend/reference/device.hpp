@@ -53,6 +53,9 @@ void copy_on_device(Reference<S>&, void* to, const void* from, std::size_t bytes
 }
 
 template <class S>
+void synchronize(Reference<S>&) {}
+
+template <class S>
 std::size_t free_bytes(Reference<S>&) {
   return host_free_bytes();
 }
