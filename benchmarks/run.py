@@ -29,11 +29,18 @@ class BenchmarkError(Exception):
     """One clear sentence for the person who started the benchmarks."""
 
 
-def output_of(command, environment=None):
-    """What a program prints; its own words when it fails."""
-    done = subprocess.run(
-        [str(word) for word in command], env=os.environ | (environment or {}), capture_output=True, text=True
-    )
+def output_of(command, environment=None, seconds=None):
+    """What a program prints, in `seconds` at most; its own words when it fails."""
+    try:
+        done = subprocess.run(
+            [str(word) for word in command],
+            env=os.environ | (environment or {}),
+            capture_output=True,
+            text=True,
+            timeout=seconds,
+        )
+    except subprocess.TimeoutExpired:
+        raise BenchmarkError(f"{Path(command[0]).name} took longer than {seconds} s.") from None
     if done.returncode != 0:
         last = (done.stderr.strip().splitlines() or ["(it said nothing)"])[-1]
         raise BenchmarkError(f"{Path(command[0]).name} ended with status {done.returncode}: {last}")
@@ -187,13 +194,18 @@ def summary_of(results):
     return rows
 
 
+def goal_of(what, value, goal, more=True):
+    """A goal, and whether it was reached; `more`: more is better."""
+    reached = value >= goal if more else value <= goal
+    return {"what": what, "value": value, "goal": goal, "reached": reached, "sign": ">=" if more else "<="}
+
+
 def goals_of(results, rows):
-    """(what, value, goal, whether more is better) for every goal that was measured."""
+    """Every goal that was measured."""
     goals = []
 
-    def add(what, value, goal, more=True):
-        goals.append({"what": what, "value": value, "goal": goal, "reached": value >= goal if more else value <= goal,
-                      "sign": ">=" if more else "<="})  # fmt: skip
+    def add(*goal, **options):
+        goals.append(goal_of(*goal, **options))
 
     least_share = {"gpt2": 0.70, "small": 0.65, "demo": 0.65}
     least_ratio = {"gpt2": 1.4, "small": 1.4, "demo": 1.3}
@@ -227,6 +239,14 @@ def table(head, rows):
     return "\n".join("| " + " | ".join(str(cell) for cell in line) + " |" for line in lines) + "\n"
 
 
+def table_of_goals(goals):
+    return table(
+        ["", "measured", "goal", ""],
+        [[g["what"], f"{g['value']:.3f}", f"{g['sign']} {g['goal']:g}", "reached" if g["reached"] else "**missed**"]
+         for g in goals],
+    )  # fmt: skip
+
+
 def markdown_of(results):
     rows, goals = results["summary"], results["goals"]
     threads = results["threads"]
@@ -251,12 +271,7 @@ def markdown_of(results):
           f"{r['others_cores']:.2f}"]
          for path, r in rows.items()],
     )  # fmt: skip
-    text += "\n## Goals\n\n"
-    text += table(
-        ["", "measured", "goal", ""],
-        [[g["what"], f"{g['value']:.3f}", f"{g['sign']} {g['goal']:g}", "reached" if g["reached"] else "**missed**"]
-         for g in goals],
-    )  # fmt: skip
+    text += "\n## Goals\n\n" + table_of_goals(goals)
     if "primitives" in results:
         text += "\n## Primitives\n\nThe bandwidth that binds is that of a triad over as many bytes, in a cache if they fit one.\n\n"
         text += table(

@@ -15,46 +15,24 @@
 #if LNFREE_BENCHMARK_BF16
 #include <lnfree/backend/cpu/bf16.hpp>
 #endif
-#include <lnfree/core/random.hpp>
 #include <lnfree/model.hpp>
 
 #include "machine_peak.hpp"
 #include "median.hpp"
 #include "peak_memory.hpp"
+#include "random_windows.hpp"
 #include "shapes.hpp"
 
 namespace benchmarks {
-
-/// Random windows, other ones at each draw; a token's target is the next one, as in training.
-class RandomWindows {
- public:
-  explicit RandomWindows(const Shape& shape)
-      : shape_{shape.batch, shape.config.context},
-        vocab_size_(static_cast<std::uint32_t>(shape.config.vocab_size)),
-        tokens_(shape_.rows()),
-        targets_(shape_.rows()) {}
-
-  lnfree::Batch draw() {
-    for (std::int32_t& token : tokens_) token = static_cast<std::int32_t>(random_(drawn_++)[0] % vocab_size_);
-    for (std::size_t i = 0; i < tokens_.size(); ++i) {
-      targets_[i] = (i + 1) % shape_.length == 0 ? -1 : tokens_[i + 1];
-    }
-    return {shape_, tokens_, targets_};
-  }
-
- private:
-  lnfree::BatchShape shape_;
-  std::uint32_t vocab_size_;
-  std::vector<std::int32_t> tokens_, targets_;
-  lnfree::Philox random_{1, lnfree::stream_of("windows")};
-  std::uint64_t drawn_ = 0;
-};
 
 /// A model in training: forward, backward, clipping, AdamW.
 template <class Model>
 class Training {
  public:
-  explicit Training(const Shape& shape) : model_(shape.batch), optimizer_(model_), windows_(shape) {
+  explicit Training(const Shape& shape)
+      : model_(shape.batch),
+        optimizer_(model_),
+        windows_({shape.batch, shape.config.context}, shape.config.vocab_size) {
     model_.initialize(1);
   }
 

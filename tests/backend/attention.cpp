@@ -61,9 +61,9 @@ BOOST_AUTO_TEST_CASE_TEMPLATE(agrees, D, Backends) {
 }
 
 // Several tiles of queries and keys, and the larger heads.
-BOOST_AUTO_TEST_CASE_TEMPLATE(agrees_on_long_sequences, D, Backends) {
-  for (const int length : {64, 200}) {
-    for (const int head_dim : {16, 32, 128}) {
+BOOST_AUTO_TEST_CASE_TEMPLATE(agrees_on_larger_sizes, D, Backends) {
+  for (const int length : {1, 7, 64, 128, 200, 256}) {
+    for (const int head_dim : {16, 32, 64, 128}) {
       for (const Entropies use : {Entropies::nobody, Entropies::loss}) {
         check<D>(sizes(length, head_dim) + ", entropies " + std::to_string(int(use)), [&](auto& bench) {
           attention_case(bench, {1, length, 2, head_dim}, use, 1.2);

@@ -33,20 +33,6 @@ BOOST_AUTO_TEST_CASE(numbers_round_to_the_nearest_even) {
   }
 }
 
-// A residual stream is added to, and products leave it in bf16.
-BOOST_AUTO_TEST_CASE(products_are_added_to_bf16) {
-  for (const bool accumulates : {false, true}) {
-    check<CpuBF16>(accumulates ? "added" : "overwritten",
-                   [&](auto& bench) {
-                     auto a = bench.scalars("a", 67, 130), b = bench.scalars("b", 130, 48, 1, 51);
-                     auto c = accumulates ? bench.scalars("c", 67, 48) : bench.poisoned_scalars(67, 48);
-                     gemm(bench.device(), a, b, {c, accumulates});
-                     bench.result("C", c, std::sqrt(130.0));
-                   },
-                   {.any_thread_count = false});
-  }
-}
-
 // Of the inputs as they are stored, the entropies are as exact as those of floats.
 BOOST_AUTO_TEST_CASE(entropies_are_computed_in_float) {
   LNFREE_LOG_SEED();

@@ -85,12 +85,6 @@ void check_products(std::vector<double> q, std::vector<double> k, const char* wh
              what << ": " << heads.sums[0] << ", not " << expected);
 }
 
-#ifdef LNFREE_TEST_CUDA
-using AndTheOracle = Backends;
-#else
-using AndTheOracle = std::tuple<Cpu, Reference<float>, Reference<double> >;
-#endif
-
 }  // namespace
 
 BOOST_AUTO_TEST_SUITE(backend_entropy)

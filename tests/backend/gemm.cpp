@@ -43,4 +43,36 @@ BOOST_AUTO_TEST_CASE_TEMPLATE(agrees, D, Backends) {
   }
 }
 
+// As a model has them: results in what activations are stored in, over whole tiles and parts of some; and the
+// gradient of a weight, a sum over all rows of a batch.
+BOOST_AUTO_TEST_CASE_TEMPLATE(products_of_activations, D, Backends) {
+  for (const auto& [m, n, k] :
+       {std::tuple<Index, Index, Index>{67, 48, 130}, {128, 256, 192}, {64, 1000, 96}, {1, 64, 64}}) {
+    for (const bool accumulates : {false, true}) {
+      for (const Index gap : {0, 3, 16}) {
+        check<D>(sizes(m, n, k) + (accumulates ? " added" : ""),
+                 [&, m = m, n = n, k = k](auto& bench) {
+                   auto a = bench.scalars("a", m, k), b = bench.scalars("b", k, n, 1, n + gap);
+                   auto c = accumulates ? bench.scalars("c", m, n) : bench.poisoned_scalars(m, n);
+                   gemm(bench.device(), a, b, {c, accumulates});
+                   bench.result("C", c, std::sqrt(static_cast<double>(k)));
+                 },
+                 {.any_thread_count = false});
+      }
+    }
+  }
+}
+
+BOOST_AUTO_TEST_CASE_TEMPLATE(products_of_many_rows, D, Backends) {
+  constexpr Index rows = 16384;
+  check<D>("deep",
+           [](auto& bench) {
+             auto x = bench.scalars("x", rows, 48), d_y = bench.scalars("d_y", rows, 64);
+             auto d_weight = bench.accumulators("d_weight", 48, 64);
+             gemm(bench.device(), transpose(x), d_y, accumulate(d_weight));
+             bench.result("d_weight", d_weight, std::sqrt(static_cast<double>(rows)));
+           },
+           {.any_thread_count = false});
+}
+
 BOOST_AUTO_TEST_SUITE_END()

@@ -70,8 +70,6 @@ BOOST_AUTO_TEST_CASE_TEMPLATE(adamw_agrees, D, Backends) {
   }
 }
 
-using AndTheOracle = std::tuple<Cpu, Reference<float>, Reference<double>>;
-
 BOOST_AUTO_TEST_CASE_TEMPLATE(adamw_follows_the_formula, D, AndTheOracle) {
   LNFREE_LOG_SEED();
   constexpr Index count = 100;

@@ -21,8 +21,10 @@
 #endif
 #ifdef LNFREE_TEST_CUDA
 #include <lnfree/backend/cuda/cuda.hpp>
-#endif
+#else
 #include <lnfree/backend/cpu/cpu.hpp>
+#endif
+#include <lnfree/backend/cpu/device.hpp>
 #include <lnfree/backend/reference/reference.hpp>
 #include <lnfree/core/memory.hpp>
 #include <lnfree/core/random.hpp>
@@ -40,10 +42,15 @@ using Backends = std::tuple<CpuBF16>;
 using Input = BFloat16;
 #elif defined(LNFREE_TEST_CUDA)
 using Backends = std::tuple<Cuda, CudaFp32>;
+using AndTheOracle = Backends;
 using Input = BFloat16;
 #else
 using Backends = std::tuple<Cpu, Reference<float>>;
 using Input = float;
+#endif
+/// The same and the oracle itself, held against formulas.
+#ifndef LNFREE_TEST_CUDA
+using AndTheOracle = std::tuple<Cpu, Reference<float>, Reference<double>>;
 #endif
 
 /// Numbers copied to the host. `size` is what an element is about as large as when nothing cancels, where
@@ -53,6 +60,18 @@ struct Result {
   std::vector<double> values;
   double size = 0;
 };
+
+/// A device for one run of a case. A GPU's handles take longer to make than most cases: they are made once.
+template <class D>
+D make_device() {
+#ifdef LNFREE_TEST_CUDA
+  if constexpr (std::derived_from<D, cuda::Gpu>) {
+    static const D device;
+    return device;
+  }
+#endif
+  return D();
+}
 
 /// Device memory for one run of a case. Inputs are functions of the seed and their name alone, rounded to
 /// what each device can store, so that every device gets the same ones; all memory that is not an input is
@@ -166,7 +185,7 @@ class Workbench {
     return {data, rows, cols};
   }
 
-  D device_;
+  D device_ = make_device<D>();
   std::uint64_t seed_;
   std::deque<Buffer<D>> buffers_;
   std::vector<Result> results_;

@@ -13,12 +13,20 @@
 
 #include <nlohmann/json.hpp>
 
+#ifdef LNFREE_TEST_CUDA
+#include <lnfree/backend/cuda/cuda.hpp>
+#endif
 #include <lnfree/data/windows.hpp>
 #include <lnfree/model.hpp>
 #include <lnfree/train/checkpoint.hpp>
 #include <lnfree/train/evaluate.hpp>
 
 using namespace lnfree;
+
+#ifndef LNFREE_PARITY_DEVICE
+#define LNFREE_PARITY_DEVICE Cpu
+#endif
+using Target = LNFREE_PARITY_DEVICE;
 
 // As parity.py has them; a step's windows come in two halves, so that accumulation is compared too.
 constexpr DecoderConfig shape{.layers = 3,
@@ -42,7 +50,7 @@ constexpr int windows_per_step = accumulation_steps * batch_size;
 
 template <DecoderConfig Config, class Norm, class Activation, class Observer = EntropyObserver>
 void dump(const std::filesystem::path& folder) {
-  using Model = Decoder<Config, Norm, Activation, Cpu, Observer>;
+  using Model = Decoder<Config, Norm, Activation, Target, Observer>;
   Model model(batch_size);
   load_weights(model, folder / "model.safetensors");
   // One head's row is as good as another: the mean does not depend on how a step's windows are cut into

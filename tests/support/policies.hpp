@@ -2,6 +2,7 @@
 
 #include <string_view>
 
+#include <lnfree/core/macros.hpp>
 #include <lnfree/core/math.hpp>
 #include <lnfree/core/policies.hpp>
 
@@ -15,15 +16,15 @@ struct PlainNorm {
   static constexpr bool has_bias = false;
 
   template <class T>
-  static RowStatistics<T> statistics(T mean, T variance) {
+  LNFREE_HOST_DEVICE static RowStatistics<T> statistics(T mean, T variance) {
     return {mean, T(1) / math::sqrt(variance + T(1e-5))};
   }
   template <class T>
-  static T value(T x, RowStatistics<T> row) {
+  LNFREE_HOST_DEVICE static T value(T x, RowStatistics<T> row) {
     return (x - row.shift) * row.scale;
   }
   template <class T>
-  static T gradient(T d_y, T y, RowStatistics<T> row, T mean_d_y, T mean_d_y_y) {
+  LNFREE_HOST_DEVICE static T gradient(T d_y, T y, RowStatistics<T> row, T mean_d_y, T mean_d_y_y) {
     return row.scale * (d_y - mean_d_y - y * mean_d_y_y);
   }
 };
@@ -37,23 +38,23 @@ struct LearnableSwish {
   static constexpr double initial = 1.0;
 
   template <class T>
-  static T value(T x, T beta) {
+  LNFREE_HOST_DEVICE static T value(T x, T beta) {
     return x * sigmoid(beta * x);
   }
   template <class T>
-  static T derivative(T x, T beta) {
+  LNFREE_HOST_DEVICE static T derivative(T x, T beta) {
     const T s = sigmoid(beta * x);
     return s + x * beta * s * (T(1) - s);
   }
   template <class T>
-  static T parameter_derivative(T x, T beta) {
+  LNFREE_HOST_DEVICE static T parameter_derivative(T x, T beta) {
     const T s = sigmoid(beta * x);
     return x * x * s * (T(1) - s);
   }
 
  private:
   template <class T>
-  static T sigmoid(T x) {
+  LNFREE_HOST_DEVICE static T sigmoid(T x) {
     return T(1) / (T(1) + math::exp(-x));
   }
 };

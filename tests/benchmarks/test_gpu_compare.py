@@ -1,0 +1,84 @@
+"""The comparison on a GPU from programs that only say what they measured."""
+
+import json
+import sys
+import tempfile
+import unittest
+from pathlib import Path
+from unittest import mock
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "benchmarks/gpu"))
+
+import compare  # noqa: E402
+
+
+def fake_lnfree(_build, context, configuration):
+    speed = 500e3 * (1.2 if configuration == "sm_r" else 1.0) * 128 / context
+    return {"gpu": "a GPU", "tokens_per_second": speed, "tokens_per_second_observed": 0.99 * speed, "entropy_cost": 0.0101,
+            "product_tflops": 800, "share": 0.5, "share_observed": 0.58, "peak_memory_gb": 9.0}  # fmt: skip
+
+
+def fake_pytorch(context, configuration, entropy, batches):
+    return {"tokens_per_second": (200e3 if entropy else 400e3) * 128 / context, "batch": batches[-1], "peak_memory_gb": 20.0,
+            "torch": "2.11"}  # fmt: skip
+
+
+class Compare(unittest.TestCase):
+    def results(self, contexts):
+        results, kept = {"started": "today", "steps": {}}, []
+        with mock.patch.multiple(compare, lnfree=fake_lnfree, pytorch=mock.Mock(side_effect=fake_pytorch)):
+            compare.measure(Path("build"), contexts, ("sm_ln_g", "sm_r"), results, lambda text: None,
+                            lambda: kept.append(compare.summary_of(results)))  # fmt: skip
+            self.calls = compare.pytorch.call_args_list
+        self.assertEqual(kept[-1].keys(), {f"{c}/{n}" for c in contexts for n in ("sm_ln_g", "sm_r")})
+        results["summary"] = compare.summary_of(results)
+        results["goals"] = compare.goals_of(results["summary"])
+        return results
+
+    def test_the_best_batch_is_looked_for_once_and_kept_in_tokens(self):
+        self.results((128, 1024))
+        self.assertEqual([call.args[3] for call in self.calls],
+                         [[64, 128, 256], [64, 128, 256], [256], [256], [32], [32], [32], [32]])  # fmt: skip
+
+    def test_goals_are_reached_or_missed(self):
+        goals = {g["what"].split(":")[0]: (round(g["value"], 3), g["reached"]) for g in self.results((128,))["goals"]}
+        self.assertEqual(
+            goals,
+            {
+                "speed over PyTorch's, no entropies, least of all": (1.25, False),
+                "speed over PyTorch's, entropies on both sides, least of all": (2.475, True),
+                "cost of entropies on every step, largest of all": (0.01, False),
+                "128/sm_r with entropies": (1.018, True),
+                "128": (1.2, True),
+                "128 windows of 128 tokens": (9.0, True),
+            },
+        )
+
+    def test_the_table_has_a_row_for_each(self):
+        text = compare.markdown_of(self.results((128,)))
+        self.assertIn("| 128/sm_r | 600 | 0.500 | 594 | 0.580 | +1.0 % | 800 | 400 (256) | 1.50 | 200 (256) | 2.97 | 9.0 | 20.0 |",
+                      text)  # fmt: skip
+        self.assertIn("**missed**", text)
+
+    def test_what_is_half_measured_has_no_row_yet(self):
+        results = {"started": "today", "steps": {"128/sm_r": {"lnfree": [fake_lnfree(None, 128, "sm_r")]}}, "summary": {}}
+        self.assertEqual(compare.summary_of(results), {})
+        self.assertEqual(compare.goals_of({}), [])
+        self.assertIn("a GPU", compare.markdown_of(results | {"goals": []}))
+
+    def test_without_a_gpu_it_says_so(self):
+        with tempfile.TemporaryDirectory() as folder:
+            program = Path(folder) / "bin/gpu_training_step_128"
+            program.parent.mkdir()
+            program.write_text("#!/bin/sh\necho no CUDA device >&2\nexit 4\n")
+            program.chmod(0o755)
+            with self.assertRaisesRegex(compare.BenchmarkError, "ended with status 4: no CUDA device"):
+                compare.lnfree(Path(folder), 128, "sm_r")
+
+    def test_results_are_json(self):
+        json.dumps(self.results((128,)))
+
+
+if __name__ == "__main__":
+    unittest.main()

@@ -1,0 +1,201 @@
+"""Runs the tests that need a GPU and writes results.json: the job behind run.sh.
+
+Boost.Test programs count by their cases; every run of compute-sanitizer and every comparison with PyTorch counts as one
+test. Several run at a time, since most of their work is the processor's.
+"""
+
+import argparse
+import json
+import os
+import secrets
+import shutil
+import subprocess
+import sys
+import time
+import xml.etree.ElementTree
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+PARITY = Path(__file__).resolve().parents[1] / "parity/parity.py"
+TIME_LIMIT = 600  # seconds, for all together
+AT_A_TIME = 4
+SKIPPED, NO_DEVICE, SANITIZER_ERRORS = 77, 4, 99
+
+# What compute-sanitizer looks at. cuBLASLt's own kernels are NVIDIA's affair; but to initcheck what they write counts as
+# initialized only if it watches them too. In the tests of single primitives all memory is initialized: initcheck is for
+# whole models.
+OWN_KERNELS = ["--kernel-name", "kernel_substring=lnfree"]
+SANITIZERS = {
+    "memcheck": (OWN_KERNELS, "gpu_backend", "backend_attention,backend_cross_entropy,backend_dropout,backend_elementwise,"
+                 "backend_embedding,backend_entropy,backend_norm,backend_optimizer,backend_rotary,backend_statistics"),
+    "racecheck": (OWN_KERNELS, "gpu_backend", "backend_attention/agrees_on_larger_sizes*,bears*:backend_cross_entropy,"
+                  "backend_elementwise/biases_agree*:backend_embedding,backend_entropy,backend_norm,backend_optimizer,"
+                  "backend_statistics"),
+    "initcheck": ([], "gpu_nn", "device_against_the_oracle/the_paper_s_configurations,other_layouts_and_policies"),
+}  # fmt: skip
+
+
+class GpuTestError(Exception):
+    """One clear sentence for the person who started the tests."""
+
+
+class Stage:
+    """One program's run: what it counted, and why it failed."""
+
+    def __init__(self, name, command):
+        self.name = name
+        self.command = [str(word) for word in command]
+        self.seconds = 0.0
+        self.passed = self.failed = self.skipped = 0
+        self.failures = []
+
+    def run(self, out, environment, seconds_left):
+        started = time.monotonic()
+        log = out / f"{self.name}.log"
+        with open(log, "w", encoding="utf-8") as file:
+            try:
+                status = subprocess.run(
+                    self.command, stdout=file, stderr=subprocess.STDOUT, env=environment, timeout=max(1, seconds_left)
+                ).returncode
+            except subprocess.TimeoutExpired:
+                status = None
+            except OSError as error:
+                status = error.strerror
+        self.seconds = time.monotonic() - started
+        self.judge(status, log)
+
+    def judge(self, status, log):
+        if status == SKIPPED:
+            self.skipped = 1
+        elif status == 0:
+            self.passed = 1
+        else:
+            self.fail("took too long" if status is None else f"ended with status {status}", log)
+
+    def fail(self, reason, log):
+        self.failed += 1
+        self.failures.append(f"{reason}; see {log}")
+
+
+class BoostStage(Stage):
+    """A Boost.Test program, whose cases count."""
+
+    def __init__(self, name, program, out):
+        self.report = out / f"{name}.xml"
+        super().__init__(name, [program, "--color_output=no", f"--logger=HRF,error,stdout:JUNIT,error,{self.report}"])
+
+    def run(self, out, environment, seconds_left):
+        self.report.unlink(missing_ok=True)
+        super().run(out, environment, seconds_left)
+
+    def judge(self, status, log):
+        try:
+            cases = list(xml.etree.ElementTree.parse(self.report).getroot().iter("testcase"))
+        except (OSError, xml.etree.ElementTree.ParseError):
+            cases = []
+        for case in cases:
+            if case.find("failure") is None and case.find("error") is None:
+                self.passed += 1
+            else:
+                self.fail(f"{case.get('classname')}/{case.get('name')}", log)
+        if not cases or (status != 0 and not self.failed):
+            super().judge(status if status != 0 else "0 and no report", log)
+
+
+def check_device(build):
+    """One sentence where the programs cannot run at all."""
+    program = build / "bin/gpu_backend"
+    try:
+        listed = subprocess.run([program, "--list_content"], capture_output=True, text=True)
+    except OSError as error:
+        raise GpuTestError(f"{program} cannot be run ({error.strerror}); build it, or give --build another folder") from None
+    if listed.returncode == 127:
+        raise GpuTestError(
+            f"{program} cannot start: {listed.stderr.strip()}; add the folder of CUDA's libraries to LD_LIBRARY_PATH"
+        )
+    if listed.returncode == NO_DEVICE:
+        raise GpuTestError(listed.stderr.strip())
+
+
+def sanitizer_program():
+    for program in ("compute-sanitizer", "/usr/local/cuda/bin/compute-sanitizer"):
+        if shutil.which(program):
+            return program
+    raise GpuTestError("compute-sanitizer is not found; install that part of the CUDA toolkit, or leave it out with --quick")
+
+
+def stages_of(build, out, quick):
+    programs = build / "bin"
+    # The longest first.
+    stages = []
+    if not quick:
+        sanitizer = sanitizer_program()
+        for tool, (options, program, cases) in SANITIZERS.items():
+            command = [sanitizer, "--tool", tool, "--error-exitcode", SANITIZER_ERRORS, "--report-api-errors", "no", *options]
+            stages.append(Stage(tool, [*command, programs / program, "--color_output=no", f"--run_test={cases}"]))
+    stages += [BoostStage(name, programs / name, out) for name in ("gpu_whole_models", "gpu_backend", "gpu_nn")]
+    for name, options in (("gpu_parity_cudafp32", []), ("gpu_parity_cuda", ["--bf16"])):
+        stages.append(Stage(name, [sys.executable, "-B", PARITY, programs / name, *options]))
+    return stages
+
+
+def gpu():
+    """What nvidia-smi says of the GPUs."""
+    query = ["nvidia-smi", "--query-gpu=name,driver_version,memory.total", "--format=csv,noheader"]
+    try:
+        return subprocess.run(query, capture_output=True, text=True).stdout.strip()
+    except OSError:
+        return "unknown"
+
+
+def table_of(stages):
+    lines = [f"{'':<22}{'seconds':>8}{'passed':>8}{'failed':>8}{'skipped':>9}"]
+    for s in stages:
+        lines.append(f"{s.name:<22}{s.seconds:>8.1f}{s.passed:>8}{s.failed:>8}{s.skipped:>9}")
+        lines += [f"  failed: {failure}" for failure in s.failures]
+    return "\n".join(lines)
+
+
+def write(path, text):
+    """Writes under a temporary name and renames, so that the file is never half there."""
+    temporary = path.with_name(path.name + ".part")
+    temporary.write_text(text, encoding="utf-8")
+    temporary.replace(path)
+
+
+def main():
+    parser = argparse.ArgumentParser(description="Runs the tests that need a GPU.")
+    parser.add_argument("--build", type=Path, required=True, help="folder with the programs in bin/")
+    parser.add_argument("--out", type=Path, required=True, help="folder for results.json and the logs")
+    parser.add_argument("--quick", action="store_true", help="without compute-sanitizer")
+    options = parser.parse_args()
+    started = time.monotonic()
+    seed = os.environ.get("LNFREE_TEST_SEED") or str(secrets.randbelow(2**31))
+    try:
+        check_device(options.build)
+        options.out.mkdir(parents=True, exist_ok=True)
+        stages = stages_of(options.build, options.out, options.quick)
+    except (GpuTestError, OSError) as error:
+        print(f"run.py: {error}", file=sys.stderr)
+        print("0 passed, 1 failed")
+        return 1
+    print(f"== {gpu()}, repeat with LNFREE_TEST_SEED={seed}", flush=True)
+
+    def run(stage):
+        stage.run(options.out, os.environ | {"LNFREE_TEST_SEED": seed}, TIME_LIMIT - (time.monotonic() - started))
+        print(f"== {stage.name}: {stage.seconds:.0f} s, {stage.passed} passed, {stage.failed} failed", flush=True)
+
+    with ThreadPoolExecutor(AT_A_TIME) as pool:
+        list(pool.map(run, stages))
+    passed, failed = sum(s.passed for s in stages), sum(s.failed for s in stages)
+    results = {"gpu": gpu(), "seed": seed, "quick": options.quick, "seconds": time.monotonic() - started, "passed": passed,
+               "failed": failed, "stages": [vars(s) for s in stages]}  # fmt: skip
+    write(options.out / "results.json", json.dumps(results, indent=2, default=str) + "\n")
+    print(table_of(stages))
+    print(f"== summary: {time.monotonic() - started:.0f} s")
+    print(f"{passed} passed, {failed} failed")
+    return int(failed > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,18 @@
+#pragma once
+
+#ifdef LNFREE_TEST_CUDA
+#include <lnfree/backend/cuda/cuda.hpp>
+#else
+#include <lnfree/backend/cpu/cpu.hpp>
+#endif
+
+namespace lnfree::test {
+
+/// Where the tests of whole models compute.
+#ifdef LNFREE_TEST_CUDA
+using TestDevice = CudaFp32;
+#else
+using TestDevice = Cpu;
+#endif
+
+}  // namespace lnfree::test
