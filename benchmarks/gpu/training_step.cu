@@ -3,8 +3,6 @@
 /// Training steps of GPT-2 on a GPU in bf16, for SECONDS at least, each of 65,536 tokens in four passes, with
 /// and without the entropies of all heads in turn. Writes JSON: the medians, the memory, and the rate of a
 /// product of two large matrices before and after the steps.
-#include <cuda_runtime.h>
-
 #include <algorithm>
 #include <chrono>
 #include <cstddef>
@@ -37,12 +35,6 @@ double now() {
   return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
 }
 
-double free_gb() {
-  std::size_t free = 0, total = 0;
-  cuda::check(cudaMemGetInfo(&free, &total), "cudaMemGetInfo");
-  return 1e-9 * static_cast<double>(free);
-}
-
 /// Random numbers in bf16, some thousands of them over and over: a product of zeros takes less power, and is
 /// faster.
 class RandomMatrix {
@@ -71,7 +63,7 @@ double product_rate() {
   const RandomMatrix a(device, size), b(device, size), c(device, size);
   const auto multiply = [&](int times) {
     for (int i = 0; i < times; ++i) gemm(device, a.matrix(), b.matrix(), Output<BFloat16>(c.matrix()));
-    device.stream().synchronize();
+    synchronize(device);
   };
   multiply(10);
   const double start = now();
@@ -90,8 +82,9 @@ template <class Norm, class Activation>
 nlohmann::ordered_json measure(double seconds) {
   using Model = Decoder<shape, Norm, Activation, Cuda, EntropyObserver>;
   const double rate_before = product_rate();
-  const double free_before = free_gb();
-  Model model(windows);
+  Cuda device;
+  const std::size_t free_before = free_bytes(device);
+  Model model(windows, Purpose::training, device);
   model.initialize(1);
   AdamW optimizer(model);
   benchmarks::RandomWindows random({windows, shape.context}, shape.vocab_size);
@@ -105,11 +98,11 @@ nlohmann::ordered_json measure(double seconds) {
     }
     const double start = now();
     optimizer.step(1e-5);
-    model.device().stream().synchronize();
+    synchronize(device);
     return time + now() - start;
   };
   for (const bool observe : {false, true, false, true}) step(observe);
-  const double memory = free_before - free_gb();
+  const double memory = 1e-9 * static_cast<double>(free_before - free_bytes(device));
 
   std::vector<double> unobserved, observed;
   const double start = now();
@@ -119,11 +112,10 @@ nlohmann::ordered_json measure(double seconds) {
   }
   const double rate = std::max(rate_before, product_rate());
   constexpr double tokens = 1.0 * passes * windows * shape.context;
-  cudaDeviceProp properties{};
-  cuda::check(cudaGetDeviceProperties(&properties, 0), "cudaGetDeviceProperties");
+  const MemoryPlan plan = model.memory();
   const auto speed = [&](const std::vector<double>& times) { return tokens / benchmarks::median(times); };
   const auto share = [&](double speed) { return speed * flops_per_token() * 1e-12 / rate; };
-  return {{"gpu", properties.name},
+  return {{"gpu", device_name(device)},
           {"context", shape.context},
           {"batch", windows},
           {"passes", passes},
@@ -136,7 +128,7 @@ nlohmann::ordered_json measure(double seconds) {
           {"share", share(speed(unobserved))},
           {"share_observed", share(speed(observed))},
           {"peak_memory_gb", memory},
-          {"planned_memory_gb", 1e-9 * static_cast<double>(model.memory().total() + optimizer.bytes())}};
+          {"planned_memory_gb", 1e-9 * static_cast<double>(plan.total() + AdamW<Model>::bytes(plan))}};
 }
 
 }  // namespace

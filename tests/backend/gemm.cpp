@@ -64,9 +64,9 @@ BOOST_AUTO_TEST_CASE_TEMPLATE(products_of_activations, D, Backends) {
 }
 
 BOOST_AUTO_TEST_CASE_TEMPLATE(products_of_many_rows, D, Backends) {
-  constexpr Index rows = 16384;
   check<D>("deep",
            [](auto& bench) {
+             constexpr Index rows = 16384;
              auto x = bench.scalars("x", rows, 48), d_y = bench.scalars("d_y", rows, 64);
              auto d_weight = bench.accumulators("d_weight", 48, 64);
              gemm(bench.device(), transpose(x), d_y, accumulate(d_weight));
