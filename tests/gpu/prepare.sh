@@ -1,0 +1,49 @@
+# Sourced by what runs programs that need a GPU: reads the options --quick, --build DIR and --out DIR, and builds.
+#
+#   source prepare.sh TARGET OUT "$@"
+#
+# TARGET is what to build, OUT the default of --out within out/. Leaves the folders build and out, and quick, which holds
+# --quick or nothing.
+
+program=${0##*/}
+fail() {
+  echo "$program: $*" >&2
+  exit 1
+}
+
+project=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
+target=$1 out=$project/out/$2 build='' quick=()
+shift 2
+while (($#)); do
+  case $1 in
+    -h | --help)
+      sed -n '2,/^set/{/^set/d;s/^# \{0,1\}//;p}' "$0"
+      exit 0
+      ;;
+    --quick) quick=(--quick) ;;
+    --build | --out)
+      [[ -n ${2:-} ]] || fail "$1 needs a folder; see --help."
+      declare "${1#--}=$(realpath -m "$2")"
+      shift
+      ;;
+    *) fail "unknown option '$1'; see --help." ;;
+  esac
+  shift
+done
+[[ ! -e $out || -d $out ]] || fail "$out is a file; --out needs a folder."
+
+if [[ -z $build ]]; then
+  build=$project/build/gpu
+  compute_cap=$(nvidia-smi --query-gpu=compute_cap --format=csv,noheader 2>/dev/null | sed -n '1s/\.//p') || true
+  [[ -n $compute_cap ]] ||
+    fail "there is no NVIDIA GPU that nvidia-smi can see; look at the driver, or use a machine with a GPU."
+  if command -v apt-get >/dev/null; then "$project/examples/install_dependencies.sh" build test; fi
+  mkdir -p "$project/build"
+  # Programs that start on a machine without a BLAS: none of what they time or test on the GPU needs one.
+  cmake -S "$project" -B "$build" -G Ninja -D CMAKE_BUILD_TYPE=Release -D CMAKE_CUDA_ARCHITECTURES="$compute_cap" \
+    -D LNFREE_CUDA=ON -D LNFREE_GPU_TESTS=ON -D LNFREE_BLAS=OFF -D LNFREE_BUILD_EXAMPLES=OFF >"$build.log" 2>&1 || {
+    cat "$build.log" >&2
+    fail "the build could not be configured; CMake's output is above."
+  }
+  cmake --build "$build" --target "$target" || fail "the build failed; the compiler's output is above."
+fi
