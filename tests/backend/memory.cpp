@@ -37,4 +37,10 @@ BOOST_AUTO_TEST_CASE_TEMPLATE(allocation, D, Backends) {
   });
 }
 
+BOOST_AUTO_TEST_CASE_TEMPLATE(what_a_device_says_of_itself, D, Backends) {
+  D device;
+  BOOST_TEST(free_bytes(device) > std::size_t{1} << 20);
+  BOOST_TEST(!device_name(device).empty());
+}
+
 BOOST_AUTO_TEST_SUITE_END()

@@ -1,11 +1,16 @@
 #include <lnfree/core/memory.hpp>
 
+#include <sys/resource.h>
+#include <unistd.h>
+
 #include <cstdint>
+#include <fstream>
 #include <utility>
 
 #include <boost/test/unit_test.hpp>
 
 #include <lnfree/backend/reference/device.hpp>
+#include <lnfree/core/host_memory.hpp>
 
 using namespace lnfree;
 
@@ -52,6 +57,25 @@ BOOST_AUTO_TEST_CASE(a_buffer_is_zeroed_aligned_and_moves) {
   moved = Buffer<Reference<float>>();
   BOOST_TEST(moved.data() == nullptr);
   BOOST_TEST(Buffer<Reference<float>>(device, 0).data() == nullptr);
+}
+
+BOOST_AUTO_TEST_CASE(what_the_host_has_left) {
+  const auto page = static_cast<std::size_t>(sysconf(_SC_PAGESIZE));
+  BOOST_TEST(host_free_bytes() > 0u);
+  BOOST_TEST(host_free_bytes() < static_cast<std::size_t>(sysconf(_SC_PHYS_PAGES)) * page);
+
+  // A limit of the process counts what the process has already.
+  constexpr std::size_t more = std::size_t{256} << 20;
+  rlimit before{};
+  BOOST_REQUIRE(getrlimit(RLIMIT_AS, &before) == 0);
+  std::size_t pages = 0;
+  BOOST_REQUIRE(std::ifstream("/proc/self/statm") >> pages);
+  const rlimit limited{pages * page + more, before.rlim_max};
+  BOOST_REQUIRE(setrlimit(RLIMIT_AS, &limited) == 0);
+  const std::size_t left = host_free_bytes();
+  BOOST_REQUIRE(setrlimit(RLIMIT_AS, &before) == 0);
+  BOOST_TEST(left <= more);
+  BOOST_TEST(left > more / 2);
 }
 
 BOOST_AUTO_TEST_SUITE_END()
