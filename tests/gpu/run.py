@@ -26,12 +26,15 @@ SKIPPED, NO_DEVICE, SANITIZER_ERRORS = 77, 4, 99
 # whole models.
 OWN_KERNELS = ["--kernel-name", "kernel_substring=lnfree"]
 SANITIZERS = {
-    "memcheck": (OWN_KERNELS, "gpu_backend", "backend_attention,backend_cross_entropy,backend_dropout,backend_elementwise,"
-                 "backend_embedding,backend_entropy,backend_norm,backend_optimizer,backend_rotary,backend_statistics"),
-    "racecheck": (OWN_KERNELS, "gpu_backend", "backend_attention/agrees_on_larger_sizes*,bears*:backend_cross_entropy,"
-                  "backend_elementwise/biases_agree*:backend_embedding,backend_entropy,backend_norm,backend_optimizer,"
-                  "backend_statistics"),
-    "initcheck": ([], "gpu_nn", "device_against_the_oracle/the_paper_s_configurations,other_layouts_and_policies"),
+    "memcheck": (OWN_KERNELS, "gpu_backend", [
+        "backend_attention", "backend_cross_entropy", "backend_dropout", "backend_elementwise", "backend_embedding",
+        "backend_entropy", "backend_norm", "backend_optimizer", "backend_rotary", "backend_statistics"]),
+    "racecheck": (OWN_KERNELS, "gpu_backend", [
+        "backend_attention/agrees_on_larger_sizes*", "backend_attention/bears*", "backend_cross_entropy",
+        "backend_elementwise/biases_agree*", "backend_embedding", "backend_entropy", "backend_norm", "backend_optimizer",
+        "backend_statistics"]),
+    "initcheck": ([], "gpu_nn", [
+        "device_against_the_oracle/the_paper_s_configurations", "device_against_the_oracle/other_layouts_and_policies"]),
 }  # fmt: skip
 
 
@@ -132,7 +135,7 @@ def stages_of(build, out, quick):
         sanitizer = sanitizer_program()
         for tool, (options, program, cases) in SANITIZERS.items():
             command = [sanitizer, "--tool", tool, "--error-exitcode", SANITIZER_ERRORS, "--report-api-errors", "no", *options]
-            stages.append(Stage(tool, [*command, programs / program, "--color_output=no", f"--run_test={cases}"]))
+            stages.append(Stage(tool, [*command, programs / program, "--color_output=no", f"--run_test={':'.join(cases)}"]))
     stages += [BoostStage(name, programs / name, out) for name in ("gpu_whole_models", "gpu_backend", "gpu_nn")]
     for name, options in (("gpu_parity_cudafp32", []), ("gpu_parity_cuda", ["--bf16"])):
         stages.append(Stage(name, [sys.executable, "-B", PARITY, programs / name, *options]))

@@ -5,7 +5,7 @@
 For each configuration it compares loss, every gradient tensor, the entropy of every head, and the loss and
 every tensor after ten optimizer steps, prints a table, and exits with 1 and the reason on any breach. The oracle computes in double
 precision, the C++ in float. --full-size compares Pythia-70M itself instead, before any step (1 minute, 6 GB). --bf16 is for
-a program that computes in bf16: wider bounds, and no word on the tensors after ten steps, to which rounding adds up.
+a program that computes in bf16: wider bounds, and no word on single numbers, whose gradients are sums that nearly cancel.
 """
 
 import argparse
@@ -38,8 +38,14 @@ STEPS = 10
 PEAK_LEARNING_RATE = 1e-3
 
 # What may be off, and by how much: relative, but entropies in nats.
-FLOAT_BOUNDS = {"loss": 1e-5, "gradient": 1e-4, "entropy": 1e-5, "trained loss": 1e-4, "trained tensor": 1e-4}
-BF16_BOUNDS = {"loss": 1e-2, "gradient": 0.2, "entropy": 1e-1, "trained loss": 2e-2, "trained tensor": float("inf")}
+FLOAT_BOUNDS = {
+    "least size": 1, "loss": 1e-5, "gradient": 1e-4, "entropy": 1e-5, "trained loss": 1e-4, "trained tensor": 1e-4
+}  # fmt: skip
+# Of tensors with more than one element; three to ten times what the kernels are off by. Hidden units near ReLU's kink are
+# on its other side now and then, which their weights' gradients show.
+BF16_BOUNDS = {
+    "least size": 2, "loss": 1e-2, "gradient": 0.5, "entropy": 5e-2, "trained loss": 1e-2, "trained tensor": 2e-2
+}  # fmt: skip
 
 # A hidden unit that is 0 to float's precision may count as negative on one side and positive on the other: other
 # gradients, and neither is wrong. Windows are drawn until no unit comes this close in any of the steps.
@@ -140,6 +146,7 @@ def compare(name, shape, configuration, steps, bounds, program, folder, seed):
     row["gradient error"] = max(
         hold(f"the gradient of {n}", tensor_relative(found_gradients[n], g), bounds["gradient"])
         for n, g in gradients.items()
+        if g.size >= bounds["least size"]
     )
     differences = numpy.abs(numpy.array(found["head_entropy"]) - numpy.array(entropies))
     row["least entropy"], row["most entropy"] = numpy.min(entropies), numpy.max(entropies)
@@ -155,6 +162,7 @@ def compare(name, shape, configuration, steps, bounds, program, folder, seed):
             bounds["trained tensor"],
         )
         for n, w in model.weights.items()
+        if w.numel() >= bounds["least size"]
     )
     if found["nonfinite_rows"] != 0:
         breaches.append(f"{name}: {found['nonfinite_rows']} rows of scores are said to be non-finite")
