@@ -30,7 +30,7 @@ float max_of(const S* values, Index count) {
         lanes[v] = next > lanes[v] ? next : lanes[v];
       }
     }
-    for (const Vector& of : lanes) {
+    for (const Vector of : lanes) {
       for (int lane = 0; lane < vector_width; ++lane) max = of[lane] > max ? of[lane] : max;
     }
   }

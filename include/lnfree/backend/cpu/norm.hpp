@@ -58,7 +58,7 @@ void norm_backward(D&, N, Matrix<const typename D::Scalar> x, const typename D::
       const S *in = x.row(i), *d_out = d_y.row(i);
       S* to = d_x.matrix.row(i);
       const RowStatistics<float> row = rows[i];
-      const auto [sum, product_sum] = row_sums(x.cols, [&](Index j) {
+      const auto [sum, product_sum] = row_sums(x.cols, [=](Index j) {
         const float d = d_normalized(d_out[j], j);
         return std::array{d, d * N::value(static_cast<float>(in[j]), row)};
       });
