@@ -162,9 +162,12 @@ void attention_forward(Device& device, AttentionShape shape, Matrix<const typena
         for (int i = 0; i < query_tile; ++i) {
           const float s = scale * (row[i] - max[i]);
           const float e = math::exp(s);
-          row[i] = i >= diagonal ? e : 0.0f;
-          if constexpr (observed) product[i] = i >= diagonal ? e * s : 0.0f;
+          row[i] = e;
+          if constexpr (observed) product[i] = e * s;
         }
+        // Not as a choice in the loop, which would become a branch around the exponential.
+        std::fill_n(row, diagonal, 0.0f);
+        if constexpr (observed) std::fill_n(product, diagonal, 0.0f);
       });
       sum_rows(my.weights.top(keys), sum);
       if constexpr (observed) sum_rows(my.d_weights.top(keys), weighted);
@@ -238,9 +241,11 @@ void attention_backward(Device& device, AttentionShape shape, Matrix<const typen
           float d_weight = d_row[i] - row_sum[i];
           if constexpr (has_entropies) d_weight -= d_entropy[i] * (log_weight + entropy[i]);
           const float d_score = scale * weight * d_weight;
-          row[i] = i >= diagonal ? weight : 0.0f;
-          d_row[i] = i >= diagonal ? d_score : 0.0f;
+          row[i] = weight;
+          d_row[i] = d_score;
         }
+        std::fill_n(row, diagonal, 0.0f);
+        std::fill_n(d_row, diagonal, 0.0f);
       });
 
       const Matrix<float> d_q = my.result.top(count);

@@ -16,14 +16,23 @@ template <class S>
 float max_of(const S* values, Index count) {
   float max = values[0];
   Index j = 0;
-  if (count >= vector_width) {
-    // By hand, since clang makes no vectors of a maximum in which NaNs have an order.
-    Vector lanes = Vector{} + max;
-    for (; j + vector_width <= count; j += vector_width) {
-      const Vector next = load(values + j);
-      lanes = next > lanes ? next : lanes;
+  // By hand, since clang makes no vectors of a maximum in which NaNs have an order; four of them, so that no
+  // comparison waits for the one before.
+  constexpr int vectors = 4;
+  if (count >= vectors * vector_width) {
+    Vector lanes[vectors];
+#pragma GCC unroll 4
+    for (int v = 0; v < vectors; ++v) lanes[v] = Vector{} + max;
+    for (; j + vectors * vector_width <= count; j += vectors * vector_width) {
+#pragma GCC unroll 4
+      for (int v = 0; v < vectors; ++v) {
+        const Vector next = load(values + j + v * vector_width);
+        lanes[v] = next > lanes[v] ? next : lanes[v];
+      }
     }
-    for (int lane = 0; lane < vector_width; ++lane) max = lanes[lane] > max ? lanes[lane] : max;
+    for (const Vector of : lanes) {
+      for (int lane = 0; lane < vector_width; ++lane) max = of[lane] > max ? of[lane] : max;
+    }
   }
   for (; j < count; ++j) max = values[j] > max ? static_cast<float>(values[j]) : max;
   return max;

@@ -5,6 +5,7 @@
 #include <cstddef>
 
 #include <lnfree/backend/cpu/device.hpp>
+#include <lnfree/backend/cpu/row_sums.hpp>
 #include <lnfree/core/concepts.hpp>
 #include <lnfree/core/tensor.hpp>
 
@@ -19,12 +20,12 @@ void norm_forward(D&, N, Matrix<const typename D::Scalar> x, const typename D::S
     for (Index i = begin; i < end; ++i) {
       const S* in = x.row(i);
       S* out = y.row(i);
-      float sum = 0, squares = 0;
-#pragma omp simd reduction(+ : sum)
-      for (Index j = 0; j < x.cols; ++j) sum += in[j];
+      const auto [sum] = row_sums(x.cols, [in](Index j) { return std::array{static_cast<float>(in[j])}; });
       const float mean = sum * per_column;
-#pragma omp simd reduction(+ : squares)
-      for (Index j = 0; j < x.cols; ++j) squares += (in[j] - mean) * (in[j] - mean);
+      const auto [squares] = row_sums(x.cols, [in, mean](Index j) {
+        const float deviation = in[j] - mean;
+        return std::array{deviation * deviation};
+      });
       const RowStatistics<float> row = N::statistics(mean, squares * per_column);
       rows[i] = row;
 #pragma omp simd
@@ -57,13 +58,10 @@ void norm_backward(D&, N, Matrix<const typename D::Scalar> x, const typename D::
       const S *in = x.row(i), *d_out = d_y.row(i);
       S* to = d_x.matrix.row(i);
       const RowStatistics<float> row = rows[i];
-      float sum = 0, product_sum = 0;
-#pragma omp simd reduction(+ : sum, product_sum)
-      for (Index j = 0; j < x.cols; ++j) {
+      const auto [sum, product_sum] = row_sums(x.cols, [=](Index j) {
         const float d = d_normalized(d_out[j], j);
-        sum += d;
-        product_sum += d * N::value(static_cast<float>(in[j]), row);
-      }
+        return std::array{d, d * N::value(static_cast<float>(in[j]), row)};
+      });
       const float mean = sum * per_column, product_mean = product_sum * per_column;
       const float kept = d_x.accumulates ? 1.0f : 0.0f;
 #pragma omp simd

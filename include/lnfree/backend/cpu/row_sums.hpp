@@ -1,0 +1,49 @@
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <tuple>
+#include <utility>
+
+#include <lnfree/backend/cpu/tile_product.hpp>
+#include <lnfree/core/tensor.hpp>
+
+namespace lnfree::cpu {
+
+/// The sum over j in [0, count) of each number of the array that term(j) gives. Four vectors of partial sums
+/// for each: an addition does not wait for the one before.
+template <class Term>
+inline auto row_sums(Index count, const Term& term) {
+  constexpr int vectors = 4, lanes = vectors * vector_width;
+  using Terms = decltype(term(Index{}));
+  constexpr std::size_t numbers = std::tuple_size_v<Terms>;
+  float partial[numbers][lanes];
+#pragma GCC unroll 8
+  for (std::size_t i = 0; i < numbers * vectors; ++i) store(&partial[0][0] + i * vector_width, Vector{});
+  const auto add = [&](Index j, int lane) {
+    const Terms terms = term(j);
+    // Not a loop: clang makes vectors of innermost loops only.
+    [&]<std::size_t... N>(std::index_sequence<N...>) {
+      ((partial[N][lane] += terms[N]), ...);
+    }
+    (std::make_index_sequence<numbers>{});
+  };
+  Index j = 0;
+  for (; j + lanes <= count; j += lanes) {
+#pragma omp simd
+    for (int lane = 0; lane < lanes; ++lane) add(j + lane, lane);
+  }
+  const int rest = static_cast<int>(count - j);
+#pragma omp simd
+  for (int lane = 0; lane < rest; ++lane) add(j + lane, lane);
+  Terms sums;
+  for (std::size_t n = 0; n < numbers; ++n) {
+    float sum = 0;
+#pragma omp simd reduction(+ : sum)
+    for (int lane = 0; lane < lanes; ++lane) sum += partial[n][lane];
+    sums[n] = sum;
+  }
+  return sums;
+}
+
+}  // namespace lnfree::cpu
