@@ -14,6 +14,7 @@ attention must be there.
 """
 
 import argparse
+import gc
 import json
 import math
 import resource
@@ -177,6 +178,7 @@ def measure_on_gpu(configuration, context, entropy, batches, seconds):
     runs = []
     for batch in batches:
         torch.compiler.reset()
+        gc.collect()  # a compiled model refers to itself
         torch.cuda.empty_cache()
         try:
             runs.append(measure_batch_on_gpu(configuration, context, entropy, batch, seconds))

@@ -1,8 +1,8 @@
 """Measures training steps of lnfree and PyTorch on a GPU in turn, and writes results.json and results.md: the job behind
 run.sh.
 
-For each length of windows and configuration: lnfree, PyTorch without and with entropies, and lnfree again, each a process
-of its own. What is measured so far is in results.json at every moment.
+First what cuBLASLt's choice of algorithms costs. Then, for each length of windows and configuration: lnfree, PyTorch without
+and with entropies, and lnfree again, each a process of its own. What is measured so far is in results.json at every moment.
 """
 
 import argparse
@@ -33,6 +33,10 @@ ENTROPY = {"pytorch": False, "pytorch_entropy": True}
 def lnfree(build, context, configuration):
     command = [build / f"bin/gpu_training_step_{context}", configuration, SECONDS]
     return json.loads(output_of(command, seconds=LNFREE_LIMIT))
+
+
+def products(build):
+    return json.loads(output_of([build / "bin/gpu_products", SECONDS], seconds=LNFREE_LIMIT))
 
 
 def pytorch(context, configuration, entropy, batches):
@@ -134,7 +138,19 @@ def markdown_of(results):
           memory(path, "pytorch_entropy")]
          for path, r in rows.items()],
     )  # fmt: skip
-    return text + "\n## Goals\n\n" + table_of_goals(results["goals"])
+    text += "\n## Goals\n\n" + table_of_goals(results["goals"])
+    if "products" in results:
+        measured = results["products"]
+        text += (
+            f"\n## Products\n\nAll of a pass over 16,384 tokens: {measured['first_ms']:.2f} ms by cuBLASLt's first choices, which "
+            f"lnfree takes; {measured['best_ms']:.2f} ms by the best of its first eight.\n\n"
+        )
+        text += table(
+            ["", "calls", "first, ms", "best, ms", "its number"],
+            [[p["product"], p["calls"], f"{p['first_ms']:.3f}", f"{p['best_ms']:.3f}", p["best_choice"] + 1]
+             for p in measured["products"]],
+        )  # fmt: skip
+    return text
 
 
 def main():
@@ -164,6 +180,9 @@ def main():
         options.out.mkdir(parents=True, exist_ok=True)
         if importlib.util.find_spec("torch") is None:
             raise BenchmarkError(f"{sys.executable} has no PyTorch to compare with; install it for that interpreter.")
+        say("products")
+        results["products"] = products(options.build)
+        keep()
         measure(options.build, contexts, configurations, results, say, keep)
     except (BenchmarkError, OSError) as error:
         print(f"compare.py: {error}", file=sys.stderr)

@@ -61,6 +61,14 @@ class Compare(unittest.TestCase):
                       text)  # fmt: skip
         self.assertIn("**missed**", text)
 
+    def test_products_have_a_table(self):
+        results = self.results((128,))
+        self.assertNotIn("## Products", compare.markdown_of(results))
+        product = {"product": "gemm 16384 x 768 x 768", "calls": 12, "first_ms": 1.25, "best_ms": 1, "best_choice": 2}
+        text = compare.markdown_of(results | {"products": {"products": [product], "first_ms": 1.25, "best_ms": 1}})
+        self.assertIn("1.25 ms by cuBLASLt's first choices, which lnfree takes; 1.00 ms by the best", text)
+        self.assertIn("| gemm 16384 x 768 x 768 | 12 | 1.250 | 1.000 | 3 |", text)
+
     def test_what_is_half_measured_has_no_row_yet(self):
         results = {"started": "today", "steps": {"128/sm_r": {"lnfree": [fake_lnfree(None, 128, "sm_r")]}}, "summary": {}}
         self.assertEqual(compare.summary_of(results), {})

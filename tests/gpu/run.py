@@ -9,6 +9,7 @@ import json
 import os
 import secrets
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -28,7 +29,7 @@ OWN_KERNELS = ["--kernel-name", "kernel_substring=lnfree"]
 SANITIZERS = {
     "memcheck": (OWN_KERNELS, "gpu_backend", [
         "backend_attention", "backend_cross_entropy", "backend_dropout", "backend_elementwise", "backend_embedding",
-        "backend_entropy", "backend_norm", "backend_optimizer", "backend_rotary", "backend_statistics"]),
+        "backend_entropy", "backend_norm", "backend_optimizer", "backend_rotary", "backend_statistics", "recording"]),
     "racecheck": (OWN_KERNELS, "gpu_backend", [
         "backend_attention/agrees_on_larger_sizes*", "backend_attention/bears*", "backend_cross_entropy",
         "backend_elementwise/biases_agree*", "backend_embedding", "backend_entropy", "backend_norm", "backend_optimizer",
@@ -51,29 +52,42 @@ class Stage:
         self.seconds = 0.0
         self.passed = self.failed = self.skipped = 0
         self.failures = []
+        self._process = None
 
     def run(self, out, environment, seconds_left):
         started = time.monotonic()
         log = out / f"{self.name}.log"
         with open(log, "w", encoding="utf-8") as file:
             try:
-                status = subprocess.run(
-                    self.command, stdout=file, stderr=subprocess.STDOUT, env=environment, timeout=max(1, seconds_left)
-                ).returncode
+                self._process = subprocess.Popen(
+                    self.command, stdout=file, stderr=subprocess.STDOUT, env=environment, start_new_session=True
+                )
+                status = self._process.wait(max(1, seconds_left))
             except subprocess.TimeoutExpired:
-                status = None
+                self.kill()
+                status = "took too long"
             except OSError as error:
-                status = error.strerror
+                status = f"cannot be run ({error.strerror})"
         self.seconds = time.monotonic() - started
         self.judge(status, log)
 
+    def kill(self):
+        """Ends the program where it still runs, with all that it started: compute-sanitizer has a child on the GPU."""
+        if self._process and self._process.poll() is None:
+            os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
+
+    def results(self):
+        return {name: value for name, value in vars(self).items() if not name.startswith("_")}
+
     def judge(self, status, log):
+        """Counts what came of a run: `status` is its exit status, or a word on why there is none."""
         if status == SKIPPED:
             self.skipped = 1
         elif status == 0:
             self.passed = 1
         else:
-            self.fail("took too long" if status is None else f"ended with status {status}", log)
+            self.fail(status if isinstance(status, str) else f"ended with status {status}", log)
 
     def fail(self, reason, log):
         self.failed += 1
@@ -97,12 +111,14 @@ class BoostStage(Stage):
         except (OSError, xml.etree.ElementTree.ParseError):
             cases = []
         for case in cases:
-            if case.find("failure") is None and case.find("error") is None:
+            if case.find("skipped") is not None:
+                self.skipped += 1
+            elif case.find("failure") is None and case.find("error") is None:
                 self.passed += 1
             else:
                 self.fail(f"{case.get('classname')}/{case.get('name')}", log)
         if not cases or (status != 0 and not self.failed):
-            super().judge(status if status != 0 else "0 and no report", log)
+            super().judge(status or "ended with status 0 and no report", log)
 
 
 def check_device(build):
@@ -122,8 +138,8 @@ def check_device(build):
 
 def sanitizer_program():
     for program in ("compute-sanitizer", "/usr/local/cuda/bin/compute-sanitizer"):
-        if shutil.which(program):
-            return program
+        if found := shutil.which(program):
+            return found
     raise GpuTestError("compute-sanitizer is not found; install that part of the CUDA toolkit, or leave it out with --quick")
 
 
@@ -173,6 +189,8 @@ def main():
     parser.add_argument("--quick", action="store_true", help="without compute-sanitizer")
     options = parser.parse_args()
     started = time.monotonic()
+    # Leaves by an exception, which takes the running programs along.
+    signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))
     seed = os.environ.get("LNFREE_TEST_SEED") or str(secrets.randbelow(2**31))
     try:
         check_device(options.build)
@@ -189,10 +207,15 @@ def main():
         print(f"== {stage.name}: {stage.seconds:.0f} s, {stage.passed} passed, {stage.failed} failed", flush=True)
 
     with ThreadPoolExecutor(AT_A_TIME) as pool:
-        list(pool.map(run, stages))
+        try:
+            list(pool.map(run, stages))
+        except BaseException:
+            for stage in stages:
+                stage.kill()
+            raise
     passed, failed = sum(s.passed for s in stages), sum(s.failed for s in stages)
     results = {"gpu": gpu(), "seed": seed, "quick": options.quick, "seconds": time.monotonic() - started, "passed": passed,
-               "failed": failed, "stages": [vars(s) for s in stages]}  # fmt: skip
+               "failed": failed, "stages": [s.results() for s in stages]}  # fmt: skip
     write(options.out / "results.json", json.dumps(results, indent=2, default=str) + "\n")
     print(table_of(stages))
     print(f"== summary: {time.monotonic() - started:.0f} s")

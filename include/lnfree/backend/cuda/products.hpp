@@ -2,7 +2,9 @@
 
 #include <cublasLt.h>
 
+#include <algorithm>
 #include <array>
+#include <cassert>
 #include <cstddef>
 #include <cstdint>
 #include <map>
@@ -28,9 +30,19 @@ class Products {
   Products(const Products&) = delete;
   Products& operator=(const Products&) = delete;
   ~Products() {
-    for (auto& [key, plan] : plans_) plan.destroy();
+    forget_plans();
     stream_.deallocate(workspace_);
     cublasLtDestroy(handle_);
+  }
+
+  static constexpr int most_choices = 8;
+
+  /// Takes cuBLASLt's choice of this number, below most_choices, for every product from now on, or its last
+  /// where it has fewer. Programs take the first, number 0; the others tell what that costs.
+  void take_choice(int number) {
+    assert(number >= 0 && number < most_choices);
+    forget_plans();
+    choice_ = number;
   }
 
   /// c = a b or c += a b.
@@ -89,13 +101,19 @@ class Products {
     return (reinterpret_cast<std::uintptr_t>(matrix.data) | row) % 16 == 0 ? 16 : sizeof(T);
   }
 
+  void forget_plans() {
+    for (auto& [key, plan] : plans_) plan.destroy();
+    plans_.clear();
+  }
+
   static void check(cublasStatus_t status, const char* what) {
     if (status == CUBLAS_STATUS_SUCCESS) return;
     throw Error(std::string("the GPU failed in ") + what + ": " + cublasLtGetStatusString(status));
   }
 
   /// cuBLASLt's first choice, which depends on the sizes and the GPU alone. Timing the candidates could find
-  /// a faster one, but not the same one in every run: results would differ in their last bits.
+  /// a faster one, but not the same one in every run: results would differ in their last bits. What that
+  /// costs is measured by benchmarks/gpu/products.cu.
   Plan plan(const Key& key) const {
     const auto& [m, n, k, a_stride, b_stride, c_stride, a_alignment, b_alignment, c_alignment, a_transposed,
                  b_transposed, type, c_type] = key;
@@ -136,10 +154,11 @@ class Products {
     prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, static_cast<std::uint32_t>(a_alignment));
     prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, static_cast<std::uint32_t>(c_alignment));
     prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, static_cast<std::uint32_t>(c_alignment));
-    cublasLtMatmulHeuristicResult_t result{};
+    std::array<cublasLtMatmulHeuristicResult_t, most_choices> choices{};
     int found = 0;
-    const cublasStatus_t status = cublasLtMatmulAlgoGetHeuristic(
-        handle_, plan.product, plan.b, plan.a, plan.c, plan.c, preference, 1, &result, &found);
+    const cublasStatus_t status =
+        cublasLtMatmulAlgoGetHeuristic(handle_, plan.product, plan.b, plan.a, plan.c, plan.c, preference,
+                                       choice_ + 1, choices.data(), &found);
     cublasLtMatmulPreferenceDestroy(preference);
     check(status, "cublasLtMatmulAlgoGetHeuristic");
     if (found == 0) {
@@ -147,13 +166,14 @@ class Products {
       throw Error("cuBLASLt has no product of " + std::to_string(m) + " x " + std::to_string(k) + " by " +
                   std::to_string(k) + " x " + std::to_string(n));
     }
-    plan.algorithm = result.algo;
+    plan.algorithm = choices[std::min(found - 1, choice_)].algo;
     return plan;
   }
 
   Stream& stream_;
   cublasLtHandle_t handle_ = nullptr;
   void* workspace_ = nullptr;
+  int choice_ = 0;
   std::map<Key, Plan> plans_;
 };
 
