@@ -1,8 +1,5 @@
 #pragma once
 
-#include <setjmp.h>
-#include <ucontext.h>
-
 #include <algorithm>
 #include <cmath>
 #include <cstddef>
@@ -15,6 +12,8 @@
 #include <random>
 #include <utility>
 #include <vector>
+
+#include <boost/context/fiber.hpp>
 
 #include "support/seed.hpp"
 
@@ -30,10 +29,20 @@ struct Dim {
   unsigned x = 0;
 };
 
-/// Sees the switches between stacks, which AddressSanitizer must be told of.
+/// AddressSanitizer is told of each switch between stacks: before it, where the stack to come lies, and after
+/// it, what was kept for the stack now in use. It says where the stack left behind lies.
 #if defined(__SANITIZE_ADDRESS__)
 extern "C" void __sanitizer_start_switch_fiber(void**, const void*, std::size_t);
 extern "C" void __sanitizer_finish_switch_fiber(void*, const void**, std::size_t*);
+inline void begin_switch(void** kept, const void* bottom, std::size_t bytes) {
+  __sanitizer_start_switch_fiber(kept, bottom, bytes);
+}
+inline void end_switch(void* kept, const void** bottom, std::size_t* bytes) {
+  __sanitizer_finish_switch_fiber(kept, bottom, bytes);
+}
+#else
+inline void begin_switch(void**, const void*, std::size_t) {}
+inline void end_switch(void*, const void**, std::size_t*) {}
 #endif
 
 class Simulator {
@@ -43,6 +52,12 @@ class Simulator {
   static Simulator& instance() {
     static Simulator simulator;
     return simulator;
+  }
+  Simulator(const Simulator&) = delete;
+  Simulator& operator=(const Simulator&) = delete;
+  ~Simulator() {
+    ending_ = true;
+    for (Fiber* const fiber : idle_) switch_to(*fiber);
   }
 
   /// Runs `kernel` in every thread of every block, blocks in a random order.
@@ -94,16 +109,28 @@ class Simulator {
   unsigned lane() const { return current_ % warp_size; }
 
  private:
+  Simulator() = default;
   enum class State { unstarted, ready, at_warp, at_block, finished };
 
   static constexpr std::size_t most_bytes = 48, stack_bytes = 128 << 10;
 
   /// A stack on which threads run, one after the other unless one waits.
   struct Fiber {
+    /// Of a known place, as AddressSanitizer asks for it; the fiber owns it.
+    struct Stack {
+      char* bytes;
+      boost::context::stack_context allocate() const {
+        boost::context::stack_context whole;
+        whole.size = stack_bytes;
+        whole.sp = bytes + stack_bytes;
+        return whole;
+      }
+      void deallocate(boost::context::stack_context&) const {}
+    };
     std::unique_ptr<char[]> stack{new char[stack_bytes]};
-    ucontext_t start;
-    jmp_buf where;
-    bool started = false;
+    boost::context::fiber where{std::allocator_arg, Stack{stack.get()}, [](boost::context::fiber scheduler) {
+                                  return instance().run_threads(std::move(scheduler));
+                                }};
   };
   struct Thread {
     State state;
@@ -119,8 +146,7 @@ class Simulator {
   void switch_to_scheduler();
   void switch_to(Fiber& fiber);
   void start_next();
-  static void fiber_main() { instance().run_threads(); }
-  void run_threads();
+  boost::context::fiber run_threads(boost::context::fiber scheduler);
 
   std::mt19937_64 random_{lnfree::test::seed()};
   const std::function<void()>* kernel_ = nullptr;
@@ -135,12 +161,10 @@ class Simulator {
   std::vector<std::unique_ptr<Fiber>> fibers_;
   std::vector<Fiber*> idle_;
   Fiber* running_ = nullptr;
-  jmp_buf scheduler_;
-#if defined(__SANITIZE_ADDRESS__)
-  void* fake_stack_ = nullptr;
+  bool ending_ = false;
+  boost::context::fiber scheduler_;
   const void* scheduler_stack_ = nullptr;
   std::size_t scheduler_stack_bytes_ = 0;
-#endif
 };
 
 }  // namespace simt
@@ -207,43 +231,25 @@ inline void Simulator::start_next() {
   switch_to(*fiber);
 }
 
-[[gnu::noinline]] inline void Simulator::switch_to(Fiber& fiber) {
+inline void Simulator::switch_to(Fiber& fiber) {
   running_ = &fiber;
-#if defined(__SANITIZE_ADDRESS__)
-  void* fake = nullptr;
-  __sanitizer_start_switch_fiber(&fake, fiber.stack.get(), stack_bytes);
-#endif
-  if (_setjmp(scheduler_) == 0) {
-    if (fiber.started) _longjmp(fiber.where, 1);
-    fiber.started = true;
-    getcontext(&fiber.start);
-    fiber.start.uc_stack.ss_sp = fiber.stack.get();
-    fiber.start.uc_stack.ss_size = stack_bytes;
-    makecontext(&fiber.start, fiber_main, 0);
-    setcontext(&fiber.start);
-  }
-#if defined(__SANITIZE_ADDRESS__)
-  __sanitizer_finish_switch_fiber(fake, nullptr, nullptr);
-#endif
+  void* kept = nullptr;
+  begin_switch(&kept, fiber.stack.get(), stack_bytes);
+  fiber.where = std::move(fiber.where).resume();
+  end_switch(kept, nullptr, nullptr);
 }
 
-[[gnu::noinline]] inline void Simulator::switch_to_scheduler() {
-  Fiber& fiber = *running_;
-#if defined(__SANITIZE_ADDRESS__)
-  void* fake = nullptr;
-  __sanitizer_start_switch_fiber(&fake, scheduler_stack_, scheduler_stack_bytes_);
-#endif
-  if (_setjmp(fiber.where) == 0) _longjmp(scheduler_, 1);
-#if defined(__SANITIZE_ADDRESS__)
-  __sanitizer_finish_switch_fiber(fake, &scheduler_stack_, &scheduler_stack_bytes_);
-#endif
+inline void Simulator::switch_to_scheduler() {
+  void* kept = nullptr;
+  begin_switch(&kept, scheduler_stack_, scheduler_stack_bytes_);
+  scheduler_ = std::move(scheduler_).resume();
+  end_switch(kept, &scheduler_stack_, &scheduler_stack_bytes_);
 }
 
-inline void Simulator::run_threads() {
-#if defined(__SANITIZE_ADDRESS__)
-  __sanitizer_finish_switch_fiber(nullptr, &scheduler_stack_, &scheduler_stack_bytes_);
-#endif
-  for (;;) {
+inline boost::context::fiber Simulator::run_threads(boost::context::fiber scheduler) {
+  scheduler_ = std::move(scheduler);
+  end_switch(nullptr, &scheduler_stack_, &scheduler_stack_bytes_);
+  while (!ending_) {
     while (next_ < order_.size()) {
       const unsigned thread = order_[next_++];
       threads_[thread].fiber = running_;
@@ -255,6 +261,8 @@ inline void Simulator::run_threads() {
     idle_.push_back(running_);
     switch_to_scheduler();
   }
+  begin_switch(nullptr, scheduler_stack_, scheduler_stack_bytes_);
+  return std::move(scheduler_);
 }
 
 /// What lane l of the warp brought is read by lane `source(l)`.
