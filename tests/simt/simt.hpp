@@ -14,6 +14,9 @@
 #include <vector>
 
 #include <boost/context/fiber.hpp>
+#if LNFREE_SANITIZE
+#include <sanitizer/common_interface_defs.h>
+#endif
 
 #include "support/seed.hpp"
 
@@ -31,9 +34,7 @@ struct Dim {
 
 /// AddressSanitizer is told of each switch between stacks: before it, where the stack to come lies, and after
 /// it, what was kept for the stack now in use. It says where the stack left behind lies.
-#if defined(__SANITIZE_ADDRESS__)
-extern "C" void __sanitizer_start_switch_fiber(void**, const void*, std::size_t);
-extern "C" void __sanitizer_finish_switch_fiber(void*, const void**, std::size_t*);
+#if LNFREE_SANITIZE
 inline void begin_switch(void** kept, const void* bottom, std::size_t bytes) {
   __sanitizer_start_switch_fiber(kept, bottom, bytes);
 }
