@@ -77,6 +77,18 @@ inline std::string device_name(Cores& device) {
          (device.planned_threads == 1 ? " thread" : " threads");
 }
 
+/// body(begin, end), compiled once: of two copies, one for a single thread and one for several, the compiler
+/// may round one otherwise than the other.
+template <class Body>
+#if defined(__clang__)
+[[gnu::noinline]]
+#else
+[[gnu::noinline, gnu::noclone]]
+#endif
+void run_part(const Body& body, Index begin, Index end) {
+  body(begin, end);
+}
+
 /// Calls body(begin, end) on each thread's part of [0, count), one part for each thread, none smaller than
 /// `grain` if it can be helped. Parts begin at multiples of `align`.
 template <class Body>
@@ -85,7 +97,7 @@ void parallel_for(Index count, Index grain, const Body& body, Index align = 1,
   const Index wanted = std::max(Index{1}, count / std::max(Index{1}, grain));
   const int threads = static_cast<int>(std::min({most_threads, Index{omp_get_max_threads()}, wanted}));
   if (threads == 1) {
-    body(Index{0}, count);
+    run_part(body, Index{0}, count);
     return;
   }
   const Index units = (count + align - 1) / align;
@@ -94,7 +106,7 @@ void parallel_for(Index count, Index grain, const Body& body, Index align = 1,
     const Index thread = omp_get_thread_num(), team = omp_get_num_threads();
     const Index begin = units * thread / team * align;
     const Index end = std::min(count, units * (thread + 1) / team * align);
-    if (begin < end) body(begin, end);
+    if (begin < end) run_part(body, begin, end);
   }
 }
 
