@@ -45,7 +45,9 @@ summary() {
 
 stage "dependencies" examples/install_dependencies.sh build report test || summary
 
-stage "configure, g++" cmake --preset release -D CMAKE_CXX_COMPILER=g++ -D LNFREE_WERROR=ON &&
+# By CXX, which counts for a new folder only: to name another compiler than a folder has makes CMake forget
+# the rest of its choices, the preset's too.
+stage "configure, g++" env CXX=g++ cmake --preset release -D LNFREE_WERROR=ON &&
   stage "build, g++" cmake --build build/release -j "$jobs" &&
   run_ctest "tests, g++" build/release -j "$jobs"
 
@@ -56,7 +58,7 @@ stage "configure, clang++" cmake -S . -B build/clang -G Ninja -D CMAKE_CXX_COMPI
   run_ctest "tests, clang++" build/clang -j "$jobs" -L unit
 
 export ASAN_OPTIONS=allocator_may_return_null=1 UBSAN_OPTIONS=print_stacktrace=1
-stage "configure, sanitizers" cmake --preset sanitize -D CMAKE_CXX_COMPILER=g++ -D LNFREE_WERROR=ON &&
+stage "configure, sanitizers" env CXX=g++ cmake --preset sanitize -D LNFREE_WERROR=ON &&
   stage "build, sanitizers" cmake --build build/sanitize -j "$jobs" --target unit_tests &&
   run_ctest "tests, sanitizers" build/sanitize -j "$jobs" -L unit
 

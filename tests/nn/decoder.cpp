@@ -330,7 +330,12 @@ BOOST_AUTO_TEST_CASE(threads_added_after_a_model_is_built_stay_in_its_memory) {
   const double alone = model.loss(random.batch());
   omp_set_num_threads(8);
   BOOST_TEST(attention_workspace(model.device(), {4, 64, 4, 16}) == cpu::HeadWorkspace::size({4, 64, 4, 16}));
-  BOOST_TEST(model.loss(random.batch()) == alone);
+  const double together = model.loss(random.batch());
+  if constexpr (cpu::products_by_blas) {
+    BOOST_TEST(together == alone, boost::test_tools::tolerance(1e-7));
+  } else {
+    BOOST_TEST(together == alone);
+  }
   omp_set_num_threads(before);
 }
 #endif

@@ -13,12 +13,18 @@
 
 namespace lnfree::cpu {
 
+/// Whether products are a BLAS's: compiled for any processor of its kind, a program has narrow vectors, while
+/// a BLAS looks at the one it runs on. With other threads a BLAS may round otherwise; own products do not.
+#if LNFREE_HAS_BLAS
+inline constexpr bool products_by_blas = vector_width < 8;
+#else
+inline constexpr bool products_by_blas = false;
+#endif
+
 inline void gemm(Cpu&, Operand<float> a, Operand<float> b, Output<float> c) {
   assert(a.rows() == c.matrix.rows && b.cols() == c.matrix.cols && a.cols() == b.rows());
 #if LNFREE_HAS_BLAS
-  // Compiled for any processor of its kind, this program has narrow vectors; a BLAS looks at the one it runs
-  // on.
-  if constexpr (vector_width < 8) {
+  if constexpr (products_by_blas) {
     const auto order = [](const Operand<float>& m) { return m.transposed ? CblasTrans : CblasNoTrans; };
     const auto to_int = [](Index i) { return static_cast<int>(i); };
     cblas_sgemm(CblasRowMajor, order(a), order(b), to_int(a.rows()), to_int(b.cols()), to_int(a.cols()), 1.0f,
