@@ -18,27 +18,13 @@
 #include <lnfree/observer/no_observer.hpp>
 #include <lnfree/train/gradient_check.hpp>
 
+#include "support/layouts.hpp"
 #include "support/policies.hpp"
 #include "support/random_batch.hpp"
 
 using namespace lnfree;
 
 namespace {
-
-constexpr DecoderConfig untied_all_biases = [] {
-  DecoderConfig config = tiny;
-  config.biases = Biases::all;
-  config.tied_output = false;
-  return config;
-}();
-
-/// Pythia's layout: nothing in front of the blocks but the token table.
-constexpr DecoderConfig parallel_rotary = [] {
-  DecoderConfig config = untied_all_biases;
-  config.rotary_dims = 4;
-  config.parallel_residual = true;
-  return config;
-}();
 
 constexpr DecoderConfig no_biases = [] {
   DecoderConfig config = tiny;
@@ -47,11 +33,11 @@ constexpr DecoderConfig no_biases = [] {
 }();
 
 template <DecoderConfig Config, class N, class A>
-using Model = Decoder<Config, N, A, Reference<double>, NoObserver>;
+using Oracle = Decoder<Config, N, A, Reference<double>, NoObserver>;
 
 template <DecoderConfig Config, class N, class A>
-void check(std::size_t parameters, const GradientCheckOptions& options = {}) {
-  const GradientReport report = gradient_check<Model<Config, N, A>>(options);
+void check_gradients(std::size_t parameters, const GradientCheckOptions& options = {}) {
+  const GradientReport report = gradient_check<Oracle<Config, N, A>>(options);
   BOOST_TEST(report.parameters.size() == parameters);
   BOOST_TEST(report.worst() < 1e-6, "\n" << report.text());
 }
@@ -95,36 +81,36 @@ BOOST_AUTO_TEST_SUITE(gradients)
 
 // Two embeddings; for each of two layers four matrices, one bias and the norms' four; ln_f's two; slopes.
 BOOST_AUTO_TEST_CASE(the_paper_s_configurations) {
-  check<tiny, LayerNorm, GELU>(2 + 2 * 9 + 2);
-  check<tiny, LayerNorm, ReLU>(2 + 2 * 9 + 2);
-  check<tiny, Identity, GELU>(2 + 2 * 5 + 2);
-  check<tiny, Identity, ReLU>(2 + 2 * 5 + 2);
-  check<tiny, Identity, LeakyLearnable<Scope::per_layer>>(2 + 2 * 6 + 2);
-  check<tiny, Identity, LeakyLearnable<Scope::global>>(2 + 2 * 5 + 2 + 1);
+  check_gradients<tiny, LayerNorm, GELU>(2 + 2 * 9 + 2);
+  check_gradients<tiny, LayerNorm, ReLU>(2 + 2 * 9 + 2);
+  check_gradients<tiny, Identity, GELU>(2 + 2 * 5 + 2);
+  check_gradients<tiny, Identity, ReLU>(2 + 2 * 5 + 2);
+  check_gradients<tiny, Identity, LeakyLearnable<Scope::per_layer>>(2 + 2 * 6 + 2);
+  check_gradients<tiny, Identity, LeakyLearnable<Scope::global>>(2 + 2 * 5 + 2 + 1);
 }
 
 BOOST_AUTO_TEST_CASE(without_any_norm) {
-  check<clean(tiny), Identity, GELU>(2 + 2 * 5);
-  check<clean(tiny), Identity, ReLU>(2 + 2 * 5);
-  check<clean(tiny), LayerNorm, ReLU>(2 + 2 * 9 + 2);
+  check_gradients<clean(tiny), Identity, GELU>(2 + 2 * 5);
+  check_gradients<clean(tiny), Identity, ReLU>(2 + 2 * 5);
+  check_gradients<clean(tiny), LayerNorm, ReLU>(2 + 2 * 9 + 2);
 }
 
 BOOST_AUTO_TEST_CASE(other_layouts) {
-  check<untied_all_biases, LayerNorm, GELUTanh>(2 + 2 * 12 + 2 + 1);
-  check<no_biases, Identity, LeakyReLU<std::ratio<1, 10>>>(2 + 2 * 4 + 2);
+  check_gradients<test::untied_all_biases, LayerNorm, GELUTanh>(2 + 2 * 12 + 2 + 1);
+  check_gradients<no_biases, Identity, LeakyReLU<std::ratio<1, 10>>>(2 + 2 * 4 + 2);
 }
 
 BOOST_AUTO_TEST_CASE(pythia_s_layout) {
-  check<parallel_rotary, LayerNorm, GELU>(1 + 2 * 12 + 2 + 1);
-  check<parallel_rotary, Identity, ReLU>(1 + 2 * 8 + 2 + 1);
+  check_gradients<test::parallel_rotary, LayerNorm, GELU>(1 + 2 * 12 + 2 + 1);
+  check_gradients<test::parallel_rotary, Identity, ReLU>(1 + 2 * 8 + 2 + 1);
 }
 
 BOOST_AUTO_TEST_CASE(past_the_paper) {
-  check<clean(tiny), RMSNorm, SiLU>(2 + 2 * 7 + 1);
-  check<clean(tiny), DynamicTanh, SquaredReLU>(2 + 2 * (5 + 2 * 3) + 3);
-  check<clean(tiny), DynamicErf, GELU>(2 + 2 * (5 + 2 * 4) + 4);
-  check<tiny, Identity, Layerwise<ReLU, 1, GELU>>(2 + 2 * 5 + 2);
-  check<tiny, Identity, Layerwise<LeakyLearnable<Scope::per_layer>, 1, GELU>>(2 + 2 * 5 + 1 + 2);
+  check_gradients<clean(tiny), RMSNorm, SiLU>(2 + 2 * 7 + 1);
+  check_gradients<clean(tiny), DynamicTanh, SquaredReLU>(2 + 2 * (5 + 2 * 3) + 3);
+  check_gradients<clean(tiny), DynamicErf, GELU>(2 + 2 * (5 + 2 * 4) + 4);
+  check_gradients<tiny, Identity, Layerwise<ReLU, 1, GELU>>(2 + 2 * 5 + 2);
+  check_gradients<tiny, Identity, Layerwise<LeakyLearnable<Scope::per_layer>, 1, GELU>>(2 + 2 * 5 + 1 + 2);
 }
 
 // A coefficient that gives the penalty a gradient as large as the loss's.
@@ -163,33 +149,33 @@ BOOST_AUTO_TEST_CASE(entropy_regularizer) {
 }
 
 BOOST_AUTO_TEST_CASE(policies_of_one_s_own) {
-  check<clean(tiny), RMSNorm, test::LearnableSwish>(2 + 2 * 8 + 1);
-  check<clean(tiny), test::PlainNorm, GELU>(2 + 2 * 5);
+  check_gradients<clean(tiny), RMSNorm, test::LearnableSwish>(2 + 2 * 8 + 1);
+  check_gradients<clean(tiny), test::PlainNorm, GELU>(2 + 2 * 5);
 }
 
 BOOST_AUTO_TEST_CASE(with_dropout) {
-  check<tiny, LayerNorm, GELU>(2 + 2 * 9 + 2, {.seed = 4, .dropout = 0.3});
+  check_gradients<tiny, LayerNorm, GELU>(2 + 2 * 9 + 2, {.seed = 4, .dropout = 0.3});
 }
 
 BOOST_AUTO_TEST_CASE(every_element_of_another_batch) {
-  check<tiny, Identity, GELU>(2 + 2 * 5 + 2, {.seed = 2, .batch = 1, .elements = 200});
+  check_gradients<tiny, Identity, GELU>(2 + 2 * 5 + 2, {.seed = 2, .batch = 1, .elements = 200});
 }
 
 BOOST_AUTO_TEST_CASE(wrong_policies_are_caught) {
-  BOOST_TEST((caught<Model<tiny, LayerNorm, GELU>>() == ""));
+  BOOST_TEST((caught<Oracle<tiny, LayerNorm, GELU>>() == ""));
   // What lies before the last activation, and nothing behind it, gets a wrong gradient.
-  const std::string activation = caught<Model<tiny, LayerNorm, WrongDerivative>>();
+  const std::string activation = caught<Oracle<tiny, LayerNorm, WrongDerivative>>();
   BOOST_TEST(activation.find("h.1.mlp.c_fc.weight ") != std::string::npos, activation);
   BOOST_TEST(activation.find("wte.weight ") != std::string::npos, activation);
   BOOST_TEST(activation.find("h.1.mlp.c_proj.weight ") == std::string::npos, activation);
-  BOOST_TEST((caught<Model<tiny, Identity, WrongParameterDerivative>>() == "act.slope "));
-  const std::string norm = caught<Model<tiny, WrongNorm, GELU>>();
+  BOOST_TEST((caught<Oracle<tiny, Identity, WrongParameterDerivative>>() == "act.slope "));
+  const std::string norm = caught<Oracle<tiny, WrongNorm, GELU>>();
   BOOST_TEST(norm.find("wpe.weight ") != std::string::npos, norm);
   BOOST_TEST(norm.find("h.1.mlp.c_proj.weight ") == std::string::npos, norm);
 }
 
 BOOST_AUTO_TEST_CASE(the_report_tells_the_worst_element) {
-  const GradientReport report = gradient_check<Model<tiny, LayerNorm, WrongDerivative>>();
+  const GradientReport report = gradient_check<Oracle<tiny, LayerNorm, WrongDerivative>>();
   BOOST_TEST(report.worst() > 1e-3);
   BOOST_TEST(report.text().find("wte.weight[") != std::string::npos);
   GradientReport broken = report;

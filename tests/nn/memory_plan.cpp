@@ -12,6 +12,7 @@
 #endif
 #include <lnfree/model.hpp>
 
+#include "support/layouts.hpp"
 #include "support/seed.hpp"
 
 using namespace lnfree;
@@ -45,28 +46,19 @@ std::size_t free_bytes(Counted<S>& device) {
 }
 
 #ifdef LNFREE_TEST_CUDA
-using Devices = std::tuple<Cuda, CudaFp32>;
+using PlannedDevices = std::tuple<Cuda, CudaFp32>;
 #else
-using Devices = std::tuple<Counted<float>, Counted<double>>;
+using PlannedDevices = std::tuple<Counted<float>, Counted<double>>;
 #endif
 
 /// What lives on the device beside a model, for every kind of which a plan must know.
 using Watching = Observers<EntropyRegularizer, OutlierObserver>;
 
-constexpr DecoderConfig untied_parallel = [] {
-  DecoderConfig config = tiny;
-  config.biases = Biases::all;
-  config.tied_output = false;
-  config.rotary_dims = 4;
-  config.parallel_residual = true;
-  return config;
-}();
-
 }  // namespace
 
 BOOST_AUTO_TEST_SUITE(memory_plan)
 
-BOOST_AUTO_TEST_CASE_TEMPLATE(a_plan_is_what_is_taken, D, Devices) {
+BOOST_AUTO_TEST_CASE_TEMPLATE(a_plan_is_what_is_taken, D, PlannedDevices) {
   LNFREE_LOG_SEED();
   std::mt19937_64 random(test::seed());
   const auto check = [&]<class Model>(std::type_identity<Model>) {
@@ -94,10 +86,10 @@ BOOST_AUTO_TEST_CASE_TEMPLATE(a_plan_is_what_is_taken, D, Devices) {
   check(std::type_identity<Decoder<tiny, LayerNorm, GELU, D, NoObserver>>{});
   check(std::type_identity<Decoder<tiny, Identity, ReLU, D, EntropyObserver>>{});
   check(std::type_identity<
-        Decoder<untied_parallel, DynamicTanh, LeakyLearnable<Scope::global>, D, Watching>>{});
+        Decoder<test::parallel_rotary, DynamicTanh, LeakyLearnable<Scope::global>, D, Watching>>{});
 }
 
-BOOST_AUTO_TEST_CASE_TEMPLATE(no_batch_has_no_plan, D, Devices) {
+BOOST_AUTO_TEST_CASE_TEMPLATE(no_batch_has_no_plan, D, PlannedDevices) {
   using Model = Decoder<tiny, LayerNorm, GELU, D, NoObserver>;
   BOOST_CHECK_THROW(Model::plan_memory(0), Error);
 }

@@ -14,11 +14,10 @@ using namespace lnfree::test;
 namespace {
 
 using Tokens = std::vector<std::int32_t>;
-using Model = TinyModel<LayerNorm, GELU>;
 
 struct Untrained {
   Untrained() : model(1) { model.initialize(8); }
-  Model model;
+  TinyModel<LayerNorm, GELU> model;
   const Tokens prompt{3, 1, 4};
 };
 
