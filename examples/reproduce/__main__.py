@@ -14,7 +14,6 @@ import sys
 from pathlib import Path
 
 import experiments
-import report
 from corpus import PROJECT, prepare
 from experiments import CONFIGURATIONS, DEVICE_SUFFIX, EXPERIMENTS, PAPER_CONFIGS, RECIPES, SCALES
 from files import ReproduceError, lock, read_settings, write_json
@@ -85,6 +84,8 @@ def reproduce(arguments, stop):
         print_plan(jobs, workers, arguments.scale, stop)
         train_all(jobs, workers, stop)
         print("report: tables and figures", flush=True)
+        import report  # not before: what it draws with takes seconds to load
+
         report.write_report(arguments.out)
     print(f"\nThe report is {arguments.out / 'report.html'} (report.md beside it)")
 
