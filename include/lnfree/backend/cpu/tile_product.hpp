@@ -91,7 +91,9 @@ inline Strided columns_of(Matrix<const float> m) {
 /// c = a b, or added to, for the small factors of one attention head, which lie in cache: no packing, no
 /// threads, no calls. b and c say how far the products go.
 inline void tile_product(Strided a, Matrix<const float> b, Matrix<float> c, bool accumulates) {
-  for_row_panels<8>(0, c.rows, [&]<int Rows>(Index i) {
+  // Two vectors of sums a row, with those of b beside them: 16 + 2 of 32 registers, or 12 + 2 of 16.
+  constexpr int most_rows = vector_width == 16 ? 8 : 6;
+  for_row_panels<most_rows>(0, c.rows, [&]<int Rows>(Index i) {
     const Strided a_panel{a.data + i * a.row_stride, a.row_stride, a.column_stride};
     float* const c_panel = c.row(i);
     Index j = 0;
