@@ -4,6 +4,7 @@
 
 namespace lnfree::test {
 
+/// Biases everywhere, and an output matrix of its own.
 inline constexpr DecoderConfig untied_all_biases = [] {
   DecoderConfig config = tiny;
   config.biases = Biases::all;
