@@ -1,10 +1,9 @@
 #pragma once
 
-#include <array>
-#include <cstddef>
 #include <string_view>
 
 #include <lnfree/core/concepts.hpp>
+#include <lnfree/core/fixed_text.hpp>
 
 namespace lnfree {
 
@@ -16,22 +15,11 @@ struct Layerwise {
   static constexpr int count = Count;
 
  private:
-  /// "first*count+rest", so that the name tells one architecture from another.
-  static constexpr auto text = [] {
-    std::array<char, First::name.size() + Rest::name.size() + 13> text{};
-    std::size_t size = 0;
-    for (const char c : First::name) text[size++] = c;
-    text[size++] = '*';
-    int power = 1;
-    while (Count / power >= 10) power *= 10;
-    for (; power > 0; power /= 10) text[size++] = static_cast<char>('0' + Count / power % 10);
-    text[size++] = '+';
-    for (const char c : Rest::name) text[size++] = c;
-    return text;
-  }();
+  static constexpr auto text = FixedText<First::name.size() + Rest::name.size() + 12>()
+                               << First::name << "*" << count << "+" << Rest::name;
 
  public:
-  static constexpr std::string_view name{text.data()};
+  static constexpr std::string_view name = text.view();
 };
 
 /// Calls f with the activation that A has in a layer.

@@ -3,6 +3,7 @@
 #include <ratio>
 #include <string_view>
 
+#include <lnfree/core/fixed_text.hpp>
 #include <lnfree/core/macros.hpp>
 #include <lnfree/core/policies.hpp>
 
@@ -12,7 +13,11 @@ namespace lnfree {
 /// 100>>.
 template <class Slope = std::ratio<1, 100>>
 struct LeakyReLU {
-  static constexpr std::string_view name = "leaky_relu";
+ private:
+  static constexpr auto text = FixedText<64>() << "leaky_relu(" << Slope::num << "/" << Slope::den << ")";
+
+ public:
+  static constexpr std::string_view name = text.view();
   static constexpr Saved saved = Saved::input;
   static constexpr double slope = double(Slope::num) / double(Slope::den);
 
