@@ -1,4 +1,4 @@
-// error: lnfree: the norm must be Identity or offer name, has_gain, has_bias, statistics, value and gradient
+// error: lnfree: the norm must be Identity, or offer name, has_gain, has_bias, statistics, value and gradient
 #include <string_view>
 
 #include <lnfree/activation/gelu.hpp>

@@ -18,6 +18,7 @@ MUST_SHOW = {
     "README.md": QUICKSTART,
     "docs/adding-an-activation.md": "examples/custom_activation.cpp",
     "docs/adding-a-norm.md": "examples/custom_norm.cpp",
+    "docs/adding-an-observer.md": "examples/custom_observer.cpp",
 }
 
 

@@ -4,14 +4,17 @@
 #include <cstdint>
 #include <string_view>
 #include <type_traits>
+#include <vector>
 
 #include <lnfree/core/config.hpp>
 #include <lnfree/core/policies.hpp>
-#include <lnfree/norm/identity.hpp>
+#include <lnfree/core/tensor.hpp>
 
 /// What the template arguments of Decoder must offer. The concepts are small and each is checked by a
 /// static_assert of its own, so that a mistake reads as one sentence.
 namespace lnfree {
+
+struct Identity;
 
 /// Has `static constexpr std::string_view name`, which goes into config.json and messages.
 template <class P>
@@ -38,6 +41,7 @@ concept LearnableActivation = requires(double x, double p) {
   { A::initial } -> std::convertible_to<double>;
 };
 
+/// What a layer has between its two matrices; says of which of its ends the derivative is taken (`saved`).
 template <class A>
 concept Activation = Named<A> &&(FixedActivation<A> || LearnableActivation<A>)&&requires {
   { A::saved } -> std::convertible_to<Saved>;
@@ -75,16 +79,35 @@ concept PointwiseNorm = requires(double u) {
   { N::has_bias } -> std::convertible_to<bool>;
 };
 
+/// What stands in front of a sublayer: nothing (Identity), or a norm of one of the two kinds.
 template <class N>
 concept Norm = Named<N> &&(std::same_as<N, Identity> || RowNorm<N> || PointwiseNorm<N>);
 
 /// Says at compile time what the passes shall hand out for it to record: head entropies, statistics of the
-/// residual stream and of the hidden layers. reset() forgets what was recorded.
+/// residual stream and of the hidden layers. Built for a number of layers and of heads; reset() forgets what
+/// was recorded.
 template <class O>
-concept Observer = requires(O observer) {
+concept Observer = std::constructible_from<O, int, int> && requires(O observer) {
   { O::observes_entropy } -> std::convertible_to<bool>;
   { O::observes_stream } -> std::convertible_to<bool>;
   observer.reset();
+};
+
+/// An observer that observes entropies is handed those of a pass after it: for every head, (L, B, H), the sum
+/// of its queries' entropies in nats, and how many of them are finite.
+template <class O, class Accumulator>
+concept RecordsEntropies =
+    !O::observes_entropy ||
+    requires(O observer, BatchShape shape, const Accumulator* sums, const std::int32_t* finite_rows) {
+  observer.record(shape, sums, finite_rows);
+};
+
+/// An observer that observes the stream is handed every layer's part of a pass: the sums over the rows of
+/// each channel's squares (C), and how many of the elements of its hidden layer are 0.
+template <class O, class Accumulator>
+concept RecordsLayers =
+    !O::observes_stream || requires(O observer, const std::vector<Accumulator>& column_squares) {
+  observer.record_layer(0, Index{}, column_squares, Index{}, Index{});
 };
 
 /// An observer that also adds a penalty on the entropies to what is minimized.
@@ -101,6 +124,7 @@ concept Device = std::floating_point<typename D::Accumulator> && requires {
   { D::logits_bytes } -> std::convertible_to<std::int64_t>;
 };
 
+/// What is true of a DecoderConfig that makes sense.
 template <DecoderConfig C>
 concept SizesArePositive =
     C.layers > 0 && C.heads > 0 && C.width > 0 && C.ffn_width > 0 && C.context > 0 && C.vocab_size > 0;

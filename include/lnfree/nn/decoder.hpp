@@ -62,8 +62,9 @@ class Decoder {
                 "lnfree: positions must be at least context, or 0 to mean context");
   static_assert(
       lnfree::Norm<NormPolicy>,
-      "lnfree: the norm must be Identity or offer name, has_gain, has_bias, statistics, value and gradient "
-      "(docs/adding-a-norm.md)");
+      "lnfree: the norm must be Identity, or offer name, has_gain, has_bias, statistics, value and gradient, "
+      "or, knowing nothing of the row, name, has_gain, has_bias, has_shift, initial_alpha, value and "
+      "derivative (docs/adding-a-norm.md)");
   static_assert(
       ActivationOfLayers<ActivationPolicy>,
       "lnfree: the activation must offer name, saved, value and derivative (docs/adding-an-activation.md)");
@@ -71,8 +72,17 @@ class Decoder {
                 "lnfree: rotary_dims must be even and at most width / heads, or 0 for learned positions");
   static_assert(lnfree::Backend<DeviceTag>,
                 "lnfree: the device lacks a primitive of backend/primitives.hpp (is its header included?)");
-  static_assert(lnfree::Observer<ObserverPolicy>,
-                "lnfree: the observer must offer observes_entropy, observes_stream and reset()");
+  static_assert(
+      lnfree::Observer<ObserverPolicy>,
+      "lnfree: the observer must offer observes_entropy, observes_stream, reset() and a constructor "
+      "from a number of layers and of heads (docs/adding-an-observer.md)");
+  static_assert(RecordsEntropies<ObserverPolicy, typename DeviceTag::Accumulator>,
+                "lnfree: an observer of entropies must offer record(shape, entropy_sums, finite_rows) "
+                "(docs/adding-an-observer.md)");
+  static_assert(
+      RecordsLayers<ObserverPolicy, typename DeviceTag::Accumulator>,
+      "lnfree: an observer of the stream must offer record_layer(layer, rows, column_squares, hidden, "
+      "zeros) (docs/adding-an-observer.md)");
 
  public:
   using Norm = NormPolicy;

@@ -4,6 +4,7 @@
 
 #include <lnfree/activation/call.hpp>
 #include <lnfree/activation/layerwise.hpp>
+#include <lnfree/backend/primitives.hpp>
 #include <lnfree/core/config.hpp>
 #include <lnfree/core/memory.hpp>
 #include <lnfree/nn/linear.hpp>
@@ -27,6 +28,10 @@ class FeedForward {
         c_proj_(parameters, name + ".c_proj", config.ffn_width, config.width,
                 config.biases == Biases::all ? config.width : 0) {
     with_activation<A>(layer_, [&]<class Here>(Here) {
+      static_assert(
+          HasActivation<Device, Here>,
+          "lnfree: the device has no activation_forward and activation_backward for this activation "
+          "(backend/primitives.hpp)");
       if constexpr (LearnableActivation<Here>) {
         slope_ = Here::scope == Scope::global ? shared_slope : &add_slope<Here>(parameters, name + ".act");
       }

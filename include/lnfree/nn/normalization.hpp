@@ -3,9 +3,11 @@
 #include <string>
 #include <type_traits>
 
+#include <lnfree/backend/primitives.hpp>
 #include <lnfree/core/concepts.hpp>
 #include <lnfree/core/memory.hpp>
 #include <lnfree/nn/parameter.hpp>
+#include <lnfree/norm/identity.hpp>
 
 namespace lnfree {
 
@@ -17,6 +19,9 @@ class Normalization {
   using Scalar = typename Device::Scalar;
   using Accumulator = typename Device::Accumulator;
   static constexpr bool is_identity = std::is_same_v<N, Identity>;
+  static_assert(is_identity || HasNorm<Device, N> || HasPointwiseNorm<Device, N>,
+                "lnfree: the device has no norm_forward and norm_backward for this norm "
+                "(backend/primitives.hpp)");
 
   Normalization(ParameterSet<Device>& parameters, const std::string& name, Index width) {
     if constexpr (!is_identity) {

@@ -14,3 +14,10 @@
 #include <lnfree/backend/cpu/optimizer.hpp>
 #include <lnfree/backend/cpu/rotary.hpp>
 #include <lnfree/backend/cpu/statistics.hpp>
+#include <lnfree/backend/primitives.hpp>
+
+namespace lnfree {
+
+static_assert(Backend<Cpu>);
+
+}  // namespace lnfree

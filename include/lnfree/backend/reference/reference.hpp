@@ -14,3 +14,10 @@
 #include <lnfree/backend/reference/optimizer.hpp>
 #include <lnfree/backend/reference/rotary.hpp>
 #include <lnfree/backend/reference/statistics.hpp>
+#include <lnfree/backend/primitives.hpp>
+
+namespace lnfree {
+
+static_assert(Backend<Reference<float>> && Backend<Reference<double>>);
+
+}  // namespace lnfree
