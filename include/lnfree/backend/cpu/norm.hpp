@@ -39,6 +39,29 @@ void norm_forward(D&, N, Matrix<const typename D::Scalar> x, const typename D::S
   });
 }
 
+/// d_gain_j += sum_i d_y_ij n_i(x_ij) and d_bias_j += sum_i d_y_ij, where the policy has them; normalized(i)
+/// is n_i. Threads share the columns, so that each sum runs over the rows in order.
+template <class N, class S, class Normalized>
+void gain_and_bias_backward(Matrix<const S> x, Matrix<const S> d_y, float* d_gain, float* d_bias,
+                            const Normalized& normalized) {
+  if constexpr (N::has_gain || N::has_bias) {
+    parallel_for(
+        x.cols, std::max(Index{16}, row_grain(x.rows)),
+        [&](Index begin, Index end) {
+          for (Index i = 0; i < x.rows; ++i) {
+            const S *in = x.row(i), *d_out = d_y.row(i);
+            [[maybe_unused]] const auto of_row = normalized(i);
+#pragma omp simd
+            for (Index j = begin; j < end; ++j) {
+              if constexpr (N::has_gain) d_gain[j] += d_out[j] * of_row(static_cast<float>(in[j]));
+              if constexpr (N::has_bias) d_bias[j] += d_out[j];
+            }
+          }
+        },
+        16);
+  }
+}
+
 template <CpuDevice D, RowNorm N>
 void norm_backward(D&, N, Matrix<const typename D::Scalar> x, const typename D::Scalar* gain,
                    const RowStatistics<float>* rows, Matrix<const typename D::Scalar> d_y,
@@ -72,23 +95,9 @@ void norm_backward(D&, N, Matrix<const typename D::Scalar> x, const typename D::
       }
     }
   });
-  if constexpr (N::has_gain || N::has_bias) {
-    // Threads share the columns, so that each sum runs over the rows in order.
-    parallel_for(
-        x.cols, std::max(Index{16}, row_grain(x.rows)),
-        [&](Index begin, Index end) {
-          for (Index i = 0; i < x.rows; ++i) {
-            const S *in = x.row(i), *d_out = d_y.row(i);
-            const RowStatistics<float> row = rows[i];
-#pragma omp simd
-            for (Index j = begin; j < end; ++j) {
-              if constexpr (N::has_gain) d_gain[j] += d_out[j] * N::value(static_cast<float>(in[j]), row);
-              if constexpr (N::has_bias) d_bias[j] += d_out[j];
-            }
-          }
-        },
-        16);
-  }
+  gain_and_bias_backward<N>(x, d_y, d_gain, d_bias, [=](Index i) {
+    return [row = rows[i]](float value) { return N::value(value, row); };
+  });
 }
 
 template <CpuDevice D, PointwiseNorm N>
@@ -152,23 +161,9 @@ void norm_backward(D&, N, Matrix<const typename D::Scalar> x, NormParameters<con
   }
   *d.alpha += static_cast<float>(total.alpha);
   if constexpr (N::has_shift) *d.shift += static_cast<float>(total.shift);
-  if constexpr (N::has_gain || N::has_bias) {
-    // Threads share the columns, so that each sum runs over the rows in order.
-    parallel_for(
-        x.cols, std::max(Index{16}, row_grain(x.rows)),
-        [&](Index begin, Index end) {
-          for (Index i = 0; i < x.rows; ++i) {
-            const S *in = x.row(i), *d_out = d_y.row(i);
-#pragma omp simd
-            for (Index j = begin; j < end; ++j) {
-              if constexpr (N::has_gain)
-                d.gain[j] += d_out[j] * N::value(alpha * static_cast<float>(in[j]) + shift);
-              if constexpr (N::has_bias) d.bias[j] += d_out[j];
-            }
-          }
-        },
-        16);
-  }
+  gain_and_bias_backward<N>(x, d_y, d.gain, d.bias, [=](Index) {
+    return [=](float value) { return N::value(alpha * value + shift); };
+  });
 }
 
 }  // namespace lnfree::cpu
