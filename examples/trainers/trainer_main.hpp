@@ -121,14 +121,41 @@ void print_model(const Model& model) {
               static_cast<long long>(model.parameters().trainable()));
 }
 
-/// The windows of a shard, as long as was asked for or else as the model's context.
+/// The windows of a shard, as long as was asked for or else as the model's context. Says when the corpus has
+/// fewer tokens than the model: that trains, and no program could read the rest.
 inline lnfree::Windows open_windows(const std::filesystem::path& shard, const ProgramOptions& options) {
   if (options.context > shape.context) {
     throw lnfree::Error("--context " + std::to_string(options.context) +
                         " is more than the model's context of " + std::to_string(shape.context) + " tokens");
   }
+  if (const auto info = lnfree::read_shard_info(shard);
+      info && info->vocab_size > 0 && info->vocab_size < shape.vocab_size) {
+    std::printf("note: %s was prepared with a vocabulary of %lld, the model has %d: the others never occur\n",
+                shard.c_str(), static_cast<long long>(info->vocab_size), shape.vocab_size);
+  }
   return {lnfree::TokenShard::open(shard), options.context > 0 ? options.context : shape.context,
           shape.vocab_size};
+}
+
+/// What the config.json beside some weights says against their use in this program; empty where there is none
+/// or it agrees.
+template <class Model>
+std::string difference_beside(const std::filesystem::path& weights) {
+  const std::filesystem::path folder = std::filesystem::absolute(weights).parent_path();
+  if (!std::filesystem::exists(folder / "config.json")) return "";
+  return lnfree::architecture_difference<Model>(folder);
+}
+
+/// The weights that a run begins with. Those of another architecture with the same tensors are a way to
+/// begin, too, as when GELU is exchanged for ReLU; it is said.
+template <class Model>
+void initialize(Model& model, const ProgramOptions& options) {
+  const double std = options.init_std > 0 ? options.init_std : Model::config.init_std();
+  model.initialize(options.training.seed, std);
+  if (options.init_from.empty()) return;
+  lnfree::load_weights(model, options.init_from);
+  const std::string difference = difference_beside<Model>(options.init_from);
+  if (!difference.empty()) std::printf("note: %s\n", difference.c_str());
 }
 
 template <class Model>
@@ -146,6 +173,8 @@ int evaluate_only(ProgramOptions options) {
   plan_on<Model>(device, options);
   Model model(options.training.batch_size, lnfree::Purpose::evaluation, device);
   lnfree::load_weights(model, options.init_from);
+  const std::string difference = difference_beside<Model>(options.init_from);
+  if (!difference.empty()) throw lnfree::Error(difference);
   print_model(model);
   const lnfree::Evaluation result = lnfree::evaluate(model, windows);
   std::printf("evaluation loss %.6f nats over %lld targets, perplexity %.4f\n", result.eval_loss,
@@ -170,31 +199,22 @@ int profile(ProgramOptions options) {
   typename ProfiledModel::Device device;
   plan_on<ProfiledModel>(device, options);
   ProfiledModel model(training.batch_size, lnfree::Purpose::training, device);
-  model.initialize(training.seed, training.init_std > 0 ? training.init_std : Model::config.init_std());
-  if (!options.init_from.empty()) lnfree::load_weights(model, options.init_from);
+  initialize(model, options);
   lnfree::AdamW optimizer(model,
                           {.weight_decay = training.weight_decay, .decay_slopes = training.decay_slopes});
   print_model(model);
 
   lnfree::WindowOrder order(windows.count(), training.seed, training.shuffle);
   lnfree::WindowBatch batch(training.batch_size, static_cast<int>(windows.context()));
-  std::int64_t draw = 0;
+  std::int64_t done = 0;
   const auto step = [&] {
-    for (int pass = 0; pass < training.accumulate; ++pass, ++draw) {
-      for (int row = 0; row < training.batch_size; ++row) {
-        batch.read(windows, order(draw * training.batch_size + row), row);
-      }
-      model.forward_backward(
-          batch.batch(training.batch_size),
-          {.gradient_scale = 1.0 / training.accumulate,
-           .dropout = {training.dropout, training.seed, static_cast<std::uint64_t>(draw)}});
-    }
+    lnfree::accumulate_gradients(model, windows, order, batch, training, done++, true);
     optimizer.step(training.learning_rate);
   };
   step();  // touches all memory once
   model.device().profile.clear();
   const auto start = std::chrono::steady_clock::now();
-  for (int done = 0; done < options.profile; ++done) step();
+  while (done <= options.profile) step();
   const std::chrono::duration<double> time = std::chrono::steady_clock::now() - start;
 
   const ProfileTable table(model.device().profile, options.profile, time.count());
@@ -214,8 +234,7 @@ int train(ProgramOptions options) {
   typename Model::Device device;
   plan_on<Model>(device, options);
   Model model(training.batch_size, lnfree::Purpose::training, device);
-  model.initialize(training.seed, training.init_std > 0 ? training.init_std : Model::config.init_std());
-  if (!options.init_from.empty()) lnfree::load_weights(model, options.init_from);
+  initialize(model, options);
 
   ProgressLine line;
   lnfree::Trainer<Model> trainer(model, windows ? &*windows : nullptr, validation ? &*validation : nullptr,

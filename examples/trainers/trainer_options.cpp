@@ -104,7 +104,7 @@ std::optional<ProgramOptions> parse_options(int argc, char** argv, const std::st
                                      : "Learnable slopes decay like matrices, or not (default)")
       ->group(course);
   real("--dropout", training.dropout, 0.999, "a number from 0 to 0.999", "Dropout of the embedding");
-  real("--init-std", training.init_std, any, positive,
+  real("--init-std", options.init_std, any, positive,
        "Standard deviation of the initial weights; 0: 0.02 sqrt(768 / width)");
   count("--seed", training.seed, std::uint64_t{0}, "Seed of weights, order and dropout")->group(course);
 

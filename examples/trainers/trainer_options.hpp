@@ -15,7 +15,8 @@ struct ProgramOptions {
   std::filesystem::path out;         ///< Folder of the run.
   std::filesystem::path init_from;   ///< model.safetensors to start from or to evaluate.
   std::filesystem::path json;        ///< Where programs that train nothing leave their result.
-  int context = 0;                   ///< Tokens in a window; 0: the model's context.
+  double init_std = 0;  ///< Of the initial weights; 0: what suits the width, DecoderConfig::init_std().
+  int context = 0;      ///< Tokens in a window; 0: the model's context.
   bool resume = false;
   bool evaluate_only = false;
   bool plan_only = false;

@@ -60,7 +60,10 @@ BOOST_AUTO_TEST_CASE(bad_input_says_what_is_wrong) {
                         says("s.bin", "token 25", "id 25", "vocabulary of 25"));
   BOOST_CHECK_EXCEPTION(Windows(counting_shard(folder, 9, 0), 10, 25), Error,
                         says("9 tokens", "not one window"));
-  BOOST_CHECK_EXCEPTION(Windows(counting_shard(folder, 9, 0), 0, 25), Error, says("context", "0"));
+  for (const int context : {-1, 0, 1}) {
+    BOOST_CHECK_EXCEPTION(Windows(counting_shard(folder, 9, 0), context, 25), Error,
+                          says("window of " + std::to_string(context), "at least 2"));
+  }
   auto shard = counting_shard(folder, 30, 0);
   folder.write("s.json", R"({"tokens": 29})");
   BOOST_CHECK_EXCEPTION(Windows(std::move(shard), 10, 30), Error, says("s.json", "29", "30"));

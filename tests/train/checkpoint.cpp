@@ -95,8 +95,22 @@ struct Weights {
     BOOST_TEST((weights(other) == before));
   }
 
+  /// Calls a tensor of the file another type than F32, in as many bytes.
+  void retype(const std::string& name, const std::string& type) {
+    std::string bytes = read_file(path);
+    const std::string written = "\"F32\"";
+    std::string put = "\"" + type + "\"";
+    put.resize(written.size(), ' ');
+    bytes.replace(bytes.find(written, bytes.find("\"" + name + "\"")), put.size(), put);
+    folder.write(path.filename(), bytes);
+  }
+
   void check_loads() {
     save_safetensors(path, tensors);
+    check_loads_from_file();
+  }
+
+  void check_loads_from_file() {
     Plain other(1);
     other.initialize(6);
     load_weights(other, path);
@@ -143,7 +157,7 @@ BOOST_AUTO_TEST_CASE(the_value_bias_stays_zero) {
 }
 
 BOOST_AUTO_TEST_CASE(config_json_describes_the_model) {
-  const Json expected = {{"model_type", "gpt2"},
+  const Json expected = {{"model_type", "lnfree"},
                          {"n_layer", 2},
                          {"n_head", 3},
                          {"n_embd", 15},
@@ -162,6 +176,7 @@ BOOST_AUTO_TEST_CASE(config_json_describes_the_model) {
                          {"lnfree_version", LNFREE_VERSION}};
   BOOST_TEST(config_json<Plain>().dump() == expected.dump());
   const Json normed = config_json<TinyModel<LayerNorm, ReLU, clean(tiny)>>();
+  BOOST_TEST(normed["model_type"] == "gpt2");
   BOOST_TEST(normed["norm"] == "layer_norm");
   BOOST_TEST(normed["activation_function"] == "relu");
   // What Hugging Face's GPT-2 would compute something else from is not called one.
@@ -181,6 +196,45 @@ BOOST_AUTO_TEST_CASE(files_of_others_are_read) {
   file.tensors.push_back(filled("h.1.attn.masked_bias", {}, -10000));
   file.tensors.push_back(filled("lm_head.weight", {tiny.vocab_size, C}, 3));
   file.check_loads();
+  // Masks are stored as numbers that no weight has.
+  file.retype("transformer.h.0.attn.bias", "U8");
+  file.check_loads_from_file();
+  file.retype("transformer.h.1.mlp.c_fc.weight", "I8");
+  BOOST_CHECK_EXCEPTION(load_weights(file.model, file.path), Error,
+                        says("h.1.mlp.c_fc.weight", "dtype I8", "cannot be read"));
+}
+
+BOOST_AUTO_TEST_CASE(a_config_may_say_less_but_nothing_else) {
+  TemporaryFolder folder;
+  const auto difference = [&](const Json& config) {
+    folder.write("config.json", config.dump());
+    return architecture_difference<Plain>(folder.path());
+  };
+  const Json own = config_json<Plain>();
+  BOOST_TEST(difference(own) == "");
+  BOOST_TEST(difference(Json::object()) == "");
+  BOOST_TEST(difference({{"model_type", "gpt2"}, {"n_inner", nullptr}, {"n_positions", 1024}}) == "");
+  for (const auto& [key, value] : {std::pair{"activation_function", "relu"}, {"norm", "layer_norm"}}) {
+    Json other = own;
+    other[key] = value;
+    BOOST_TEST(says(key, value)(Error(difference(other))));
+  }
+  BOOST_CHECK_EXCEPTION(architecture_difference<Plain>(folder / "none"), Error, says("config.json"));
+}
+
+BOOST_AUTO_TEST_CASE(a_model_for_evaluation_takes_the_weights_of_a_checkpoint) {
+  TemporaryFolder folder;
+  Plain model(1);
+  model.initialize(5);
+  save_checkpoint(folder / "c", model, AdamW<Plain>(model), {});
+  Plain reader(1, Purpose::evaluation);
+  BOOST_CHECK_EXCEPTION(AdamW<Plain>{reader}, Error, says("AdamW", "Purpose::training"));
+  load_checkpoint(folder / "c", reader);
+  BOOST_TEST((weights(reader) == weights(model)));
+  TinyModel<Identity, ReLU> relu(1);
+  const auto before = weights(relu);
+  BOOST_CHECK_EXCEPTION(load_checkpoint(folder / "c", relu), Error, says("activation_function", "gelu"));
+  BOOST_TEST((weights(relu) == before));
 }
 
 BOOST_AUTO_TEST_CASE(positions_beyond_the_context_do_not_matter) {

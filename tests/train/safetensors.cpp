@@ -190,7 +190,17 @@ BOOST_AUTO_TEST_CASE(incomplete_entries_are_refused) {
         R"({"dtype":"F32","shape":[1],"data_offsets":[-4,0]})",
         R"({"dtype":"F32","shape":[1],"data_offsets":[0,4,8]})"})
     check_refused(raw_file(R"({"w":)" + entry + "}", "1234"), "tensor w", "must give");
-  check_refused(raw_file(header("I64", "[1]", "[0,8]"), "12345678"), "tensor w", "I64", "F32");
+}
+
+BOOST_AUTO_TEST_CASE(other_types_are_passed_over_and_not_read) {
+  TemporaryFolder folder;
+  for (const std::string type : {"I64", "BOOL", "F8_E4M3"}) {
+    const auto file = SafetensorsFile::open(
+        folder.write("a.safetensors", raw_file(header(type, "[2]", "[0,8]"), "12345678")));
+    BOOST_TEST(file.contains("w"));
+    BOOST_CHECK_EXCEPTION(file.read("w"), Error, says("a.safetensors", "tensor w", type, "F32"));
+  }
+  check_refused(raw_file(header("I64", "[1]", "[0,9]"), "12345678"), "tensor w", "truncated");
 }
 
 BOOST_AUTO_TEST_SUITE_END()

@@ -102,7 +102,7 @@ BOOST_AUTO_TEST_CASE(metrics_have_the_promised_lines) {
   }
   const std::string train = "kind step loss learning_rate gradient_norm ",
                     entropy = "kind step head_entropy nonfinite_rows ", slopes = "kind step slopes ",
-                    eval = "kind step eval_loss perplexity ";
+                    eval = "kind step eval_loss perplexity head_entropy nonfinite_rows slopes ";
   const std::vector<std::string> expected{
       "entropy 0: " + entropy, "slopes 0: " + slopes,   "train 0: " + train,     "eval 2: " + eval,
       "train 2: " + train,     "entropy 3: " + entropy, "slopes 3: " + slopes,   "eval 4: " + eval,
@@ -388,6 +388,36 @@ BOOST_AUTO_TEST_CASE(a_run_of_no_steps_needs_no_data) {
   BOOST_TEST(metrics(folder / "run").empty());
   BOOST_CHECK_EXCEPTION(Trainer<Model>(model, nullptr, nullptr, options, folder / "x"), Error,
                         says("token shard"));
+}
+
+BOOST_AUTO_TEST_CASE(what_does_not_suit_the_model_is_refused_before_the_run_begins) {
+  Data data;
+  const auto refused = [&](Model& model, const TrainerOptions& chosen, auto... words) {
+    BOOST_CHECK_EXCEPTION(
+        Trainer<Model>(model, &data.train, &data.validation, chosen, data.folder / "run").start(), Error,
+        says(words...));
+    BOOST_TEST(!std::filesystem::exists(data.folder / "run"));
+  };
+  Model model(options.batch_size);
+  refused(model, options, "weights are all zero", "initialize()");
+  model.initialize(3);
+  TrainerOptions other = options;
+  other.batch_size = options.batch_size + 1;
+  refused(model, other, "batch_size of 3", "up to 2 windows");
+  other.batch_size = 0;
+  refused(model, other, "batch_size of 0");
+  other = options;
+  other.accumulate = 0;
+  refused(model, other, "accumulate", "0");
+
+  const Windows longer{
+      TokenShard::open(write_tokens(data.folder / "longer.bin", 3, tiny.context + 1, tiny.vocab_size)),
+      tiny.context + 1, tiny.vocab_size};
+  using Pair = std::pair<const Windows*, const Windows*>;
+  for (const auto& [train, validation] : {Pair{&longer, &data.validation}, Pair{&data.train, &longer}}) {
+    BOOST_CHECK_EXCEPTION(Trainer<Model>(model, train, validation, options, data.folder / "run"), Error,
+                          says("windows of 10", "context of 9"));
+  }
 }
 
 BOOST_AUTO_TEST_CASE(evaluation_counts_every_target_once) {

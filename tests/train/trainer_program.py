@@ -228,7 +228,7 @@ class BadInput(TrainerTest):
         self.succeed(*self.training(run, 2))
         self.refuse(*self.training(run, 3, "--resume"), says=["steps 2, not 3"])
         self.refuse(*self.training(run, 2, "--resume", "--no-shuffle"), says=["shuffle true, not false"])
-        self.refuse(*self.training(run, 2, "--resume"), says=["another architecture", "h.0.ln_1"], program=NORMED)
+        self.refuse(*self.training(run, 2, "--resume"), says=["another architecture", "activation_function"], program=NORMED)
         config = run / "checkpoint" / "config.json"
         config.write_text(config.read_text().replace('"relu"', '"gelu"'))
         self.refuse(*self.training(run, 2, "--resume"), says=["activation_function", "gelu", "relu"])
@@ -283,7 +283,8 @@ class Runs(TrainerTest):
         lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
         keys = {
             "train": ["kind", "step", "loss", "learning_rate", "gradient_norm", "tokens_per_second"],
-            "eval": ["kind", "step", "eval_loss", "perplexity"],
+            "eval": ["kind", "step", "eval_loss", "perplexity", "head_entropy", "nonfinite_rows", "rms", "kurtosis",
+                     "zeros"],
             "entropy": ["kind", "step", "head_entropy", "nonfinite_rows"],
             "stream": ["kind", "step", "rms", "kurtosis", "zeros"],
         }
@@ -320,6 +321,16 @@ class Runs(TrainerTest):
         self.assertAlmostEqual(results[0]["eval_loss"], results[1]["eval_loss"], places=5)
         self.assertEqual(results[1], results[2])
         self.assertEqual(content(self.folder / "run"), before)
+
+        # The same tensors under another activation are another model.
+        config = weights.parent / "config.json"
+        config.write_text(config.read_text().replace('"relu"', '"gelu"'))
+        evaluation = ["--init-from", weights, "--evaluate-only", "--val", self.val, "--batch-size", 1]
+        self.refuse(*evaluation, says=("another architecture", "activation_function", "gelu", "relu"))
+        begun = self.succeed("--init-from", weights, "--steps", 0, "--out", self.folder / "begun")
+        self.assertIn('its activation_function is "gelu", expected "relu"', begun.stdout)
+        config.unlink()
+        self.succeed(*evaluation)
 
     def test_profile(self):
         report = self.folder / "profile.json"

@@ -118,9 +118,6 @@ class TokenShard {
   /// Number of tokens.
   std::int64_t size() const { return size_; }
 
-  /// Bytes per token on disk: 2 or 4.
-  int token_bytes() const { return token_bytes_; }
-
   /// Token `i`, 0 <= i < size().
   std::int32_t operator[](std::int64_t i) const {
     return token_bytes_ == 2 ? static_cast<std::int32_t>(tokens<std::uint16_t>()[i])

@@ -20,8 +20,9 @@ class Windows {
   Windows(TokenShard shard, std::int64_t context, std::int64_t vocab_size)
       : shard_(std::move(shard)), context_(context) {
     const std::string name = shard_.path().string();
-    if (context_ < 1)
-      throw Error("the context must be at least 1 token, " + std::to_string(context_) + " was given.");
+    if (context_ < 2)
+      throw Error("a window of " + std::to_string(context_) +
+                  " tokens predicts nothing: the context must be at least 2 tokens.");
     if (const auto info = read_shard_info(shard_.path())) {
       const std::string info_name = shard_info_path(shard_.path()).string();
       if (info->tokens != 0 && info->tokens != shard_.size())

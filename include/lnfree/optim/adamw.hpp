@@ -5,6 +5,7 @@
 #include <cstdint>
 
 #include <lnfree/core/adamw_step.hpp>
+#include <lnfree/core/error.hpp>
 #include <lnfree/core/memory.hpp>
 #include <lnfree/nn/parameter.hpp>
 #include <lnfree/optim/gradient_clipping.hpp>
@@ -28,11 +29,14 @@ class AdamW {
   using Device = typename Model::Device;
   using Accumulator = typename Device::Accumulator;
 
+  /// Throws Error for a model that was built for evaluation: it has no gradients.
   explicit AdamW(Model& model, const AdamWOptions& options = {})
       : model_(model),
         options_(options),
         m_(model.device(), bytes(model.memory()) / 2),
-        v_(model.device(), bytes(model.memory()) / 2) {}
+        v_(model.device(), bytes(model.memory()) / 2) {
+    if (model.memory().gradients == 0) throw Error("AdamW needs a model built with Purpose::training");
+  }
 
   /// What the optimizer of a model with this plan takes: two moments, each laid out like the gradients.
   static std::size_t bytes(const MemoryPlan& model) { return 2 * model.gradients; }

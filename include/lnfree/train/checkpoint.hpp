@@ -14,6 +14,7 @@
 #include <string>
 #include <string_view>
 #include <system_error>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -23,6 +24,7 @@
 #include <lnfree/core/config.hpp>
 #include <lnfree/core/error.hpp>
 #include <lnfree/nn/parameter.hpp>
+#include <lnfree/norm/layer_norm.hpp>
 #include <lnfree/optim/adamw.hpp>
 #include <lnfree/train/safetensors.hpp>
 #include <lnfree/version.hpp>
@@ -76,7 +78,10 @@ Json config_json() {
   const char* const biases = config.biases == Biases::all    ? "all"
                              : config.biases == Biases::none ? "none"
                                                              : "query_key";
-  const bool is_gpt2 = config.rotary_dims == 0 && !config.parallel_residual;
+  // What GPT-2 is elsewhere. A reader that knows only that would put norms where there are none.
+  const bool is_gpt2 = config.rotary_dims == 0 && !config.parallel_residual &&
+                       std::is_same_v<typename Model::Norm, LayerNorm> &&
+                       std::is_same_v<typename Model::FinalNormPolicy, LayerNorm>;
   return {{"model_type", is_gpt2 ? "gpt2" : "lnfree"},
           {"n_layer", config.layers},
           {"n_head", config.heads},
@@ -142,6 +147,7 @@ void load_weights(Model& model, const std::filesystem::path& path) {
     if (found == stored.end())
       throw differs(parameter.name, "is missing; expected " + shape_text(parameter.shape));
     const TensorInfo& tensor = *found->second;
+    file.check_type(tensor);
     const bool positions = parameter.name == "wpe.weight" && tensor.shape.size() == 2 &&
                            tensor.shape[0] >= config.context && tensor.shape[1] == config.width;
     const bool scalar = parameter.kind == ParameterKind::slope && tensor.size() == 1;
@@ -216,26 +222,38 @@ inline Json read_checkpoint_state(const std::filesystem::path& folder) {
   return read_checkpoint_json(folder / "trainer.json");
 }
 
-/// Throws Error naming the first key of the checkpoint's config.json that is another than the model's: two
-/// models may have the same tensors and still compute something else, with another activation for one.
+/// What the config.json in a folder says otherwise than the model is built, in words: two models may have the
+/// same tensors and still compute something else, with another activation for one. Empty when all it says
+/// agrees. Keys that another program left out say nothing, and the sizes of the position table are for
+/// load_weights to judge.
 template <class Model>
-void check_architecture(const std::filesystem::path& folder) {
+std::string architecture_difference(const std::filesystem::path& folder) {
   const Json saved = read_checkpoint_json(folder / "config.json");
-  const Json expected = config_json<Model>();
+  Json expected = config_json<Model>();
+  for (const char* key : {"model_type", "lnfree_version", "n_positions", "n_ctx"}) expected.erase(key);
   for (const auto& [key, value] : expected.items()) {
-    if (key == "lnfree_version" || (saved.contains(key) && saved[key] == value)) continue;
-    throw Error(folder.string() + " is of another architecture than this program: its " + key + " is " +
-                (saved.contains(key) ? saved[key].dump() : "missing") + ", expected " + value.dump());
+    if (!saved.contains(key) || saved[key].is_null() || saved[key] == value) continue;
+    return folder.string() + " is of another architecture than this program: its " + key + " is " +
+           saved[key].dump() + ", expected " + value.dump();
   }
+  return "";
 }
 
-/// Restores weights and optimizer from a checkpoint. Throws Error when it is of another architecture, naming
-/// the first tensor or else the first key of config.json that differs.
+/// Restores the weights from a checkpoint. Throws Error when it is of another architecture, naming the first
+/// tensor or else the first key of config.json that differs; the model is then unchanged.
+template <class Model>
+void load_checkpoint(std::filesystem::path folder, Model& model) {
+  recover_folder(folder);
+  const std::string difference = architecture_difference<Model>(folder);
+  if (!difference.empty()) throw Error(difference);
+  load_weights(model, folder / "model.safetensors");
+}
+
+/// The same, with the optimizer.
 template <class Model>
 void load_checkpoint(const std::filesystem::path& folder, Model& model, AdamW<Model>& optimizer) {
   const std::int64_t updates = checkpoint_count(folder, read_checkpoint_state(folder), "updates");
-  load_weights(model, folder / "model.safetensors");
-  check_architecture<Model>(folder);
+  load_checkpoint(folder, model);
   const SafetensorsFile moments = SafetensorsFile::open(folder / "optimizer.safetensors");
   for (const auto& parameter : model.parameters().all()) {
     for (const auto& [prefix, array] : {std::pair{"m.", optimizer.m()}, std::pair{"v.", optimizer.v()}}) {

@@ -3,42 +3,11 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
-#include <vector>
 
 #include <lnfree/data/windows.hpp>
-#include <lnfree/nn/decoder.hpp>
+#include <lnfree/train/window_batch.hpp>
 
 namespace lnfree {
-
-/// Windows as the model takes them, with the memory for a batch: within a window of T tokens, token t
-/// predicts token t + 1, and the last one predicts nothing, so that there are T - 1 targets per window.
-class WindowBatch {
- public:
-  WindowBatch(int max_batch, int context)
-      : context_(context), tokens_(static_cast<std::size_t>(max_batch) * context), targets_(tokens_.size()) {}
-
-  /// Reads window `index` into row `row`.
-  void read(const Windows& windows, std::int64_t index, int row) {
-    std::int32_t* const tokens = tokens_.data() + static_cast<std::ptrdiff_t>(row) * context_;
-    std::int32_t* const targets = targets_.data() + static_cast<std::ptrdiff_t>(row) * context_;
-    windows.window(index, tokens);
-    std::copy(tokens + 1, tokens + context_, targets);
-    targets[context_ - 1] = -1;
-  }
-
-  /// The first `rows` windows.
-  Batch batch(int rows) const {
-    const auto count = static_cast<std::size_t>(rows) * context_;
-    return {{rows, context_}, {tokens_.data(), count}, {targets_.data(), count}};
-  }
-
-  /// Targets of `rows` windows.
-  std::int64_t targets(int rows) const { return std::int64_t{rows} * (context_ - 1); }
-
- private:
-  int context_;
-  std::vector<std::int32_t> tokens_, targets_;
-};
 
 /// The loss over a set of windows.
 struct Evaluation {

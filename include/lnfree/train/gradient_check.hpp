@@ -11,6 +11,7 @@
 
 namespace lnfree {
 
+/// How thoroughly gradients are checked.
 struct GradientCheckOptions {
   std::uint64_t seed = 1;
   int batch = 2;

@@ -71,6 +71,7 @@ class SafetensorsFile {
   const std::filesystem::path& path() const { return path_; }
   const std::vector<TensorInfo>& tensors() const { return tensors_; }
 
+  /// The tensor of that name, null when there is none.
   const TensorInfo* find(const std::string& name) const {
     for (const TensorInfo& tensor : tensors_) {
       if (tensor.name == name) return &tensor;
@@ -79,8 +80,18 @@ class SafetensorsFile {
   }
   bool contains(const std::string& name) const { return find(name) != nullptr; }
 
-  /// The numbers of a tensor, converted to float.
+  /// Throws Error when the tensor's numbers are of a type that is not read.
+  void check_type(const TensorInfo& tensor) const {
+    if (element_bytes(tensor.dtype) == 0) {
+      throw Error(path_.string() + ", tensor " + tensor.name + ": dtype " + tensor.dtype +
+                  " cannot be read, only F32, F64, F16 and BF16");
+    }
+  }
+
+  /// The numbers of a tensor, converted to float. Throws Error when they are of another type or cannot be
+  /// read.
   std::vector<float> read(const TensorInfo& tensor) const {
+    check_type(tensor);
     std::vector<float> values(static_cast<std::size_t>(tensor.size()));
     if (tensor.dtype == "F32") {
       read_bytes(data_begin_ + tensor.begin, values.data(), values.size() * sizeof(float));
@@ -94,6 +105,7 @@ class SafetensorsFile {
     }
     return values;
   }
+  /// The same by name; throws Error when there is none of that name.
   std::vector<float> read(const std::string& name) const {
     const TensorInfo* tensor = find(name);
     if (tensor == nullptr) throw Error(path_.string() + " holds no tensor " + name);
@@ -156,16 +168,14 @@ class SafetensorsFile {
     tensor.end = offsets[1].get<std::uint64_t>();
     for (const Json& extent : shape) tensor.shape.push_back(extent.get<Index>());
     const std::uint64_t element = element_bytes(tensor.dtype);
-    if (element == 0)
-      throw Error(where + "dtype " + tensor.dtype + " cannot be read, only F32, F64, F16 and BF16");
-    std::uint64_t bytes = element;
+    std::uint64_t bytes = std::max<std::uint64_t>(1, element);
     for (const Index extent : tensor.shape) {
       if (extent < 0 || (extent > 0 && bytes > std::numeric_limits<std::uint64_t>::max() / 2 / extent)) {
         throw Error(where + "impossible shape " + shape_text(tensor.shape));
       }
       bytes *= static_cast<std::uint64_t>(extent);
     }
-    if (tensor.end < tensor.begin || tensor.end - tensor.begin != bytes) {
+    if (tensor.end < tensor.begin || (element > 0 && tensor.end - tensor.begin != bytes)) {
       throw Error(where + "shape " + shape_text(tensor.shape) + " needs " + std::to_string(bytes) +
                   " bytes, but data_offsets are [" + std::to_string(tensor.begin) + ", " +
                   std::to_string(tensor.end) + "]");
@@ -184,6 +194,7 @@ class SafetensorsFile {
     return found == entry.end() ? nothing : *found;
   }
 
+  /// 0 for a type that is not read: a file may hold tensors besides that nobody asks for, such as masks.
   static std::uint64_t element_bytes(const std::string& dtype) {
     if (dtype == "F64") return 8;
     if (dtype == "F32") return 4;

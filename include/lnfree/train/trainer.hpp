@@ -19,6 +19,7 @@
 #include <lnfree/train/evaluate.hpp>
 #include <lnfree/train/metrics.hpp>
 #include <lnfree/train/observations.hpp>
+#include <lnfree/train/window_batch.hpp>
 
 namespace lnfree {
 
@@ -32,7 +33,6 @@ struct TrainerOptions {
   double weight_decay = 0.1;
   bool decay_slopes = true;  ///< Whether the learnable slopes of activations decay, too.
   double dropout = 0.1;      ///< Of the embedding.
-  double init_std = 0;       ///< 0: what suits the width, DecoderConfig::init_std().
   std::uint64_t seed = 1337;
   bool shuffle = true;  ///< false: windows in file order.
 
@@ -56,6 +56,27 @@ struct TrainerOptions {
             {"shuffle", shuffle}};
   }
 };
+
+/// The gradients of one optimizer step: those of the mean loss over its windows, in the order of the run, are
+/// added to the model's. Returns that loss.
+template <class Model>
+double accumulate_gradients(Model& model, const Windows& windows, const WindowOrder& order,
+                            WindowBatch& memory, const TrainerOptions& options, std::int64_t step,
+                            bool observe) {
+  double loss = 0;
+  for (int pass = 0; pass < options.accumulate; ++pass) {
+    const std::int64_t draw = step * options.accumulate + pass;
+    for (int row = 0; row < options.batch_size; ++row) {
+      memory.read(windows, order(draw * options.batch_size + row), row);
+    }
+    loss +=
+        model.forward_backward(memory.batch(options.batch_size),
+                               {.gradient_scale = 1.0 / options.accumulate,
+                                .dropout = {options.dropout, options.seed, static_cast<std::uint64_t>(draw)},
+                                .observe = observe});
+  }
+  return loss / options.accumulate;
+}
 
 /// How a call of Trainer::run ended.
 enum class Outcome {
@@ -88,7 +109,7 @@ class Trainer {
   };
 
   /// `train` may be null in a run of no steps; `validation` may be null: then nothing is evaluated. The
-  /// windows may be shorter than the model's context.
+  /// windows may be shorter than the model's context. Throws Error for options that do not suit the model.
   Trainer(Model& model, const Windows* train, const Windows* validation, TrainerOptions options,
           std::filesystem::path folder, Callbacks callbacks = {})
       : model_(model),
@@ -103,13 +124,30 @@ class Trainer {
         schedule_{
             .peak = options_.learning_rate, .warmup_ratio = options_.warmup_ratio, .steps = options_.steps} {
     if (train == nullptr && options_.steps > 0) throw Error("training needs a token shard");
+    if (options_.batch_size < 1 || options_.batch_size > model.max_batch()) {
+      throw Error("a batch_size of " + std::to_string(options_.batch_size) +
+                  " does not suit a model that was built for up to " + std::to_string(model.max_batch()) +
+                  " windows");
+    }
+    if (options_.accumulate < 1)
+      throw Error("accumulate must be at least 1 pass, not " + std::to_string(options_.accumulate));
+    for (const Windows* given : {train, validation}) {
+      if (given == nullptr || given->context() <= Model::config.context) continue;
+      throw Error("windows of " + std::to_string(given->context()) +
+                  " tokens are longer than the model's context of " + std::to_string(Model::config.context));
+    }
   }
 
   std::filesystem::path checkpoint_folder() const { return folder_ / "checkpoint"; }
 
   /// Begins a run with the model's present weights and writes the first checkpoint. Throws Error when the
-  /// folder already holds a run: nothing is overwritten.
+  /// model has none yet, or when the folder already holds a run: nothing is overwritten.
   void start() {
+    if (!has_weights()) {
+      throw Error(
+          "the model's weights are all zero, from which nothing can be learned; call its "
+          "initialize(), or load_weights(), before start()");
+    }
     std::error_code error;
     std::filesystem::create_directories(folder_, error);
     if (error) throw Error("cannot create the folder " + folder_.string() + ": " + error.message());
@@ -167,7 +205,8 @@ class Trainer {
       }
       const bool observes = due(step_, options_.observe_every);
       const double rate = schedule_(step_);
-      const double loss = accumulate_gradients(observes);
+      if (observes) model_.observer().reset();
+      const double loss = accumulate_gradients(model_, *train_, order_, memory_, options_, step_, observes);
       if (observes) write_observations();
       const double norm = optimizer_.step(rate);
       if (!std::isfinite(loss) || !std::isfinite(norm)) {
@@ -223,24 +262,6 @@ class Trainer {
     if (callbacks_.on_message) callbacks_.on_message(text);
   }
 
-  /// Gradients of the mean loss over the step's windows; returns that loss.
-  double accumulate_gradients(bool observes) {
-    if (observes) model_.observer().reset();
-    double loss = 0;
-    for (int pass = 0; pass < options_.accumulate; ++pass) {
-      const std::int64_t draw = step_ * options_.accumulate + pass;
-      for (int row = 0; row < options_.batch_size; ++row) {
-        memory_.read(*train_, order_(draw * options_.batch_size + row), row);
-      }
-      loss += model_.forward_backward(
-          memory_.batch(options_.batch_size),
-          {.gradient_scale = 1.0 / options_.accumulate,
-           .dropout = {options_.dropout, options_.seed, static_cast<std::uint64_t>(draw)},
-           .observe = observes});
-    }
-    return loss / options_.accumulate;
-  }
-
   /// What the step's passes showed, before the update.
   void write_observations() {
     const Json seen = observations(model_);
@@ -253,10 +274,12 @@ class Trainer {
 
   void write_evaluation() {
     const Evaluation result = evaluate(model_, *validation_);
-    metrics_->write({{"kind", "eval"},
-                     {"step", step_},
-                     {"eval_loss", result.eval_loss},
-                     {"perplexity", result.perplexity()}});
+    Json line{{"kind", "eval"},
+              {"step", step_},
+              {"eval_loss", result.eval_loss},
+              {"perplexity", result.perplexity()}};
+    for (const auto& seen : observations(model_)) line.update(seen);
+    metrics_->write(line);
     message("step " + std::to_string(step_) + ": evaluation loss " + std::to_string(result.eval_loss) +
             ", perplexity " + std::to_string(result.perplexity()));
   }
@@ -277,6 +300,12 @@ class Trainer {
             ", gradient norm " + std::to_string(norm) +
             "; first tensor with a gradient that is no number: " + where +
             ". A lower learning rate, a longer warm-up or a norm may help; the checkpoint is from before");
+  }
+
+  /// Whether the token table, which every model has, holds anything.
+  bool has_weights() {
+    const auto table = model_.parameters().read(model_.device(), model_.parameters().all().front());
+    return std::any_of(table.begin(), table.end(), [](auto weight) { return weight != 0; });
   }
 
   static bool empty_or_missing(const std::filesystem::path& path) {
