@@ -2,7 +2,8 @@
 
 #include <lnfree/core/config.hpp>
 
-/// Names without definitions, and the defaults of Decoder's template arguments.
+/// Names without definitions: Decoder with the defaults of its template arguments, and the policies of the
+/// paper's four configurations.
 namespace lnfree {
 
 struct LayerNorm;

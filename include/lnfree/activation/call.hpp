@@ -7,6 +7,7 @@
 /// saves.
 namespace lnfree {
 
+/// A(x).
 template <Activation A, class T>
 LNFREE_HOST_DEVICE T activation_value(T x, [[maybe_unused]] T parameter) {
   if constexpr (LearnableActivation<A>) {
@@ -16,6 +17,7 @@ LNFREE_HOST_DEVICE T activation_value(T x, [[maybe_unused]] T parameter) {
   }
 }
 
+/// A'(x), from what the policy saves.
 template <Activation A, class T>
 LNFREE_HOST_DEVICE T activation_derivative(T saved, [[maybe_unused]] T parameter) {
   if constexpr (LearnableActivation<A>) {

@@ -6,6 +6,7 @@
 /// fused multiply-add is two, and bytes, once for each matrix read and once for each written.
 namespace lnfree {
 
+/// The least that a call does; bytes over its time are a bandwidth, operations over it a speed.
 struct Work {
   double operations = 0;
   double read = 0;      ///< Bytes.

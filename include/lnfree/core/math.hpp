@@ -48,6 +48,7 @@ LNFREE_HOST_DEVICE inline float exp(float x) {
   return p * std::bit_cast<float>(power);
 }
 
+/// The square root, correctly rounded.
 LNFREE_HOST_DEVICE inline double sqrt(double x) {
   return std::sqrt(x);
 }
