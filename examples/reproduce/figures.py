@@ -105,26 +105,21 @@ def heatmaps(comparison, path):
         layout="constrained",
     )
     for axis, run in zip(axes.flat, runs):
-        finite = np.isfinite(run.head_entropy)
+        entropy = np.ma.masked_invalid(run.head_entropy)
         axis.set_facecolor("#cfcfcf")
-        sns.heatmap(
-            run.head_entropy,
-            mask=~finite,
-            vmin=0,
-            vmax=largest,
-            cmap="viridis",
-            cbar=False,
-            ax=axis,
-            annot=annotate,
-            fmt=".2f",
-            annot_kws={"size": 7.5},
-            linewidths=0.6,
-            linecolor="white",
-            xticklabels=range(heads),
-            yticklabels=range(layers),
-        )
-        for row, column in np.argwhere(~finite):
-            axis.text(column + 0.5, row + 0.5, "n/a", ha="center", va="center", fontsize=7, color="#555555")
+        axis.pcolormesh(entropy, vmin=0, vmax=largest, cmap="viridis", edgecolors="white", linewidth=0.6)
+        for (row, column), value in np.ndenumerate(run.head_entropy):
+            if not np.isfinite(value):
+                text, color = "n/a", "#555555"
+            elif annotate:
+                text, color = f"{value:.2f}", "white" if value < 0.6 * largest else "#222222"
+            else:
+                continue
+            axis.text(column + 0.5, row + 0.5, text, ha="center", va="center", fontsize=7.5, color=color)
+        axis.set_xticks(np.arange(heads) + 0.5, range(heads))
+        axis.set_yticks(np.arange(layers) + 0.5, range(layers))
+        axis.invert_yaxis()
+        axis.spines[:].set_visible(False)
         seed = f", seed {run.spec.seed}" if len(comparison.seeds) > 1 else ""
         axis.set_title(run.label + seed, pad=8)
         axis.set_xlabel("head")

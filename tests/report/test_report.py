@@ -1,5 +1,6 @@
 """report.py on run folders with known numbers: the tables, the sentences computed from them, the figures."""
 
+import contextlib
 import json
 import math
 import re
@@ -8,10 +9,12 @@ import sys
 import tempfile
 import unittest
 from pathlib import Path
+from unittest import mock
 
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent.parent / "examples" / "reproduce")]
 
+import figures
 import logs
 import matplotlib.image
 import private_inference
@@ -29,13 +32,21 @@ class ReportTest(unittest.TestCase):
         self.addCleanup(place.cleanup)
         self.folder = Path(place.name) / "run"
 
-    def write(self, **arguments):
+    def write(self, rendered=False, **arguments):
         """Writes a synthetic folder and its report; returns (results, text of the report)."""
         synthetic.write_folder(self.folder, **arguments)
-        return self.report()
+        return self.report(rendered)
 
-    def report(self):
-        report.write_report(self.folder)
+    def report(self, rendered=False):
+        """Writes the report. Figures are put together always, but only `rendered` ones become pictures: that
+        takes nine tenths of the time."""
+
+        def unrendered(figure, path):
+            path.write_bytes(b"")
+            figures.plt.close(figure)
+
+        with contextlib.nullcontext() if rendered else mock.patch.object(figures, "_save", unrendered):
+            report.write_report(self.folder)
 
         def no_constant(name):
             self.fail(f"results.json holds {name}, which is not JSON")
@@ -151,7 +162,7 @@ class ReportTest(unittest.TestCase):
         ):
             with self.subTest(configs=configs):
                 self.folder = self.folder.with_name(f"run{count}")
-                results, text = self.write(configs=configs)
+                results, text = self.write(rendered=True, configs=configs)
                 self.assertEqual([run["config"] for run in results["runs"]], list(configs))
                 deltas = [run["delta_percent"] for run in results["runs"]]
                 self.assertEqual(None in deltas, "sm_ln_g" not in configs)
@@ -265,7 +276,7 @@ class ReportTest(unittest.TestCase):
         self.write_slopes("sm_leaky_layerwise", True, course)
         self.write_slopes("sm_leaky_layerwise", False, lambda part: [0.01 + 0.1 * part] * 8)
         self.write_slopes("sm_leaky_global", True, lambda part: [0.005 + 0.32 * part * (1 - part)])
-        _, text = self.report()
+        _, text = self.report(rendered=True)
         self.assertRegex(
             text, r"layer-wise, decayed: .*rose to \+0\.08.*fell to −0\.08.*8 of 8 end.* \*\*is\*\* the"
         )
@@ -394,7 +405,7 @@ class ReportTest(unittest.TestCase):
         self.assertEqual([run["stream"] != {} for run in results["runs"]], [False, True])
 
     def test_page_holds_everything(self):
-        self.write()
+        self.write(rendered=True)
         page = (self.folder / "report.html").read_text()
         self.assertEqual(page.count('src="data:image/png;base64,'), len(FIGURES))
         self.assertEqual(re.findall(r'(?:src|href)="(?!data:|#)([^"]*)"', page), ["results.json"])
