@@ -20,14 +20,14 @@ __device__ inline Index row_of_warp() {
 /// What a policy has of them.
 template <class Policy, int N, class S>
 __device__ void apply_gain_and_bias(Floats<N>& values, [[maybe_unused]] const S* gain,
-                                    [[maybe_unused]] const S* bias) {
+                                    [[maybe_unused]] const S* bias, [[maybe_unused]] Index j) {
   if constexpr (Policy::has_gain) {
-    const Floats<N> factor = load<N>(gain);
+    const Floats<N> factor = load<N>(gain + j);
 #pragma unroll
     for (int e = 0; e < N; ++e) values[e] *= factor[e];
   }
   if constexpr (Policy::has_bias) {
-    const Floats<N> shift = load<N>(bias);
+    const Floats<N> shift = load<N>(bias + j);
 #pragma unroll
     for (int e = 0; e < N; ++e) values[e] += shift[e];
   }
@@ -60,7 +60,7 @@ __global__ void __launch_bounds__(32 * norm_warps)
     Floats<N> values = load<N>(in + j);
 #pragma unroll
     for (int e = 0; e < N; ++e) values[e] = Policy::value(values[e], row);
-    apply_gain_and_bias<Policy>(values, gain + j, bias + j);
+    apply_gain_and_bias<Policy>(values, gain, bias, j);
     store<N>(y.row(i) + j, values);
   }
 }
@@ -203,7 +203,7 @@ struct PointwiseForward {
     Floats<N> values = load<N>(x.row(i) + j);
 #pragma unroll
     for (int e = 0; e < N; ++e) values[e] = Policy::value(pointwise_input<Policy>(values[e], parameters));
-    apply_gain_and_bias<Policy>(values, parameters.gain + j, parameters.bias + j);
+    apply_gain_and_bias<Policy>(values, parameters.gain, parameters.bias, j);
     store<N>(y.row(i) + j, values);
   }
 };
