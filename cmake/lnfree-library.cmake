@@ -36,7 +36,7 @@ if(TARGET CUDA::cublasLt)
     "$<$<COMPILE_LANGUAGE:CUDA>:-std=c++20;--expt-relaxed-constexpr>")
 endif()
 
-if(TARGET SentencePiece::SentencePiece)
+if(TARGET SentencePiece::SentencePiece AND TARGET xxHash::xxHash)
   add_library(lnfree_corpus INTERFACE)
   add_library(lnfree::corpus ALIAS lnfree_corpus)
   set_target_properties(lnfree_corpus PROPERTIES EXPORT_NAME corpus)

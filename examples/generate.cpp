@@ -1,7 +1,7 @@
 /// Continues a text with a model that a trainer has trained: greedy, or sampled by temperature and top-k.
-#include <CLI/CLI.hpp>
 #include <cstdio>
 #include <fstream>
+#include <limits>
 #include <string>
 #include <vector>
 
@@ -9,6 +9,8 @@
 #include <lnfree/model.hpp>
 #include <lnfree/nn/generate.hpp>
 #include <lnfree/train/checkpoint.hpp>
+
+#include "command_line.hpp"
 
 using namespace lnfree;
 
@@ -27,7 +29,8 @@ void run(const Options& options) {
   if (tokenizer.vocab_size() != Model::config.vocab_size) {
     throw Error(options.tokenizer.string() + " has " + std::to_string(tokenizer.vocab_size()) +
                 " pieces, and the model a vocabulary of " + std::to_string(Model::config.vocab_size) +
-                "; give the tokenizer that its corpus was prepared with");
+                "; it takes a model that was trained on a corpus of prepare_corpus --vocab-size " +
+                std::to_string(Model::config.vocab_size) + ", and that corpus's tokenizer");
   }
   Model model(1, Purpose::evaluation);
   load_weights(model, options.checkpoint / "model.safetensors");
@@ -66,23 +69,21 @@ bool run_shape(const Json& config, const Options& options) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  CLI::App app("Continues a text with a model that a trainer has trained.");
-  app.option_defaults()->always_capture_default();
+  CommandLine app("Continues a text with a model that a trainer has trained.", argv);
   Options options;
-  app.add_option("--checkpoint", options.checkpoint, "Folder with model.safetensors and config.json")
-      ->required()
-      ->default_str("");
-  app.add_option("--tokenizer", options.tokenizer, "tokenizer.model of the corpus it was trained on")
-      ->required()
-      ->default_str("");
-  app.add_option("--prompt", options.prompt, "Text to continue")->required()->default_str("");
-  app.add_option("--tokens", options.tokens, "Tokens to add")->check(CLI::NonNegativeNumber);
-  app.add_option("--temperature", options.sampling.temperature, "0: always the most likely token")
-      ->check(CLI::NonNegativeNumber);
-  app.add_option("--top-k", options.sampling.top_k, "Draw from the k most likely tokens; 0: from all")
-      ->check(CLI::NonNegativeNumber);
-  app.add_option("--seed", options.sampling.seed, "Seed of the draws");
-  CLI11_PARSE(app, argc, argv);
+  app.add_value("--checkpoint", options.checkpoint, "DIR", "Folder checkpoint/ of a run")->required();
+  app.add_value("--tokenizer", options.tokenizer, "FILE", "tokenizer.model of the corpus it was trained on")
+      ->required();
+  app.add_value("--prompt", options.prompt, "TEXT", "Text to continue, at least a character")->required();
+  app.add_count("--tokens", options.tokens, 0, "Tokens to add");
+  app.add_real("--temperature", options.sampling.temperature, std::numeric_limits<double>::max(),
+               "a number of 0 or more", "0: always the most likely token");
+  app.add_count("--top-k", options.sampling.top_k, 0, "Draw from the k most likely tokens; 0: from all");
+  app.add_count("--seed", options.sampling.seed, std::uint64_t{0}, "Seed of the draws");
+  app.callback([&] {
+    if (options.prompt.empty()) throw CLI::ValidationError("--prompt is empty; give a text to continue");
+  });
+  if (const auto status = app.read(argc, argv)) return *status;
   try {
     const std::filesystem::path path = options.checkpoint / "config.json";
     std::ifstream file(path);

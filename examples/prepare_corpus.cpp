@@ -5,7 +5,6 @@
 
 #include <unistd.h>
 
-#include <CLI/CLI.hpp>
 #include <chrono>
 #include <cstdio>
 #include <exception>
@@ -23,6 +22,8 @@
 #include "lnfree/data/corpus.hpp"
 #include "lnfree/data/token_shard.hpp"
 #include "lnfree/data/tokenizer.hpp"
+
+#include "command_line.hpp"
 
 namespace {
 
@@ -345,46 +346,40 @@ void run(const Options& options) {
 
 int main(int argc, char** argv) {
   Options options;
-  CLI::App app(
-      "Prepares a corpus of Python source code: tokenizer and token shards for training and evaluation");
-  app.name("prepare_corpus");
-  app.add_option(
-         "--input", options.corpus.inputs,
-         "folder of *.py files, or .jsonl file with the source in \"content\"; may be given several times")
+  CommandLine app(
+      "Prepares a corpus of Python source code: tokenizer and token shards for training and evaluation.",
+      argv);
+  app.add_value(
+         "--input", options.corpus.inputs, "PATH",
+         "Folder of *.py files, or .jsonl file with the source in \"content\"; may be given several times")
       ->required();
-  app.add_option("--held-out-input", options.corpus.held_out_inputs,
-                 "like --input, but all of it is held out; may be given several times");
-  app.add_option("--out", options.out, "folder for the shards, the tokenizer and corpus.json")->required();
-  auto* vocab_size = app.add_option("--vocab-size", options.vocab_size, "pieces of the tokenizer")
-                         ->check(CLI::Range(1, 1 << 24))
-                         ->capture_default_str();
-  app.add_option("--context", options.context, "T, tokens per window")
-      ->check(CLI::Range(std::int64_t{1}, std::int64_t{1} << 24))
-      ->capture_default_str();
-  auto* held_out =
-      app.add_option("--held-out", options.corpus.held_out,
-                     "fraction of documents to hold out (default: 0.03, or 0 with --held-out-input)");
-  app.add_option("--seed", options.corpus.seed, "chooses the held-out documents")->capture_default_str();
-  app.add_option("--tokenizer", options.tokenizer, "use this SentencePiece model instead of training one");
-  app.add_option("--tokenizer-sample-bytes", options.sample_bytes,
-                 "text the tokenizer is trained on (default: 2000 bytes per piece)")
-      ->check(CLI::PositiveNumber);
-  app.add_option("--max-train-tokens", options.max_train_tokens,
-                 "stop after this many training tokens, in the order of the inputs; 0 = all")
-      ->check(CLI::NonNegativeNumber)
-      ->capture_default_str();
+  app.add_value("--held-out-input", options.corpus.held_out_inputs, "PATH",
+                "Like --input, but all of it is held out; may be given several times");
+  app.add_value("--out", options.out, "DIR", "Folder for the shards, the tokenizer and corpus.json")
+      ->required();
+  auto* vocab_size = app.add_count("--vocab-size", options.vocab_size, 1, "Tokens of the tokenizer", 1 << 24);
+  app.add_count("--context", options.context, std::int64_t{1}, "Tokens in a window", std::int64_t{1} << 24);
+  auto* held_out = app.add_real("--held-out", options.corpus.held_out, 1, "a number from 0 to 1",
+                                "Share of documents to hold out; 0.03, or 0 with --held-out-input")
+                       ->default_str("");
+  app.add_count("--seed", options.corpus.seed, std::uint64_t{0}, "Chooses the held-out documents");
+  app.add_value("--tokenizer", options.tokenizer, "FILE",
+                "Use this SentencePiece model instead of training one");
+  app.add_count("--tokenizer-sample-bytes", options.sample_bytes, std::int64_t{1},
+                "Bytes of text that the tokenizer is trained on; 2000 for each of its tokens")
+      ->default_str("");
+  app.add_count("--max-train-tokens", options.max_train_tokens, std::int64_t{0},
+                "Stop after this many training tokens, in the order of the inputs; 0: all");
   app.add_flag("--skip-invalid", options.corpus.skip_invalid,
-               "count and leave out documents that are not UTF-8 or not JSON, instead of stopping");
-  app.add_flag("--overwrite", options.overwrite, "replace what --out holds");
-  app.add_option("--json", options.json_file, "write the report here, too");
+               "Count and leave out documents that are not UTF-8 or not JSON, instead of stopping");
+  app.add_flag("--overwrite", options.overwrite, "Replace what --out holds");
+  app.add_value("--json", options.json_file, "FILE", "Write the report here, too");
+  if (const auto status = app.read(argc, argv)) return *status;
+  if (held_out->empty() && !options.corpus.held_out_inputs.empty()) options.corpus.held_out = 0;
+  if (options.sample_bytes == 0) options.sample_bytes = std::int64_t{2000} * options.vocab_size;
+  if (!options.tokenizer.empty() && vocab_size->empty()) options.vocab_size = 0;
   try {
-    app.parse(argc, argv);
-    if (held_out->empty() && !options.corpus.held_out_inputs.empty()) options.corpus.held_out = 0;
-    if (options.sample_bytes == 0) options.sample_bytes = std::int64_t{2000} * options.vocab_size;
-    if (!options.tokenizer.empty() && vocab_size->empty()) options.vocab_size = 0;
     run(options);
-  } catch (const CLI::CallForHelp& help) {
-    return app.exit(help);
   } catch (const std::exception& error) {
     std::cout.flush();
     std::cerr << "prepare_corpus: " << error.what() << "\n";

@@ -39,7 +39,7 @@ inline ShardHeader make_shard_header(std::int64_t tokens, int token_bytes) {
   if (tokens < 0 || tokens > std::numeric_limits<std::int32_t>::max())
     throw Error("a token shard holds at most " + std::to_string(std::numeric_limits<std::int32_t>::max()) +
                 " tokens (its header counts in int32), " + std::to_string(tokens) +
-                " were given; write several shards.");
+                " were given; --max-train-tokens of prepare_corpus takes fewer.");
   ShardHeader header{};
   header[0] = token_bytes == 2 ? 20240520 : 20240801;
   header[1] = token_bytes == 2 ? 1 : 7;

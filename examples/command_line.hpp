@@ -1,0 +1,110 @@
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <charconv>
+#include <cstdio>
+#include <filesystem>
+#include <functional>
+#include <limits>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+
+/// The command line of a program in examples/: --help in words, and one sentence for what is wrong.
+class CommandLine : public CLI::App {
+ public:
+  /// Of the program at `argv[0]`, which is called by its file's name.
+  CommandLine(const std::string& description, char** argv)
+      : CLI::App(description, std::filesystem::path(argv[0]).filename().string()) {
+    formatter(std::make_shared<Help>());
+  }
+
+  /// An option for a text, a path, or several of them; `type` stands for the value in --help.
+  template <class T>
+  CLI::Option* add_value(const char* name, T& value, const char* type, const char* text) {
+    return add_option(name, value, text)->type_name(type);
+  }
+
+  /// An option for a whole number from `least` to `most`.
+  template <class T>
+  CLI::Option* add_count(const char* name, T& value, T least, const char* text,
+                         T most = std::numeric_limits<T>::max()) {
+    const std::string range = most == std::numeric_limits<T>::max()
+                                  ? "of " + std::to_string(least) + " or more"
+                                  : "from " + std::to_string(least) + " to " + std::to_string(most);
+    return add_option(name, value, text)
+        ->capture_default_str()
+        ->type_name("N")
+        ->check(number(least, most, "a whole number " + range));
+  }
+
+  /// An option for a number from 0 to `most`; `expected` says so in words.
+  CLI::Option* add_real(const char* name, double& value, double most, const std::string& expected,
+                        const char* text) {
+    return add_option(name, value, text)
+        ->capture_default_str()
+        ->type_name("X")
+        ->check(number(0.0, most, expected));
+  }
+
+  /// Reads the arguments. When the program has nothing left to do, its exit status: 0 after --help, 1 after a
+  /// sentence on standard error about what is wrong.
+  std::optional<int> read(int argc, char** argv) {
+    std::string fault;
+    try {
+      parse(argc, argv);
+      return std::nullopt;
+    } catch (const CLI::Success& help) {
+      return exit(help);
+    } catch (const CLI::ConfigError& error) {
+      fault = config_fault(error.what());
+    } catch (const CLI::ParseError& error) {
+      fault = error.what();
+    }
+    // A misspelt option is often why another one is missing.
+    if (const auto unknown = remaining(); !unknown.empty()) fault = unknown.front() + " is no option";
+    std::fprintf(stderr, "%s: %s; --help shows the options\n", get_name().c_str(), fault.c_str());
+    return 1;
+  }
+
+ private:
+  /// --help without CLI11's notes on flags and checks, which the descriptions say in words.
+  class Help : public CLI::Formatter {
+   public:
+    Help() { column_width(32); }
+
+    std::string make_option_name(const CLI::Option* option, bool positional) const override {
+      std::string name = CLI::Formatter::make_option_name(option, positional);
+      constexpr std::string_view note = "{false}";
+      if (const auto at = name.find(note); at != std::string::npos) name.erase(at, note.size());
+      return name;
+    }
+
+    std::string make_option_opts(const CLI::Option* option) const override {
+      if (option->get_type_size() == 0) return "";
+      const std::string value = option->get_default_str();
+      return " " + option->get_type_name() + (value.empty() ? "" : "=" + value);
+    }
+  };
+
+  /// Checks that an option's value is a number from `least` to `most`; `expected` says so in words.
+  template <class T>
+  static std::function<std::string(const std::string&)> number(T least, T most, const std::string& expected) {
+    return [=](const std::string& text) -> std::string {
+      T value{};
+      const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+      if (error == std::errc{} && end == text.data() + text.size() && value >= least && value <= most)
+        return "";
+      return text + " is not " + expected;
+    };
+  }
+
+  /// What is wrong with the file of --config, from CLI11's words for it.
+  std::string config_fault(const std::string& words) const {
+    const std::string file = get_config_ptr()->as<std::string>();
+    constexpr std::string_view unknown_key = "INI was not able to parse ";
+    if (!words.starts_with(unknown_key)) return file + ": " + words;
+    return file + ": " + words.substr(unknown_key.size()) + " is no option";
+  }
+};
