@@ -147,9 +147,9 @@ class Products {
             "cublasLtMatmulPreferenceSetAttribute");
     };
     prefer(CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, workspace_bytes);
-    // A sum that is split is put together from the workspace, in order; not by whoever comes first.
-    prefer(CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK,
-           std::uint32_t{CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE | CUBLASLT_REDUCTION_SCHEME_OUTPUT_TYPE});
+    // A sum that is split is put together in float, in a step of its own: the other schemes round its parts to
+    // what the output is stored in.
+    prefer(CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK, std::uint32_t{CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE});
     prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, static_cast<std::uint32_t>(b_alignment));
     prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, static_cast<std::uint32_t>(a_alignment));
     prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, static_cast<std::uint32_t>(c_alignment));
@@ -161,12 +161,16 @@ class Products {
                                        choice_ + 1, choices.data(), &found);
     cublasLtMatmulPreferenceDestroy(preference);
     check(status, "cublasLtMatmulAlgoGetHeuristic");
-    if (found == 0) {
+    // The others it returns are not to be read.
+    const auto end = std::remove_if(choices.begin(), choices.begin() + found,
+                                    [](const auto& choice) { return choice.state != CUBLAS_STATUS_SUCCESS; });
+    const auto usable = static_cast<int>(end - choices.begin());
+    if (usable == 0) {
       plan.destroy();
       throw Error("cuBLASLt has no product of " + std::to_string(m) + " x " + std::to_string(k) + " by " +
                   std::to_string(k) + " x " + std::to_string(n));
     }
-    plan.algorithm = choices[std::min(found - 1, choice_)].algo;
+    plan.algorithm = choices[std::min(usable - 1, choice_)].algo;
     return plan;
   }
 
