@@ -78,7 +78,7 @@ __global__ void __launch_bounds__(token_threads)
     const int mine = begin + thread;
     const unsigned of_warp = __ballot_sync(whole_warp, mine < count && tokens[mine] == token);
     if (thread % 32 == 0) matches[thread / 32] = of_warp;
-    __syncthreads();
+    if (!__syncthreads_or(of_warp != 0)) continue;
     for (Index j = static_cast<Index>(thread) * N; j < d_x.cols; j += token_threads * N) {
       Floats<N> sum = load<N>(to + j);
       for (int warp = 0; warp < token_threads / 32; ++warp) {
