@@ -92,7 +92,7 @@ __device__ void store_tile(Matrix<S> to, const S* from, bool whole) {
     if (i >= to.rows) continue;
     const Pack<N, S> pack = *reinterpret_cast<const Pack<N, S>*>(from + i * tile_stride<S, Cols> + j);
     if (whole && j < to.cols) {
-      *reinterpret_cast<Pack<N, S>*>(to.row(i) + j) = pack;
+      store(to.row(i) + j, pack);
     } else {
 #pragma unroll
       for (int e = 0; e < N; ++e) {
