@@ -336,9 +336,10 @@ struct BackwardTiles {
   }
 };
 
-/// d_k and d_v of one tile of keys, which all queries from there on see.
+/// d_k and d_v of one tile of keys, which all queries from there on see. Where numbers need not leave their
+/// registers for it, these are few enough for three blocks at a time.
 template <int Dim, class S, class Gradients>
-__global__ void __launch_bounds__(attention_threads<S>, 1)
+__global__ void __launch_bounds__(attention_threads<S>, sizeof(S) == 2 && Dim <= 64 ? 3 : 1)
     key_gradients_kernel(AttentionShape shape, Matrix<const S> qkv, const float* log_sum,
                          const float* products, Matrix<const S> d_y, Matrix<S> d_qkv, Gradients entropies,
                          float scale, bool whole) {
