@@ -2,15 +2,16 @@
 """One training step of the same model in PyTorch: what a careful user would write.
 
     pytorch_step.py --shape gpt2|small|demo --configuration sm_ln_g|sm_ln_r|sm_g|sm_r [--threads N] [--steps N]
-    pytorch_step.py --device cuda --configuration ... [--context N] [--entropy] [--batches N,N,...] [--seconds S]
+    pytorch_step.py --device cuda --configuration ... [--context N] [--entropy] [--batches N,N,... [--first-that-fits]]
+                    [--seconds S]
 
 Forward, backward, clipping, AdamW, on random windows; writes the median of the steps as JSON. One fused product for
 queries, keys and values, PyTorch's own layer_norm, gelu and cross_entropy.
 
 On the CPU in float, with scores masked by an addition that is part of their product. On a GPU the shape gpt2 in bf16
 (autocast, float weights), compiled, its attention scaled_dot_product_attention, AdamW fused, the vocabulary padded; steps
-of 65,536 tokens in passes of the fastest of --batches. --entropy has every head's entropy too, for which the weights of
-attention must be there.
+of 65,536 tokens in passes of the fastest of --batches, or of the first that fits. --entropy has every head's entropy too, for
+which the weights of attention must be there.
 """
 
 import argparse
@@ -170,8 +171,8 @@ def measure(shape_name, configuration, steps):
     }
 
 
-def measure_on_gpu(configuration, context, entropy, batches, seconds):
-    """The fastest of `batches` windows in a pass."""
+def measure_on_gpu(configuration, context, entropy, batches, first_that_fits, seconds):
+    """The fastest of `batches` windows in a pass, or the first for which there is memory."""
     if not torch.cuda.is_available():
         sys.exit("pytorch_step.py: PyTorch finds no GPU")
     torch.set_float32_matmul_precision("high")
@@ -184,6 +185,8 @@ def measure_on_gpu(configuration, context, entropy, batches, seconds):
             runs.append(measure_batch_on_gpu(configuration, context, entropy, batch, seconds))
         except torch.cuda.OutOfMemoryError:
             continue
+        if first_that_fits:
+            break
     if not runs:
         sys.exit(f"pytorch_step.py: none of {batches} windows of {context} tokens fits the GPU's memory")
     best = max(runs, key=lambda run: run["tokens_per_second"])
@@ -246,11 +249,14 @@ def main():
     parser.add_argument("--context", type=int, default=CONTEXT, help="tokens of a window, on a GPU")
     parser.add_argument("--entropy", action="store_true", help="the heads' entropies in every pass, on a GPU")
     parser.add_argument("--batches", default="128", help="windows of a pass to try, on a GPU, as 64,128")
+    parser.add_argument("--first-that-fits", action="store_true", help="not the fastest of --batches: no other is tried")
     parser.add_argument("--seconds", type=float, default=5, help="time for the steps of each batch, on a GPU")
     options = parser.parse_args()
     if options.device == "cuda":
         batches = [int(batch) for batch in options.batches.split(",")]
-        result = measure_on_gpu(options.configuration, options.context, options.entropy, batches, options.seconds)
+        result = measure_on_gpu(
+            options.configuration, options.context, options.entropy, batches, options.first_that_fits, options.seconds
+        )
         json.dump(result, sys.stdout, indent=2)
         print()
         return

@@ -1,12 +1,12 @@
 """Measures training steps of lnfree and PyTorch on a GPU in turn, and writes results.json and results.md: the job behind
 run.sh.
 
-First what cuBLASLt's choice of algorithms costs. Then, for each length of windows and configuration: lnfree, PyTorch without
-and with entropies, and lnfree again, each a process of its own. What is measured so far is in results.json at every moment.
+First what cuBLASLt's choice of algorithms costs, and lnfree at each length of windows and configuration. Then, for each of
+them: PyTorch without and with entropies, and lnfree again, each a process of its own. What is measured so far is in
+results.json at every moment. Where PyTorch fails, the row says why, and the others are measured all the same.
 """
 
 import argparse
-import importlib.util
 import json
 import signal
 import statistics
@@ -22,7 +22,8 @@ from run import (  # noqa: E402
 )  # fmt: skip
 
 CONTEXTS = (128, 256, 1024)
-# Tokens of a pass that PyTorch tries at its first measurement, with entropies and without; the best is kept for the others.
+# Tokens of a pass that PyTorch tries at its first measurement, with entropies and without; the others take the best, or the next
+# smaller that fits.
 TOKENS_TO_TRY = (8192, 16384, 32768)
 SECONDS = 4  # for the steps of one measurement
 # A process that has not ended by then never will. PyTorch compiles for each batch that it tries.
@@ -39,49 +40,71 @@ def products(build):
     return json.loads(output_of([build / "bin/gpu_products", SECONDS], seconds=LNFREE_LIMIT))
 
 
-def pytorch(context, configuration, entropy, batches):
+def pytorch(context, configuration, entropy, batches, first_that_fits):
     command = [sys.executable, "-B", BENCHMARKS / "pytorch_step.py", "--device", "cuda", "--context", context,
                "--configuration", configuration, "--batches", ",".join(map(str, batches)), "--seconds", SECONDS]  # fmt: skip
     if entropy:
         command.append("--entropy")
+    if first_that_fits:
+        command.append("--first-that-fits")
     return json.loads(output_of(command, seconds=PYTORCH_LIMIT))
 
 
-def measure(build, contexts, configurations, results, say, keep):
+def measure(build, contexts, configurations, with_pytorch, results, say, keep):
     """Fills results["steps"], "<context>/<configuration>" -> the runs of each side; keep() after each."""
+    rows = [(context, configuration) for context in contexts for configuration in configurations]
+
+    def measure_lnfree(context, configuration):
+        path = f"{context}/{configuration}"
+        say(f"{path}: lnfree")
+        results["steps"].setdefault(path, {"lnfree": []})["lnfree"].append(lnfree(build, context, configuration))
+        keep()
+
+    for row in rows:
+        measure_lnfree(*row)
     tokens = {}
-    for context in contexts:
-        for configuration in configurations:
-            path = f"{context}/{configuration}"
-            runs = results["steps"][path] = {"lnfree": []}
-            for side in ("lnfree", *ENTROPY, "lnfree"):
-                say(f"{path}: {side}")
-                if side == "lnfree":
-                    runs[side].append(lnfree(build, context, configuration))
-                else:
-                    to_try = [tokens[side]] if side in tokens else TOKENS_TO_TRY
-                    batches = [max(1, count // context) for count in to_try]
-                    runs[side] = pytorch(context, configuration, ENTROPY[side], batches)
-                    tokens.setdefault(side, runs[side]["batch"] * context)
-                keep()
+    for context, configuration in rows:
+        path = f"{context}/{configuration}"
+        for side in ENTROPY if with_pytorch else ():
+            say(f"{path}: {side}")
+            best = tokens.get(side)
+            to_try = sorted((count for count in TOKENS_TO_TRY if count <= best), reverse=True) if best else TOKENS_TO_TRY
+            batches = [max(1, count // context) for count in to_try]
+            try:
+                run = pytorch(context, configuration, ENTROPY[side], batches, first_that_fits=best is not None)
+                tokens[side] = run["batch"] * context
+            except (BenchmarkError, ValueError) as error:
+                run = {"failure": str(error)}
+                say(f"{path}: {side} failed: {error}")
+            results["steps"][path][side] = run
+            keep()
+        measure_lnfree(context, configuration)
+
+
+def failures_of(results):
+    """(path, side, reason) of what PyTorch could not do."""
+    return [
+        (path, side, runs[side]["failure"])
+        for path, runs in results["steps"].items()
+        for side in ENTROPY
+        if "failure" in runs.get(side, {})
+    ]
 
 
 def summary_of(results):
-    """path -> the figures of a row of the table; of paths that both sides were measured at."""
+    """path -> the figures of a row of the table; the ratios only where PyTorch was measured."""
     rows = {}
     for path, runs in results["steps"].items():
-        if not runs.keys() >= ENTROPY.keys():
-            continue
 
         def median(counter):
             return statistics.median(run[counter] for run in runs["lnfree"])
 
         row = {name: median(name) for name in ("tokens_per_second", "tokens_per_second_observed", "entropy_cost",
                                                "product_tflops", "share", "share_observed", "peak_memory_gb")}  # fmt: skip
-        row["over_pytorch"] = row["tokens_per_second"] / runs["pytorch"]["tokens_per_second"]
-        row["over_pytorch_observed"] = (
-            row["tokens_per_second_observed"] / runs["pytorch_entropy"]["tokens_per_second"]
-        )
+        for side, ratio, counter in (("pytorch", "over_pytorch", "tokens_per_second"),
+                                     ("pytorch_entropy", "over_pytorch_observed", "tokens_per_second_observed")):  # fmt: skip
+            if theirs := runs.get(side, {}).get("tokens_per_second"):
+                row[ratio] = row[counter] / theirs
         rows[path] = row
     return rows
 
@@ -89,18 +112,15 @@ def summary_of(results):
 def goals_of(rows):
     goals = []
 
-    def extreme(choose, counter):
-        path = choose(rows, key=lambda p: rows[p][counter])
-        return rows[path][counter], path
+    def add_extreme(choose, counter, what, goal, **options):
+        measured = {path: row[counter] for path, row in rows.items() if counter in row}
+        if measured:
+            path = choose(measured, key=measured.get)
+            goals.append(goal_of(f"{what} of all: {path}", measured[path], goal, **options))
 
-    if not rows:
-        return goals
-    value, path = extreme(min, "over_pytorch")
-    goals.append(goal_of(f"speed over PyTorch's, no entropies, least of all: {path}", value, 1.3))
-    value, path = extreme(min, "over_pytorch_observed")
-    goals.append(goal_of(f"speed over PyTorch's, entropies on both sides, least of all: {path}", value, 2))
-    value, path = extreme(max, "entropy_cost")
-    goals.append(goal_of(f"cost of entropies on every step, largest of all: {path}", value, 0.01, more=False))
+    add_extreme(min, "over_pytorch", "speed over PyTorch's, no entropies, least", 1.3)
+    add_extreme(min, "over_pytorch_observed", "speed over PyTorch's, entropies on both sides, least", 2)
+    add_extreme(max, "entropy_cost", "cost of entropies on every step, largest", 0.01, more=False)
     if row := rows.get(f"128/{NORM_FREE}"):
         value = max(row["tokens_per_second_observed"] / 600e3, row["share_observed"] / 0.57)
         what = "128/sm_r with entropies: tokens/s over 600,000 (an H100's) or share over 0.57, the larger"
@@ -117,15 +137,22 @@ def goals_of(rows):
 def markdown_of(results):
     rows = results["summary"]
     gpu = next((run["gpu"] for runs in results["steps"].values() for run in runs["lnfree"]), "unknown GPU")
-    theirs = next((runs["pytorch"]["torch"] for runs in results["steps"].values() if "pytorch" in runs), "not measured")
+    versions = (runs[side]["torch"] for runs in results["steps"].values() for side in ENTROPY if "torch" in runs.get(side, {}))
+    theirs = next(versions, "not measured")
     text = f"# {gpu}, PyTorch {theirs}, {results['started']}\n\nGPT-2 124M in bf16, steps of 65,536 tokens.\n\n"
 
+    def of_pytorch(path, side, text_of):
+        run = results["steps"][path].get(side, {})
+        return "failed" if "failure" in run else text_of(run) if run else ""
+
     def memory(path, side):
-        return f"{results['steps'][path][side]['peak_memory_gb']:.1f}"
+        return of_pytorch(path, side, lambda run: f"{run['peak_memory_gb']:.1f}")
 
     def speed(path, side):
-        run = results["steps"][path][side]
-        return f"{1e-3 * run['tokens_per_second']:.0f} ({run['batch']})"
+        return of_pytorch(path, side, lambda run: f"{1e-3 * run['tokens_per_second']:.0f} ({run['batch']})")
+
+    def ratio(row, name):
+        return f"{row[name]:.2f}" if name in row else ""
 
     text += table(
         ["windows/configuration", "k tokens/s", "share", "with entropies", "share", "entropies cost", "product, TFLOP/s",
@@ -133,11 +160,14 @@ def markdown_of(results):
          "with entropies"],
         [[path, f"{1e-3 * r['tokens_per_second']:.0f}", f"{r['share']:.3f}",
           f"{1e-3 * r['tokens_per_second_observed']:.0f}", f"{r['share_observed']:.3f}", f"{100 * r['entropy_cost']:+.1f} %",
-          f"{r['product_tflops']:.0f}", speed(path, "pytorch"), f"{r['over_pytorch']:.2f}", speed(path, "pytorch_entropy"),
-          f"{r['over_pytorch_observed']:.2f}", f"{r['peak_memory_gb']:.1f}", memory(path, "pytorch"),
+          f"{r['product_tflops']:.0f}", speed(path, "pytorch"), ratio(r, "over_pytorch"), speed(path, "pytorch_entropy"),
+          ratio(r, "over_pytorch_observed"), f"{r['peak_memory_gb']:.1f}", memory(path, "pytorch"),
           memory(path, "pytorch_entropy")]
          for path, r in rows.items()],
     )  # fmt: skip
+    if failures := failures_of(results):
+        text += "\n## Where PyTorch failed\n\n"
+        text += "".join(f"- {path}, {side}: {reason}\n" for path, side, reason in failures)
     text += "\n## Goals\n\n" + table_of_goals(results["goals"])
     if "products" in results:
         measured = results["products"]
@@ -158,6 +188,7 @@ def main():
     parser.add_argument("--build", type=Path, required=True, help="folder with the programs in bin/")
     parser.add_argument("--out", type=Path, required=True, help="folder for results.json and results.md")
     parser.add_argument("--quick", action="store_true", help="SM+LN+G and SM+R on windows of 128 tokens alone")
+    parser.add_argument("--no-pytorch", action="store_true", help="lnfree alone")
     options = parser.parse_args()
     started = time.monotonic()
     # Leaves by an exception, which takes the running program along.
@@ -178,17 +209,18 @@ def main():
     configurations = (BASELINE, NORM_FREE) if options.quick else CONFIGURATIONS
     try:
         options.out.mkdir(parents=True, exist_ok=True)
-        if importlib.util.find_spec("torch") is None:
-            raise BenchmarkError(f"{sys.executable} has no PyTorch to compare with; install it for that interpreter.")
         say("products")
         results["products"] = products(options.build)
         keep()
-        measure(options.build, contexts, configurations, results, say, keep)
+        measure(options.build, contexts, configurations, not options.no_pytorch, results, say, keep)
     except (BenchmarkError, OSError) as error:
         print(f"compare.py: {error}", file=sys.stderr)
         return 1
     print(markdown_of(results))
     say(f"written to {options.out}")
+    if failures := failures_of(results):
+        print(f"compare.py: PyTorch failed in {len(failures)} measurements; {options.out}/results.md says why", file=sys.stderr)
+        return 1
     return 0
 
 

@@ -19,16 +19,19 @@ def fake_lnfree(_build, context, configuration):
             "product_tflops": 800, "share": 0.5, "share_observed": 0.58, "peak_memory_gb": 9.0}  # fmt: skip
 
 
-def fake_pytorch(context, configuration, entropy, batches):
+def fake_pytorch(context, configuration, entropy, batches, first_that_fits):
+    if first_that_fits:
+        batches = batches[:1]
     return {"tokens_per_second": (200e3 if entropy else 400e3) * 128 / context, "batch": batches[-1], "peak_memory_gb": 20.0,
             "torch": "2.11"}  # fmt: skip
 
 
 class Compare(unittest.TestCase):
-    def results(self, contexts):
+    def results(self, contexts, pytorch=fake_pytorch, with_pytorch=True):
         results, kept = {"started": "today", "steps": {}}, []
-        with mock.patch.multiple(compare, lnfree=fake_lnfree, pytorch=mock.Mock(side_effect=fake_pytorch)):
-            compare.measure(Path("build"), contexts, ("sm_ln_g", "sm_r"), results, lambda text: None,
+        self.said = []
+        with mock.patch.multiple(compare, lnfree=fake_lnfree, pytorch=mock.Mock(side_effect=pytorch)):
+            compare.measure(Path("build"), contexts, ("sm_ln_g", "sm_r"), with_pytorch, results, self.said.append,
                             lambda: kept.append(compare.summary_of(results)))  # fmt: skip
             self.calls = compare.pytorch.call_args_list
         self.assertEqual(kept[-1].keys(), {f"{c}/{n}" for c in contexts for n in ("sm_ln_g", "sm_r")})
@@ -39,7 +42,37 @@ class Compare(unittest.TestCase):
     def test_the_best_batch_is_looked_for_once_and_kept_in_tokens(self):
         self.results((128, 1024))
         self.assertEqual([call.args[3] for call in self.calls],
-                         [[64, 128, 256], [64, 128, 256], [256], [256], [32], [32], [32], [32]])  # fmt: skip
+                         [[64, 128, 256]] * 2 + [[256, 128, 64]] * 2 + [[32, 16, 8]] * 4)  # fmt: skip
+        self.assertEqual([call.kwargs["first_that_fits"] for call in self.calls], [False] * 2 + [True] * 6)
+
+    def test_what_did_not_fit_is_not_tried_again(self):
+        def small(context, *arguments, **options):
+            return fake_pytorch(context, *arguments, **options) | {"batch": 16384 // context if context == 1024 else 256}
+
+        self.results((128, 1024), small)
+        self.assertEqual([call.args[3] for call in self.calls][4:], [[32, 16, 8]] * 2 + [[16, 8]] * 2)
+
+    def test_lnfree_comes_first_and_goes_on_where_pytorch_fails(self):
+        def failing(context, configuration, entropy, *arguments, **options):
+            if entropy or configuration == "sm_ln_g":
+                raise compare.BenchmarkError("pytorch_step.py took longer than 420 s.")
+            return fake_pytorch(context, configuration, entropy, *arguments, **options)
+
+        results = self.results((128, 256), failing)
+        self.assertEqual([len(runs["lnfree"]) for runs in results["steps"].values()], [2] * 4)
+        self.assertEqual([text.split(": ")[1] for text in self.said[:5]], ["lnfree"] * 4 + ["pytorch"])
+        self.assertEqual([path for path, row in results["summary"].items() if "over_pytorch" in row], ["128/sm_r", "256/sm_r"])
+        self.assertEqual(len(compare.failures_of(results)), 6)
+        text = compare.markdown_of(results)
+        self.assertIn("| 800 | failed |  | failed |  | 9.0 | failed | failed |", text)
+        self.assertIn("\n- 128/sm_r, pytorch_entropy: pytorch_step.py took longer than 420 s.\n", text)
+        self.assertNotIn("entropies on both sides", text)
+
+    def test_lnfree_alone(self):
+        results = self.results((128,), with_pytorch=False)
+        self.assertEqual(self.calls, [])
+        self.assertIn("| 128/sm_r | 600 | 0.500 | 594 | 0.580 | +1.0 % | 800 |  |  |  |  | 9.0 |  |  |", compare.markdown_of(results))
+        self.assertNotIn("PyTorch's, no", str(results["goals"]))
 
     def test_goals_are_reached_or_missed(self):
         goals = {g["what"].split(":")[0]: (round(g["value"], 3), g["reached"]) for g in self.results((128,))["goals"]}
@@ -69,11 +102,11 @@ class Compare(unittest.TestCase):
         self.assertIn("1.25 ms by cuBLASLt's first choices, which lnfree takes; 1.00 ms by the best", text)
         self.assertIn("| gemm 16384 x 768 x 768 | 12 | 1.250 | 1.000 | 3 |", text)
 
-    def test_what_is_half_measured_has_no_row_yet(self):
-        results = {"started": "today", "steps": {"128/sm_r": {"lnfree": [fake_lnfree(None, 128, "sm_r")]}}, "summary": {}}
+    def test_before_anything_is_measured_there_is_a_page_too(self):
+        results = {"started": "today", "steps": {}, "summary": {}, "goals": compare.goals_of({})}
         self.assertEqual(compare.summary_of(results), {})
-        self.assertEqual(compare.goals_of({}), [])
-        self.assertIn("a GPU", compare.markdown_of(results | {"goals": []}))
+        self.assertEqual(results["goals"], [])
+        self.assertIn("unknown GPU", compare.markdown_of(results))
 
     def test_without_a_gpu_it_says_so(self):
         with tempfile.TemporaryDirectory() as folder:

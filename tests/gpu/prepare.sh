@@ -1,9 +1,9 @@
-# Sourced by what runs programs that need a GPU: reads the options --quick, --build DIR and --out DIR, and builds.
+# Sourced by what runs programs that need a GPU: reads the options --build DIR and --out DIR and FLAGS, and builds.
 #
-#   source prepare.sh TARGET OUT "$@"
+#   source prepare.sh TARGET OUT FLAGS "$@"
 #
-# TARGET is what to build, OUT the default of --out within out/. Leaves the folders build and out, and quick, which holds
-# --quick or nothing.
+# TARGET is what to build, OUT the default of --out within out/, FLAGS the program's own options, as '--quick --other'. Leaves
+# the folders build and out, and flags, which holds those that were given.
 
 program=${0##*/}
 fail() {
@@ -12,19 +12,22 @@ fail() {
 }
 
 project=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
-target=$1 out=$project/out/$2 build='' quick=()
-shift 2
+target=$1 out=$project/out/$2 known_flags=" $3 " build='' flags=()
+shift 3
 while (($#)); do
   case $1 in
     -h | --help)
       sed -n '2,/^set/{/^set/d;s/^# \{0,1\}//;p}' "$0"
       exit 0
       ;;
-    --quick) quick=(--quick) ;;
     --build | --out)
       [[ -n ${2:-} ]] || fail "$1 needs a folder; see --help."
       declare "${1#--}=$(realpath -m "$2")"
       shift
+      ;;
+    --*)
+      [[ $known_flags == *" $1 "* ]] || fail "unknown option '$1'; see --help."
+      flags+=("$1")
       ;;
     *) fail "unknown option '$1'; see --help." ;;
   esac

@@ -12,10 +12,10 @@
 #   cmake --preset release -B build/gpu -D LNFREE_GPU_TESTS=ON -D LNFREE_BLAS=OFF -D LNFREE_NATIVE=OFF
 set -euo pipefail
 
-source "$(dirname "${BASH_SOURCE[0]}")/prepare.sh" gpu_tests gpu-tests "$@"
+source "$(dirname "${BASH_SOURCE[0]}")/prepare.sh" gpu_tests gpu-tests --quick "$@"
 
 # The interpreter that has PyTorch, where one does.
 python=python3
 "$python" -c 'import importlib.util, sys; sys.exit(importlib.util.find_spec("torch") is None)' 2>/dev/null ||
   python=/usr/bin/python3
-exec "$python" -B "$project/tests/gpu/run.py" --build "$build" --out "$out" "${quick[@]}"
+exec "$python" -B "$project/tests/gpu/run.py" --build "$build" --out "$out" "${flags[@]}"

@@ -72,8 +72,11 @@ class Run(unittest.TestCase):
              mock.patch.object(run.shutil, "which", which), contextlib.redirect_stdout(printed), \
              contextlib.redirect_stderr(printed), mock.patch.object(run.signal, "signal"):  # fmt: skip
             status = run.main()
-        results = out / "results.json"
-        return status, printed.getvalue(), json.loads(results.read_text()) if results.exists() else None
+        return status, printed.getvalue(), self.kept()
+
+    def kept(self):
+        results = self.folder / "out/results.json"
+        return json.loads(results.read_text()) if results.exists() else None
 
     def stage(self, results, name):
         return next(s for s in results["stages"] if s["name"] == name)
@@ -120,10 +123,11 @@ class Run(unittest.TestCase):
         self.assertEqual((status, printed.splitlines()[-1]), (1, "7 passed, 1 failed"))
         self.assertEqual(self.stage(results, "racecheck")["failed"], 1)
 
-    def test_a_missing_sanitizer_fails_before_anything_runs(self):
+    def test_a_missing_sanitizer_fails_and_the_others_run(self):
         status, printed, results = self.run_main()
-        self.assertEqual((status, results), (1, None))
-        self.assertRegex(printed, "^run.py: compute-sanitizer is not found; .*--quick\n0 passed, 1 failed\n$")
+        self.assertEqual((status, printed.splitlines()[-1]), (1, "5 passed, 3 failed"))
+        self.assertIn("  failed: compute-sanitizer cannot be run (No such file or directory); see ", printed)
+        self.assertEqual([self.stage(results, tool)["failed"] for tool in run.SANITIZERS], [1, 1, 1])
 
     def test_no_gpu_no_program_and_no_library_are_told_in_a_sentence(self):
         for text, expected in (("#!/bin/sh\necho no CUDA device >&2\nexit 4\n", "run.py: no CUDA device\n"),
@@ -161,16 +165,20 @@ class Run(unittest.TestCase):
         self.assertIn("  failed: took too long; see ", printed)
         self.assert_gone(pid)
 
-    def test_an_ended_run_takes_its_programs_along(self):
+    def test_an_ended_run_takes_its_programs_along_and_leaves_what_it_knew(self):
         pid = self.left_over()
         command = [sys.executable, "-B", HERE / "run.py", "--quick", "--build", self.folder, "--out", self.folder / "out"]
         job = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         while not pid.exists():
             self.assertIsNone(job.poll())
             time.sleep(0.01)
+        while len(self.kept()["stages"]) < len(PROGRAMS) - 1:
+            self.assertIsNone(job.poll())
+            time.sleep(0.01)
         job.send_signal(signal.SIGTERM)
         self.assertEqual(job.wait(60), 128 + signal.SIGTERM)
         self.assert_gone(pid)
+        self.assertEqual(self.kept()["unfinished"], ["gpu_nn"])
 
 
 class Sanitizers(unittest.TestCase):

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <cstddef>
 #include <cstdio>
@@ -300,8 +301,8 @@ inline unsigned __ballot_sync(unsigned /*mask*/, bool flag) {
   return bits;
 }
 
-inline int __ffs(int bits) {
-  return __builtin_ffs(bits);
+inline int __popc(unsigned bits) {
+  return std::popcount(bits);
 }
 inline float __expf(float x) {
   return std::exp(x);

@@ -92,7 +92,7 @@ __device__ void store_tile(Matrix<S> to, const S* from, bool whole) {
     if (i >= to.rows) continue;
     const Pack<N, S> pack = *reinterpret_cast<const Pack<N, S>*>(from + i * tile_stride<S, Cols> + j);
     if (whole && j < to.cols) {
-      *reinterpret_cast<Pack<N, S>*>(to.row(i) + j) = pack;
+      store(to.row(i) + j, pack);
     } else {
 #pragma unroll
       for (int e = 0; e < N; ++e) {
@@ -263,15 +263,17 @@ __global__ void __launch_bounds__(128)
   }
 }
 
-/// The tiles of one head that a block of the backward pass holds, in shared memory.
-template <class S, int Dim>
+/// The tiles of one head that a block of the backward pass holds, in shared memory. The gradients of queries
+/// need no weights.
+template <class S, int Dim, bool WithWeights>
 struct BackwardTiles {
   static constexpr int tile = tile_rows<S>, stride = tile_stride<S, Dim>,
                        weight_stride = tile_stride<S, tile>;
-  static constexpr std::size_t bytes = sizeof(S) * (4 * tile_size<S, Dim> + 2 * tile_size<S, tile>);
+  static constexpr std::size_t bytes =
+      sizeof(S) * (4 * tile_size<S, Dim> + (WithWeights ? 2 : 1) * tile_size<S, tile>);
 
   S *q, *d_y, *k, *v;     // (tile, Dim)
-  S *weights, *d_scores;  // (tile of queries, tile of keys)
+  S *d_scores, *weights;  // (tile of queries, tile of keys)
 
   __device__ BackwardTiles() {
     S* memory = shared_memory<S>();
@@ -279,8 +281,8 @@ struct BackwardTiles {
       *piece = memory;
       memory += tile_size<S, Dim>;
     }
-    weights = memory;
-    d_scores = memory + tile_size<S, tile>;
+    d_scores = memory;
+    weights = memory + tile_size<S, tile>;
   }
 
   /// The gradient of this warp's rows of scores, times their scale, and their weights, rounded into the tiles
@@ -328,19 +330,20 @@ struct BackwardTiles {
           d_weights.numbers[n][e] = visible ? scale * weight * d_weight : 0.0f;
         }
       }
-      scores.write(weights + my_rows * weight_stride + key, weight_stride);
+      if constexpr (WithWeights) scores.write(weights + my_rows * weight_stride + key, weight_stride);
       d_weights.write(d_scores + my_rows * weight_stride + key, weight_stride);
     }
   }
 };
 
-/// d_k and d_v of one tile of keys, which all queries from there on see.
+/// d_k and d_v of one tile of keys, which all queries from there on see. Where numbers need not leave their
+/// registers for it, these are few enough for three blocks at a time.
 template <int Dim, class S, class Gradients>
-__global__ void __launch_bounds__(attention_threads<S>, 1)
+__global__ void __launch_bounds__(attention_threads<S>, sizeof(S) == 2 && Dim <= 64 ? 3 : 1)
     key_gradients_kernel(AttentionShape shape, Matrix<const S> qkv, const float* log_sum,
                          const float* products, Matrix<const S> d_y, Matrix<S> d_qkv, Gradients entropies,
                          float scale, bool whole) {
-  using Tiles = BackwardTiles<S, Dim>;
+  using Tiles = BackwardTiles<S, Dim, true>;
   const Tiles my;
   const HeadTile head(shape);
   const int first_key = head.tile * Tiles::tile, my_rows = static_cast<int>(threadIdx.x / 32) * 16;
@@ -375,7 +378,7 @@ __global__ void __launch_bounds__(attention_threads<S>, 1)
     query_gradients_kernel(AttentionShape shape, Matrix<const S> qkv, const float* log_sum,
                            const float* products, Matrix<const S> d_y, Matrix<S> d_qkv, Gradients entropies,
                            float scale, bool whole) {
-  using Tiles = BackwardTiles<S, Dim>;
+  using Tiles = BackwardTiles<S, Dim, false>;
   const Tiles my;
   const HeadTile head(shape);
   const int first_query = ((shape.length - 1) / Tiles::tile - head.tile) * Tiles::tile;
@@ -462,12 +465,12 @@ void attention_backward(D& device, AttentionShape shape, Matrix<const typename D
                          d_y, workspace);
   with_head_dim(shape.head_dim, [&](auto dim) {
     const bool whole = whole_heads<S>(shape, qkv, d_y, d_qkv);
-    for (const auto kernel :
-         {key_gradients_kernel<dim(), S, Gradients>, query_gradients_kernel<dim(), S, Gradients>}) {
-      device.stream().launch(kernel, tile_blocks<S>(shape), attention_threads<S>,
-                             BackwardTiles<S, dim()>::bytes, shape, qkv, log_sum, workspace, d_y, d_qkv,
-                             entropies, score_scale(shape), whole);
-    }
+    const auto launch = [&](auto kernel, std::size_t shared_bytes) {
+      device.stream().launch(kernel, tile_blocks<S>(shape), attention_threads<S>, shared_bytes, shape, qkv,
+                             log_sum, workspace, d_y, d_qkv, entropies, score_scale(shape), whole);
+    };
+    launch(key_gradients_kernel<dim(), S, Gradients>, BackwardTiles<S, dim(), true>::bytes);
+    launch(query_gradients_kernel<dim(), S, Gradients>, BackwardTiles<S, dim(), false>::bytes);
   });
 }
 

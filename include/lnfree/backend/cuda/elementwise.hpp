@@ -1,6 +1,8 @@
 #pragma once
 
 #include <algorithm>
+#include <bit>
+#include <cstddef>
 #include <cstdint>
 #include <type_traits>
 
@@ -37,12 +39,40 @@ __device__ Floats<N> load(const T* from) {
   return numbers;
 }
 
+/// Writes a pack to global memory, in as few instructions as its bytes allow: of an assignment nvcc makes
+/// stores of two and four bytes in some kernels.
+template <int N, class T>
+__device__ void store(T* to, const Pack<N, T>& pack) {
+#if defined(__CUDA_ARCH__)
+  constexpr std::size_t bytes = sizeof(pack);
+  if constexpr (bytes % 16 == 0) {
+    struct Words {
+      uint4 of[bytes / 16];
+    };
+    const Words words = std::bit_cast<Words>(pack);
+#pragma unroll
+    for (std::size_t i = 0; i < bytes / 16; ++i) {
+      asm volatile("st.global.v4.b32 [%0], {%1, %2, %3, %4};" ::"l"(reinterpret_cast<uint4*>(to) + i),
+                   "r"(words.of[i].x), "r"(words.of[i].y), "r"(words.of[i].z), "r"(words.of[i].w)
+                   : "memory");
+    }
+    return;
+  }
+  if constexpr (bytes == 8) {
+    const uint2 words = std::bit_cast<uint2>(pack);
+    asm volatile("st.global.v2.b32 [%0], {%1, %2};" ::"l"(to), "r"(words.x), "r"(words.y) : "memory");
+    return;
+  }
+#endif
+  *reinterpret_cast<Pack<N, T>*>(to) = pack;
+}
+
 template <int N, class T>
 __device__ void store(T* to, const Floats<N>& numbers) {
   Pack<N, T> pack;
 #pragma unroll
   for (int i = 0; i < N; ++i) pack.values[i] = T(numbers[i]);
-  *reinterpret_cast<Pack<N, T>*>(to) = pack;
+  store(to, pack);
 }
 
 /// Calls body(n) with n() == N where all rows of all matrices are whole packs of N, else with n() == 1.

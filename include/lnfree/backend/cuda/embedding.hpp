@@ -72,21 +72,29 @@ __global__ void __launch_bounds__(token_threads)
   int seen = 0;
   for (int i = thread; i < first; i += token_threads) seen |= tokens[i] == token;
   if (__syncthreads_or(seen)) return;
-  unsigned* const matches = shared_memory<unsigned>();  // a bit for each of token_threads positions
+  int* const matches = shared_memory<int>();    // of token_threads positions at a time, those of this token
+  int* const counts = matches + token_threads;  // how many each warp found
   float* const to = d_table.row(token);
   for (int begin = first; begin < count; begin += token_threads) {
     const int mine = begin + thread;
-    const unsigned of_warp = __ballot_sync(whole_warp, mine < count && tokens[mine] == token);
-    if (thread % 32 == 0) matches[thread / 32] = of_warp;
+    const bool is_match = mine < count && tokens[mine] == token;
+    const unsigned of_warp = __ballot_sync(whole_warp, is_match);
+    if (thread % 32 == 0) counts[thread / 32] = __popc(of_warp);
+    if (!__syncthreads_or(is_match)) continue;
+    int before_mine = __popc(of_warp & ((1u << thread % 32) - 1)), all = 0;
+    for (int warp = 0; warp < token_threads / 32; ++warp) {
+      if (warp < thread / 32) before_mine += counts[warp];
+      all += counts[warp];
+    }
+    if (is_match) matches[before_mine] = mine;
     __syncthreads();
     for (Index j = static_cast<Index>(thread) * N; j < d_x.cols; j += token_threads * N) {
       Floats<N> sum = load<N>(to + j);
-      for (int warp = 0; warp < token_threads / 32; ++warp) {
-        for (unsigned left = matches[warp]; left != 0; left &= left - 1) {
-          const Floats<N> d = load<N>(d_x.row(begin + 32 * warp + __ffs(static_cast<int>(left)) - 1) + j);
+#pragma unroll 4  // a row is fetched while those before it are still on their way
+      for (int match = 0; match < all; ++match) {
+        const Floats<N> d = load<N>(d_x.row(matches[match]) + j);
 #pragma unroll
-          for (int e = 0; e < N; ++e) sum[e] += d[e];
-        }
+        for (int e = 0; e < N; ++e) sum[e] += d[e];
       }
       store<N>(to + j, sum);
     }
@@ -102,8 +110,8 @@ void embedding_backward(D& device, BatchShape shape, const std::int32_t* tokens,
   with_packs<pack_size<S>>(
       [&](auto n) {
         device.stream().launch(token_gradient_kernel<n(), S>, shape.rows(), token_threads,
-                               token_threads / 32 * sizeof(unsigned), static_cast<int>(shape.rows()), tokens,
-                               d_x, d_token_table);
+                               (token_threads + token_threads / 32) * sizeof(int),
+                               static_cast<int>(shape.rows()), tokens, d_x, d_token_table);
         if (d_position_table.rows == 0) return;
         for_each_pack<n()>(device.stream(), shape.length, d_x.cols,
                            PositionGradient<S>{shape, d_x, d_position_table});

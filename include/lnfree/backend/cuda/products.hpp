@@ -30,7 +30,6 @@ class Products {
   Products(const Products&) = delete;
   Products& operator=(const Products&) = delete;
   ~Products() {
-    forget_plans();
     stream_.deallocate(workspace_);
     cublasLtDestroy(handle_);
   }
@@ -41,7 +40,7 @@ class Products {
   /// where it has fewer. Programs take the first, number 0; the others tell what that costs.
   void take_choice(int number) {
     assert(number >= 0 && number < most_choices);
-    forget_plans();
+    plans_.clear();
     choice_ = number;
   }
 
@@ -63,11 +62,11 @@ class Products {
                   type_of<T>()};
     auto found = plans_.find(key);
     if (found == plans_.end()) found = plans_.emplace(key, plan(key)).first;
-    const Plan& plan = found->second;
+    Plan& plan = found->second;
     const float one = 1.0f, beta = c.accumulates ? 1.0f : 0.0f;
     // cuBLASLt's matrices are column-major: what it sees are the transposes, C^T = B^T A^T.
-    check(cublasLtMatmul(handle_, plan.product, &one, b.matrix.data, plan.b, a.matrix.data, plan.a, &beta,
-                         c.matrix.data, plan.c, c.matrix.data, plan.c, &plan.algorithm, workspace_,
+    check(cublasLtMatmul(handle_, &plan.product, &one, b.matrix.data, &plan.b, a.matrix.data, &plan.a, &beta,
+                         c.matrix.data, &plan.c, c.matrix.data, &plan.c, &plan.algorithm, workspace_,
                          workspace_bytes, stream_.get()),
           "cublasLtMatmul");
   }
@@ -76,15 +75,11 @@ class Products {
   /// Rows, columns and depth; strides and alignments of A, B and C; A^T, B^T; types of the factors and of C.
   using Key = std::array<Index, 13>;
 
+  /// What cuBLASLt needs to know, in memory of the plan's own: there is nothing to destroy.
   struct Plan {
-    cublasLtMatmulDesc_t product = nullptr;
-    cublasLtMatrixLayout_t a = nullptr, b = nullptr, c = nullptr;
+    cublasLtMatmulDescOpaque_t product{};
+    cublasLtMatrixLayoutOpaque_t a{}, b{}, c{};
     cublasLtMatmulAlgo_t algorithm{};
-
-    void destroy() const {
-      for (const cublasLtMatrixLayout_t layout : {a, b, c}) cublasLtMatrixLayoutDestroy(layout);
-      cublasLtMatmulDescDestroy(product);
-    }
   };
 
   static constexpr std::size_t workspace_bytes = std::size_t{32} << 20;
@@ -101,11 +96,6 @@ class Products {
     return (reinterpret_cast<std::uintptr_t>(matrix.data) | row) % 16 == 0 ? 16 : sizeof(T);
   }
 
-  void forget_plans() {
-    for (auto& [key, plan] : plans_) plan.destroy();
-    plans_.clear();
-  }
-
   static void check(cublasStatus_t status, const char* what) {
     if (status == CUBLAS_STATUS_SUCCESS) return;
     throw Error(std::string("the GPU failed in ") + what + ": " + cublasLtGetStatusString(status));
@@ -118,55 +108,55 @@ class Products {
     const auto& [m, n, k, a_stride, b_stride, c_stride, a_alignment, b_alignment, c_alignment, a_transposed,
                  b_transposed, type, c_type] = key;
     Plan plan;
-    check(cublasLtMatmulDescCreate(&plan.product, CUBLAS_COMPUTE_32F, CUDA_R_32F),
-          "cublasLtMatmulDescCreate");
+    check(cublasLtMatmulDescInit(&plan.product, CUBLAS_COMPUTE_32F, CUDA_R_32F), "cublasLtMatmulDescInit");
     // The first factor it sees is B^T.
     for (const auto& [transposed, attribute] : {std::pair{b_transposed, CUBLASLT_MATMUL_DESC_TRANSA},
                                                 std::pair{a_transposed, CUBLASLT_MATMUL_DESC_TRANSB}}) {
       const cublasOperation_t operation = transposed != 0 ? CUBLAS_OP_T : CUBLAS_OP_N;
-      check(cublasLtMatmulDescSetAttribute(plan.product, attribute, &operation, sizeof(operation)),
+      check(cublasLtMatmulDescSetAttribute(&plan.product, attribute, &operation, sizeof(operation)),
             "cublasLtMatmulDescSetAttribute");
     }
-    const auto layout = [](cublasLtMatrixLayout_t& layout, Index type, Index rows, Index cols,
+    const auto layout = [](cublasLtMatrixLayoutOpaque_t& layout, Index type, Index rows, Index cols,
                            bool transposed, Index stride) {
       // The rows of a row-major matrix as it is stored are the columns of what cuBLASLt sees.
       if (transposed) std::swap(rows, cols);
-      check(cublasLtMatrixLayoutCreate(&layout, static_cast<cudaDataType>(type),
-                                       static_cast<std::uint64_t>(cols), static_cast<std::uint64_t>(rows),
-                                       stride),
-            "cublasLtMatrixLayoutCreate");
+      check(
+          cublasLtMatrixLayoutInit(&layout, static_cast<cudaDataType>(type), static_cast<std::uint64_t>(cols),
+                                   static_cast<std::uint64_t>(rows), stride),
+          "cublasLtMatrixLayoutInit");
     };
     layout(plan.a, type, m, k, a_transposed != 0, a_stride);
     layout(plan.b, type, k, n, b_transposed != 0, b_stride);
     layout(plan.c, c_type, m, n, false, c_stride);
 
-    cublasLtMatmulPreference_t preference = nullptr;
-    check(cublasLtMatmulPreferenceCreate(&preference), "cublasLtMatmulPreferenceCreate");
+    cublasLtMatmulPreferenceOpaque_t preference{};
+    check(cublasLtMatmulPreferenceInit(&preference), "cublasLtMatmulPreferenceInit");
     const auto prefer = [&](cublasLtMatmulPreferenceAttributes_t attribute, auto value) {
-      check(cublasLtMatmulPreferenceSetAttribute(preference, attribute, &value, sizeof(value)),
+      check(cublasLtMatmulPreferenceSetAttribute(&preference, attribute, &value, sizeof(value)),
             "cublasLtMatmulPreferenceSetAttribute");
     };
     prefer(CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, workspace_bytes);
-    // A sum that is split is put together from the workspace, in order; not by whoever comes first.
-    prefer(CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK,
-           std::uint32_t{CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE | CUBLASLT_REDUCTION_SCHEME_OUTPUT_TYPE});
+    // A sum that is split is put together in float, in a step of its own: the other schemes round its parts
+    // to what the output is stored in.
+    prefer(CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK, std::uint32_t{CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE});
     prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, static_cast<std::uint32_t>(b_alignment));
     prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, static_cast<std::uint32_t>(a_alignment));
     prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, static_cast<std::uint32_t>(c_alignment));
     prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, static_cast<std::uint32_t>(c_alignment));
     std::array<cublasLtMatmulHeuristicResult_t, most_choices> choices{};
     int found = 0;
-    const cublasStatus_t status =
-        cublasLtMatmulAlgoGetHeuristic(handle_, plan.product, plan.b, plan.a, plan.c, plan.c, preference,
-                                       choice_ + 1, choices.data(), &found);
-    cublasLtMatmulPreferenceDestroy(preference);
-    check(status, "cublasLtMatmulAlgoGetHeuristic");
-    if (found == 0) {
-      plan.destroy();
+    check(cublasLtMatmulAlgoGetHeuristic(handle_, &plan.product, &plan.b, &plan.a, &plan.c, &plan.c,
+                                         &preference, choice_ + 1, choices.data(), &found),
+          "cublasLtMatmulAlgoGetHeuristic");
+    // The others it returns are not to be read.
+    const auto end = std::remove_if(choices.begin(), choices.begin() + found,
+                                    [](const auto& choice) { return choice.state != CUBLAS_STATUS_SUCCESS; });
+    const auto usable = static_cast<int>(end - choices.begin());
+    if (usable == 0) {
       throw Error("cuBLASLt has no product of " + std::to_string(m) + " x " + std::to_string(k) + " by " +
                   std::to_string(k) + " x " + std::to_string(n));
     }
-    plan.algorithm = choices[std::min(found - 1, choice_)].algo;
+    plan.algorithm = choices[std::min(usable - 1, choice_)].algo;
     return plan;
   }
 
