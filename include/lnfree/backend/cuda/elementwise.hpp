@@ -44,6 +44,7 @@ __device__ Floats<N> load(const T* from) {
 template <int N, class T>
 __device__ void store(T* to, const Pack<N, T>& pack) {
 #if defined(__CUDA_ARCH__)
+  const std::size_t global = __cvta_generic_to_global(to);
   constexpr std::size_t bytes = sizeof(pack);
   if constexpr (bytes % 16 == 0) {
     struct Words {
@@ -52,15 +53,15 @@ __device__ void store(T* to, const Pack<N, T>& pack) {
     const Words words = std::bit_cast<Words>(pack);
 #pragma unroll
     for (std::size_t i = 0; i < bytes / 16; ++i) {
-      asm volatile("st.global.v4.b32 [%0], {%1, %2, %3, %4};" ::"l"(reinterpret_cast<uint4*>(to) + i),
-                   "r"(words.of[i].x), "r"(words.of[i].y), "r"(words.of[i].z), "r"(words.of[i].w)
+      asm volatile("st.global.v4.b32 [%0], {%1, %2, %3, %4};" ::"l"(global + 16 * i), "r"(words.of[i].x),
+                   "r"(words.of[i].y), "r"(words.of[i].z), "r"(words.of[i].w)
                    : "memory");
     }
     return;
   }
   if constexpr (bytes == 8) {
     const uint2 words = std::bit_cast<uint2>(pack);
-    asm volatile("st.global.v2.b32 [%0], {%1, %2};" ::"l"(to), "r"(words.x), "r"(words.y) : "memory");
+    asm volatile("st.global.v2.b32 [%0], {%1, %2};" ::"l"(global), "r"(words.x), "r"(words.y) : "memory");
     return;
   }
 #endif
