@@ -1,3 +1,5 @@
+#include <utility>
+
 #include "backend/workbench.hpp"
 
 using namespace lnfree;
@@ -5,14 +7,15 @@ using namespace lnfree::test;
 
 BOOST_AUTO_TEST_SUITE(backend_embedding)
 
-// A vocabulary smaller than the batch, so that rows of the table are met many times.
+// Vocabularies smaller than the largest batch, so that rows of the table are met many times: everywhere, or
+// far apart.
 BOOST_AUTO_TEST_CASE_TEMPLATE(agrees, D, Backends) {
   for (const int length : {1, 7, 128}) {
     for (const int batch : {1, 3}) {
-      for (const Index width : {5, 17, 64, 100}) {
-        check<D>(sizes(batch, length, width), [&](auto& bench) {
+      for (const auto& [width, vocab] :
+           {std::pair<Index, Index>{5, 11}, {17, 150}, {64, 11}, {64, 150}, {100, 11}}) {
+        check<D>(sizes(batch, length, width), [&, width = width, vocab = vocab](auto& bench) {
           const BatchShape shape{batch, length};
-          constexpr Index vocab = 11;
           const Index positions = length + 2;
           auto* tokens = bench.integers("tokens", shape.rows(), 0, vocab);
           auto token_table = bench.scalars("token table", vocab, width);
