@@ -197,9 +197,19 @@ std::string count(std::int64_t number, const std::string& what) {
   return std::to_string(number) + " " + what + (number == 1 ? "" : "s");
 }
 
-/// The report of an earlier run into this folder with the same arguments, if there is one. Throws Error if
-/// the folder holds something else and may not be overwritten.
-std::optional<json> earlier_report(const Options& options) {
+/// How much there is in the inputs: what tells, without reading them, that they have changed.
+json extent(const lnfree::Corpus& corpus) {
+  return {{"files", corpus.input_files()}, {"bytes", corpus.input_bytes()}};
+}
+
+std::string words(const json& extent) {
+  return count(extent.value("files", std::int64_t{0}), "file") + " of " +
+         count(extent.value("bytes", std::int64_t{0}), "byte");
+}
+
+/// The report of an earlier run into this folder with the same arguments on the same inputs, if there is one.
+/// Throws Error if the folder holds something else and may not be overwritten.
+std::optional<json> earlier_report(const Options& options, const lnfree::Corpus& corpus) {
   if (options.overwrite) return std::nullopt;
   const auto report_file = options.out / "corpus.json";
   const auto here = [&](const char* name) { return fs::exists(options.out / name); };
@@ -226,6 +236,11 @@ std::optional<json> earlier_report(const Options& options) {
     throw lnfree::Error(options.out.string() + " holds a corpus prepared with other arguments (" +
                         difference + "); choose another --out or give --overwrite.");
   }
+  // A corpus of an earlier version does not say.
+  if (report.contains("inputs") && report["inputs"] != extent(corpus))
+    throw lnfree::Error(options.out.string() + " holds a corpus of other contents of the inputs (" +
+                        words(report["inputs"]) + " then, " + words(extent(corpus)) +
+                        " now); choose another --out or give --overwrite.");
   const bool held_out = report["held_out"].value("windows", 0) > 0;
   const bool complete = here("train.bin") && here("train.json") && here("tokenizer.model") &&
                         (!held_out || (here("val.bin") && here("val.json")));
@@ -263,9 +278,8 @@ lnfree::Tokenizer make_tokenizer(const Options& options, const lnfree::Corpus& c
   return tokenizer;
 }
 
-json prepare(const Options& options) {
-  json report = {{"arguments", options.arguments()}};
-  const lnfree::Corpus corpus(options.corpus);
+json prepare(const Options& options, const lnfree::Corpus& corpus) {
+  json report = {{"arguments", options.arguments()}, {"inputs", extent(corpus)}};
   std::error_code error;
   fs::create_directories(options.out, error);
   if (error) throw lnfree::Error(options.out.string() + " cannot be made: " + error.message() + ".");
@@ -322,12 +336,12 @@ json prepare(const Options& options) {
 }
 
 void run(const Options& options) {
-  const auto earlier = earlier_report(options);
+  const lnfree::Corpus corpus(options.corpus);
+  const auto earlier = earlier_report(options, corpus);
   if (earlier)
-    std::cout << options.out.string()
-              << " already holds this corpus, prepared with the same arguments; nothing to do "
-              << "(--overwrite prepares it again)\n";
-  const json report = earlier ? *earlier : prepare(options);
+    std::cout << options.out.string() << " already holds this corpus, prepared with the same arguments from "
+              << words(extent(corpus)) << "; nothing to do (--overwrite prepares it again)\n";
+  const json report = earlier ? *earlier : prepare(options, corpus);
   if (!earlier) {
     const auto& documents = report["documents"];
     std::cout << "documents: " << documents["seen"] << " seen, " << documents["kept"] << " kept, "

@@ -34,6 +34,9 @@ printf '# marks: \xe2\x96\x81 \xe2\x96\x85, a NUL \0, \t, CRLF \r\n%0120d\n' 0 >
 cp sources/file_1.py sources/copy.py
 arguments=(--input sources --vocab-size 600 --context 32 --held-out 0.2)
 
+"$program" --help >help
+grep -q -- "--context N=128 " help || fail "--help: $(cat help)"
+
 "$program" "${arguments[@]}" --out corpus --json report.json >log
 for file in train.bin train.json val.bin val.json tokenizer.model corpus.json; do
   [[ -s corpus/$file ]] || fail "no $file"
@@ -54,6 +57,19 @@ expect_error "other arguments (context, vocab_size, tokenizer_sample_bytes)" --i
 [[ $before == $(stat -c '%n %i %Y' corpus/*) ]] || fail "files were touched"
 "$program" --input sources --vocab-size 500 --context 16 --held-out 0.2 --out corpus --overwrite >/dev/null
 grep -q '"vocab_size": 500' corpus/train.json || fail "--overwrite did not"
+
+# Inputs that have changed are told without being read again.
+cp -r sources grown
+"$program" --input grown --vocab-size 600 --context 32 --out of_grown >/dev/null
+"$program" --input grown --vocab-size 600 --context 32 --out of_grown | grep -q "from 62 files of" || fail "no inputs named"
+before=$(stat -c '%n %i %Y' of_grown/*)
+printf 'x = 1\n' >>grown/file_1.py
+expect_error "other contents of the inputs (62 files of" --input grown --vocab-size 600 --context 32 --out of_grown
+cp grown/file_2.py grown/file_0.py
+expect_error "bytes then, 63 files of" --input grown --vocab-size 600 --context 32 --out of_grown
+[[ $before == $(stat -c '%n %i %Y' of_grown/*) ]] || fail "files were touched"
+"$program" --input grown --vocab-size 600 --context 32 --out of_grown --overwrite >/dev/null
+"$program" --input grown --vocab-size 600 --context 32 --out of_grown | grep -q "63 files" || fail "--overwrite did not"
 
 # A tokenizer of one's own; at most so many tokens; nothing held out.
 "$program" --input sources --tokenizer again/tokenizer.model --context 32 --held-out 0 --max-train-tokens 1000 --out capped >/dev/null
@@ -77,7 +93,8 @@ printf '# caf\xe9\n%0120d\n' 0 >latin/latin.py
 cp sources/file_3.py latin/
 printf '{"content": "x"}\n{"content": \n' >broken.jsonl
 expect_error "--out is required" --input sources
-expect_error "--no-such-option" "${arguments[@]}" --out new --no-such-option
+expect_error "--no-such-option is no option" --out new --no-such-option
+expect_error "0 is not a whole number from 1" "${arguments[@]}" --out new --context 0
 expect_error "does not exist" --input nowhere --out new
 expect_error "is empty" --input empty --out new
 expect_error "latin/latin.py is not UTF-8 at byte offset 5" --input latin --out new

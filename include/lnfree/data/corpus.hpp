@@ -92,6 +92,9 @@ class Corpus {
       for (const auto& input : *inputs) list(input);
   }
 
+  /// Files of all inputs: *.py and .jsonl files.
+  std::int64_t input_files() const { return input_files_; }
+
   /// Bytes of all inputs: what Document::input_bytes reaches.
   std::int64_t input_bytes() const { return input_bytes_; }
 
@@ -178,12 +181,14 @@ class Corpus {
           // A link's target is either in the folder, then it comes by itself, or does not belong to it.
           if (entry.is_symlink() || !entry.is_regular_file() || entry.path().extension() != ".py") continue;
           source.files.push_back(entry.path().lexically_relative(input).generic_string());
+          ++input_files_;
           input_bytes_ += static_cast<std::int64_t>(entry.file_size());
         }
         std::sort(source.files.begin(), source.files.end());
       } else if (fs::is_regular_file(input) &&
                  (input.extension() == ".jsonl" || input.extension() == ".json")) {
         source.lines = true;
+        ++input_files_;
         input_bytes_ += static_cast<std::int64_t>(fs::file_size(input));
       } else {
         throw Error("the corpus " + input.string() +
@@ -279,7 +284,7 @@ class Corpus {
 
   CorpusOptions options_;
   std::vector<Source> sources_;
-  std::int64_t input_bytes_ = 0;
+  std::int64_t input_files_ = 0, input_bytes_ = 0;
 };
 
 /// A random sample of documents within a budget of bytes, the same whatever order they come in: as many as
