@@ -1,7 +1,8 @@
 /// Continues a text with a model that a trainer has trained: greedy, or sampled by temperature and top-k.
 #include <cstdio>
-#include <fstream>
+#include <filesystem>
 #include <limits>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -23,19 +24,33 @@ struct Options {
   SamplingOptions sampling{.temperature = 0.8, .top_k = 40};
 };
 
+/// A model as its tokenizer knows it: one that was trained on a corpus of a smaller vocabulary than its own
+/// has logits for tokens that there are not.
+template <class Model>
+struct WithinVocabulary {
+  Model& model;
+  int vocab_size;
+
+  std::vector<double> next_logits(std::span<const std::int32_t> tokens) {
+    std::vector<double> logits = model.next_logits(tokens);
+    logits.resize(static_cast<std::size_t>(vocab_size));
+    return logits;
+  }
+};
+
 template <class Model>
 void run(const Options& options) {
   const Tokenizer tokenizer = Tokenizer::load(options.tokenizer);
-  if (tokenizer.vocab_size() != Model::config.vocab_size) {
+  if (tokenizer.vocab_size() > Model::config.vocab_size) {
     throw Error(options.tokenizer.string() + " has " + std::to_string(tokenizer.vocab_size()) +
-                " pieces, and the model a vocabulary of " + std::to_string(Model::config.vocab_size) +
-                "; it takes a model that was trained on a corpus of prepare_corpus --vocab-size " +
-                std::to_string(Model::config.vocab_size) + ", and that corpus's tokenizer");
+                " tokens, more than the model's " + std::to_string(Model::config.vocab_size) +
+                ", so the model was trained on another corpus; give the tokenizer.model of that one");
   }
   Model model(1, Purpose::evaluation);
   load_weights(model, options.checkpoint / "model.safetensors");
+  WithinVocabulary<Model> speaker{model, tokenizer.vocab_size()};
   std::fputs(options.prompt.c_str(), stdout);
-  generate(model, tokenizer.encode(options.prompt), options.tokens, options.sampling,
+  generate(speaker, tokenizer.encode(options.prompt), options.tokens, options.sampling,
            [&](std::int32_t token) {
              const std::string bytes = tokenizer.decode({&token, 1});
              std::fwrite(bytes.data(), 1, bytes.size(), stdout);
@@ -45,25 +60,30 @@ void run(const Options& options) {
   std::puts("");
 }
 
-/// Runs the one of the models that a config.json describes; false when none is.
+/// Runs the one of the models that the checkpoint's config.json describes; false when none is.
 template <class... Models>
-bool run_matching(Json config, const Options& options) {
-  config.erase("lnfree_version");
+bool run_matching(const Options& options) {
   const auto run_if_described = [&]<class Model>() {
-    Json described = config_json<Model>();
-    described.erase("lnfree_version");
-    if (described != config) return false;
+    if (!architecture_difference<Model>(options.checkpoint).empty()) return false;
     run<Model>(options);
     return true;
   };
   return (run_if_described.template operator()<Models>() || ...);
 }
 
-/// The paper's four configurations at one shape.
+/// The configurations that examples/trainers trains, at one shape.
 template <DecoderConfig Shape>
-bool run_shape(const Json& config, const Options& options) {
-  return run_matching<Decoder<Shape, LayerNorm, GELU>, Decoder<Shape, LayerNorm, ReLU>,
-                      Decoder<Shape, Identity, GELU>, Decoder<Shape, Identity, ReLU>>(config, options);
+bool run_shape(const Options& options) {
+  using PerLayer = LeakyLearnable<Scope::per_layer>;
+  using Global = LeakyLearnable<Scope::global>;
+  const auto run_norm = [&]<class Norm, class... Activations>() {
+    return run_matching<Decoder<Shape, Norm, Activations>...>(options);
+  };
+  return run_norm.template operator()<LayerNorm, GELU, ReLU, PerLayer, Global>() ||
+         run_norm.template operator()<Identity, GELU, ReLU, PerLayer, Global, SquaredReLU, SiLU,
+                                      Layerwise<ReLU, Shape.layers / 2, GELU>>() ||
+         run_norm.template operator()<RMSNorm, GELU>() || run_norm.template operator()<DynamicTanh, GELU>() ||
+         run_norm.template operator()<DynamicErf, GELU>();
 }
 
 }  // namespace
@@ -86,15 +106,13 @@ int main(int argc, char** argv) {
   if (const auto status = app.read(argc, argv)) return *status;
   try {
     const std::filesystem::path path = options.checkpoint / "config.json";
-    std::ifstream file(path);
-    if (!file)
+    if (!std::filesystem::exists(path))
       throw Error("cannot read " + path.string() + "; --checkpoint takes the folder checkpoint/ of a run");
-    const Json config = Json::parse(file, nullptr, false);
-    if (!config.is_object()) throw Error(path.string() + " is damaged: it is no JSON object");
-    if (!run_shape<demo>(config, options) && !run_shape<gpt2_small>(config, options)) {
-      throw Error(path.string() +
-                  " describes none of the models this program knows, the four configurations of " +
-                  "demo and gpt2; compile your own Decoder into it");
+    // Each shape costs a quarter of a minute to compile.
+    if (!run_shape<demo>(options) && !run_shape<gpt2_small>(options)) {
+      throw Error(path.string() + " describes none of the models that this program knows, those of " +
+                  "train_demo_<configuration> and train_gpt2_<configuration>; add yours to "
+                  "examples/generate.cpp");
     }
   } catch (const std::exception& error) {
     std::fprintf(stderr, "generate: %s\n", error.what());
