@@ -200,11 +200,15 @@ BOOST_AUTO_TEST_CASE(files_of_others_are_read) {
   file.retype("transformer.h.0.attn.bias", "U8");
   file.check_loads_from_file();
   file.retype("transformer.h.1.mlp.c_fc.weight", "I8");
-  BOOST_CHECK_EXCEPTION(load_weights(file.model, file.path), Error,
+  Plain other(1);
+  other.initialize(6);
+  const auto before = weights(other);
+  BOOST_CHECK_EXCEPTION(load_weights(other, file.path), Error,
                         says("h.1.mlp.c_fc.weight", "dtype I8", "cannot be read"));
+  BOOST_TEST((weights(other) == before));
 }
 
-BOOST_AUTO_TEST_CASE(a_config_may_say_less_but_nothing_else) {
+BOOST_AUTO_TEST_CASE(a_config_of_others_may_say_less_but_nothing_else) {
   TemporaryFolder folder;
   const auto difference = [&](const Json& config) {
     folder.write("config.json", config.dump());
@@ -213,7 +217,17 @@ BOOST_AUTO_TEST_CASE(a_config_may_say_less_but_nothing_else) {
   const Json own = config_json<Plain>();
   BOOST_TEST(difference(own) == "");
   BOOST_TEST(difference(Json::object()) == "");
-  BOOST_TEST(difference({{"model_type", "gpt2"}, {"n_inner", nullptr}, {"n_positions", 1024}}) == "");
+  Json earlier = own;
+  earlier["model_type"] = "gpt2";
+  BOOST_TEST(difference(earlier) == "");
+  for (const char* key : {"n_ctx", "norm", "biases"}) {
+    Json incomplete = own;
+    incomplete.erase(key);
+    BOOST_TEST(says("its " + std::string(key) + " is missing")(Error(difference(incomplete))));
+  }
+  BOOST_TEST(
+      difference({{"model_type", "gpt2"}, {"n_inner", nullptr}, {"n_positions", 1024}, {"n_ctx", 1024}}) ==
+      "");
   for (const auto& [key, value] : {std::pair{"activation_function", "relu"}, {"norm", "layer_norm"}}) {
     Json other = own;
     other[key] = value;

@@ -224,17 +224,23 @@ inline Json read_checkpoint_state(const std::filesystem::path& folder) {
 
 /// What the config.json in a folder says otherwise than the model is built, in words: two models may have the
 /// same tensors and still compute something else, with another activation for one. Empty when all it says
-/// agrees. Keys that another program left out say nothing, and the sizes of the position table are for
-/// load_weights to judge.
+/// agrees. What lnfree wrote must agree in every key. Keys that another program left out say nothing, and
+/// the size of its position table is for load_weights to judge.
 template <class Model>
 std::string architecture_difference(const std::filesystem::path& folder) {
   const Json saved = read_checkpoint_json(folder / "config.json");
+  const bool is_own = saved.contains("lnfree_version");
   Json expected = config_json<Model>();
-  for (const char* key : {"model_type", "lnfree_version", "n_positions", "n_ctx"}) expected.erase(key);
+  // The one is another with every version; the other follows from the rest, and was gpt2 for more once.
+  for (const char* key : {"lnfree_version", "model_type"}) expected.erase(key);
+  if (!is_own) {
+    for (const char* key : {"n_positions", "n_ctx"}) expected.erase(key);
+  }
   for (const auto& [key, value] : expected.items()) {
-    if (!saved.contains(key) || saved[key].is_null() || saved[key] == value) continue;
+    const Json found = saved.value(key, Json());
+    if (found == value || (!is_own && found.is_null())) continue;
     return folder.string() + " is of another architecture than this program: its " + key + " is " +
-           saved[key].dump() + ", expected " + value.dump();
+           (found.is_null() ? "missing" : found.dump()) + ", expected " + value.dump();
   }
   return "";
 }
