@@ -12,6 +12,7 @@
 #include <lnfree/activation/squared_relu.hpp>
 #include <lnfree/backend/reference/reference.hpp>
 #include <lnfree/core/config.hpp>
+#include <lnfree/core/macros.hpp>
 #include <lnfree/nn/decoder.hpp>
 #include <lnfree/norm/dynamic_erf.hpp>
 #include <lnfree/norm/dynamic_tanh.hpp>
@@ -27,7 +28,7 @@
 #include <lnfree/optim/schedule.hpp>
 
 // nvcc does not take the vectors of the Cpu: a source in CUDA has the GPU instead.
-#ifdef __CUDACC__
+#if LNFREE_GPU_COMPILER
 #include <lnfree/backend/cuda/cuda.hpp>
 #else
 #include <lnfree/backend/cpu/cpu.hpp>

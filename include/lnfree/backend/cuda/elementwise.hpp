@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <type_traits>
 
+#include <lnfree/backend/cuda/rounding.hpp>
 #include <lnfree/backend/cuda/runtime.hpp>
 #include <lnfree/core/tensor.hpp>
 
@@ -72,7 +73,7 @@ template <int N, class T>
 __device__ void store(T* to, const Floats<N>& numbers) {
   Pack<N, T> pack;
 #pragma unroll
-  for (int i = 0; i < N; ++i) pack.values[i] = T(numbers[i]);
+  for (int i = 0; i < N; ++i) pack.values[i] = rounded<T>(numbers[i]);
   store(to, pack);
 }
 

@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <type_traits>
 
+#include <lnfree/backend/cuda/rounding.hpp>
 #include <lnfree/backend/cuda/runtime.hpp>
 #include <lnfree/backend/cuda/warp_matrix.hpp>
 #include <lnfree/core/bfloat16.hpp>
@@ -25,7 +26,7 @@ struct WarpRows {
 #pragma unroll
     for (int n = 0; n < Cols / 8; ++n) {
 #pragma unroll
-      for (int e = 0; e < 4; ++e) to[row(e) * stride + col(n, e)] = S(numbers[n][e]);
+      for (int e = 0; e < 4; ++e) to[row(e) * stride + col(n, e)] = rounded<S>(numbers[n][e]);
     }
   }
 };

@@ -1,0 +1,29 @@
+#pragma once
+
+#include <bit>
+#include <cstdint>
+#include <type_traits>
+
+#include <lnfree/backend/cuda/runtime.hpp>
+#include <lnfree/core/bfloat16.hpp>
+
+namespace lnfree::cuda {
+
+/// A float as an S, a bfloat16 rounded to nearest, ties to even: a GPU has an instruction for what takes
+/// BFloat16 five. The numbers are the same; a NaN may have other bits.
+template <class S>
+__device__ S rounded(float value) {
+#if defined(__CUDA_ARCH__)
+  if constexpr (std::is_same_v<S, BFloat16>) {
+    std::uint16_t bits;
+    asm("cvt.rn.bf16.f32 %0, %1;" : "=h"(bits) : "f"(value));
+    return std::bit_cast<BFloat16>(bits);
+  } else {
+    return S(value);
+  }
+#else
+  return S(value);
+#endif
+}
+
+}  // namespace lnfree::cuda
