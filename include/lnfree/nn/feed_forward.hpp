@@ -18,6 +18,9 @@ class FeedForward {
  public:
   using Scalar = typename Device::Scalar;
   using Accumulator = typename Device::Accumulator;
+  static_assert(!ActivationOfLayers<A> || HasActivationOfLayers<Device, A>,
+                "lnfree: the device has no activation_forward and activation_backward for this activation "
+                "(backend/primitives.hpp)");
 
   /// `shared_slope` is the whole model's parameter of an activation of global scope.
   FeedForward(ParameterSet<Device>& parameters, const std::string& name, const DecoderConfig& config,
@@ -28,10 +31,6 @@ class FeedForward {
         c_proj_(parameters, name + ".c_proj", config.ffn_width, config.width,
                 config.biases == Biases::all ? config.width : 0) {
     with_activation<A>(layer_, [&]<class Here>(Here) {
-      static_assert(
-          HasActivation<Device, Here>,
-          "lnfree: the device has no activation_forward and activation_backward for this activation "
-          "(backend/primitives.hpp)");
       if constexpr (LearnableActivation<Here>) {
         slope_ = Here::scope == Scope::global ? shared_slope : &add_slope<Here>(parameters, name + ".act");
       }

@@ -19,7 +19,7 @@ class Normalization {
   using Scalar = typename Device::Scalar;
   using Accumulator = typename Device::Accumulator;
   static constexpr bool is_identity = std::is_same_v<N, Identity>;
-  static_assert(is_identity || HasNorm<Device, N> || HasPointwiseNorm<Device, N>,
+  static_assert(!Norm<N> || is_identity || HasNorm<Device, N> || HasPointwiseNorm<Device, N>,
                 "lnfree: the device has no norm_forward and norm_backward for this norm "
                 "(backend/primitives.hpp)");
 

@@ -1,0 +1,14 @@
+// error: lnfree: the device has no activation_forward and activation_backward for this activation
+#include <cstddef>
+
+#include <lnfree/activation/relu.hpp>
+#include <lnfree/nn/feed_forward.hpp>
+
+using namespace lnfree;
+
+struct NoPrimitives {
+  using Scalar = float;
+  using Accumulator = float;
+};
+
+constexpr std::size_t size = sizeof(FeedForward<ReLU, NoPrimitives>);
