@@ -1,0 +1,137 @@
+"""Bad input to the trainers: one sentence, exit status 1, and nothing is touched."""
+
+import json
+import struct
+import unittest
+from pathlib import Path
+
+from trainer_program import COMMON, CONTEXT, NORMED, VOCABULARY, TrainerTest, metrics, read_weights, shard
+
+
+class BadInput(TrainerTest):
+    def test_shards(self):
+        out = self.folder / "run"
+
+        def refuse(path, *says):
+            self.refuse("--train", path, "--out", out, "--steps", 1, *COMMON, says=[path.name, *says])
+            self.refuse(
+                "--train", self.train, "--val", path, "--out", out, "--steps", 1, *COMMON, says=[path.name, *says]
+            )
+
+        bad = self.folder / "bad.bin"
+        refuse(bad, "No such file")
+        bad.write_bytes(b"")
+        refuse(bad, "empty")
+        whole = self.train.read_bytes()
+        bad.write_bytes(whole[:-2])
+        refuse(bad, "truncated")
+        bad.write_bytes(whole[:100])
+        refuse(bad, "truncated")
+        bad.write_bytes(b"import os\n" * 200)
+        refuse(bad, "not a token shard")
+        shard(bad, 0, tokens=[1] * (CONTEXT - 1))
+        refuse(bad, f"{CONTEXT - 1} tokens")
+        tokens = [1] * (2 * CONTEXT)
+        tokens[200] = VOCABULARY
+        shard(bad, 0, tokens=tokens)
+        refuse(bad, "token 200", str(VOCABULARY))
+
+    def test_context(self):
+        long = self.training(self.folder / "run", 1, "--context", CONTEXT + 1)
+        self.refuse(*long, says=["--context 129", "context of 128"])
+
+    def test_weights(self):
+        self.succeed("--steps", 0, "--out", self.folder / "normed", program=NORMED)
+        weights = self.folder / "normed" / "checkpoint" / "model.safetensors"
+
+        def refuse(path, *says, program=None):
+            start = self.training(self.folder / "run", 1, "--init-from", path)
+            evaluation = ["--init-from", path, "--evaluate-only", "--val", self.val, "--json", self.folder / "e.json"]
+            for arguments in (start, evaluation):
+                self.refuse(*arguments, says=[path.name, *says], program=program)
+
+        refuse(weights, "another architecture", "h.0.ln_1")
+        bad = self.folder / "bad.safetensors"
+        refuse(bad, "No such file")
+        whole = weights.read_bytes()
+        bad.write_bytes(whole[:-1])
+        refuse(bad, "truncated", program=NORMED)
+        bad.write_bytes(whole[:100])
+        refuse(bad, "truncated", program=NORMED)
+        bad.write_bytes(struct.pack("<Q", 1 << 60) + whole[8:])
+        refuse(bad, "header", str(1 << 60), program=NORMED)
+        bad.write_bytes(b"0123456789" * 100)
+        refuse(bad, "safetensors", program=NORMED)
+        header, data = read_weights(weights)
+        header["wte.weight"]["shape"] = [VOCABULARY * 1000, 64]
+        text = json.dumps(header).encode()
+        bad.write_bytes(struct.pack("<Q", len(text)) + text + data)
+        refuse(bad, "wte.weight", "needs", program=NORMED)
+
+    def test_command_line(self):
+        out = self.folder / "run"
+        for arguments, says in (
+            (["--out", out, "--wrong", 3], ["--wrong is no option"]),
+            (["--wrong", 3], ["--wrong is no option"]),
+            (["--out", out, "word"], ["word"]),
+            (["--out", out, "--steps"], ["--steps"]),
+            (["--out", out, "--steps", "ten"], ["--steps", "ten is not a whole number"]),
+            (["--out", out, "--steps", -1], ["--steps", "-1 is not"]),
+            (["--out", out, "--batch-size", 0], ["--batch-size", "1 or more"]),
+            (["--out", out, "--seed", -1], ["--seed", "-1"]),
+            (["--out", out, "--learning-rate", "nan"], ["--learning-rate", "nan is not a number of 0 or more"]),
+            (["--out", out, "--dropout", 1], ["--dropout", "from 0 to 0.999"]),
+            (["--steps", 0], ["--out"]),
+            (["--out", out, "--steps", 1], ["--train"]),
+            (["--out", out, "--json", "x"], ["--json", "--evaluate-only"]),
+            (["--profile", 2], ["--profile", "--train"]),
+            (["--profile", 0], ["--profile", "1 or more"]),
+            (["--evaluate-only", "--val", self.val], ["--evaluate-only", "--init-from"]),
+            (["--evaluate-only", "--init-from", "x"], ["--val"]),
+            (["--out", out, "--resume", "--init-from", "x"], ["--resume", "--init-from"]),
+            (["--out", out, "--config", self.folder / "none.toml"], ["none.toml"]),
+        ):
+            with self.subTest(arguments):
+                self.refuse(*arguments, says=says)
+        config = self.folder / "config.toml"
+        config.write_text("stepps = 3\n")
+        self.refuse("--out", out, "--config", config, says=["config.toml: stepps is no option"])
+
+    def test_out_in_the_way(self):
+        (self.folder / "file").write_text("in the way")
+        for out in (self.folder / "file", self.folder / "file" / "below", Path("/proc/none")):
+            self.refuse(*self.training(out, 1), says=[str(out)])
+
+    def test_out_that_holds_a_run(self):
+        run = self.folder / "run"
+        self.succeed(*self.training(run, 2))
+        self.refuse(*self.training(run, 2), says=["already holds a run", "--resume"])
+        self.refuse("--steps", 0, "--out", run, says=["already holds a run"])
+
+    def test_resume(self):
+        run = self.folder / "run"
+        self.refuse(*self.training(run, 2, "--resume"), says=["no checkpoint to resume from"])
+        self.succeed(*self.training(run, 2))
+        self.refuse(*self.training(run, 3, "--resume"), says=["steps 2, not 3"])
+        self.refuse(*self.training(run, 2, "--resume", "--no-shuffle"), says=["shuffle true, not false"])
+        self.refuse(*self.training(run, 2, "--resume"), says=["another architecture", "activation_function"], program=NORMED)
+        config = run / "checkpoint" / "config.json"
+        config.write_text(config.read_text().replace('"relu"', '"gelu"'))
+        self.refuse(*self.training(run, 2, "--resume"), says=["activation_function", "gelu", "relu"])
+        config.unlink()
+        self.refuse(*self.training(run, 2, "--resume"), says=["config.json"])
+
+    def test_a_run_in_progress(self):
+        run = self.folder / "run"
+        program = self.start(*self.training(run, 100000, "--log-every", 1))
+        second = self.call(*self.training(run, 100000, "--log-every", 1, "--resume"))
+        self.assertEqual(second.returncode, 1)
+        self.assertIn("another process", second.stderr)
+        program.terminate()
+        self.assertEqual(program.wait(60), 143)
+        steps = [line["step"] for line in metrics(run)]
+        self.assertEqual(steps, list(range(len(steps))))
+
+
+if __name__ == "__main__":
+    unittest.main()
