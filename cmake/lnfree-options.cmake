@@ -13,10 +13,8 @@ endif()
 add_library(lnfree_options INTERFACE)
 if(LNFREE_SANITIZE)
   list(APPEND options -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
-    # Checked loops do not become vector code. What comes of these three AddressSanitizer finds as well; with
-    # them tests take three times as long.
-    $<$<CXX_COMPILER_ID:Clang,AppleClang>:-Wno-pass-failed>
-    $<$<CXX_COMPILER_ID:Clang,AppleClang>:-fno-sanitize=null,object-size,pointer-overflow>)
+    # Checked loops do not become vector code.
+    $<$<CXX_COMPILER_ID:Clang,AppleClang>:-Wno-pass-failed>)
   target_link_options(lnfree_options INTERFACE -fsanitize=address,undefined)
 endif()
 # nvcc takes none of these.
