@@ -372,7 +372,7 @@ int main(int argc, char** argv) {
   app.add_value("--out", options.out, "DIR", "Folder for the shards, the tokenizer and corpus.json")
       ->required();
   auto* vocab_size = app.add_count("--vocab-size", options.vocab_size, 1, "Tokens of the tokenizer", 1 << 24);
-  app.add_count("--context", options.context, std::int64_t{1}, "Tokens in a window", std::int64_t{1} << 24);
+  app.add_count("--context", options.context, std::int64_t{2}, "Tokens in a window", std::int64_t{1} << 24);
   auto* held_out = app.add_real("--held-out", options.corpus.held_out, 1, "a number from 0 to 1",
                                 "Share of documents to hold out; 0.03, or 0 with --held-out-input")
                        ->default_str("");

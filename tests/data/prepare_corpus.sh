@@ -94,7 +94,7 @@ cp sources/file_3.py latin/
 printf '{"content": "x"}\n{"content": \n' >broken.jsonl
 expect_error "--out is required" --input sources
 expect_error "--no-such-option is no option" --out new --no-such-option
-expect_error "0 is not a whole number from 1" "${arguments[@]}" --out new --context 0
+expect_error "1 is not a whole number from 2" "${arguments[@]}" --out new --context 1
 expect_error "does not exist" --input nowhere --out new
 expect_error "is empty" --input empty --out new
 expect_error "latin/latin.py is not UTF-8 at byte offset 5" --input latin --out new

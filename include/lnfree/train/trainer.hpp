@@ -104,8 +104,8 @@ class Trainer {
  public:
   /// Told about the run as it goes on. Both may be empty.
   struct Callbacks {
-    std::function<void(const Progress&)> on_step;
-    std::function<void(const std::string&)> on_message;  ///< Evaluations, checkpoints: one line each.
+    std::function<void(const Progress&)> on_step = {};
+    std::function<void(const std::string&)> on_message = {};  ///< Evaluations, checkpoints: one line each.
   };
 
   /// `train` may be null in a run of no steps; `validation` may be null: then nothing is evaluated. The
