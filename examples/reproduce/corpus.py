@@ -88,12 +88,18 @@ def prepare(arguments, contexts, stop):
     return folders, bind(arguments.out / "corpus.json", corpus, prepared, folders)
 
 
+def content_of(report):
+    """What prepare_corpus reports of the shards themselves, without where their sources lie."""
+    return {name: value for name, value in report.items() if name not in ("arguments", "inputs")}
+
+
 def bind(path, corpus, prepared, folders):
     """Writes or extends corpus.json, `prepared` by context; refuses another corpus than it speaks of."""
     bound = read_json(path) or corpus | {"prepared": {}, "unigram_loss": {}}
     known = bound["prepared"]
     if any(bound.get(name) != value for name, value in corpus.items()) or any(
-        known.get(context, report) != report for context, report in prepared.items()
+        content_of(known.get(context, report)) != content_of(report)
+        for context, report in prepared.items()
     ):
         raise ReproduceError(
             f"the corpus in {folders[128].parent} is no longer the one that {path.parent} was started with; "

@@ -337,6 +337,16 @@ class ReproduceTest(unittest.TestCase):
         self.assertEqual(status, 1, output)
         self.assertIn("no longer the one", output)
 
+    def test_corpus_that_lies_elsewhere_is_the_same(self):
+        self.assertEqual(self.run_job("--configs", "sm_r")[0], 0)
+        path = self.out / "corpus.json"
+        bound = json.loads(path.read_text())
+        for report in bound["prepared"].values():
+            report |= {"arguments": {"inputs": ["/elsewhere"]}, "inputs": {"files": 1, "bytes": 1}}
+        path.write_text(json.dumps(bound))
+        status, output, starts = self.run_job("--configs", "sm_r")
+        self.assertEqual((status, self.trained(starts)), (0, []), output)
+
 
 class GridTest(unittest.TestCase):
     """What is run, without running it."""
