@@ -39,8 +39,13 @@ class PanelGemm {
   static constexpr Index panel_columns = tile_vectors * vector_width;
   static constexpr Index most_depth = 384;  // A panel and a block stay in the second-level cache.
   static constexpr Index block_rows = 32 * tile_rows;
+  static constexpr Index rows_ahead = 8;  // Fetched into the cache while rows are copied.
   using Panel = float[most_depth * panel_columns];
-  using Block = float[most_depth * block_rows];
+  using Block = float[(most_depth + 16) * block_rows];
+
+  /// Floats from one strip of a block, tile_rows of its rows, to the next. All are written side by side: an odd
+  /// number of cache lines apart they do not compete for the same places in the first-level cache.
+  static Index strip_size(Index depth) { return ((depth * tile_rows + 15) / 16 | 1) * 16; }
 
   /// Rows [row_begin, row_end), columns [column_begin, column_end) of C.
   void part(Index row_begin, Index row_end, Index column_begin, Index column_end) const {
@@ -60,7 +65,8 @@ class PanelGemm {
           const Index columns = std::min(panel_columns, column_end - j);
           copy_panel(panel, k, count, j, columns);
           for_row_panels<tile_rows>(0, rows, [&]<int Rows>(Index r) {
-            const Strided a = copies_a ? Strided{block + r * count, 1, tile_rows} : where_it_lies(i + r, k);
+            const Strided a = copies_a ? Strided{block + r / tile_rows * strip_size(count), 1, tile_rows}
+                                       : where_it_lies(i + r, k);
             tile<Rows>(a, panel, count, c_.matrix.row(i + r) + j, columns, adds);
           });
         }
@@ -95,14 +101,18 @@ class PanelGemm {
 
   /// A transposed A's rows [i, i + rows), columns [k, k + count): tile_rows rows together, column by column.
   void copy_block(Block& block, Index i, Index rows, Index k, Index count) const {
-    const Index whole = rows / tile_rows * tile_rows;
+    const Index strip = strip_size(count), whole = rows / tile_rows * tile_rows;
+    const bool leaves_gaps = rows < a_.rows();  // Over which a processor does not fetch ahead by itself.
     for (Index d = 0; d < count; ++d) {
       const float* from = a_.matrix.row(k + d) + i;
+      if (leaves_gaps && d + rows_ahead < count) {
+        for (Index r = 0; r < rows; r += 16) __builtin_prefetch(from + rows_ahead * a_.matrix.stride + r);
+      }
       float* const to = block + d * tile_rows;
       for (Index r = 0; r < whole; r += tile_rows) {
-        std::memcpy(to + r * count, from + r, tile_rows * sizeof(float));
+        std::memcpy(to + r / tile_rows * strip, from + r, tile_rows * sizeof(float));
       }
-      for (Index r = whole; r < rows; ++r) to[whole * count + r - whole] = from[r];
+      for (Index r = whole; r < rows; ++r) to[whole / tile_rows * strip + r - whole] = from[r];
     }
   }
 
