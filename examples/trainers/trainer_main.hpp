@@ -29,12 +29,13 @@
 namespace trainers {
 
 #if defined(LNFREE_TRAINER_BF16)
-using Device = lnfree::CpuBF16;
+using Backend = lnfree::CpuBF16;
 #elif defined(LNFREE_TRAINER_CUDA)
-using Device = lnfree::Cuda;
+using Backend = lnfree::Cuda;
 #else
-using Device = lnfree::Cpu;
+using Backend = lnfree::Cpu;
 #endif
+using Device = lnfree::Profiled<Backend>;  // for --profile
 
 #ifdef LNFREE_TRAINER_CUDA
 inline constexpr bool is_on_gpu = true;
@@ -190,15 +191,14 @@ int evaluate_only(ProgramOptions options) {
   return 0;
 }
 
-/// Where the time of a step goes: the steps of a run, heads observed, on a device that keeps account.
+/// Where the time of a step goes: the steps of a run, heads observed.
 template <class Model>
 int profile(ProgramOptions options) {
-  using ProfiledModel = lnfree::OnDevice<Model, lnfree::Profiled<typename Model::Device>>;
   const lnfree::TrainerOptions& training = options.training;
   const lnfree::Windows windows = open_windows(options.train, options);
-  typename ProfiledModel::Device device;
-  plan_on<ProfiledModel>(device, options);
-  ProfiledModel model(training.batch_size, lnfree::Purpose::training, device);
+  typename Model::Device device;
+  plan_on<Model>(device, options);
+  Model model(training.batch_size, lnfree::Purpose::training, device);
   initialize(model, options);
   lnfree::AdamW optimizer(model,
                           {.weight_decay = training.weight_decay, .decay_slopes = training.decay_slopes});
@@ -212,7 +212,7 @@ int profile(ProgramOptions options) {
     optimizer.step(training.learning_rate);
   };
   step();  // touches all memory once
-  model.device().profile.clear();
+  model.device().profile.start();
   const auto start = std::chrono::steady_clock::now();
   while (done <= options.profile) step();
   const std::chrono::duration<double> time = std::chrono::steady_clock::now() - start;

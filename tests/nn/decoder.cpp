@@ -373,7 +373,13 @@ BOOST_AUTO_TEST_CASE(a_profiled_device_computes_the_same_and_accounts_for_it) {
   };
   Model<TestDevice, EntropyObserver> plain(2);
   OnDevice<Model<TestDevice, EntropyObserver>, Profiled<TestDevice>> profiled(2);
-  BOOST_TEST(train(profiled) == train(plain), boost::test_tools::per_element());
+  const auto trace = train(plain);
+  BOOST_TEST(train(profiled) == trace, boost::test_tools::per_element());
+  BOOST_TEST(profiled.device().profile.entries().empty());
+  profiled.device().profile.start();
+  BOOST_TEST(train(profiled) == trace, boost::test_tools::per_element());
+  profiled.device().profile.stop();
+  BOOST_TEST(train(profiled) == trace, boost::test_tools::per_element());
 
   std::map<std::string, std::int64_t> calls;
   double product_operations = 0;

@@ -11,11 +11,12 @@
 #include <lnfree/backend/primitives.hpp>
 #include <lnfree/backend/work.hpp>
 #include <lnfree/core/concepts.hpp>
+#include <lnfree/core/recording.hpp>
 #include <lnfree/core/tensor.hpp>
 
 namespace lnfree::profiled {
 
-/// Time and work of the primitives of a device, by primitive and sizes.
+/// Time and work of the primitives of a device, by primitive and sizes, from start() to stop().
 class Profile {
  public:
   struct Entry {
@@ -23,6 +24,14 @@ class Profile {
     double seconds = 0;
     Work work;
   };
+
+  /// Forgets what it knows.
+  void start() {
+    entries_.clear();
+    runs_ = true;
+  }
+  void stop() { runs_ = false; }
+  bool runs() const { return runs_; }
 
   void add(const std::string& name, const Work& work, double seconds) {
     Entry& entry = entries_[name];
@@ -32,27 +41,57 @@ class Profile {
   }
 
   const std::map<std::string, Entry>& entries() const { return entries_; }
-  void clear() { entries_.clear(); }
 
  private:
   std::map<std::string, Entry> entries_;
+  bool runs_ = false;
 };
 
-/// A device that does what `Base` does and keeps account of it: OnDevice<Model, Profiled<Cpu>> is a model
-/// whose device().profile tells where the time of its steps goes. Each primitive is waited for, so that its
-/// time is its own: on a GPU the whole takes longer than it would without.
+inline std::string by(Index a, Index b) {
+  return std::to_string(a) + " x " + std::to_string(b);
+}
+template <class T>
+std::string sizes(const Matrix<T>& m) {
+  return " " + by(m.rows, m.cols);
+}
+inline std::string sizes(AttentionShape s) {
+  return " " + by(s.batch, s.heads) + " heads of " + by(s.length, s.head_dim);
+}
+
+struct ProductShape {
+  Index m, n, k;
+  bool a_transposed, b_transposed;
+};
+inline std::string sizes(ProductShape s) {
+  return " " + by(s.m, s.n) + " x " + std::to_string(s.k) + (s.a_transposed ? " A^T" : "") +
+         (s.b_transposed ? " B^T" : "");
+}
+
+/// What is accounted for together whatever its size.
+struct AllSizes {};
+inline constexpr AllSizes all_sizes;
+inline std::string sizes(AllSizes) {
+  return "";
+}
+
+/// A device that does what `Base` does and, while its profile runs, keeps account of it: the device of a
+/// Decoder<..., Profiled<Cpu>, ...> tells where the time of its steps goes. Each primitive is waited for
+/// then, so that its time is its own: on a GPU the whole takes longer than it would without.
 template <class Base>
 struct Profiled : Base {
   Profile profile;
 
-  /// Calls body(), which asks this device for `work`, and returns its result.
-  template <class Body>
-  auto measure(const std::string& name, const Work& work, const Body& body) {
+  /// Calls body(), which asks this device for `work` on something of the size of `operand`, and returns its
+  /// result.
+  template <class Sized, class Body>
+  auto measure(const char* primitive, const Sized& operand, const Work& work, const Body& body) {
+    if (!profile.runs()) return body();
     using Clock = std::chrono::steady_clock;
     const Clock::time_point start = Clock::now();
     const auto account = [&] {
       synchronize(static_cast<Base&>(*this));
-      profile.add(name, work, std::chrono::duration<double>(Clock::now() - start).count());
+      const std::chrono::duration<double> time = Clock::now() - start;
+      profile.add(primitive + sizes(operand), work, time.count());
     };
     if constexpr (std::is_void_v<decltype(body())>) {
       body();
@@ -65,24 +104,12 @@ struct Profiled : Base {
   }
 };
 
-inline std::string by(Index a, Index b) {
-  return std::to_string(a) + " x " + std::to_string(b);
-}
-template <class T>
-std::string sizes(const Matrix<T>& m) {
-  return by(m.rows, m.cols);
-}
-inline std::string sizes(AttentionShape s) {
-  return by(s.batch, s.heads) + " heads of " + by(s.length, s.head_dim);
-}
-
 template <class Base, class T>
 void product(Profiled<Base>& device, const Operand<typename Base::Scalar>& a,
              const Operand<typename Base::Scalar>& b, const Output<T>& c) {
-  const Index m = a.rows(), n = b.cols(), k = a.cols();
-  const std::string name = "gemm " + by(m, n) + " x " + std::to_string(k) + (a.transposed ? " A^T" : "") +
-                           (b.transposed ? " B^T" : "");
-  device.measure(name, work::gemm<typename Base::Scalar, T>(m, n, k, c.accumulates),
+  const ProductShape shape{a.rows(), b.cols(), a.cols(), a.transposed, b.transposed};
+  device.measure("gemm", shape,
+                 work::gemm<typename Base::Scalar, T>(shape.m, shape.n, shape.k, c.accumulates),
                  [&] { gemm(static_cast<Base&>(device), a, b, c); });
 }
 
@@ -101,13 +128,13 @@ void gemm(Profiled<Base>& device, Operand<typename Base::Scalar> a, Operand<type
 template <class Base>
 void bias_forward(Profiled<Base>& device, Matrix<typename Base::Scalar> y,
                   const typename Base::Scalar* bias) {
-  device.measure("bias_forward " + sizes(y), work::elementwise<typename Base::Scalar>(y.size(), 1, 1, true),
+  device.measure("bias_forward", y, work::elementwise<typename Base::Scalar>(y.size(), 1, 1, true),
                  [&] { bias_forward(static_cast<Base&>(device), y, bias); });
 }
 template <class Base>
 void bias_backward(Profiled<Base>& device, Matrix<const typename Base::Scalar> d_y,
                    typename Base::Accumulator* d_bias) {
-  device.measure("bias_backward " + sizes(d_y), work::reduction<typename Base::Scalar>(d_y.size(), 1),
+  device.measure("bias_backward", d_y, work::reduction<typename Base::Scalar>(d_y.size(), 1),
                  [&] { bias_backward(static_cast<Base&>(device), d_y, d_bias); });
 }
 
@@ -115,7 +142,7 @@ template <class Base, class N>
 void norm_forward(Profiled<Base>& device, N norm, Matrix<const typename Base::Scalar> x,
                   const typename Base::Scalar* gain, const typename Base::Scalar* bias,
                   Matrix<typename Base::Scalar> y, RowStatistics<typename Base::Accumulator>* rows) {
-  device.measure("norm_forward " + sizes(x), work::norm_forward<typename Base::Scalar>(x.size()),
+  device.measure("norm_forward", x, work::norm_forward<typename Base::Scalar>(x.size()),
                  [&] { norm_forward(static_cast<Base&>(device), norm, x, gain, bias, y, rows); });
 }
 template <class Base, class N>
@@ -124,7 +151,7 @@ void norm_backward(Profiled<Base>& device, N norm, Matrix<const typename Base::S
                    Matrix<const typename Base::Scalar> d_y, Output<typename Base::Scalar> d_x,
                    typename Base::Accumulator* d_gain, typename Base::Accumulator* d_bias) {
   device.measure(
-      "norm_backward " + sizes(x), work::norm_backward<typename Base::Scalar>(x.size(), d_x.accumulates),
+      "norm_backward", x, work::norm_backward<typename Base::Scalar>(x.size(), d_x.accumulates),
       [&] { norm_backward(static_cast<Base&>(device), norm, x, gain, rows, d_y, d_x, d_gain, d_bias); });
 }
 
@@ -132,7 +159,7 @@ void norm_backward(Profiled<Base>& device, N norm, Matrix<const typename Base::S
 template <class Base, class N>
 void norm_forward(Profiled<Base>& device, N norm, Matrix<const typename Base::Scalar> x,
                   NormParameters<const typename Base::Scalar> parameters, Matrix<typename Base::Scalar> y) {
-  device.measure("norm_forward " + sizes(x), work::elementwise<typename Base::Scalar>(x.size(), 1, 0, false),
+  device.measure("norm_forward", x, work::elementwise<typename Base::Scalar>(x.size(), 1, 0, false),
                  [&] { norm_forward(static_cast<Base&>(device), norm, x, parameters, y); });
 }
 template <class Base, class N>
@@ -141,7 +168,7 @@ void norm_backward(Profiled<Base>& device, N norm, Matrix<const typename Base::S
                    Matrix<const typename Base::Scalar> d_y, Output<typename Base::Scalar> d_x,
                    NormParameters<typename Base::Accumulator> d_parameters) {
   device.measure(
-      "norm_backward " + sizes(x), work::elementwise<typename Base::Scalar>(x.size(), 2, 0, d_x.accumulates),
+      "norm_backward", x, work::elementwise<typename Base::Scalar>(x.size(), 2, 0, d_x.accumulates),
       [&] { norm_backward(static_cast<Base&>(device), norm, x, parameters, d_y, d_x, d_parameters); });
 }
 
@@ -149,7 +176,7 @@ void norm_backward(Profiled<Base>& device, N norm, Matrix<const typename Base::S
 template <class Base, class A>
 void activation_forward(Profiled<Base>& device, A activation, Matrix<const typename Base::Scalar> x,
                         const typename Base::Scalar* parameter, Matrix<typename Base::Scalar> y) {
-  device.measure("activation_forward " + sizes(x),
+  device.measure("activation_forward", x,
                  work::elementwise<typename Base::Scalar>(x.size(), 1, 0, x.data == y.data),
                  [&] { activation_forward(static_cast<Base&>(device), activation, x, parameter, y); });
 }
@@ -157,11 +184,10 @@ template <class Base, class A>
 void activation_backward(Profiled<Base>& device, A activation, Matrix<const typename Base::Scalar> saved,
                          const typename Base::Scalar* parameter, Matrix<typename Base::Scalar> d_y,
                          typename Base::Accumulator* d_parameter) {
-  device.measure("activation_backward " + sizes(saved),
-                 work::elementwise<typename Base::Scalar>(saved.size(), 2, 0, true), [&] {
-                   activation_backward(static_cast<Base&>(device), activation, saved, parameter, d_y,
-                                       d_parameter);
-                 });
+  device.measure(
+      "activation_backward", saved, work::elementwise<typename Base::Scalar>(saved.size(), 2, 0, true), [&] {
+        activation_backward(static_cast<Base&>(device), activation, saved, parameter, d_y, d_parameter);
+      });
 }
 
 template <class Base>
@@ -174,7 +200,7 @@ void attention_forward(Profiled<Base>& device, AttentionShape shape, Matrix<cons
                        typename Base::Accumulator* workspace, Entropies entropies) {
   constexpr bool observed = !std::same_as<Entropies, Unobserved>;
   device.measure(
-      "attention_forward " + sizes(shape), work::attention_forward<typename Base::Scalar>(shape, observed),
+      "attention_forward", shape, work::attention_forward<typename Base::Scalar>(shape, observed),
       [&] { attention_forward(static_cast<Base&>(device), shape, qkv, y, log_sum, workspace, entropies); });
 }
 template <class Base, class Gradients>
@@ -182,17 +208,15 @@ void attention_backward(Profiled<Base>& device, AttentionShape shape, Matrix<con
                         Matrix<const typename Base::Scalar> y, const typename Base::Accumulator* log_sum,
                         Matrix<const typename Base::Scalar> d_y, Matrix<typename Base::Scalar> d_qkv,
                         typename Base::Accumulator* workspace, Gradients entropies) {
-  device.measure("attention_backward " + sizes(shape), work::attention_backward<typename Base::Scalar>(shape),
-                 [&] {
-                   attention_backward(static_cast<Base&>(device), shape, qkv, y, log_sum, d_y, d_qkv,
-                                      workspace, entropies);
-                 });
+  device.measure("attention_backward", shape, work::attention_backward<typename Base::Scalar>(shape), [&] {
+    attention_backward(static_cast<Base&>(device), shape, qkv, y, log_sum, d_y, d_qkv, workspace, entropies);
+  });
 }
 
 template <class Base>
 void entropy_sums(Profiled<Base>& device, Matrix<const typename Base::Accumulator> rows,
                   typename Base::Accumulator* sums, std::int32_t* finite_rows) {
-  device.measure("entropy_sums " + sizes(rows), work::reduction<typename Base::Accumulator>(rows.size(), 1),
+  device.measure("entropy_sums", rows, work::reduction<typename Base::Accumulator>(rows.size(), 1),
                  [&] { entropy_sums(static_cast<Base&>(device), rows, sums, finite_rows); });
 }
 template <class Base>
@@ -200,7 +224,7 @@ void entropy_penalty(Profiled<Base>& device, const EntropyPenalty& penalty, int 
                      Matrix<const typename Base::Accumulator> rows, const typename Base::Scalar* thresholds,
                      typename Base::Accumulator* sums, Matrix<typename Base::Accumulator> d_rows,
                      typename Base::Accumulator* d_thresholds) {
-  device.measure("entropy_penalty " + sizes(rows),
+  device.measure("entropy_penalty", rows,
                  work::elementwise<typename Base::Accumulator>(rows.size(), 1, 6, false), [&] {
                    entropy_penalty(static_cast<Base&>(device), penalty, heads, rows, thresholds, sums, d_rows,
                                    d_thresholds);
@@ -211,7 +235,7 @@ void entropy_penalty(Profiled<Base>& device, const EntropyPenalty& penalty, int 
 template <class Base>
 void rotary(Profiled<Base>& device, AttentionShape shape, int dims, Matrix<typename Base::Scalar> qkv,
             bool inverse) {
-  device.measure("rotary " + sizes(shape),
+  device.measure("rotary", shape,
                  work::elementwise<typename Base::Scalar>(shape.rows() * 2 * shape.heads * dims, 1, 3, true),
                  [&] { rotary(static_cast<Base&>(device), shape, dims, qkv, inverse); });
 }
@@ -219,12 +243,12 @@ void rotary(Profiled<Base>& device, AttentionShape shape, int dims, Matrix<typen
 template <class Base>
 void column_squares(Profiled<Base>& device, Matrix<const typename Base::Scalar> x,
                     typename Base::Accumulator* sums) {
-  device.measure("column_squares " + sizes(x), work::reduction<typename Base::Scalar>(x.size(), 2),
+  device.measure("column_squares", x, work::reduction<typename Base::Scalar>(x.size(), 2),
                  [&] { column_squares(static_cast<Base&>(device), x, sums); });
 }
 template <class Base>
 Index count_zeros(Profiled<Base>& device, Matrix<const typename Base::Scalar> x) {
-  return device.measure("count_zeros " + sizes(x), work::reduction<typename Base::Scalar>(x.size(), 1),
+  return device.measure("count_zeros", x, work::reduction<typename Base::Scalar>(x.size(), 1),
                         [&] { return count_zeros(static_cast<Base&>(device), x); });
 }
 
@@ -232,31 +256,30 @@ template <class Base>
 void embedding_forward(Profiled<Base>& device, BatchShape shape, const std::int32_t* tokens,
                        Matrix<const typename Base::Scalar> token_table,
                        Matrix<const typename Base::Scalar> position_table, Matrix<typename Base::Scalar> x) {
-  device.measure(
-      "embedding_forward " + sizes(x), work::embedding_forward<typename Base::Scalar>(x.size()),
-      [&] { embedding_forward(static_cast<Base&>(device), shape, tokens, token_table, position_table, x); });
+  device.measure("embedding_forward", x, work::embedding_forward<typename Base::Scalar>(x.size()), [&] {
+    embedding_forward(static_cast<Base&>(device), shape, tokens, token_table, position_table, x);
+  });
 }
 template <class Base>
 void embedding_backward(Profiled<Base>& device, BatchShape shape, const std::int32_t* tokens,
                         Matrix<const typename Base::Scalar> d_x,
                         Matrix<typename Base::Accumulator> d_token_table,
                         Matrix<typename Base::Accumulator> d_position_table) {
-  device.measure(
-      "embedding_backward " + sizes(d_x), work::embedding_backward<typename Base::Scalar>(d_x.size()), [&] {
-        embedding_backward(static_cast<Base&>(device), shape, tokens, d_x, d_token_table, d_position_table);
-      });
+  device.measure("embedding_backward", d_x, work::embedding_backward<typename Base::Scalar>(d_x.size()), [&] {
+    embedding_backward(static_cast<Base&>(device), shape, tokens, d_x, d_token_table, d_position_table);
+  });
 }
 
 template <class Base>
 void dropout(Profiled<Base>& device, Matrix<typename Base::Scalar> x, double rate, Philox random) {
-  device.measure("dropout " + sizes(x), work::dropout<typename Base::Scalar>(x.size()),
+  device.measure("dropout", x, work::dropout<typename Base::Scalar>(x.size()),
                  [&] { dropout(static_cast<Base&>(device), x, rate, random); });
 }
 
 template <class Base>
 void cross_entropy_forward(Profiled<Base>& device, Matrix<const typename Base::Scalar> logits,
                            const std::int32_t* targets, typename Base::Accumulator* losses) {
-  device.measure("cross_entropy_forward " + sizes(logits),
+  device.measure("cross_entropy_forward", logits,
                  work::cross_entropy_forward<typename Base::Scalar>(logits.size()),
                  [&] { cross_entropy_forward(static_cast<Base&>(device), logits, targets, losses); });
 }
@@ -264,7 +287,7 @@ template <class Base>
 void cross_entropy_forward_backward(Profiled<Base>& device, Matrix<typename Base::Scalar> logits,
                                     const std::int32_t* targets, typename Base::Accumulator* losses,
                                     double gradient_scale) {
-  device.measure("cross_entropy_forward_backward " + sizes(logits),
+  device.measure("cross_entropy_forward_backward", logits,
                  work::cross_entropy_forward_backward<typename Base::Scalar>(logits.size()), [&] {
                    cross_entropy_forward_backward(static_cast<Base&>(device), logits, targets, losses,
                                                   gradient_scale);
@@ -273,14 +296,14 @@ void cross_entropy_forward_backward(Profiled<Base>& device, Matrix<typename Base
 
 template <class Base>
 double sum_of_squares(Profiled<Base>& device, const typename Base::Accumulator* values, Index count) {
-  return device.measure("sum_of_squares", work::reduction<typename Base::Accumulator>(count, 2),
+  return device.measure("sum_of_squares", all_sizes, work::reduction<typename Base::Accumulator>(count, 2),
                         [&] { return sum_of_squares(static_cast<Base&>(device), values, count); });
 }
 template <class Base>
 void adamw(Profiled<Base>& device, Index count, typename Base::Accumulator* master,
            typename Base::Scalar* value, typename Base::Accumulator* gradient, typename Base::Accumulator* m,
            typename Base::Accumulator* v, const AdamWStep& step) {
-  device.measure("adamw", work::adamw<typename Base::Scalar, typename Base::Accumulator>(count),
+  device.measure("adamw", all_sizes, work::adamw<typename Base::Scalar, typename Base::Accumulator>(count),
                  [&] { adamw(static_cast<Base&>(device), count, master, value, gradient, m, v, step); });
 }
 
@@ -288,13 +311,31 @@ void adamw(Profiled<Base>& device, Index count, typename Base::Accumulator* mast
 template <class Base>
 void copy_on_device(Profiled<Base>& device, void* to, const void* from, std::size_t bytes) {
   const auto size = static_cast<double>(bytes);
-  device.measure("copy_on_device", {0, size, size, 0},
+  device.measure("copy_on_device", all_sizes, {0, size, size, 0},
                  [&] { copy_on_device(static_cast<Base&>(device), to, from, bytes); });
 }
 
 }  // namespace lnfree::profiled
 
 namespace lnfree {
+
+/// Work that a device has recorded is done as a whole: while the profile runs it is asked for anew.
+template <class Base, class Key>
+class Recording<profiled::Profiled<Base>, Key> {
+ public:
+  template <class Body>
+  void run(profiled::Profiled<Base>& device, const Key& key, const Body& body) {
+    if (device.profile.runs()) {
+      body();
+    } else {
+      recording_.run(device, key, body);
+    }
+  }
+
+ private:
+  Recording<Base, Key> recording_;
+};
+
 using profiled::Profile;
 using profiled::Profiled;
 }  // namespace lnfree
