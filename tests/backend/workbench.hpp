@@ -44,6 +44,9 @@ using Input = BFloat16;
 using Backends = std::tuple<Cuda, CudaFp32>;
 using AndTheOracle = Backends;
 using Input = BFloat16;
+#elif defined(LNFREE_TEST_CPU_ALONE)
+using Backends = std::tuple<Cpu>;
+using Input = float;
 #else
 using Backends = std::tuple<Cpu, Reference<float>>;
 using Input = float;
