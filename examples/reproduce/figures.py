@@ -10,7 +10,7 @@ matplotlib.use("Agg")
 
 import matplotlib.pyplot as plt
 import numpy as np
-import seaborn as sns
+from matplotlib.colors import hsv_to_rgb, to_hex
 from matplotlib.ticker import FuncFormatter, MaxNLocator, MultipleLocator
 
 from experiments import CONFIGURATIONS
@@ -20,14 +20,12 @@ from slopes import START, scope_of
 COLORS = {"sm_ln_g": "#1f4e79", "sm_ln_r": "#5fa8d3", "sm_g": "#b7371c", "sm_r": "#e2862a"}
 MARKERS = {"sm_ln_g": "o", "sm_ln_r": "s", "sm_g": "^", "sm_r": "D"}
 _OTHERS = [config for config in CONFIGURATIONS if config not in COLORS]
-COLORS |= dict(zip(_OTHERS, sns.color_palette("husl", len(_OTHERS)).as_hex()))
+COLORS |= {config: to_hex(hsv_to_rgb((i / len(_OTHERS), 0.55, 0.8))) for i, config in enumerate(_OTHERS)}
 MARKERS |= {config: "oPvXsd^"[index % 7] for index, config in enumerate(_OTHERS)}
 DPI = 150
 
-sns.set_theme(
-    style="ticks",
-    context="notebook",
-    rc={
+matplotlib.rcParams.update(
+    {
         "font.family": "DejaVu Sans",
         "font.size": 10,
         "axes.titlesize": 11,
@@ -38,12 +36,22 @@ sns.set_theme(
         "axes.titleweight": "medium",
         "axes.spines.top": False,
         "axes.spines.right": False,
+        "axes.axisbelow": True,
         "axes.edgecolor": "#555555",
+        "axes.labelcolor": "#222222",
+        "axes.linewidth": 1.25,
         "xtick.color": "#555555",
         "ytick.color": "#555555",
         "xtick.labelcolor": "#222222",
         "ytick.labelcolor": "#222222",
+        "xtick.major.width": 1.25,
+        "ytick.major.width": 1.25,
+        "text.color": "#222222",
+        "lines.solid_capstyle": "round",
+        "patch.edgecolor": "white",
+        "patch.force_edgecolor": True,
         "grid.color": "#e6e6e6",
+        "grid.linewidth": 1.0,
         "savefig.facecolor": "white",
     },
 )
@@ -72,6 +80,11 @@ def _by_seed(series):
     tables = [dict(run) for run in series]
     steps = sorted(set.intersection(*(set(table) for table in tables)))
     return np.array(steps), np.array([[table[step] for step in steps] for table in tables])
+
+
+def _layer_colors(layers):
+    """A colour for each layer, from the early, dark ones on."""
+    return plt.cm.viridis(np.linspace(0, 1, layers + 2)[1:-1])
 
 
 def _layer_bar(figure, axes, layers, colors):
@@ -244,7 +257,7 @@ def layer_entropy(panels, largest_possible, path):
         layout="constrained",
     )
     layers = panels[0][1][0].head_entropy.shape[0]
-    colors = sns.color_palette("viridis", layers)
+    colors = _layer_colors(layers)
     most = max(run.tokens for _, runs in panels for run in runs)
     for axis, (title, runs) in zip(axes.flat, panels):
         logged = [run.entropies for run in runs if run.entropies]
@@ -297,7 +310,7 @@ def slopes(groups, path):
     )
     layerwise = scope_of(groups[0].config) == "layerwise"
     layers = len(groups[0].final())
-    colors = sns.color_palette("viridis", layers) if layerwise else None
+    colors = _layer_colors(layers) if layerwise else None
     most = max(run.tokens for group in groups for run in group.runs)
     for axis in axes.flat:
         axis.set_visible(False)
