@@ -2,25 +2,13 @@
 # The program as a user meets it: tests/data/generate.sh <paths of generate, prepare_corpus, train_demo_sm_r>
 set -euo pipefail
 
-generate=$1 prepare_corpus=$2 trainer=$3
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
-cd "$work"
+program=$1 prepare_corpus=$2 trainer=$3
+source "${BASH_SOURCE%/*}/program_test.sh"
 
-fail() {
-  echo "FAILED: $*" >&2
-  exit 1
-}
-
-# expect_error <words> <arguments>...: exit status 1, one sentence on stderr that holds the words, and no text.
-expect_error() {
-  local words=$1 status=0
-  shift
-  "$generate" "$@" >stdout 2>stderr || status=$?
-  [[ $status == 1 ]] || fail "$*: exit status $status"
+# refuse <words> <arguments>...: an error, and no text.
+refuse() {
+  expect_error "$@"
   [[ ! -s stdout ]] || fail "$*: wrote $(cat stdout)"
-  grep -qF -- "$words" stderr || fail "$*: expected '$words', got: $(cat stderr)"
-  [[ $(wc -l <stderr) == 1 && $(head -c 10 stderr) == "generate: " ]] || fail "$*: no single sentence: $(cat stderr)"
 }
 
 # prepare <out> <pieces>: a corpus of words drawn from 26 letters.
@@ -38,25 +26,25 @@ prepare large 4097
 arguments=(--checkpoint run/checkpoint --tokenizer small/tokenizer.model --prompt "def relu(")
 
 # A model says only what its tokenizer knows: without training, nine tokens in ten would lie beyond. One seed, one text.
-"$generate" "${arguments[@]}" --tokens 100 --temperature 1 --top-k 0 >text
+"$program" "${arguments[@]}" --tokens 100 --temperature 1 --top-k 0 >text
 [[ $(head -c 9 text) == "def relu(" && $(wc -c <text) -gt 100 ]] || fail "no text after the prompt: $(cat text)"
-"$generate" "${arguments[@]}" --tokens 100 --temperature 1 --top-k 0 | cmp - text || fail "the same seed gives another text"
-"$generate" "${arguments[@]}" --tokens 100 --temperature 1 --top-k 0 --seed 1 | cmp -s - text && fail "another seed, the same text"
-[[ $("$generate" "${arguments[@]}" --tokens 0) == "def relu(" ]] || fail "--tokens 0 is not the prompt"
+"$program" "${arguments[@]}" --tokens 100 --temperature 1 --top-k 0 | cmp - text || fail "the same seed gives another text"
+"$program" "${arguments[@]}" --tokens 100 --temperature 1 --top-k 0 --seed 1 | cmp -s - text && fail "another seed, the same text"
+[[ $("$program" "${arguments[@]}" --tokens 0) == "def relu(" ]] || fail "--tokens 0 is not the prompt"
 
-expect_error "has 4097 tokens, more than the model's 4096" "${arguments[@]::2}" --tokenizer large/tokenizer.model --prompt x
-expect_error "--prompt is empty" "${arguments[@]::4}" --prompt ""
-expect_error "--foo is no option" --foo
-expect_error "--checkpoint is required" --prompt x
-expect_error "-1 is not a whole number of 0 or more" "${arguments[@]}" --top-k -1
-expect_error "cannot read nowhere/config.json" --checkpoint nowhere "${arguments[@]:2}"
+refuse "has 4097 tokens, more than the model's 4096" "${arguments[@]::2}" --tokenizer large/tokenizer.model --prompt x
+refuse "--prompt is empty" "${arguments[@]::4}" --prompt ""
+refuse "--foo is no option" --foo
+refuse "--checkpoint is required" --prompt x
+refuse "-1 is not a whole number of 0 or more" "${arguments[@]}" --top-k -1
+refuse "cannot read nowhere/config.json" --checkpoint nowhere "${arguments[@]:2}"
 cp -r run/checkpoint earlier  # norm-free models called themselves gpt2
 sed -i 's/"model_type": "lnfree"/"model_type": "gpt2"/' earlier/config.json
-"$generate" --checkpoint earlier "${arguments[@]:2}" --tokens 100 --temperature 1 --top-k 0 | cmp - text || fail "an earlier checkpoint"
+"$program" --checkpoint earlier "${arguments[@]:2}" --tokens 100 --temperature 1 --top-k 0 | cmp - text || fail "an earlier checkpoint"
 cp -r run/checkpoint other
 sed -i 's/"n_layer": 8/"n_layer": 9/' other/config.json
-expect_error "other/config.json describes none of the models" --checkpoint other "${arguments[@]:2}"
-"$generate" --help >help
+refuse "other/config.json describes none of the models" --checkpoint other "${arguments[@]:2}"
+"$program" --help >help
 grep -q "^Usage: generate " help || fail "--help: $(cat help)"
 
 echo "generate: all checks passed"

@@ -3,24 +3,7 @@
 set -euo pipefail
 
 program=$1
-work=$(mktemp -d)
-trap 'chmod -R u+w "$work"; rm -rf "$work"' EXIT
-cd "$work"
-
-fail() {
-  echo "FAILED: $*" >&2
-  exit 1
-}
-
-# expect_error <words> <arguments>...: exit status 1, one sentence on stderr that holds the words, and no new corpus.
-expect_error() {
-  local words=$1 status=0
-  shift
-  "$program" "$@" >stdout 2>stderr || status=$?
-  [[ $status == 1 ]] || fail "$*: exit status $status"
-  grep -qF -- "$words" stderr || fail "$*: expected '$words', got: $(cat stderr)"
-  [[ $(wc -l <stderr) == 1 && $(head -c 16 stderr) == "prepare_corpus: " ]] || fail "$*: no single sentence: $(cat stderr)"
-}
+source "${BASH_SOURCE%/*}/program_test.sh"
 
 # Sixty files of Python-like text, each with words of its own.
 mkdir sources

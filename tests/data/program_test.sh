@@ -1,0 +1,21 @@
+# What the tests of programs share; sourced after `program` is set. Leaves them in an empty folder that goes with
+# them.
+work=$(mktemp -d)
+trap 'chmod -R u+w "$work"; rm -rf "$work"' EXIT
+cd "$work"
+
+fail() {
+  echo "FAILED: $*" >&2
+  exit 1
+}
+
+# expect_error <words> <arguments>...: exit status 1, and one sentence on stderr that holds the words; what the
+# program said besides is in the file stdout.
+expect_error() {
+  local words=$1 status=0 start=${program##*/}": "
+  shift
+  "$program" "$@" >stdout 2>stderr || status=$?
+  [[ $status == 1 ]] || fail "$*: exit status $status"
+  grep -qF -- "$words" stderr || fail "$*: expected '$words', got: $(cat stderr)"
+  [[ $(wc -l <stderr) == 1 && $(cat stderr) == "$start"* ]] || fail "$*: no single sentence: $(cat stderr)"
+}
