@@ -10,6 +10,7 @@
 
 #include <boost/test/unit_test.hpp>
 
+#include <lnfree/backend/profiled.hpp>
 #include <lnfree/model.hpp>
 
 #include "support/random_batch.hpp"
@@ -64,7 +65,13 @@ void free(void* memory) {
 
 using namespace lnfree;
 
-using Activations = std::tuple<GELU, LeakyLearnable<Scope::global>>;
+constexpr DecoderConfig shape{
+    .layers = 2, .heads = 4, .width = 64, .ffn_width = 256, .context = 64, .vocab_size = 300};
+template <class A, class Device>
+using Model = Decoder<shape, LayerNorm, A, Device, Observers<EntropyRegularizer, OutlierObserver>>;
+/// The last as a trainer has it, which can be asked to keep account.
+using Models =
+    std::tuple<Model<GELU, Cpu>, Model<LeakyLearnable<Scope::global>, Cpu>, Model<GELU, Profiled<Cpu>>>;
 
 BOOST_AUTO_TEST_SUITE(allocation_counts)
 
@@ -78,13 +85,11 @@ BOOST_AUTO_TEST_CASE(allocations_are_seen) {
   BOOST_TEST(during == 2);
 }
 
-BOOST_AUTO_TEST_CASE_TEMPLATE(a_step_allocates_nothing, A, Activations) {
-  constexpr DecoderConfig shape{
-      .layers = 2, .heads = 4, .width = 64, .ffn_width = 256, .context = 64, .vocab_size = 300};
+BOOST_AUTO_TEST_CASE_TEMPLATE(a_step_allocates_nothing, M, Models) {
   for (const int threads : {1, 2}) {
     const int threads_before = omp_get_max_threads();
     omp_set_num_threads(threads);
-    Decoder<shape, LayerNorm, A, Cpu, Observers<EntropyRegularizer, OutlierObserver>> model(4);
+    M model(4);
     model.initialize(1);
     AdamW optimizer(model);
     const test::RandomBatch random({4, 64}, shape.vocab_size, 1);
