@@ -108,7 +108,7 @@ int main(int argc, char** argv) {
     const std::filesystem::path path = options.checkpoint / "config.json";
     if (!std::filesystem::exists(path))
       throw Error("cannot read " + path.string() + "; --checkpoint takes the folder checkpoint/ of a run");
-    // Each shape costs a quarter of a minute to compile.
+    // Each shape is fourteen models to compile.
     if (!run_shape<demo>(options) && !run_shape<gpt2_small>(options)) {
       throw Error(path.string() + " describes none of the models that this program knows, those of " +
                   "train_demo_<configuration> and train_gpt2_<configuration>; add yours to "
