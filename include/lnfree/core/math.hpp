@@ -62,8 +62,11 @@ LNFREE_HOST_DEVICE inline double erf(double x) {
   return std::erf(x);
 }
 LNFREE_HOST_DEVICE inline float erf(float x) {
-  x = clamp(x, -3.925f, 3.925f);
-  const float t = x * x;
+  // x^2 as its bits, which grow with it. A NaN may become a number here, but not in the product below.
+  const float square = x * x, most = 3.925f * 3.925f;
+  const std::int32_t bits = std::bit_cast<std::int32_t>(square),
+                     most_bits = std::bit_cast<std::int32_t>(most);
+  const float t = std::bit_cast<float>(bits < most_bits ? bits : most_bits);
   float p = 2.0785998853555084e-06f;
   p = p * t + 2.8415724316100836e-04f;
   p = p * t + 3.6861413813914300e-03f;
@@ -76,7 +79,6 @@ LNFREE_HOST_DEVICE inline float erf(float x) {
   q = q * t + 1.1330077024910230e-01f;
   q = q * t + 5.0030561181674770e-01f;
   q = q * t + 1.0f;
-  // Without fused multiply-adds the ratio would exceed 1 by up to 5.4e-7.
   return clamp(x * p / q, -1.0f, 1.0f);
 }
 
