@@ -11,29 +11,42 @@
 
 namespace lnfree::cpu {
 
+/// Rows whose statistics are made together, step by step: while one row's sum is waited for, others go on.
+inline constexpr Index rows_together = 8;
+
 template <CpuDevice D, RowNorm N>
 void norm_forward(D&, N, Matrix<const typename D::Scalar> x, const typename D::Scalar* gain,
                   const typename D::Scalar* bias, Matrix<typename D::Scalar> y, RowStatistics<float>* rows) {
   using S = typename D::Scalar;
   parallel_for(x.rows, row_grain(x.cols), [&](Index begin, Index end) {
     const float per_column = 1.0f / static_cast<float>(x.cols);
-    for (Index i = begin; i < end; ++i) {
-      const S* in = x.row(i);
-      S* out = y.row(i);
-      const auto [sum] = row_sums(x.cols, [in](Index j) { return std::array{static_cast<float>(in[j])}; });
-      const float mean = sum * per_column;
-      const auto [squares] = row_sums(x.cols, [in, mean](Index j) {
-        const float deviation = in[j] - mean;
-        return std::array{deviation * deviation};
-      });
-      const RowStatistics<float> row = N::statistics(mean, squares * per_column);
-      rows[i] = row;
+    for (Index first = begin; first < end; first += rows_together) {
+      const int count = static_cast<int>(std::min(rows_together, end - first));
+      float mean[rows_together], variance[rows_together];
+      for (int r = 0; r < count; ++r) {
+        const S* in = x.row(first + r);
+        const auto [sum] = row_sums(x.cols, [in](Index j) { return std::array{static_cast<float>(in[j])}; });
+        mean[r] = sum * per_column;
+      }
+      for (int r = 0; r < count; ++r) {
+        const auto [squares] = row_sums(x.cols, [in = x.row(first + r), mean = mean[r]](Index j) {
+          const float deviation = in[j] - mean;
+          return std::array{deviation * deviation};
+        });
+        variance[r] = squares * per_column;
+      }
+      for (int r = 0; r < count; ++r) rows[first + r] = N::statistics(mean[r], variance[r]);
+      for (int r = 0; r < count; ++r) {
+        const S* in = x.row(first + r);
+        S* out = y.row(first + r);
+        const RowStatistics<float> row = rows[first + r];
 #pragma omp simd
-      for (Index j = 0; j < x.cols; ++j) {
-        float value = N::value(static_cast<float>(in[j]), row);
-        if constexpr (N::has_gain) value *= gain[j];
-        if constexpr (N::has_bias) value += bias[j];
-        out[j] = value;
+        for (Index j = 0; j < x.cols; ++j) {
+          float value = N::value(static_cast<float>(in[j]), row);
+          if constexpr (N::has_gain) value *= gain[j];
+          if constexpr (N::has_bias) value += bias[j];
+          out[j] = value;
+        }
       }
     }
   });
@@ -139,7 +152,7 @@ void norm_backward(D&, N, Matrix<const typename D::Scalar> x, NormParameters<con
       for (Index i = x.rows * part / parts; i < x.rows * (part + 1) / parts; ++i) {
         const S *in = x.row(i), *d_out = d_y.row(i);
         S* to = d_x.matrix.row(i);
-        float d_alpha = 0, d_shift = 0;
+          float d_alpha = 0, d_shift = 0;
 #pragma omp simd reduction(+ : d_alpha, d_shift)
         for (Index j = 0; j < x.cols; ++j) {
           float d_u = d_out[j];

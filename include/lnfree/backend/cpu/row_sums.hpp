@@ -10,6 +10,20 @@
 
 namespace lnfree::cpu {
 
+/// The sum of a vector's lanes: its halves are added to each other until two are left.
+template <int Lanes = vector_width, class V>
+inline float sum_of_lanes(V vector) {
+  if constexpr (Lanes == 2) {
+    return vector[0] + vector[1];
+  } else {
+    return [&]<int... Lane>(std::integer_sequence<int, Lane...>) {
+      return sum_of_lanes<Lanes / 2>(__builtin_shufflevector(vector, vector, Lane...) +
+                                     __builtin_shufflevector(vector, vector, (Lane + Lanes / 2)...));
+    }
+    (std::make_integer_sequence<int, Lanes / 2>{});
+  }
+}
+
 /// The sum over j in [0, count) of each number of the array that term(j) gives. Four vectors of partial sums
 /// for each: an addition does not wait for the one before.
 template <class Term>
@@ -38,10 +52,9 @@ inline auto row_sums(Index count, const Term& term) {
   for (int lane = 0; lane < rest; ++lane) add(j + lane, lane);
   Terms sums;
   for (std::size_t n = 0; n < numbers; ++n) {
-    float sum = 0;
-#pragma omp simd reduction(+ : sum)
-    for (int lane = 0; lane < lanes; ++lane) sum += partial[n][lane];
-    sums[n] = sum;
+    const float* const of = partial[n];
+    sums[n] = sum_of_lanes((load(of) + load(of + vector_width)) +
+                           (load(of + 2 * vector_width) + load(of + 3 * vector_width)));
   }
   return sums;
 }
