@@ -3,6 +3,14 @@
 using namespace lnfree;
 using namespace lnfree::test;
 
+namespace {
+
+std::string name(Added added) {
+  return added == Added::nothing ? "" : added == Added::itself ? ", added to itself" : ", added to another";
+}
+
+}  // namespace
+
 BOOST_AUTO_TEST_SUITE(backend_gemm)
 
 // Every way to read the factors and to leave the result, over odd sizes; each matrix is a part of a wider
@@ -21,22 +29,22 @@ BOOST_AUTO_TEST_CASE_TEMPLATE(agrees, D, Backends) {
                                 {70, 203, 800}}) {
     for (const bool transpose_a : {false, true}) {
       for (const bool transpose_b : {false, true}) {
-        for (const bool accumulates : {false, true}) {
-          for (const Index gap : {0, 3}) {
-            check<D>(sizes(m, n, k) + (transpose_a ? " A^T" : " A") + (transpose_b ? " B^T" : " B") +
-                         (accumulates ? " added" : ""),
-                     [&, m = m, n = n, k = k](auto& bench) {
-                       auto a = transpose_a ? bench.scalars("a", k, m, 1, m + gap)
-                                            : bench.scalars("a", m, k, 1, k + gap);
-                       auto b = transpose_b ? bench.scalars("b", n, k, 1, k + gap)
-                                            : bench.scalars("b", k, n, 1, n + gap);
-                       auto c = accumulates ? bench.accumulators("c", m, n, 1, n + gap)
-                                            : bench.poisoned_accumulators(m, n, n + gap);
-                       gemm(bench.device(), {a, transpose_a}, {b, transpose_b}, {c, accumulates});
-                       bench.result("C", c, std::sqrt(static_cast<double>(k)));
-                     },
-                     {.any_thread_count = false});
-          }
+        for (const auto& [added, gap] : {std::pair<Added, Index>{Added::nothing, 0},
+                                         {Added::nothing, 3},
+                                         {Added::itself, 3},
+                                         {Added::another, 3}}) {
+          check<D>(
+              sizes(m, n, k) + (transpose_a ? " A^T" : " A") + (transpose_b ? " B^T" : " B") + name(added),
+              [&, m = m, n = n, k = k, added = added, gap = gap](auto& bench) {
+                auto a =
+                    transpose_a ? bench.scalars("a", k, m, 1, m + gap) : bench.scalars("a", m, k, 1, k + gap);
+                auto b =
+                    transpose_b ? bench.scalars("b", n, k, 1, k + gap) : bench.scalars("b", k, n, 1, n + gap);
+                auto c = bench.accumulator_output(added, "c", m, n, n + gap);
+                gemm(bench.device(), {a, transpose_a}, {b, transpose_b}, c);
+                bench.result("C", c.matrix, std::sqrt(static_cast<double>(k)));
+              },
+              {.any_thread_count = false});
         }
       }
     }
@@ -48,14 +56,14 @@ BOOST_AUTO_TEST_CASE_TEMPLATE(agrees, D, Backends) {
 BOOST_AUTO_TEST_CASE_TEMPLATE(products_of_activations, D, Backends) {
   for (const auto& [m, n, k] :
        {std::tuple<Index, Index, Index>{67, 48, 130}, {128, 256, 192}, {64, 1000, 96}, {1, 64, 64}}) {
-    for (const bool accumulates : {false, true}) {
+    for (const Added added : {Added::nothing, Added::itself, Added::another}) {
       for (const Index gap : {0, 3, 16}) {
-        check<D>(sizes(m, n, k) + (accumulates ? " added" : ""),
+        check<D>(sizes(m, n, k) + name(added),
                  [&, m = m, n = n, k = k](auto& bench) {
                    auto a = bench.scalars("a", m, k), b = bench.scalars("b", k, n, 1, n + gap);
-                   auto c = accumulates ? bench.scalars("c", m, n) : bench.poisoned_scalars(m, n);
-                   gemm(bench.device(), a, b, {c, accumulates});
-                   bench.result("C", c, std::sqrt(static_cast<double>(k)));
+                   auto c = bench.scalar_output(added, "c", m, n);
+                   gemm(bench.device(), a, b, c);
+                   bench.result("C", c.matrix, std::sqrt(static_cast<double>(k)));
                  },
                  {.any_thread_count = false});
       }

@@ -15,13 +15,12 @@ BOOST_AUTO_TEST_CASE_TEMPLATE(copies, D, Backends) {
   std::vector<int> host(1000), back(1000);
   std::iota(host.begin(), host.end(), 1);
   const std::size_t bytes = host.size() * sizeof(int);
-  Buffer<D> a(device, bytes), b(device, bytes);
-  copy_to_device(device, a.data(), host.data(), bytes);
-  copy_on_device(device, b.data(), a.data(), bytes);
-  fill_zero(device, a.data(), bytes / 2);
-  copy_to_host(device, back.data(), b.data(), bytes);
+  Buffer<D> memory(device, bytes);
+  copy_to_device(device, memory.data(), host.data(), bytes);
+  copy_to_host(device, back.data(), memory.data(), bytes);
   BOOST_TEST((back == host));
-  copy_to_host(device, back.data(), a.data(), bytes);
+  fill_zero(device, memory.data(), bytes / 2);
+  copy_to_host(device, back.data(), memory.data(), bytes);
   std::fill(host.begin(), host.begin() + 500, 0);
   BOOST_TEST((back == host));
 }

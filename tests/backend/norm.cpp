@@ -15,7 +15,7 @@ template <class D, class N>
 void check_norm() {
   for (const Index rows : {1, 7, 128, 384}) {
     for (const Index cols : {5, 17, 64, 100}) {
-      for (const bool accumulates : {false, true}) {
+      for (const Added added : {Added::nothing, Added::itself, Added::another}) {
         check<D>(std::string(N::name) + " " + sizes(rows, cols), [&](auto& bench) {
           using Bench = std::remove_reference_t<decltype(bench)>;
           auto x = bench.scalars("x", rows, cols, 2);
@@ -24,15 +24,15 @@ void check_norm() {
           auto y = bench.poisoned_scalars(rows, cols);
           auto* statistics = bench.template raw<RowStatistics<typename Bench::Accumulator>>(rows);
           auto d_y = bench.scalars("d_y", rows, cols);
-          auto d_x = accumulates ? bench.scalars("d_x", rows, cols) : bench.poisoned_scalars(rows, cols);
+          auto d_x = bench.scalar_output(added, "d_x", rows, cols);
           auto d_gain = bench.accumulators("d_gain", 1, cols);
           auto d_bias = bench.accumulators("d_bias", 1, cols);
           const auto* g = N::has_gain ? gain.data : nullptr;
           norm_forward(bench.device(), N{}, x, g, N::has_bias ? bias.data : nullptr, y, statistics);
-          norm_backward(bench.device(), N{}, x, g, statistics, d_y, {d_x, accumulates},
-                        N::has_gain ? d_gain.data : nullptr, N::has_bias ? d_bias.data : nullptr);
+          norm_backward(bench.device(), N{}, x, g, statistics, d_y, d_x, N::has_gain ? d_gain.data : nullptr,
+                        N::has_bias ? d_bias.data : nullptr);
           bench.result("y", y);
-          bench.result("d_x", d_x, 0.5);
+          bench.result("d_x", d_x.matrix, 0.5);
           bench.result("d_gain", d_gain, 0.5);
           bench.result("d_bias", d_bias, 0.5);
         });
@@ -45,12 +45,12 @@ template <class D, class N>
 void check_pointwise_norm() {
   for (const Index rows : {1, 7, 384}) {
     for (const Index cols : {5, 64, 100}) {
-      for (const bool accumulates : {false, true}) {
+      for (const Added added : {Added::nothing, Added::itself, Added::another}) {
         check<D>(std::string(N::name) + " " + sizes(rows, cols), [&](auto& bench) {
           using Bench = std::remove_reference_t<decltype(bench)>;
           auto x = bench.scalars("x", rows, cols, 2), y = bench.poisoned_scalars(rows, cols);
           auto d_y = bench.scalars("d_y", rows, cols);
-          auto d_x = accumulates ? bench.scalars("d_x", rows, cols) : bench.poisoned_scalars(rows, cols);
+          auto d_x = bench.scalar_output(added, "d_x", rows, cols);
           auto scalars = bench.scalars({0.625, -0.25}, 1, 2), gain = bench.scalars("gain", 1, cols),
                bias = bench.scalars("bias", 1, cols);
           auto d_scalars = bench.accumulators("d_scalars", 1, 2),
@@ -60,11 +60,11 @@ void check_pointwise_norm() {
                                          bias.data};
           norm_forward(bench.device(), N{}, x, p, y);
           norm_backward(
-              bench.device(), N{}, x, p, d_y, {d_x, accumulates},
+              bench.device(), N{}, x, p, d_y, d_x,
               NormParameters<typename Bench::Accumulator>{
                   d_scalars.data, N::has_shift ? d_scalars.data + 1 : nullptr, d_gain.data, d_bias.data});
           bench.result("y", y, 0.5);
-          bench.result("d_x", d_x, 0.5);
+          bench.result("d_x", d_x.matrix, 0.5);
           // Sums of rows cols terms of either sign.
           bench.result("d_scalars", d_scalars, std::sqrt(static_cast<double>(rows * cols)));
           bench.result("d_gain", d_gain, 0.5);

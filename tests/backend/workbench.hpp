@@ -56,6 +56,9 @@ using Input = float;
 using AndTheOracle = std::tuple<Cpu, Reference<float>, Reference<double>>;
 #endif
 
+/// What an Output adds to the result: nothing, what its matrix holds, or another matrix.
+enum class Added { nothing, itself, another };
+
 /// Numbers copied to the host. `size` is what an element is about as large as when nothing cancels, where
 /// something may: errors are relative to it then.
 struct Result {
@@ -104,6 +107,15 @@ class Workbench {
   }
   Matrix<Accumulator> poisoned_accumulators(Index rows, Index cols, Index stride = 0) {
     return poisoned<Accumulator>(rows, cols, stride);
+  }
+
+  /// Where a primitive shall leave its result.
+  Output<Scalar> scalar_output(Added added, std::string_view name, Index rows, Index cols, Index stride = 0) {
+    return output<Scalar>(added, name, rows, cols, stride);
+  }
+  Output<Accumulator> accumulator_output(Added added, std::string_view name, Index rows, Index cols,
+                                         Index stride = 0) {
+    return output<Accumulator>(added, name, rows, cols, stride);
   }
 
   Matrix<Scalar> scalars(const std::vector<double>& values, Index rows, Index cols) {
@@ -173,6 +185,14 @@ class Workbench {
       for (Index j = 0; j < cols; ++j) host[i * stride + j] = static_cast<T>(round(values[i * cols + j]));
     }
     return {upload(host, rows, stride).data, rows, cols, stride};
+  }
+
+  template <class T>
+  Output<T> output(Added added, std::string_view name, Index rows, Index cols, Index stride) {
+    if (added == Added::nothing) return poisoned<T>(rows, cols, stride);
+    const Matrix<T> before = normal<T>(name, rows, cols, 1, stride);
+    if (added == Added::itself) return accumulate(before);
+    return {poisoned<T>(rows, cols, stride == 0 ? 0 : stride + 1), before};
   }
 
   template <class T>

@@ -61,7 +61,6 @@ concept HasMemory = requires(D& device, void* p, const void* q, std::size_t byte
   fill_zero(device, p, bytes);
   copy_to_device(device, p, q, bytes);
   copy_to_host(device, p, q, bytes);
-  copy_on_device(device, p, q, bytes);
   synchronize(device);                                  // waits until all that was asked for is done
   { free_bytes(device) } -> std::same_as<std::size_t>;  // about what allocate could still give
 };
@@ -79,7 +78,7 @@ concept HasConversion = std::same_as<typename D::Scalar, typename D::Accumulator
   convert(device, count, from, to);
 };
 
-/// gemm.hpp — C = A B, or C += A B; A and B as stored or transposed.
+/// gemm.hpp — C = A B, or C = A B + D where the Output has a D to add; A and B as stored or transposed.
 template <class D>
 concept HasGemm = requires(D& device, Operand<typename D::Scalar> a, Operand<typename D::Scalar> b,
                            Output<typename D::Scalar> c, Output<typename D::Accumulator> d_weight) {

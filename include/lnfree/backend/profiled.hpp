@@ -108,8 +108,7 @@ template <class Base, class T>
 void product(Profiled<Base>& device, const Operand<typename Base::Scalar>& a,
              const Operand<typename Base::Scalar>& b, const Output<T>& c) {
   const ProductShape shape{a.rows(), b.cols(), a.cols(), a.transposed, b.transposed};
-  device.measure("gemm", shape,
-                 work::gemm<typename Base::Scalar, T>(shape.m, shape.n, shape.k, c.accumulates),
+  device.measure("gemm", shape, work::gemm<typename Base::Scalar, T>(shape.m, shape.n, shape.k, c.adds()),
                  [&] { gemm(static_cast<Base&>(device), a, b, c); });
 }
 
@@ -150,9 +149,9 @@ void norm_backward(Profiled<Base>& device, N norm, Matrix<const typename Base::S
                    const typename Base::Scalar* gain, const RowStatistics<typename Base::Accumulator>* rows,
                    Matrix<const typename Base::Scalar> d_y, Output<typename Base::Scalar> d_x,
                    typename Base::Accumulator* d_gain, typename Base::Accumulator* d_bias) {
-  device.measure(
-      "norm_backward", x, work::norm_backward<typename Base::Scalar>(x.size(), d_x.accumulates),
-      [&] { norm_backward(static_cast<Base&>(device), norm, x, gain, rows, d_y, d_x, d_gain, d_bias); });
+  device.measure("norm_backward", x, work::norm_backward<typename Base::Scalar>(x.size(), d_x.adds()), [&] {
+    norm_backward(static_cast<Base&>(device), norm, x, gain, rows, d_y, d_x, d_gain, d_bias);
+  });
 }
 
 /// The operations of a pointwise norm are its own affair: only its bytes are counted.
@@ -168,7 +167,7 @@ void norm_backward(Profiled<Base>& device, N norm, Matrix<const typename Base::S
                    Matrix<const typename Base::Scalar> d_y, Output<typename Base::Scalar> d_x,
                    NormParameters<typename Base::Accumulator> d_parameters) {
   device.measure(
-      "norm_backward", x, work::elementwise<typename Base::Scalar>(x.size(), 2, 0, d_x.accumulates),
+      "norm_backward", x, work::elementwise<typename Base::Scalar>(x.size(), 2, 0, d_x.adds()),
       [&] { norm_backward(static_cast<Base&>(device), norm, x, parameters, d_y, d_x, d_parameters); });
 }
 
@@ -305,14 +304,6 @@ void adamw(Profiled<Base>& device, Index count, typename Base::Accumulator* mast
            typename Base::Accumulator* v, const AdamWStep& step) {
   device.measure("adamw", all_sizes, work::adamw<typename Base::Scalar, typename Base::Accumulator>(count),
                  [&] { adamw(static_cast<Base&>(device), count, master, value, gradient, m, v, step); });
-}
-
-/// The copy of the residual stream at the head of each sublayer.
-template <class Base>
-void copy_on_device(Profiled<Base>& device, void* to, const void* from, std::size_t bytes) {
-  const auto size = static_cast<double>(bytes);
-  device.measure("copy_on_device", all_sizes, {0, size, size, 0},
-                 [&] { copy_on_device(static_cast<Base&>(device), to, from, bytes); });
 }
 
 }  // namespace lnfree::profiled

@@ -67,19 +67,28 @@ constexpr Operand<std::remove_const_t<T>> transpose(Matrix<T> matrix) {
   return {matrix, true};
 }
 
-/// Where a primitive leaves its result: a matrix to be overwritten (any Matrix converts to that), or one to
-/// be added to (accumulate(matrix)).
+/// Where a primitive leaves its result: in a matrix, whatever was there (any Matrix converts to that), or the
+/// sum of the result and another matrix, which may be the same one (accumulate(matrix)).
 template <class T>
 struct Output {
   Matrix<T> matrix;
-  bool accumulates = false;
+  Matrix<const T> addend;  ///< No data where nothing is added.
 
-  constexpr Output(Matrix<T> matrix, bool accumulates = false) : matrix(matrix), accumulates(accumulates) {}
+  constexpr Output(Matrix<T> matrix, Matrix<const T> addend = {}) : matrix(matrix), addend(addend) {
+    assert(!adds() || (addend.rows == matrix.rows && addend.cols == matrix.cols));
+  }
+
+  constexpr bool adds() const { return addend.data != nullptr; }
+
+  /// Rows [begin, begin + count).
+  constexpr Output slice(Index begin, Index count) const {
+    return {matrix.slice(begin, count), adds() ? addend.slice(begin, count) : addend};
+  }
 };
 
 template <class T>
 constexpr Output<T> accumulate(Matrix<T> matrix) {
-  return {matrix, true};
+  return {matrix, matrix};
 }
 
 /// The extent of one pass through the model: B sequences of T tokens each.

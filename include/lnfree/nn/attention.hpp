@@ -32,18 +32,19 @@ class Attention {
     log_sum_ = arena.take<Accumulator>(most.rows() * heads_);
   }
 
-  /// y += attention(x). `entropies` is RowEntropies, or Unobserved.
+  /// y = attention(x). `entropies` is RowEntropies, or Unobserved.
   template <class Entropies>
-  void forward(Device& device, BatchShape shape, Matrix<const Scalar> x, Matrix<Scalar> y,
+  void forward(Device& device, BatchShape shape, Matrix<const Scalar> x, Output<Scalar> y,
                Accumulator* workspace, Entropies entropies) {
     const Matrix<Scalar> qkv = qkv_.top(x.rows), heads_output = heads_output_.top(x.rows);
     c_attn_.forward(device, x, qkv);
     if (rotary_dims_ > 0) rotary(device, packed(shape), rotary_dims_, qkv, false);
     attention_forward(device, packed(shape), qkv, heads_output, log_sum_, workspace, entropies);
-    c_proj_.forward(device, heads_output, accumulate(y));
+    c_proj_.forward(device, heads_output, y);
   }
 
-  /// From d_y (rows, C) to d_x. `scratch` has 4 C columns; `entropies` is EntropyGradients, or Unobserved.
+  /// From d_y (rows, C) to d_x; d_x may be d_y, added to. `scratch` has 4 C columns; `entropies` is
+  /// EntropyGradients, or Unobserved.
   template <class Gradients>
   void backward(Device& device, BatchShape shape, Matrix<const Scalar> x, Matrix<const Scalar> d_y,
                 Output<Scalar> d_x, Matrix<Scalar> scratch, Accumulator* workspace, Gradients entropies) {

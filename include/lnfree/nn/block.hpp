@@ -1,7 +1,6 @@
 #pragma once
 
 #include <algorithm>
-#include <cstddef>
 #include <string>
 
 #include <lnfree/nn/attention.hpp>
@@ -21,13 +20,13 @@ struct BlockScratch {
     if (!trains) return;
     wide = arena.matrix<Scalar>(rows, std::max(4 * config.width, config.ffn_width));
     norm = arena.matrix<Scalar>(rows, config.width);
-    if (config.parallel_residual) d_output = arena.matrix<Scalar>(rows, config.width);
+    if (config.parallel_residual) d_stream = arena.matrix<Scalar>(rows, config.width);
   }
 
   typename Device::Accumulator* attention = nullptr;  ///< The attention primitive's workspace.
   Matrix<Scalar> wide;      ///< (rows, max(4 C, ffn_width)): gradients inside a sublayer.
   Matrix<Scalar> norm;      ///< (rows, C): gradient of a norm's output.
-  Matrix<Scalar> d_output;  ///< (rows, C): gradient that two parallel sublayers share.
+  Matrix<Scalar> d_stream;  ///< (rows, C): the stream's gradient between two parallel sublayers.
 };
 
 /// A Pre-LN transformer block (the paper's equation 1): x += attention(norm_1(x)); x += FFN(norm_2(x)). With
@@ -61,17 +60,8 @@ class Block {
   Matrix<Scalar> forward(Device& device, BatchShape shape, Matrix<const Scalar> x,
                          const BlockScratch<Device>& scratch, Entropies entropies) {
     const Matrix<Scalar> middle = middle_.top(x.rows), output = output_.top(x.rows);
-    const std::size_t bytes = x.size() * sizeof(Scalar);
-    copy_on_device(device, middle.data, x.data, bytes);
-    if (parallel_) {
-      copy_on_device(device, output.data, middle.data, bytes);
-      attention_.forward(device, shape, norm_1_.forward(device, middle), output, scratch.attention,
-                         entropies);
-    } else {
-      attention_.forward(device, shape, norm_1_.forward(device, x), middle, scratch.attention, entropies);
-      copy_on_device(device, output.data, middle.data, bytes);
-    }
-    feed_forward_.forward(device, norm_2_.forward(device, middle), output);
+    attention_.forward(device, shape, norm_1_.forward(device, x), {middle, x}, scratch.attention, entropies);
+    feed_forward_.forward(device, norm_2_.forward(device, input_of_second(x)), {output, middle});
     return output;
   }
 
@@ -80,20 +70,17 @@ class Block {
   template <class Gradients>
   void backward(Device& device, BatchShape shape, Matrix<const Scalar> x, Matrix<Scalar> d_stream,
                 const BlockScratch<Device>& scratch, Gradients entropies) {
-    const Matrix<const Scalar> middle = middle_.top(x.rows);
-    const Output<Scalar> d_x = accumulate(d_stream);
-    Matrix<const Scalar> d_output = d_stream;
-    if (parallel_) {
-      d_output = scratch.d_output.top(x.rows);
-      copy_on_device(device, scratch.d_output.data, d_stream.data, x.size() * sizeof(Scalar));
-    }
+    const Matrix<const Scalar> x_2 = input_of_second(x);
+    // Both parallel sublayers need the gradient of the output: the first one leaves it as it is.
+    const Output<Scalar> d_x_2(parallel_ ? scratch.d_stream.top(x.rows) : d_stream, d_stream);
+    const Output<Scalar> d_x(d_stream, d_x_2.matrix);
 
-    const Output<Scalar> d_norm_2 = norm_2_.gradient_of_output(d_x, scratch.norm);
-    feed_forward_.backward(device, norm_2_.output(middle), d_output, d_norm_2, scratch.wide);
-    norm_2_.backward(device, middle, d_norm_2, d_x);
+    const Output<Scalar> d_norm_2 = norm_2_.gradient_of_output(d_x_2, scratch.norm);
+    feed_forward_.backward(device, norm_2_.output(x_2), d_stream, d_norm_2, scratch.wide);
+    norm_2_.backward(device, x_2, d_norm_2, d_x_2);
 
     const Output<Scalar> d_norm_1 = norm_1_.gradient_of_output(d_x, scratch.norm);
-    attention_.backward(device, shape, norm_1_.output(x), d_output, d_norm_1, scratch.wide, scratch.attention,
+    attention_.backward(device, shape, norm_1_.output(x), d_stream, d_norm_1, scratch.wide, scratch.attention,
                         entropies);
     norm_1_.backward(device, x, d_norm_1, d_x);
   }
@@ -104,13 +91,18 @@ class Block {
   Matrix<const Scalar> hidden(Index rows) const { return feed_forward_.hidden(rows); }
 
  private:
+  /// What norm_2 reads.
+  Matrix<const Scalar> input_of_second(Matrix<const Scalar> x) const {
+    return parallel_ ? x : Matrix<const Scalar>(middle_.top(x.rows));
+  }
+
   bool parallel_;
   Normalization<N, Device> norm_1_;
   Attention<Device> attention_;
   Normalization<N, Device> norm_2_;
   FeedForward<A, Device> feed_forward_;
-  Matrix<Scalar> middle_;  // (B, T, C), what the feed-forward network's norm reads
-  Matrix<Scalar> output_;  // (B, T, C), the residual stream after both sublayers
+  Matrix<Scalar> middle_;  // (B, T, C), x + attention(norm_1(x))
+  Matrix<Scalar> output_;  // (B, T, C), that and the feed-forward network's output
 };
 
 }  // namespace lnfree

@@ -51,14 +51,14 @@ class FeedForward {
     before_ = saves_input ? arena.matrix<Scalar>(most.rows(), config.ffn_width) : hidden_;
   }
 
-  /// y += FFN(x).
-  void forward(Device& device, Matrix<const Scalar> x, Matrix<Scalar> y) {
+  /// y = FFN(x).
+  void forward(Device& device, Matrix<const Scalar> x, Output<Scalar> y) {
     const Matrix<Scalar> before = before_.top(x.rows), hidden = hidden_.top(x.rows);
     c_fc_.forward(device, x, before);
     with_activation<A>(layer_, [&](auto here) {
       activation_forward(device, here, before, slope_ == nullptr ? nullptr : slope_->value, hidden);
     });
-    c_proj_.forward(device, hidden, accumulate(y));
+    c_proj_.forward(device, hidden, y);
   }
 
   /// From d_y (rows, C) to d_x; d_x may be d_y, added to. `scratch` has ffn_width columns.

@@ -52,8 +52,7 @@ class OutputHead {
       gemm(device, x.slice(begin, count), transpose(weight_.value_matrix()), logits);
       cross_entropy_forward_backward(device, logits, targets + begin, losses + begin, gradient_scale);
       gemm(device, transpose(logits), x.slice(begin, count), accumulate(weight_.gradient_matrix()));
-      gemm(device, logits, weight_.value_matrix(),
-           Output<Scalar>(d_x.matrix.slice(begin, count), d_x.accumulates));
+      gemm(device, logits, weight_.value_matrix(), d_x.slice(begin, count));
     });
   }
 

@@ -29,15 +29,16 @@ class BF16Products {
     }
   }
 
-  /// c = a b or c += a b, c in bf16 or in float.
+  /// c = a b, or a b and an addend, c in bf16 or in float.
   template <class T>
   void run(Operand<BFloat16> a, Operand<BFloat16> b, Output<T> c) {
     constexpr bool result_is_float = std::is_same_v<T, float>;
     const Key key{a.rows(),        b.cols(),     a.cols(),     a.matrix.stride, b.matrix.stride,
-                  c.matrix.stride, a.transposed, b.transposed, c.accumulates,   result_is_float};
+                  c.matrix.stride, a.transposed, b.transposed, c.adds(),        result_is_float};
     auto found = products_.find(key);
     if (found == products_.end()) found = products_.emplace(key, prepare(key)).first;
     Product& product = found->second;
+    place_addend(c);
     product.arguments.at(DNNL_ARG_SRC).set_data_handle(const_cast<BFloat16*>(a.matrix.data));
     product.arguments.at(DNNL_ARG_WEIGHTS).set_data_handle(const_cast<BFloat16*>(b.matrix.data));
     product.arguments.at(DNNL_ARG_DST).set_data_handle(c.matrix.data);
@@ -46,7 +47,7 @@ class BF16Products {
   }
 
  private:
-  /// Rows, columns and depth; strides of A, B and C; A^T, B^T, C +=, C in float.
+  /// Rows, columns and depth; strides of A, B and C; A^T, B^T, whether something is added, C in float.
   using Key = std::array<Index, 10>;
   struct Product {
     dnnl::matmul primitive;
@@ -54,8 +55,7 @@ class BF16Products {
   };
 
   Product prepare(const Key& key) {
-    const auto& [m, n, k, a_stride, b_stride, c_stride, a_transposed, b_transposed, accumulates, in_float] =
-        key;
+    const auto& [m, n, k, a_stride, b_stride, c_stride, a_transposed, b_transposed, adds, in_float] = key;
     using Type = dnnl::memory::data_type;
     const auto describe = [](Index rows, Index cols, Index stride, bool transposed, Type type) {
       const dnnl::memory::dims strides =
@@ -66,7 +66,7 @@ class BF16Products {
     const auto b = describe(k, n, b_stride, b_transposed != 0, Type::bf16);
     const auto c = describe(m, n, c_stride, false, in_float != 0 ? Type::f32 : Type::bf16);
     dnnl::primitive_attr attributes;
-    if (accumulates != 0) {
+    if (adds != 0) {
       dnnl::post_ops sum;
       sum.append_sum(1.0f);
       attributes.set_post_ops(sum);

@@ -65,9 +65,6 @@ inline void copy_to_device(Cores&, void* to, const void* from, std::size_t bytes
 inline void copy_to_host(Cores&, void* to, const void* from, std::size_t bytes) {
   std::memcpy(to, from, bytes);
 }
-inline void copy_on_device(Cores&, void* to, const void* from, std::size_t bytes) {
-  std::memcpy(to, from, bytes);
-}
 inline void synchronize(Cores&) {}
 inline std::size_t free_bytes(Cores&) {
   return host_free_bytes();

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <algorithm>
 #include <cassert>
 
 #if LNFREE_HAS_BLAS
@@ -21,15 +22,23 @@ inline constexpr bool products_by_blas = vector_width < 8;
 inline constexpr bool products_by_blas = false;
 #endif
 
+/// Brings what is added to where the result goes, for a library that adds to its result only.
+template <class T>
+void place_addend(Output<T> c) {
+  if (!c.adds() || c.addend.data == c.matrix.data) return;
+  for (Index i = 0; i < c.matrix.rows; ++i) std::copy_n(c.addend.row(i), c.matrix.cols, c.matrix.row(i));
+}
+
 inline void gemm(Cpu&, Operand<float> a, Operand<float> b, Output<float> c) {
   assert(a.rows() == c.matrix.rows && b.cols() == c.matrix.cols && a.cols() == b.rows());
 #if LNFREE_HAS_BLAS
   if constexpr (products_by_blas) {
     const auto order = [](const Operand<float>& m) { return m.transposed ? CblasTrans : CblasNoTrans; };
     const auto to_int = [](Index i) { return static_cast<int>(i); };
+    place_addend(c);
     cblas_sgemm(CblasRowMajor, order(a), order(b), to_int(a.rows()), to_int(b.cols()), to_int(a.cols()), 1.0f,
                 a.matrix.data, to_int(a.matrix.stride), b.matrix.data, to_int(b.matrix.stride),
-                c.accumulates ? 1.0f : 0.0f, c.matrix.data, to_int(c.matrix.stride));
+                c.adds() ? 1.0f : 0.0f, c.matrix.data, to_int(c.matrix.stride));
     return;
   }
 #endif

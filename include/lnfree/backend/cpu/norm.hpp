@@ -99,12 +99,13 @@ void norm_backward(D&, N, Matrix<const typename D::Scalar> x, const typename D::
         return std::array{d, d * N::value(static_cast<float>(in[j]), row)};
       });
       const float mean = sum * per_column, product_mean = product_sum * per_column;
-      const float kept = d_x.accumulates ? 1.0f : 0.0f;
+      const S* const addend = d_x.adds() ? d_x.addend.row(i) : to;
+      const float kept = d_x.adds() ? 1.0f : 0.0f;
 #pragma omp simd
       for (Index j = 0; j < x.cols; ++j) {
         const float gradient = N::gradient(d_normalized(d_out[j], j),
                                            N::value(static_cast<float>(in[j]), row), row, mean, product_mean);
-        to[j] = (kept != 0.0f ? static_cast<float>(to[j]) : 0.0f) + gradient;
+        to[j] = (kept != 0.0f ? static_cast<float>(addend[j]) : 0.0f) + gradient;
       }
     }
   });
@@ -139,7 +140,7 @@ void norm_backward(D&, N, Matrix<const typename D::Scalar> x, NormParameters<con
                    NormParameters<float> d) {
   using S = typename D::Scalar;
   const float alpha = *p.alpha, shift = N::has_shift ? static_cast<float>(*p.shift) : 0.0f;
-  const float kept = d_x.accumulates ? 1.0f : 0.0f;
+  const float kept = d_x.adds() ? 1.0f : 0.0f;
   // A fixed number of partial sums, so that the result does not depend on the thread count.
   struct Sums {
     double alpha = 0, shift = 0;
@@ -152,7 +153,8 @@ void norm_backward(D&, N, Matrix<const typename D::Scalar> x, NormParameters<con
       for (Index i = x.rows * part / parts; i < x.rows * (part + 1) / parts; ++i) {
         const S *in = x.row(i), *d_out = d_y.row(i);
         S* to = d_x.matrix.row(i);
-          float d_alpha = 0, d_shift = 0;
+        const S* const addend = d_x.adds() ? d_x.addend.row(i) : to;
+        float d_alpha = 0, d_shift = 0;
 #pragma omp simd reduction(+ : d_alpha, d_shift)
         for (Index j = 0; j < x.cols; ++j) {
           float d_u = d_out[j];
@@ -160,7 +162,7 @@ void norm_backward(D&, N, Matrix<const typename D::Scalar> x, NormParameters<con
           d_u *= N::derivative(alpha * static_cast<float>(in[j]) + shift);
           d_alpha += d_u * in[j];
           d_shift += d_u;
-          to[j] = (kept != 0.0f ? static_cast<float>(to[j]) : 0.0f) + d_u * alpha;
+          to[j] = (kept != 0.0f ? static_cast<float>(addend[j]) : 0.0f) + d_u * alpha;
         }
         sums.alpha += static_cast<double>(d_alpha);
         sums.shift += static_cast<double>(d_shift);

@@ -43,8 +43,8 @@ class PanelGemm {
   using Panel = float[most_depth * panel_columns];
   using Block = float[(most_depth + 16) * block_rows];
 
-  /// Floats from one strip of a block, tile_rows of its rows, to the next. All are written side by side: an odd
-  /// number of cache lines apart they do not compete for the same places in the first-level cache.
+  /// Floats from one strip of a block, tile_rows of its rows, to the next. All are written side by side: an
+  /// odd number of cache lines apart they do not compete for the same places in the first-level cache.
   static Index strip_size(Index depth) { return ((depth * tile_rows + 15) / 16 | 1) * 16; }
 
   /// Rows [row_begin, row_end), columns [column_begin, column_end) of C.
@@ -57,7 +57,7 @@ class PanelGemm {
     const Index rows_at_once = copies_a ? block_rows : row_end - row_begin;
     for (Index slice = 0; slice < slices; ++slice) {
       const Index k = depth * slice / slices, count = depth * (slice + 1) / slices - k;
-      const bool adds = c_.accumulates || slice > 0;
+      const Matrix<const float> addend = slice > 0 ? Matrix<const float>(c_.matrix) : c_.addend;
       for (Index i = row_begin; i < row_end; i += rows_at_once) {
         const Index rows = std::min(rows_at_once, row_end - i);
         if (copies_a) copy_block(block, i, rows, k, count);
@@ -67,11 +67,17 @@ class PanelGemm {
           for_row_panels<tile_rows>(0, rows, [&]<int Rows>(Index r) {
             const Strided a = copies_a ? Strided{block + r / tile_rows * strip_size(count), 1, tile_rows}
                                        : where_it_lies(i + r, k);
-            tile<Rows>(a, panel, count, c_.matrix.row(i + r) + j, columns, adds);
+            tile<Rows>(a, panel, count, part_of(c_.matrix, i + r, j), part_of(addend, i + r, j), columns);
           });
         }
       }
     }
+  }
+
+  /// The part of a matrix that begins there, if the matrix has data.
+  template <class T>
+  static Part<T> part_of(Matrix<T> matrix, Index row, Index column) {
+    return {matrix.data == nullptr ? nullptr : matrix.row(row) + column, matrix.stride};
   }
 
   Strided where_it_lies(Index i, Index k) const {
@@ -81,21 +87,24 @@ class PanelGemm {
 
   /// A tile of C, of which `columns` exist.
   template <int Rows>
-  void tile(Strided a, const Panel& panel, Index count, float* to, Index columns, bool adds) const {
-    const Index stride = c_.matrix.stride;
+  static void tile(Strided a, const Panel& panel, Index count, Part<float> c, Part<const float> addend,
+                   Index columns) {
     if (columns == panel_columns) {
       for (int r = 0; r < Rows; ++r) {
-        for (int v = 0; v < tile_vectors; ++v) __builtin_prefetch(to + r * stride + v * vector_width, 1);
+        for (int v = 0; v < tile_vectors; ++v)
+          __builtin_prefetch(c.data + r * c.stride + v * vector_width, 1);
       }
-      register_tile<Rows, tile_vectors>(a, panel, panel_columns, count, to, stride, adds);
+      register_tile<Rows, tile_vectors>(a, {panel, panel_columns}, count, c, addend);
       return;
     }
     // The panel's last columns are zero: a whole tile is computed aside, and the part that exists kept.
     alignas(64) float whole[Rows * panel_columns];
-    register_tile<Rows, tile_vectors>(a, panel, panel_columns, count, whole, panel_columns, false);
+    register_tile<Rows, tile_vectors>(a, {panel, panel_columns}, count, {whole, panel_columns}, {nullptr, 0});
     for (int r = 0; r < Rows; ++r) {
-      float* const row = to + r * stride;
-      for (Index x = 0; x < columns; ++x) row[x] = (adds ? row[x] : 0.0f) + whole[r * panel_columns + x];
+      for (Index x = 0; x < columns; ++x) {
+        const float before = addend.data == nullptr ? 0.0f : addend.data[r * addend.stride + x];
+        c.data[r * c.stride + x] = before + whole[r * panel_columns + x];
+      }
     }
   }
 

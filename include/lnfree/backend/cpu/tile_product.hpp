@@ -38,11 +38,18 @@ struct Strided {
   Index column_stride;
 };
 
-/// Rows [i, i + Rows), columns [j, j + Vectors * vector_width) of c = a b or c += a b, kept in registers over
-/// all k.
+/// A part of a matrix: the place of its first element, and the distance from a row to the next.
+template <class T>
+struct Part {
+  T* data;
+  Index stride;
+};
+
+/// Rows [i, i + Rows), columns [j, j + Vectors * vector_width) of c = a b, kept in registers over all k; of
+/// c = a b + addend where there is data to add.
 template <int Rows, int Vectors>
-inline void register_tile(Strided a, const float* b, Index b_stride, Index depth, float* c, Index c_stride,
-                          bool accumulates) {
+inline void register_tile(Strided a, Part<const float> b, Index depth, Part<float> c,
+                          Part<const float> addend) {
   Vector sum[Rows][Vectors];
   // Loops that are not written out would keep the sums in memory before and after the one over k.
 #pragma GCC unroll 16
@@ -51,7 +58,7 @@ inline void register_tile(Strided a, const float* b, Index b_stride, Index depth
     for (int v = 0; v < Vectors; ++v) sum[r][v] = Vector{};
   }
   for (Index k = 0; k < depth; ++k) {
-    const float* b_row = b + k * b_stride;
+    const float* b_row = b.data + k * b.stride;
     Vector right[Vectors];
     for (int v = 0; v < Vectors; ++v) right[v] = load(b_row + v * vector_width);
     for (int r = 0; r < Rows; ++r) {
@@ -63,8 +70,9 @@ inline void register_tile(Strided a, const float* b, Index b_stride, Index depth
   for (int r = 0; r < Rows; ++r) {
 #pragma GCC unroll 4
     for (int v = 0; v < Vectors; ++v) {
-      float* const to = c + r * c_stride + v * vector_width;
-      store(to, accumulates ? load(to) + sum[r][v] : sum[r][v]);
+      const int at = v * vector_width;
+      if (addend.data != nullptr) sum[r][v] = load(addend.data + r * addend.stride + at) + sum[r][v];
+      store(c.data + r * c.stride + at, sum[r][v]);
     }
   }
 }
@@ -96,12 +104,16 @@ inline void tile_product(Strided a, Matrix<const float> b, Matrix<float> c, bool
   for_row_panels<most_rows>(0, c.rows, [&]<int Rows>(Index i) {
     const Strided a_panel{a.data + i * a.row_stride, a.row_stride, a.column_stride};
     float* const c_panel = c.row(i);
+    const auto tile = [&]<int Vectors>(Index j) {
+      register_tile<Rows, Vectors>(a_panel, {b.data + j, b.stride}, b.rows, {c_panel + j, c.stride},
+                                   {accumulates ? c_panel + j : nullptr, c.stride});
+    };
     Index j = 0;
     for (; j + 2 * vector_width <= c.cols; j += 2 * vector_width) {
-      register_tile<Rows, 2>(a_panel, b.data + j, b.stride, b.rows, c_panel + j, c.stride, accumulates);
+      tile.template operator()<2>(j);
     }
     for (; j + vector_width <= c.cols; j += vector_width) {
-      register_tile<Rows, 1>(a_panel, b.data + j, b.stride, b.rows, c_panel + j, c.stride, accumulates);
+      tile.template operator()<1>(j);
     }
     for (; j < c.cols; ++j) {
       for (int r = 0; r < Rows; ++r) {

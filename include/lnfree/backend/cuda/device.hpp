@@ -69,9 +69,6 @@ inline void copy_to_device(Gpu& device, void* to, const void* from, std::size_t 
 inline void copy_to_host(Gpu& device, void* to, const void* from, std::size_t bytes) {
   device.stream().copy_to_host(to, from, bytes);
 }
-inline void copy_on_device(Gpu& device, void* to, const void* from, std::size_t bytes) {
-  device.stream().copy_on_device(to, from, bytes);
-}
 inline void synchronize(Gpu& device) {
   device.stream().synchronize();
 }

@@ -86,7 +86,7 @@ struct Normalized {
 template <int N, class Policy, class S>
 __global__ void __launch_bounds__(32 * norm_warps)
     norm_backward_kernel(Matrix<const S> x, const S* gain, const RowStatistics<float>* rows,
-                         Matrix<const S> d_y, Matrix<S> d_x, bool accumulates) {
+                         Matrix<const S> d_y, Output<S> d_x) {
   const Index i = row_of_warp(), first = threadIdx.x % 32 * N;
   if (i >= x.rows) return;
   const RowStatistics<float> row = rows[i];
@@ -106,15 +106,12 @@ __global__ void __launch_bounds__(32 * norm_warps)
   const float mean = warp_sum(sum) * per_column, product_mean = warp_sum(product_sum) * per_column;
   for (Index j = first; j < x.cols; j += 32 * N) {
     const Normalized<N, Policy> normalized = at(j);
-    S* const to = d_x.row(i) + j;
-    Floats<N> gradient;
-    if (accumulates) gradient = load<N>(to);
+    Floats<N> gradient{};
+    if (d_x.adds()) gradient = load<N>(d_x.addend.row(i) + j);
 #pragma unroll
-    for (int e = 0; e < N; ++e) {
-      gradient[e] = (accumulates ? gradient[e] : 0.0f) +
-                    Policy::gradient(normalized.d_y[e], normalized.y[e], row, mean, product_mean);
-    }
-    store<N>(to, gradient);
+    for (int e = 0; e < N; ++e)
+      gradient[e] += Policy::gradient(normalized.d_y[e], normalized.y[e], row, mean, product_mean);
+    store<N>(d_x.matrix.row(i) + j, gradient);
   }
 }
 
@@ -175,9 +172,9 @@ void norm_backward(D& device, Policy, Matrix<const typename D::Scalar> x, const 
   with_packs<pack_size<S>>(
       [&](auto n) {
         device.stream().launch(norm_backward_kernel<n(), Policy, S>, (x.rows + norm_warps - 1) / norm_warps,
-                               32 * norm_warps, 0, x, gain, rows, d_y, d_x.matrix, d_x.accumulates);
+                               32 * norm_warps, 0, x, gain, rows, d_y, d_x);
       },
-      x, d_y, d_x.matrix, Matrix(gain, 1, x.cols));
+      x, d_y, d_x.matrix, d_x.addend, Matrix(gain, 1, x.cols));
   gain_and_bias_backward<Policy>(device, RowNormGradients<Policy, S>{x, rows, d_y}, d_gain, d_bias);
 }
 
@@ -214,8 +211,7 @@ struct PointwiseBackward {
   Matrix<const S> x;
   NormParameters<const S> parameters;
   Matrix<const S> d_y;
-  Matrix<S> d_x;
-  bool accumulates;
+  Output<S> d_x;
 
   template <int N, int Sums>
   __device__ void at(Index i, Index j, float (&sums)[Sums]) const {
@@ -227,7 +223,7 @@ struct PointwiseBackward {
 #pragma unroll
       for (int e = 0; e < N; ++e) d[e] *= factor[e];
     }
-    if (accumulates) before = load<N>(d_x.row(i) + j);
+    if (d_x.adds()) before = load<N>(d_x.addend.row(i) + j);
 #pragma unroll
     for (int e = 0; e < N; ++e) {
       d[e] *= Policy::derivative(pointwise_input<Policy>(in[e], parameters));
@@ -235,7 +231,7 @@ struct PointwiseBackward {
       if constexpr (Policy::has_shift) sums[1] += d[e];
       d[e] = before[e] + d[e] * alpha;
     }
-    store<N>(d_x.row(i) + j, d);
+    store<N>(d_x.matrix.row(i) + j, d);
   }
 };
 
@@ -268,14 +264,14 @@ void norm_backward(D& device, Policy, Matrix<const typename D::Scalar> x,
   using S = typename D::Scalar;
   with_packs<pack_size<S>>(
       [&](auto n) {
-        const PointwiseBackward<Policy, S> body{x, parameters, d_y, d_x.matrix, d_x.accumulates};
+        const PointwiseBackward<Policy, S> body{x, parameters, d_y, d_x};
         if constexpr (Policy::has_shift) {
           for_each_pack_and_sum<n(), 2>(device, x.rows, x.cols, body, {d.alpha, d.shift});
         } else {
           for_each_pack_and_sum<n(), 1>(device, x.rows, x.cols, body, {d.alpha});
         }
       },
-      x, d_y, d_x.matrix, Matrix(parameters.gain, 1, x.cols));
+      x, d_y, d_x.matrix, d_x.addend, Matrix(parameters.gain, 1, x.cols));
   gain_and_bias_backward<Policy>(device, PointwiseGradients<Policy, S>{x, parameters, d_y}, d.gain, d.bias);
 }
 

@@ -44,18 +44,21 @@ class Products {
     choice_ = number;
   }
 
-  /// c = a b or c += a b.
+  /// c = a b, or a b and an addend.
   template <class S, class T>
   void run(Operand<S> a, Operand<S> b, Output<T> c) {
+    const Matrix<const T> addend = c.adds() ? c.addend : Matrix<const T>(c.matrix);
     const Key key{a.rows(),
                   b.cols(),
                   a.cols(),
                   a.matrix.stride,
                   b.matrix.stride,
                   c.matrix.stride,
+                  addend.stride,
                   alignment(a.matrix),
                   alignment(b.matrix),
                   alignment(c.matrix),
+                  alignment(addend),
                   a.transposed,
                   b.transposed,
                   type_of<S>(),
@@ -63,22 +66,23 @@ class Products {
     auto found = plans_.find(key);
     if (found == plans_.end()) found = plans_.emplace(key, plan(key)).first;
     Plan& plan = found->second;
-    const float one = 1.0f, beta = c.accumulates ? 1.0f : 0.0f;
+    const float one = 1.0f, beta = c.adds() ? 1.0f : 0.0f;
     // cuBLASLt's matrices are column-major: what it sees are the transposes, C^T = B^T A^T.
     check(cublasLtMatmul(handle_, &plan.product, &one, b.matrix.data, &plan.b, a.matrix.data, &plan.a, &beta,
-                         c.matrix.data, &plan.c, c.matrix.data, &plan.c, &plan.algorithm, workspace_,
+                         addend.data, &plan.addend, c.matrix.data, &plan.c, &plan.algorithm, workspace_,
                          workspace_bytes, stream_.get()),
           "cublasLtMatmul");
   }
 
  private:
-  /// Rows, columns and depth; strides and alignments of A, B and C; A^T, B^T; types of the factors and of C.
-  using Key = std::array<Index, 13>;
+  /// Rows, columns and depth; strides and alignments of A, B, C and the addend; A^T, B^T; types of the
+  /// factors and of C.
+  using Key = std::array<Index, 15>;
 
   /// What cuBLASLt needs to know, in memory of the plan's own: there is nothing to destroy.
   struct Plan {
     cublasLtMatmulDescOpaque_t product{};
-    cublasLtMatrixLayoutOpaque_t a{}, b{}, c{};
+    cublasLtMatrixLayoutOpaque_t a{}, b{}, c{}, addend{};
     cublasLtMatmulAlgo_t algorithm{};
   };
 
@@ -105,8 +109,8 @@ class Products {
   /// a faster one, but not the same one in every run: results would differ in their last bits. What that
   /// costs is measured by benchmarks/gpu/products.cu.
   Plan plan(const Key& key) const {
-    const auto& [m, n, k, a_stride, b_stride, c_stride, a_alignment, b_alignment, c_alignment, a_transposed,
-                 b_transposed, type, c_type] = key;
+    const auto& [m, n, k, a_stride, b_stride, c_stride, addend_stride, a_alignment, b_alignment, c_alignment,
+                 addend_alignment, a_transposed, b_transposed, type, c_type] = key;
     Plan plan;
     check(cublasLtMatmulDescInit(&plan.product, CUBLAS_COMPUTE_32F, CUDA_R_32F), "cublasLtMatmulDescInit");
     // The first factor it sees is B^T.
@@ -128,6 +132,7 @@ class Products {
     layout(plan.a, type, m, k, a_transposed != 0, a_stride);
     layout(plan.b, type, k, n, b_transposed != 0, b_stride);
     layout(plan.c, c_type, m, n, false, c_stride);
+    layout(plan.addend, c_type, m, n, false, addend_stride);
 
     cublasLtMatmulPreferenceOpaque_t preference{};
     check(cublasLtMatmulPreferenceInit(&preference), "cublasLtMatmulPreferenceInit");
@@ -141,11 +146,11 @@ class Products {
     prefer(CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK, std::uint32_t{CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE});
     prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, static_cast<std::uint32_t>(b_alignment));
     prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, static_cast<std::uint32_t>(a_alignment));
-    prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, static_cast<std::uint32_t>(c_alignment));
+    prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, static_cast<std::uint32_t>(addend_alignment));
     prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, static_cast<std::uint32_t>(c_alignment));
     std::array<cublasLtMatmulHeuristicResult_t, most_choices> choices{};
     int found = 0;
-    check(cublasLtMatmulAlgoGetHeuristic(handle_, &plan.product, &plan.b, &plan.a, &plan.c, &plan.c,
+    check(cublasLtMatmulAlgoGetHeuristic(handle_, &plan.product, &plan.b, &plan.a, &plan.addend, &plan.c,
                                          &preference, choice_ + 1, choices.data(), &found),
           "cublasLtMatmulAlgoGetHeuristic");
     // The others it returns are not to be read.

@@ -107,9 +107,6 @@ class Stream {
     check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToHost, stream_), "a copy to the host");
     synchronize();
   }
-  void copy_on_device(void* to, const void* from, std::size_t bytes) {
-    check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToDevice, stream_), "a copy on the device");
-  }
 
   /// Waits for all work. A kernel that failed is reported here.
   void synchronize() { check(cudaStreamSynchronize(stream_), "a kernel"); }

@@ -47,10 +47,6 @@ void copy_to_host(Reference<S>&, void* to, const void* from, std::size_t bytes) 
   std::memcpy(to, from, bytes);
 }
 
-template <class S>
-void copy_on_device(Reference<S>&, void* to, const void* from, std::size_t bytes) {
-  std::memcpy(to, from, bytes);
-}
 
 template <class S>
 void synchronize(Reference<S>&) {}

@@ -17,8 +17,7 @@ void gemm(Reference<S>&, std::type_identity_t<Operand<S>> a, std::type_identity_
     for (Index j = 0; j < b.cols(); ++j) {
       S sum = 0;
       for (Index k = 0; k < a.cols(); ++k) sum += element(a, i, k) * element(b, k, j);
-      S& to = c.matrix.row(i)[j];
-      to = c.accumulates ? to + sum : sum;
+      c.matrix.row(i)[j] = c.adds() ? c.addend.row(i)[j] + sum : sum;
     }
   }
 }

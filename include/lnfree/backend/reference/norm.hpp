@@ -48,7 +48,7 @@ void norm_backward(Reference<S>&, N, std::type_identity_t<Matrix<const S>> x, co
     for (Index j = 0; j < x.cols; ++j) {
       const S gradient = N::gradient(d_normalized(j), normalized(j), rows[i], mean_d, mean_d_normalized);
       S& to = d_x.matrix.row(i)[j];
-      to = d_x.accumulates ? to + gradient : gradient;
+      to = d_x.adds() ? d_x.addend.row(i)[j] + gradient : gradient;
     }
   }
 }
@@ -81,7 +81,7 @@ void norm_backward(Reference<S>&, N, std::type_identity_t<Matrix<const S>> x, No
       *d.alpha += d_u * x.row(i)[j];
       if constexpr (N::has_shift) *d.shift += d_u;
       S& to = d_x.matrix.row(i)[j];
-      to = d_x.accumulates ? to + d_u * alpha : d_u * alpha;
+      to = d_x.adds() ? d_x.addend.row(i)[j] + d_u * alpha : d_u * alpha;
     }
   }
 }

@@ -1,6 +1,7 @@
 #pragma once
 
 /// The Reference device with all its primitives.
+#include <lnfree/backend/primitives.hpp>
 #include <lnfree/backend/reference/activation.hpp>
 #include <lnfree/backend/reference/attention.hpp>
 #include <lnfree/backend/reference/bias.hpp>
@@ -14,7 +15,6 @@
 #include <lnfree/backend/reference/optimizer.hpp>
 #include <lnfree/backend/reference/rotary.hpp>
 #include <lnfree/backend/reference/statistics.hpp>
-#include <lnfree/backend/primitives.hpp>
 
 namespace lnfree {
 

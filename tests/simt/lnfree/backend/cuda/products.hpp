@@ -23,10 +23,9 @@ class Products {
     };
     for (Index i = 0; i < c.matrix.rows; ++i) {
       for (Index j = 0; j < c.matrix.cols; ++j) {
-        T& to = c.matrix.row(i)[j];
         float sum = 0;
         for (Index k = 0; k < a.cols(); ++k) sum += at(a, i, k) * at(b, k, j);
-        to = T(c.accumulates ? static_cast<float>(to) + sum : sum);
+        c.matrix.row(i)[j] = T(c.adds() ? static_cast<float>(c.addend.row(i)[j]) + sum : sum);
       }
     }
   }

@@ -68,9 +68,6 @@ class Stream {
     expect_nothing_recorded("a copy to the host");
     std::memcpy(to, from, bytes);
   }
-  void copy_on_device(void* to, const void* from, std::size_t bytes) {
-    now_or_later([=] { std::memcpy(to, from, bytes); });
-  }
 
   void synchronize() { expect_nothing_recorded("a wait for the device"); }
 
