@@ -1,7 +1,8 @@
 """Runs the benchmarks of lnfree and PyTorch in turn, and writes results.json and results.md: the job behind run.sh.
 
 Every figure is the median of two rounds. A round runs lnfree and then PyTorch on one shape and configuration; each is a
-process of its own, so that memory is each one's own and none starts in the other's warm caches.
+process of its own, so that memory is each one's own and none starts in the other's warm caches. What lnfree is compared with
+itself in, such as configurations, takes steps in turn in one process: machines change their speed by the minute.
 """
 
 import argparse
@@ -78,10 +79,10 @@ class Lnfree:
     def __init__(self, build):
         self.build = build
 
-    def benchmarks(self, program, pattern, threads=None):
+    def benchmarks(self, program, pattern):
         """Name -> counters of every benchmark that matches, and the context with the machine's peak."""
         command = [self.build / "bin" / program, f"--benchmark_filter={pattern}", "--benchmark_format=json"]
-        report = json.loads(output_of(command, {"OMP_NUM_THREADS": str(threads)} if threads else None))
+        report = json.loads(output_of(command))
         if not report["benchmarks"]:
             raise BenchmarkError(f"{program} has no benchmark that matches {pattern}.")
         return {b["name"]: b for b in report["benchmarks"]}, report["context"]
@@ -121,8 +122,7 @@ def measure(lnfree, configurations, with_primitives, say):
         "machine": [],
         "steps": {},
         "observer_cost": {},
-        "bf16_speedup": {},
-        "one_thread": {},
+        "in_turn": {},
     }
     blas_folder = lnfree.blas_folder()
     for shape in SHAPES:
@@ -143,19 +143,17 @@ def measure(lnfree, configurations, with_primitives, say):
                 raise BenchmarkError(f"{path}: lnfree and PyTorch do not have the same number of parameters.")
             results["steps"][path] = {"lnfree": ours, "pytorch": theirs, "others_cores": others.worst()}
             results["observer_cost"][path] = costs
-    path = f"gpt2/{BASELINE}"
-    # Built without oneDNN there is no such benchmark; where the processor has no bf16 it says so instead of figures.
-    if lnfree.has("bench_training_step", f"bf16_speedup/{path}"):
-        say(f"{path}: float and bf16 in turn")
-        found, _ = lnfree.benchmarks("bench_training_step", f"^bf16_speedup/{path}$")
-        if "speedup" in found[f"bf16_speedup/{path}"]:
-            results["bf16_speedup"][path] = found[f"bf16_speedup/{path}"]
+    in_turn = [f"norm_free_speedup/{shape}/{NORM_FREE}" for shape in SHAPES]
     if threads > 1:
-        for shape in ON_ALL_THREADS:
-            path = f"{shape}/{BASELINE}"
-            say(f"{path} on one thread")
-            found, _ = lnfree.benchmarks("bench_training_step", f"^training_step/{path}/none$", threads=1)
-            results["one_thread"][path] = found[f"training_step/{path}/none"]
+        in_turn += [f"thread_speedup/{shape}/{BASELINE}" for shape in ON_ALL_THREADS]
+    # Built without oneDNN there is no such benchmark; where the processor has no bf16 it says so instead of figures.
+    if lnfree.has("bench_training_step", f"bf16_speedup/gpt2/{BASELINE}"):
+        in_turn.append(f"bf16_speedup/gpt2/{BASELINE}")
+    for name in in_turn:
+        say(f"{name}: in turn")
+        found, _ = lnfree.benchmarks("bench_training_step", f"^{name}$")
+        if "speedup" in found[name]:
+            results["in_turn"][name] = found[name]
     if with_primitives:
         say("single primitives")
         found, context = lnfree.benchmarks("bench_primitives", ".")
@@ -216,14 +214,16 @@ def goals_of(results, rows):
     for shape in SHAPES:
         costs = [row["observer_cost"] for path, row in rows.items() if path.startswith(shape + "/")]
         add(f"{shape}: cost of observing entropy, largest of all configurations", max(costs), 0.01, more=False)
-    for shape in SHAPES:
-        speeds = [rows[f"{shape}/{c}"]["tokens_per_second"] for c in (NORM_FREE, BASELINE)]
-        add(f"{shape}: SM+R over SM+LN+G, tokens/s", speeds[0] / speeds[1], 1.05)
-    for path, one in results["one_thread"].items():
-        speedup = rows[path]["tokens_per_second"] / one["tokens_per_second"]
-        add(f"{path.split('/')[0]}, SM+LN+G: 1 -> {results['threads']} threads", speedup, 0.9 * results["threads"])
-    for path, turns in results["bf16_speedup"].items():
-        add(f"{path.split('/')[0]}, SM+LN+G: bf16 over float, tokens/s", turns["speedup"], 1.5)
+    threads = results["threads"]
+    speedups = {
+        "norm_free_speedup": ("{}: SM+R over SM+LN+G, in turn", 1.05),
+        "thread_speedup": (f"{{}}, SM+LN+G: 1 -> {threads} threads, in turn", 0.9 * threads),
+        "bf16_speedup": ("{}, SM+LN+G: bf16 over float, in turn", 1.5),
+    }
+    for name, turns in results["in_turn"].items():
+        kind, shape, _ = name.split("/")
+        what, goal = speedups[kind]
+        add(what.format(shape), turns["speedup"], goal)
     add("gpt2, SM+LN+G: peak memory in GB", rows[f"gpt2/{BASELINE}"]["peak_rss_mb"] * 1e-3, 2.5, more=False)
     for kind in ("optimizer/adamw", "norm/", "activation/", "cross_entropy/") if "primitives" in results else ():
         for shape in SHAPES:

@@ -3,11 +3,8 @@
 #include <omp.h>
 
 #include <algorithm>
-#include <cstddef>
-#include <cstdint>
 #include <optional>
 #include <string>
-#include <type_traits>
 #include <vector>
 
 #include <benchmark/benchmark.h>
@@ -24,6 +21,10 @@
 #include "shapes.hpp"
 
 namespace benchmarks {
+
+/// A model that nobody observes.
+template <const Shape& shape, class Norm, class Activation>
+using Silent = lnfree::Decoder<shape.config, Norm, Activation, lnfree::Cpu, lnfree::NoObserver>;
 
 /// A model in training: forward, backward, clipping, AdamW.
 template <class Model>
@@ -53,56 +54,97 @@ class Training {
   RandomWindows windows_;
 };
 
-/// One iteration is all steps of a run, so that the benchmark's name and the number of steps are ours.
+/// One iteration is all steps of a run, so that the benchmark's name and the number of steps are ours. The
+/// machine's peak changes by the minute: each step has the larger one of those before and after it.
 template <class Model>
 void training_step(benchmark::State& state, const Shape& shape) {
   const int threads = shape.threads();
   omp_set_num_threads(threads);
-  const double peak_before = measure_fma_gflops(threads);
   reset_peak_rss();
   Training<Model> training(shape);
   training.step(true);
-  std::vector<double> seconds;
+  std::vector<double> seconds, peaks, shares;
+  const double gflop = shape.tokens() * shape.gflop_per_token();
   for (auto _ : state) {
-    for (int step = 0; step < shape.steps; ++step) seconds.push_back(training.step(true));
+    double before = measure_fma_gflops(threads);
+    for (int step = 0; step < shape.steps; ++step) {
+      seconds.push_back(training.step(true));
+      const double after = measure_fma_gflops(threads);
+      peaks.push_back(std::max(before, after));
+      shares.push_back(gflop / seconds.back() / peaks.back());
+      before = after;
+    }
   }
-  const double memory = peak_rss_mb();
-  const double peak = std::max(peak_before, measure_fma_gflops(threads));
-  const double tokens_per_second = shape.tokens() / median(seconds);
-  const double gflops = tokens_per_second * shape.gflop_per_token();
-  state.counters["tokens_per_second"] = tokens_per_second;
-  state.counters["gflops"] = gflops;
-  state.counters["peak_gflops"] = peak;
-  state.counters["fraction_of_peak"] = gflops / peak;
-  state.counters["peak_rss_mb"] = memory;
+  state.counters["tokens_per_second"] = shape.tokens() / median(seconds);
+  state.counters["gflops"] = gflop / median(seconds);
+  state.counters["peak_gflops"] = median(peaks);
+  state.counters["fraction_of_peak"] = median(shares);
+  state.counters["peak_rss_mb"] = peak_rss_mb();
   state.counters["median_step_ms"] = 1e3 * median(seconds);
   state.counters["steps"] = static_cast<double>(seconds.size());
   state.counters["parameters"] = static_cast<double>(training.model().parameters().trainable());
   state.counters["threads"] = threads;
 }
 
-/// What observing every head costs: steps with and without it in turn, in one model, so that both see the
-/// same machine.
+/// How many times as fast `second` is as `first`, each a function that takes a step and returns its seconds:
+/// the median over pairs of steps. The two of a pair see the same machine, and each is the first one in turn.
+template <class First, class Second>
+double speedup_in_turn(benchmark::State& state, const Shape& shape, const First& first,
+                       const Second& second) {
+  first();
+  second();
+  std::vector<double> of_first, of_second, ratios;
+  for (auto _ : state) {
+    for (int step = 0; step < shape.steps; ++step) {
+      if (step % 2 == 0) of_first.push_back(first());
+      of_second.push_back(second());
+      if (step % 2 == 1) of_first.push_back(first());
+      ratios.push_back(of_first.back() / of_second.back());
+    }
+  }
+  state.counters["first_step_ms"] = 1e3 * median(of_first);
+  state.counters["second_step_ms"] = 1e3 * median(of_second);
+  state.counters["steps"] = static_cast<double>(ratios.size());
+  return median(ratios);
+}
+
+/// What observing every head costs: steps with and without it, in one model.
 template <class Model>
 void observer_cost(benchmark::State& state, const Shape& shape) {
   omp_set_num_threads(shape.threads());
   Training<Model> training(shape);
-  training.step(true);
-  std::vector<double> observed, unobserved;
-  for (auto _ : state) {
-    for (int step = 0; step < shape.steps; ++step) {
-      unobserved.push_back(training.step(false));
-      observed.push_back(training.step(true));
-    }
-  }
-  state.counters["unobserved_step_ms"] = 1e3 * median(unobserved);
-  state.counters["observed_step_ms"] = 1e3 * median(observed);
-  state.counters["cost"] = median(observed) / median(unobserved) - 1;
-  state.counters["steps"] = static_cast<double>(observed.size());
+  const auto step = [&](bool observe) { return [&training, observe] { return training.step(observe); }; };
+  state.counters["cost"] = speedup_in_turn(state, shape, step(true), step(false)) - 1;
+}
+
+/// What all threads gain over one, in one model.
+template <class Model>
+void thread_speedup(benchmark::State& state, const Shape& shape) {
+  const int threads = shape.threads();
+  omp_set_num_threads(threads);
+  Training<Model> training(shape);
+  const auto step = [&](int on) {
+    return [&training, on] {
+      omp_set_num_threads(on);
+      return training.step(true);
+    };
+  };
+  state.counters["speedup"] = speedup_in_turn(state, shape, step(1), step(threads));
+  omp_set_num_threads(threads);
+}
+
+/// What a model without norms gains over one with them.
+template <class WithNorms, class Model>
+void norm_free_speedup(benchmark::State& state, const Shape& shape) {
+  omp_set_num_threads(shape.threads());
+  Training<WithNorms> with_norms(shape);
+  Training<Model> training(shape);
+  state.counters["speedup"] = speedup_in_turn(
+      state, shape, [&] { return with_norms.step(true); }, [&] { return training.step(true); });
 }
 
 #if LNFREE_BENCHMARK_BF16
-/// What bf16 gains: steps in float and in bf16 in turn.
+/// What bf16 gains over float.
 template <class Model>
 void bf16_speedup(benchmark::State& state, const Shape& shape) {
   omp_set_num_threads(shape.threads());
@@ -114,45 +156,37 @@ void bf16_speedup(benchmark::State& state, const Shape& shape) {
     return;
   }
   Training<Model> in_float(shape);
-  in_float.step(true);
-  in_bf16->step(true);
-  std::vector<double> float_seconds, bf16_seconds;
-  for (auto _ : state) {
-    for (int step = 0; step < shape.steps; ++step) {
-      float_seconds.push_back(in_float.step(true));
-      bf16_seconds.push_back(in_bf16->step(true));
-    }
-  }
-  state.counters["float_step_ms"] = 1e3 * median(float_seconds);
-  state.counters["bf16_step_ms"] = 1e3 * median(bf16_seconds);
-  state.counters["speedup"] = median(float_seconds) / median(bf16_seconds);
-  state.counters["steps"] = static_cast<double>(bf16_seconds.size());
+  state.counters["speedup"] = speedup_in_turn(
+      state, shape, [&] { return in_float.step(true); }, [&] { return in_bf16->step(true); });
 }
 #endif
 
-/// The four configurations of one shape, with and without an observer.
+/// The four configurations of one shape, with and without an observer, and what is compared in turn.
 template <const Shape& shape>
 void register_shape() {
-  const auto add = []<class Norm, class Activation>(const char* configuration) {
-    const auto name = [&](const char* benchmark) {
-      return std::string(benchmark) + "/" + shape.name + "/" + configuration;
-    };
-    using Silent = lnfree::Decoder<shape.config, Norm, Activation, lnfree::Cpu, lnfree::NoObserver>;
+  const auto add_one = [](const std::string& name, void (*run)(benchmark::State&, const Shape&)) {
+    benchmark::RegisterBenchmark(name.c_str(), run, shape)->Unit(benchmark::kMillisecond);
+  };
+  const auto name = [](const char* benchmark, const char* of) {
+    return std::string(benchmark) + "/" + shape.name + "/" + of;
+  };
+  const auto add = [&]<class Norm, class Activation>(const char* configuration) {
     using Observed = lnfree::Decoder<shape.config, Norm, Activation, lnfree::Cpu, lnfree::EntropyObserver>;
-    const auto add_one = [](const std::string& name, void (*run)(benchmark::State&, const Shape&)) {
-      benchmark::RegisterBenchmark(name.c_str(), run, shape)->Unit(benchmark::kMillisecond);
-    };
-    add_one(name("training_step") + "/none", training_step<Silent>);
-    add_one(name("training_step") + "/entropy", training_step<Observed>);
-    add_one(name("observer_cost"), observer_cost<Observed>);
+    add_one(name("training_step", configuration) + "/none", training_step<Silent<shape, Norm, Activation>>);
+    add_one(name("training_step", configuration) + "/entropy", training_step<Observed>);
+    add_one(name("observer_cost", configuration), observer_cost<Observed>);
 #if LNFREE_BENCHMARK_BF16
-    add_one(name("bf16_speedup"), bf16_speedup<Observed>);
+    add_one(name("bf16_speedup", configuration), bf16_speedup<Observed>);
 #endif
   };
-  add.template operator()<lnfree::LayerNorm, lnfree::GELU>("sm_ln_g");
-  add.template operator()<lnfree::LayerNorm, lnfree::ReLU>("sm_ln_r");
-  add.template operator()<lnfree::Identity, lnfree::GELU>("sm_g");
-  add.template operator()<lnfree::Identity, lnfree::ReLU>("sm_r");
+  using namespace lnfree;
+  add.template operator()<LayerNorm, GELU>("sm_ln_g");
+  add.template operator()<LayerNorm, ReLU>("sm_ln_r");
+  add.template operator()<Identity, GELU>("sm_g");
+  add.template operator()<Identity, ReLU>("sm_r");
+  using Baseline = Silent<shape, LayerNorm, GELU>;
+  add_one(name("norm_free_speedup", "sm_r"), norm_free_speedup<Baseline, Silent<shape, Identity, ReLU>>);
+  if constexpr (!shape.one_thread) add_one(name("thread_speedup", "sm_ln_g"), thread_speedup<Baseline>);
 }
 
 }  // namespace benchmarks
