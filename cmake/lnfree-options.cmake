@@ -16,6 +16,7 @@ if(LNFREE_SANITIZE)
     # Checked loops do not become vector code.
     $<$<CXX_COMPILER_ID:Clang,AppleClang>:-Wno-pass-failed>)
   target_link_options(lnfree_options INTERFACE -fsanitize=address,undefined)
+  target_compile_definitions(lnfree_options INTERFACE LNFREE_SANITIZE=1)
 endif()
 # nvcc takes none of these.
 target_compile_options(lnfree_options INTERFACE "$<$<COMPILE_LANGUAGE:CXX>:${options}>"

@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <ratio>
 #include <string>
 
@@ -36,7 +37,10 @@ template <DecoderConfig Config, class N, class A>
 using Oracle = Decoder<Config, N, A, Reference<double>, NoObserver>;
 
 template <DecoderConfig Config, class N, class A>
-void check_gradients(std::size_t parameters, const GradientCheckOptions& options = {}) {
+void check_gradients(std::size_t parameters, GradientCheckOptions options = {}) {
+#if LNFREE_SANITIZE
+  options.elements = std::min(options.elements, 4);  // whose passes touch the same memory as those of more
+#endif
   const GradientReport report = gradient_check<Oracle<Config, N, A>>(options);
   BOOST_TEST(report.parameters.size() == parameters);
   BOOST_TEST(report.worst() < 1e-6, "\n" << report.text());

@@ -20,6 +20,7 @@ import matplotlib.image
 import private_inference
 import report
 import synthetic
+import unrendered
 from comparison import Estimate
 from experiments import CONFIGURATIONS, SHAPES
 
@@ -38,14 +39,8 @@ class ReportTest(unittest.TestCase):
         return self.report(rendered)
 
     def report(self, rendered=False):
-        """Writes the report. Figures are put together always, but only `rendered` ones become pictures: that
-        takes nine tenths of the time."""
-
-        def unrendered(figure, path):
-            path.write_bytes(b"")
-            figures.plt.close(figure)
-
-        with contextlib.nullcontext() if rendered else mock.patch.object(figures, "_save", unrendered):
+        """Writes the report. Figures are put together always, but only `rendered` ones become pictures."""
+        with contextlib.nullcontext() if rendered else mock.patch.object(figures, "_save", unrendered.save):
             report.write_report(self.folder)
 
         def no_constant(name):

@@ -42,11 +42,11 @@ class ReproduceTest(unittest.TestCase):
         for name in {"prepare_corpus", *trainers}:
             (self.programs / name).symlink_to(HERE / "fake_trainer.py")
 
-    def start(self, *options, scale="smoke", **environment):
+    def start(self, *options, scale="smoke", rendered=False, **environment):
         return subprocess.Popen(
             [
                 sys.executable,
-                EXAMPLES / "reproduce",
+                EXAMPLES / "reproduce" if rendered else HERE / "unrendered.py",
                 "--scale",
                 scale,
                 "--out",
@@ -101,7 +101,7 @@ class ReproduceTest(unittest.TestCase):
         return json.loads((self.out / "results.json").read_text())
 
     def test_whole_job_and_its_repetition(self):
-        status, output, starts = self.run_job("--seed", "5")
+        status, output, starts = self.run_job("--seed", "5", rendered=True)
         self.assertEqual(status, 0, output)
         results = self.results()
         self.assertEqual([run["config"] for run in results["runs"]], ALL)
