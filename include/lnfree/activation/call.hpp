@@ -9,7 +9,7 @@ namespace lnfree {
 
 /// A(x).
 template <Activation A, class T>
-LNFREE_HOST_DEVICE T activation_value(T x, [[maybe_unused]] T parameter) {
+LNFREE_HOST_DEVICE inline T activation_value(T x, [[maybe_unused]] T parameter) {
   if constexpr (LearnableActivation<A>) {
     return A::value(x, parameter);
   } else {
@@ -19,7 +19,7 @@ LNFREE_HOST_DEVICE T activation_value(T x, [[maybe_unused]] T parameter) {
 
 /// A'(x), from what the policy saves.
 template <Activation A, class T>
-LNFREE_HOST_DEVICE T activation_derivative(T saved, [[maybe_unused]] T parameter) {
+LNFREE_HOST_DEVICE inline T activation_derivative(T saved, [[maybe_unused]] T parameter) {
   if constexpr (LearnableActivation<A>) {
     return A::derivative(saved, parameter);
   } else {

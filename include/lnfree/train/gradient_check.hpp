@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
+#include <cstdio>
 #include <string>
 #include <type_traits>
 #include <vector>
@@ -15,8 +16,7 @@ namespace lnfree {
 struct GradientCheckOptions {
   std::uint64_t seed = 1;
   int batch = 2;
-  int elements =
-      12;  ///< Elements looked at in each parameter, spread over it; every one where it has no more.
+  int elements = 12;   ///< Looked at in each parameter, spread over it; all where it has no more.
   double step = 1e-5;  ///< Half the distance of the central difference.
   double dropout = 0;
 };
@@ -44,8 +44,10 @@ struct GradientReport {
   std::string text() const {
     std::string text;
     for (const auto& p : parameters) {
-      text += p.parameter + "[" + std::to_string(p.element) + "]: gradient " + std::to_string(p.gradient) +
-              ", difference " + std::to_string(p.difference) + ", error " + std::to_string(p.error) + "\n";
+      char numbers[128];
+      std::snprintf(numbers, sizeof(numbers), "[%lld]: gradient %.6e, difference %.6e, error %.1e\n",
+                    static_cast<long long>(p.element), p.gradient, p.difference, p.error);
+      text += p.parameter + numbers;
     }
     return text;
   }

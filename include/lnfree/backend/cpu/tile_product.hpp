@@ -48,8 +48,8 @@ struct Part {
 /// Rows [i, i + Rows), columns [j, j + Vectors * vector_width) of c = a b, kept in registers over all k; of
 /// c = a b + addend where there is data to add.
 template <int Rows, int Vectors>
-inline void register_tile(Strided a, Part<const float> b, Index depth, Part<float> c,
-                          Part<const float> addend) {
+[[gnu::always_inline]] inline void register_tile(Strided a, Part<const float> b, Index depth, Part<float> c,
+                                                 Part<const float> addend) {
   Vector sum[Rows][Vectors];
   // Loops that are not written out would keep the sums in memory before and after the one over k.
 #pragma GCC unroll 16
@@ -97,8 +97,9 @@ inline Strided columns_of(Matrix<const float> m) {
 }
 
 /// c = a b, or added to, for the small factors of one attention head, which lie in cache: no packing, no
-/// threads, no calls. b and c say how far the products go.
-inline void tile_product(Strided a, Matrix<const float> b, Matrix<float> c, bool accumulates) {
+/// threads. b and c say how far the products go. Compiled once, not in each of its places.
+[[gnu::noinline]] inline void tile_product(Strided a, Matrix<const float> b, Matrix<float> c,
+                                           bool accumulates) {
   // Two vectors of sums a row, with those of b beside them: 16 + 2 of 32 registers, or 12 + 2 of 16.
   constexpr int most_rows = vector_width == 16 ? 8 : 6;
   for_row_panels<most_rows>(0, c.rows, [&]<int Rows>(Index i) {
