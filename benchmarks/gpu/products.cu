@@ -47,8 +47,9 @@ nlohmann::ordered_json measure(double seconds) {
        ++round) {
     for (int choice = 0; choice < choices; ++choice) {
       model.device().handles->products.take_choice(choice);
+      profile.start();
       model.forward_backward(random.draw());  // plans the products
-      profile.clear();
+      profile.start();
       model.forward_backward(random.draw());
       for (const auto& [name, entry] : profile.entries()) {
         if (!name.starts_with("gemm ")) continue;
