@@ -79,7 +79,7 @@ LNFREE_HOST_DEVICE inline float erf(float x) {
   q = q * t + 1.1330077024910230e-01f;
   q = q * t + 5.0030561181674770e-01f;
   q = q * t + 1.0f;
-  return clamp(x * p / q, -1.0f, 1.0f);
+  return clamp(x * p / q, -1.0f, 1.0f);  // where the square is capped the ratio grows with x
 }
 
 /// The hyperbolic tangent. In float through exp(-2 |x|): absolute error below 2e-7.

@@ -98,7 +98,7 @@ inline void product_with_queries(Matrix<const float> left, Matrix<const float> q
                                  Matrix<float> transposed, Matrix<float> products) {
   if (queries.rows < query_tile) std::fill_n(transposed.data, transposed.size(), 0.0f);
   transpose_into(queries, transposed.data, transposed.stride);
-  tile_product(rows_of(left), transposed, products.top(left.rows), false);
+  tile_product(rows_of(left), transposed, products.top(left.rows));
 }
 
 /// Calls body(row, diagonal) for the rows of a tile's keys, whose queries begin at `first`; lanes below
@@ -173,13 +173,13 @@ void attention_forward(Device& device, AttentionShape shape, Matrix<const typena
       if constexpr (observed) sum_rows(my.d_weights.top(keys), weighted);
 
       const Matrix<float> out = my.result.top(count);
-      tile_product(columns_of(my.weights), v.top(keys), out, false);
+      tile_product(columns_of(my.weights), v.top(keys), out);
       for (Index i = 0; i < count; ++i) {
         float* const y_row = out.row(i);
         // The tile gives keys behind the diagonal the weight 0, which a value that is not finite turns into
         // NaN: such rows once more, over the keys they see alone.
         if (!all_finite(y_row, D)) {
-          tile_product(columns_of(my.weights.columns(i, 1)), v.top(first + i + 1), out.slice(i, 1), false);
+          tile_product(columns_of(my.weights.columns(i, 1)), v.top(first + i + 1), out.slice(i, 1));
         }
         const float log_of_sum = std::log(sum[i]), per_sum = 1.0f / sum[i];
         head_log_sum[first + i] = scale * max[i] + log_of_sum;
@@ -210,7 +210,6 @@ void attention_backward(Device& device, AttentionShape shape, Matrix<const typen
     // others add.
     for (Index first = (T - 1) / query_tile * query_tile; first >= 0; first -= query_tile) {
       const Index count = std::min(query_tile, T - first), keys = first + count;
-      const bool adds = keys < T;
       const Matrix<const float> q = fill(my.q, head(qkv).slice(first, count));
       const Matrix<const float> d_out = fill(my.d_y, head(d_y).slice(first, count));
       const Matrix<const float> out = fill(my.result, head(y).slice(first, count));
@@ -249,10 +248,13 @@ void attention_backward(Device& device, AttentionShape shape, Matrix<const typen
       });
 
       const Matrix<float> d_q = my.result.top(count);
-      tile_product(columns_of(my.d_weights), k.top(keys), d_q, false);
+      tile_product(columns_of(my.d_weights), k.top(keys), d_q);
       copy_rows(d_q, head(d_qkv).slice(first, count));
-      tile_product(rows_of(my.d_weights), q, my.d_k.top(keys), adds);
-      tile_product(rows_of(my.weights), d_out, my.d_v.top(keys), adds);
+      const auto left_in = [=](Matrix<float> sums) {
+        return keys < T ? accumulate(sums.top(keys)) : Output<float>(sums.top(keys));
+      };
+      tile_product(rows_of(my.d_weights), q, left_in(my.d_k));
+      tile_product(rows_of(my.weights), d_out, left_in(my.d_v));
     }
     copy_rows(my.d_k, head(d_qkv, 1));
     copy_rows(my.d_v, head(d_qkv, 2));

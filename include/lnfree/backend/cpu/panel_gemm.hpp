@@ -74,12 +74,6 @@ class PanelGemm {
     }
   }
 
-  /// The part of a matrix that begins there, if the matrix has data.
-  template <class T>
-  static Part<T> part_of(Matrix<T> matrix, Index row, Index column) {
-    return {matrix.data == nullptr ? nullptr : matrix.row(row) + column, matrix.stride};
-  }
-
   Strided where_it_lies(Index i, Index k) const {
     const Matrix<const float>& m = a_.matrix;
     return a_.transposed ? Strided{m.row(k) + i, 1, m.stride} : Strided{m.row(i) + k, m.stride, 1};

@@ -45,6 +45,12 @@ struct Part {
   Index stride;
 };
 
+/// The part of a matrix that begins at an element, without data where the matrix has none.
+template <class T>
+Part<T> part_of(Matrix<T> matrix, Index row, Index column) {
+  return {matrix.data == nullptr ? nullptr : matrix.row(row) + column, matrix.stride};
+}
+
 /// Rows [i, i + Rows), columns [j, j + Vectors * vector_width) of c = a b, kept in registers over all k; of
 /// c = a b + addend where there is data to add.
 template <int Rows, int Vectors>
@@ -96,18 +102,17 @@ inline Strided columns_of(Matrix<const float> m) {
   return {m.data, 1, m.stride};
 }
 
-/// c = a b, or added to, for the small factors of one attention head, which lie in cache: no packing, no
-/// threads. b and c say how far the products go. Compiled once, not in each of its places.
-[[gnu::noinline]] inline void tile_product(Strided a, Matrix<const float> b, Matrix<float> c,
-                                           bool accumulates) {
+/// c = a b, or that and an addend, for the small factors of one attention head, which lie in cache: no
+/// packing, no threads. b and c say how far the products go. Compiled once, not in each of its places.
+[[gnu::noinline]] inline void tile_product(Strided a, Matrix<const float> b, Output<float> output) {
+  const Matrix<float> c = output.matrix;
   // Two vectors of sums a row, with those of b beside them: 16 + 2 of 32 registers, or 12 + 2 of 16.
   constexpr int most_rows = vector_width == 16 ? 8 : 6;
   for_row_panels<most_rows>(0, c.rows, [&]<int Rows>(Index i) {
     const Strided a_panel{a.data + i * a.row_stride, a.row_stride, a.column_stride};
-    float* const c_panel = c.row(i);
     const auto tile = [&]<int Vectors>(Index j) {
-      register_tile<Rows, Vectors>(a_panel, {b.data + j, b.stride}, b.rows, {c_panel + j, c.stride},
-                                   {accumulates ? c_panel + j : nullptr, c.stride});
+      register_tile<Rows, Vectors>(a_panel, part_of(b, 0, j), b.rows, part_of(c, i, j),
+                                   part_of(output.addend, i, j));
     };
     Index j = 0;
     for (; j + 2 * vector_width <= c.cols; j += 2 * vector_width) {
@@ -121,7 +126,7 @@ inline Strided columns_of(Matrix<const float> m) {
         float sum = 0;
         for (Index k = 0; k < b.rows; ++k)
           sum += a_panel.data[r * a.row_stride + k * a.column_stride] * b.row(k)[j];
-        c_panel[r * c.stride + j] = accumulates ? c_panel[r * c.stride + j] + sum : sum;
+        c.row(i + r)[j] = output.adds() ? output.addend.row(i + r)[j] + sum : sum;
       }
     }
   });
