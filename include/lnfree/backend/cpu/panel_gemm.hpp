@@ -64,7 +64,17 @@ class PanelGemm {
         for (Index j = column_begin; j < column_end; j += panel_columns) {
           const Index columns = std::min(panel_columns, column_end - j);
           copy_panel(panel, k, count, j, columns);
+          // The next panel's rows are fetched while this one is multiplied, some with every tile: the product
+          // over all tokens that makes a weight's gradient has few tiles for each panel to hide the waiting.
+          const bool fetches = copies_a && !b_.transposed && j + panel_columns < column_end;
+          const Index rows_per_tile = fetches ? (count * tile_rows + rows - 1) / rows : 0;
           for_row_panels<tile_rows>(0, rows, [&]<int Rows>(Index r) {
+            const Index first = std::min(count, r / tile_rows * rows_per_tile);
+            const Index last = std::min(count, first + rows_per_tile);
+            for (Index d = first; d < last; ++d) {
+              const float* next = b_.matrix.row(k + d) + j + panel_columns;
+              for (Index x = 0; x < panel_columns; x += 16) __builtin_prefetch(next + x, 0, 2);
+            }
             const Strided a = copies_a ? Strided{block + r / tile_rows * strip_size(count), 1, tile_rows}
                                        : where_it_lies(i + r, k);
             tile<Rows>(a, panel, count, part_of(c_.matrix, i + r, j), part_of(addend, i + r, j), columns);
