@@ -36,18 +36,12 @@ constexpr DecoderConfig no_biases = [] {
 template <DecoderConfig Config, class N, class A>
 using Oracle = Decoder<Config, N, A, Reference<double>, NoObserver>;
 
-/// The check, under sanitizers of few elements, whose passes touch the same memory as those of more.
-template <class M>
-GradientReport check(GradientCheckOptions options = {}) {
-#if LNFREE_SANITIZE
-  options.elements = std::min(options.elements, 4);
-#endif
-  return gradient_check<M>(options);
-}
-
 template <DecoderConfig Config, class N, class A>
-void check_gradients(std::size_t parameters, const GradientCheckOptions& options = {}) {
-  const GradientReport report = check<Oracle<Config, N, A>>(options);
+void check_gradients(std::size_t parameters, GradientCheckOptions options = {}) {
+#if LNFREE_SANITIZE
+  options.elements = std::min(options.elements, 4);  // whose passes touch the same memory as those of more
+#endif
+  const GradientReport report = gradient_check<Oracle<Config, N, A>>(options);
   BOOST_TEST(report.parameters.size() == parameters);
   BOOST_TEST(report.worst() < 1e-6, "\n" << report.text());
 }
@@ -79,7 +73,7 @@ struct WrongNorm : LayerNorm {
 template <class M>
 std::string caught() {
   std::string names;
-  for (const auto& parameter : check<M>().parameters) {
+  for (const auto& parameter : gradient_check<M>().parameters) {
     if (!(parameter.error < 1e-6)) names += parameter.parameter + " ";
   }
   return names;
@@ -185,7 +179,7 @@ BOOST_AUTO_TEST_CASE(wrong_policies_are_caught) {
 }
 
 BOOST_AUTO_TEST_CASE(the_report_tells_the_worst_element) {
-  const GradientReport report = check<Oracle<tiny, LayerNorm, WrongDerivative>>();
+  const GradientReport report = gradient_check<Oracle<tiny, LayerNorm, WrongDerivative>>();
   BOOST_TEST(report.worst() > 1e-3);
   BOOST_TEST(report.text().find("wte.weight[") != std::string::npos);
   GradientReport broken = report;
