@@ -31,6 +31,11 @@ BOOST_AUTO_TEST_CASE_TEMPLATE(agrees, D, Backends) {
   }
 }
 
+// More than a block of the GPU keeps in its shared memory.
+BOOST_AUTO_TEST_CASE_TEMPLATE(agrees_on_long_rows, D, Backends) {
+  check<D>("long rows", [](auto& bench) { cross_entropy_case(bench, 3, 50'704, 1); });
+}
+
 BOOST_AUTO_TEST_CASE_TEMPLATE(bears_large_logits, D, Backends) {
   check<D>("logits of thousands", [](auto& bench) { cross_entropy_case(bench, 128, 100, 1000); },
            {.tolerance = 1e-3});

@@ -19,11 +19,16 @@ using Devices = std::tuple<Cuda, CudaFp32>;
 
 /// In bf16 three to six times what the kernels are off by in the simulator. A hidden unit that is 0 but for
 /// rounding may lie on the other side of ReLU's kink, in float too: among a million, one gives other
-/// gradients.
+/// gradients, and training goes another way from there. Two runs of the Cpu whose first weights differ in
+/// their last bits part by up to 2e-4 in their losses and 9e-3 in their norms where there is a kink (30
+/// runs), and by 8e-8 and 6e-7 where there is none.
 template <class D, class Activation>
 TrainingBounds bounds() {
   constexpr bool smooth = std::same_as<Activation, GELU>;
-  if (std::same_as<D, CudaFp32>) return {.gradient = smooth ? 1e-4 : 1e-2};
+  if (std::same_as<D, CudaFp32>) {
+    if (smooth) return {.gradient = 1e-4, .trained_loss = 1e-5, .norm = 1e-4};
+    return {.gradient = 1e-2, .trained_loss = 1e-3, .norm = 3e-2};
+  }
   return {
       .loss = 1e-3, .gradient = smooth ? 5e-2 : 2e-1, .entropy = 1e-3, .trained_loss = 2e-3, .norm = 3e-2};
 }
@@ -80,7 +85,7 @@ BOOST_AUTO_TEST_CASE(gpt2_repeats_to_the_bit) {
     std::vector<double> trace;
     for (std::uint64_t step = 0; step < 3; ++step) {
       trace.push_back(model.forward_backward(random.batch(), {.dropout = {0.1, 7, step}}));
-      trace.push_back(optimizer.step(1e-3));
+      trace.push_back(optimizer.step(1e-4));
     }
     BOOST_TEST(trace[4] < trace[0]);
     return std::pair(trace, fingerprint(model));

@@ -55,8 +55,13 @@ void dump(const std::filesystem::path& folder) {
   load_weights(model, folder / "model.safetensors");
   // One head's row is as good as another: the mean does not depend on how a step's windows are cut into
   // passes.
-  if constexpr (EntropyRegularizing<Observer>)
-    model.observer().options() = {.coefficient = 0.3, .sums_rows = false};
+  if constexpr (EntropyRegularizing<Observer>) {
+    // Not assigned as {.coefficient = 0.3, .sums_rows = false}: nvcc 13 gives the second value to the second
+    // member.
+    EntropyRegularizerOptions& options = model.observer().options();
+    options.coefficient = 0.3;
+    options.sums_rows = false;
+  }
   const Windows windows(TokenShard::open(folder / "tokens.bin"), Config.context, Config.vocab_size);
 
   // Calls pass(batch) on both halves of a step's windows; the mean of what it returns.

@@ -294,6 +294,10 @@ template <class T>
 T __shfl_xor_sync(unsigned /*mask*/, T value, int lanes) {
   return simt::shuffle(value, simt::Simulator::instance().lane() ^ static_cast<unsigned>(lanes));
 }
+template <class T>
+T __shfl_sync(unsigned /*mask*/, T value, int lane) {
+  return simt::shuffle(value, static_cast<unsigned>(lane));
+}
 inline unsigned __ballot_sync(unsigned /*mask*/, bool flag) {
   const bool* const flags = simt::Simulator::instance().exchange(flag);
   unsigned bits = 0;

@@ -1,13 +1,17 @@
 #pragma once
 
+#include <algorithm>
+#include <bit>
 #include <cfloat>
 #include <climits>
 #include <cmath>
 #include <string>
 #include <type_traits>
 
+#include <lnfree/backend/cuda/async_copy.hpp>
 #include <lnfree/backend/cuda/device.hpp>
 #include <lnfree/backend/cuda/elementwise.hpp>
+#include <lnfree/backend/cuda/exponential.hpp>
 #include <lnfree/backend/cuda/reduce.hpp>
 #include <lnfree/backend/cuda/warp_product.hpp>
 #include <lnfree/backend/primitives.hpp>
@@ -64,42 +68,62 @@ struct HeadTile {
   }
 };
 
-/// Copies a tile to shared memory, zeros where the matrix ends. `whole`: rows are whole packs.
-template <int Cols, class S>
-__device__ void load_tile(S* to, Matrix<const S> from, bool whole) {
-  constexpr int N = pack_size<S>, packs = Cols / N;
-  for (int at = static_cast<int>(threadIdx.x); at < tile_rows<S> * packs; at += attention_threads<S>) {
-    const int i = at / packs, j = at % packs * N;
-    Pack<N, S> pack;
-    if (whole && i < from.rows && j < from.cols) {
-      pack = *reinterpret_cast<const Pack<N, S>*>(from.row(i) + j);
-    } else {
+/// Calls body(i, j, place) for the packs of a tile in shared memory that are this thread's: row, first
+/// column.
+template <int Cols, class S, class Body>
+__device__ void for_my_packs(S* tile, const Body& body) {
+  constexpr int packs = Cols / pack_size<S>, mine = tile_rows<S> * packs / attention_threads<S>;
 #pragma unroll
-      for (int e = 0; e < N; ++e) {
-        pack.values[e] = i < from.rows && j + e < from.cols ? from.row(i)[j + e] : S(0.0f);
-      }
-    }
-    *reinterpret_cast<Pack<N, S>*>(to + i * tile_stride<S, Cols> + j) = pack;
+  for (int n = 0; n < mine; ++n) {
+    const int at = static_cast<int>(threadIdx.x) + n * attention_threads<S>;
+    const int i = at / packs, j = at % packs * pack_size<S>;
+    body(i, j, tile + i * tile_stride<S, Cols> + j);
   }
+}
+
+/// Begins to copy a tile to shared memory, zeros where the matrix ends; wait_for_copies() waits for it.
+/// `whole`: rows are whole packs.
+template <int Cols, class S>
+__device__ void begin_load(S* to, Matrix<const S> from, bool whole) {
+  if (whole) {
+    for_my_packs<Cols>(to, [&](int i, int j, S* place) {
+      const bool there = i < from.rows && j < from.cols;
+      begin_copy(place, there ? from.row(i) + j : from.data, there);
+    });
+    return;
+  }
+  for_my_packs<Cols>(to, [&](int i, int j, S* place) {
+    for (int e = 0; e < pack_size<S>; ++e) {
+      place[e] = i < from.rows && j + e < from.cols ? from.row(i)[j + e] : S(0.0f);
+    }
+  });
+}
+
+/// Whether what this thread has copied of a tile is all finite.
+template <int Cols, class S>
+__device__ bool my_packs_are_finite(S* tile) {
+  bool finite = true;
+  for_my_packs<Cols>(tile, [&](int, int, const S* place) {
+    const Floats<pack_size<S>> numbers = load<pack_size<S>>(place);
+#pragma unroll
+    for (int e = 0; e < pack_size<S>; ++e) finite = finite && fabsf(numbers[e]) <= FLT_MAX;
+  });
+  return finite;
 }
 
 /// Copies a tile from shared memory, as far as the matrix goes.
 template <int Cols, class S>
-__device__ void store_tile(Matrix<S> to, const S* from, bool whole) {
-  constexpr int N = pack_size<S>, packs = Cols / N;
-  for (int at = static_cast<int>(threadIdx.x); at < tile_rows<S> * packs; at += attention_threads<S>) {
-    const int i = at / packs, j = at % packs * N;
-    if (i >= to.rows) continue;
-    const Pack<N, S> pack = *reinterpret_cast<const Pack<N, S>*>(from + i * tile_stride<S, Cols> + j);
+__device__ void store_tile(Matrix<S> to, S* from, bool whole) {
+  for_my_packs<Cols>(from, [&](int i, int j, const S* place) {
+    if (i >= to.rows) return;
     if (whole && j < to.cols) {
-      store(to.row(i) + j, pack);
+      store(to.row(i) + j, *reinterpret_cast<const Pack<pack_size<S>, S>*>(place));
     } else {
-#pragma unroll
-      for (int e = 0; e < N; ++e) {
-        if (j + e < to.cols) to.row(i)[j + e] = pack.values[e];
+      for (int e = 0; e < pack_size<S>; ++e) {
+        if (j + e < to.cols) to.row(i)[j + e] = place[e];
       }
     }
-  }
+  });
 }
 
 /// Replaces the values of a tile that are not finite by zeros, and notes for each column the first key that
@@ -115,16 +139,6 @@ __device__ void set_aside_nonfinite(S* values, int first_key, int* first_nonfini
   }
 }
 
-/// e^x, as fast as the precision S allows.
-template <class S>
-__device__ float fast_exp(float x) {
-  if constexpr (sizeof(S) == 2) {
-    return __expf(x);
-  } else {
-    return expf(x);
-  }
-}
-
 /// The four lanes that hold a row give its sum, or its maximum.
 __device__ inline float row_sum(float value) {
   value += __shfl_xor_sync(whole_warp, value, 1);
@@ -136,67 +150,67 @@ __device__ inline float row_max(float value) {
 }
 
 template <class S, int Dim>
-inline constexpr std::size_t forward_shared_bytes =
-    sizeof(S) * (3 * tile_size<S, Dim> + tile_size<S, tile_rows<S>>)+sizeof(int) * Dim;
+inline constexpr std::size_t forward_shared_bytes = sizeof(S) * 3 * tile_size<S, Dim> + sizeof(int) * Dim;
 
 /// A block for each tile of queries of each head, which meets tiles of keys one after the other: with the
-/// largest score m so far, it keeps sum e^(s-m), sum e^(s-m) v and, observed, u = sum e^(s-m) (s-m). Dim is
-/// head_dim, or more.
+/// largest score m so far, it keeps sum e^(s-m), sum e^(s-m) v and, observed, u = sum e^(s-m) (s-m). Scores
+/// stay in registers, and so do their weights. Dim is head_dim, or more; to_bits turns a product of a query
+/// and a key into its score's e as a power of two. Registers are few enough for four blocks at a time where
+/// numbers need not leave them for it.
 template <int Dim, class S, class Entropies>
-__global__ void __launch_bounds__(attention_threads<S>, 1)
+__global__ void __launch_bounds__(attention_threads<S>, sizeof(S) == 2 && Dim <= 64 ? 4 : 1)
     attention_forward_kernel(AttentionShape shape, Matrix<const S> qkv, Matrix<S> y, float* log_sum,
-                             [[maybe_unused]] Entropies entropies, float scale, bool whole) {
+                             [[maybe_unused]] Entropies entropies, float to_bits, bool whole) {
   constexpr bool observed = !std::is_same_v<Entropies, Unobserved>;
-  constexpr int tile = tile_rows<S>, stride = tile_stride<S, Dim>, weight_stride = tile_stride<S, tile>;
+  constexpr int tile = tile_rows<S>, stride = tile_stride<S, Dim>;
   S* const q = shared_memory<S>();
-  S *const k = q + tile_size<S, Dim>, *const v = k + tile_size<S, Dim>,
-           *const weights = v + tile_size<S, Dim>;
-  int* const first_nonfinite = reinterpret_cast<int*>(weights + tile_size<S, tile>);  // (Dim)
+  S *const k = q + tile_size<S, Dim>, *const v = k + tile_size<S, Dim>;
+  int* const first_nonfinite = reinterpret_cast<int*>(v + tile_size<S, Dim>);  // (Dim)
 
   // The last tile of queries meets the most keys: it begins first.
   const HeadTile head(shape);
   const int query_tile = (shape.length - 1) / tile - head.tile, first_query = query_tile * tile;
   const int my_rows = static_cast<int>(threadIdx.x / 32) * 16;
-  S *const my_q = q + my_rows * stride, *const my_weights = weights + my_rows * weight_stride;
+  S* const my_q = q + my_rows * stride;
   for (int j = static_cast<int>(threadIdx.x); j < Dim; j += attention_threads<S>)
     first_nonfinite[j] = INT_MAX;
-  load_tile<Dim>(q, head.rows(qkv, first_query), whole);
+  begin_load<Dim>(q, head.rows(qkv, first_query), whole);
 
   WarpRows<Dim> sums;
   float max[2] = {-INFINITY, -INFINITY}, sum[2] = {}, weighted[2] = {};  // of rows l / 4 and l / 4 + 8
   for (int first_key = 0; first_key <= first_query; first_key += tile) {
     const bool diagonal = first_key == first_query;
     __syncthreads();
-    load_tile<Dim>(k, head.rows(qkv, first_key, 1), whole);
-    load_tile<Dim>(v, head.rows(qkv, first_key, 2), whole);
-    __syncthreads();
-    if (diagonal) {
+    begin_load<Dim>(k, head.rows(qkv, first_key, 1), whole);
+    begin_load<Dim>(v, head.rows(qkv, first_key, 2), whole);
+    wait_for_copies();
+    if (__syncthreads_or(diagonal && !my_packs_are_finite<Dim>(v))) {
       set_aside_nonfinite<Dim>(v, first_key, first_nonfinite);
       __syncthreads();
     }
 
+    const int keys = diagonal ? my_rows + 16 : tile;  // that any of this warp's queries sees
     WarpRows<tile> scores;
-    warp_product<Dim, Lies::by_rows, Lies::transposed>(scores, my_q, stride, k, stride);
+    add_product_of_rows<Dim>(scores, my_q, k, stride, keys);
     const auto visible = [&](int n, int e) {
       return !diagonal || scores.col(n, e) <= my_rows + scores.row(e);
     };
     float tile_max[2] = {-INFINITY, -INFINITY};
 #pragma unroll
     for (int n = 0; n < tile / 8; ++n) {
+      if (8 * n >= keys) break;
 #pragma unroll
       for (int e = 0; e < 4; ++e) {
-        scores.numbers[n][e] *= scale;
         if (visible(n, e)) tile_max[e / 2] = fmaxf(tile_max[e / 2], scores.numbers[n][e]);
       }
     }
+    float max_bits[2];
 #pragma unroll
     for (int r = 0; r < 2; ++r) {
       const float larger = fmaxf(max[r], row_max(tile_max[r]));
-      const float factor = fast_exp<S>(max[r] - larger);
-      if constexpr (observed) {
-        const float shift = first_key == 0 ? 0.0f : max[r] - larger;
-        weighted[r] = factor * (weighted[r] + shift * sum[r]);
-      }
+      max_bits[r] = larger * to_bits;
+      const float shift = max[r] * to_bits - max_bits[r], factor = fast_exp2<S>(shift);
+      if constexpr (observed) weighted[r] = first_key == 0 ? 0.0f : factor * (weighted[r] + shift * sum[r]);
       sum[r] *= factor;
       max[r] = larger;
 #pragma unroll
@@ -207,18 +221,17 @@ __global__ void __launch_bounds__(attention_threads<S>, 1)
     }
 #pragma unroll
     for (int n = 0; n < tile / 8; ++n) {
+      if (8 * n >= keys) break;
 #pragma unroll
       for (int e = 0; e < 4; ++e) {
-        const float s = scores.numbers[n][e] - max[e / 2];
-        const float weight = visible(n, e) ? fast_exp<S>(s) : 0.0f;
-        if constexpr (observed) weighted[e / 2] += visible(n, e) ? weight * s : 0.0f;
+        const float bits = fmaf(scores.numbers[n][e], to_bits, -max_bits[e / 2]);
+        const float weight = visible(n, e) ? fast_exp2<S>(bits) : 0.0f;
+        if constexpr (observed) weighted[e / 2] += visible(n, e) ? weight * bits : 0.0f;
         sum[e / 2] += weight;
         scores.numbers[n][e] = weight;
       }
     }
-    scores.write(my_weights, weight_stride);
-    __syncwarp();
-    warp_product<tile, Lies::by_rows, Lies::by_rows>(sums, my_weights, weight_stride, v, stride);
+    add_product(sums, scores, v, stride, keys);
   }
 
 #pragma unroll
@@ -227,9 +240,9 @@ __global__ void __launch_bounds__(attention_threads<S>, 1)
     const float per_sum = 1.0f / sum[r], log_of_sum = logf(sum[r]);
     const int query = first_query + my_rows + sums.row(2 * r);
     const bool writes = threadIdx.x % 4 == 0 && query < shape.length;
-    if (writes) head.numbers(log_sum)[query] = max[r] + log_of_sum;
+    if (writes) head.numbers(log_sum)[query] = max[r] * to_bits * ln_2 + log_of_sum;
     if constexpr (observed) {
-      const float entropy = log_of_sum - row_sum(weighted[r]) * per_sum;
+      const float entropy = log_of_sum - row_sum(weighted[r]) * ln_2 * per_sum;
       if (writes) head.numbers(entropies.rows)[query] = fabsf(entropy) <= FLT_MAX ? entropy : NAN;
     }
 #pragma unroll
@@ -245,159 +258,176 @@ __global__ void __launch_bounds__(attention_threads<S>, 1)
   store_tile<Dim>(head.rows(y, first_query), q, whole);
 }
 
-/// For each query y d_y = sum_j a_j d_a_j, (B, H, T); a warp for each.
-template <class S>
-__global__ void __launch_bounds__(128)
-    output_products_kernel(AttentionShape shape, Matrix<const S> y, Matrix<const S> d_y, float* products) {
-  const Index at = static_cast<Index>(blockIdx.x) * 4 + threadIdx.x / 32;  // of (B, T, H)
-  if (at >= y.rows * shape.heads) return;
+inline constexpr int product_threads = 128;
+
+/// For each query y d_y = sum_j a_j d_a_j, (B, H, T), by as many neighbouring lanes: a power of two.
+template <int N, class S>
+__global__ void __launch_bounds__(product_threads)
+    output_products_kernel(AttentionShape shape, Matrix<const S> y, Matrix<const S> d_y, float* products,
+                           int lanes) {
+  const Index at = (static_cast<Index>(blockIdx.x) * product_threads + threadIdx.x) / lanes;  // of (B, T, H)
   const Index i = at / shape.heads, h = at % shape.heads;
+  const int lane = static_cast<int>(threadIdx.x) % lanes;
+  const bool there = i < y.rows;
   float sum = 0;
-  for (Index c = threadIdx.x % 32; c < shape.head_dim; c += 32) {
-    sum += static_cast<float>(y.row(i)[h * shape.head_dim + c]) *
-           static_cast<float>(d_y.row(i)[h * shape.head_dim + c]);
+  for (int c = lane * N; there && c < shape.head_dim; c += lanes * N) {
+    const Floats<N> left = load<N>(y.row(i) + h * shape.head_dim + c),
+                    right = load<N>(d_y.row(i) + h * shape.head_dim + c);
+#pragma unroll
+    for (int e = 0; e < N; ++e) sum += left[e] * right[e];
   }
-  sum = warp_sum(sum);
-  if (threadIdx.x % 32 == 0) {
+  for (int distance = lanes / 2; distance > 0; distance /= 2) {
+    sum += __shfl_xor_sync(whole_warp, sum, distance);
+  }
+  if (there && lane == 0) {
     products[(i / shape.length * shape.heads + h) * shape.length + i % shape.length] = sum;
   }
 }
 
-/// The tiles of one head that a block of the backward pass holds, in shared memory. The gradients of queries
-/// need no weights.
-template <class S, int Dim, bool WithWeights>
+/// The tiles of one head that a block of the backward pass holds, in shared memory.
+template <class S, int Dim>
 struct BackwardTiles {
-  static constexpr int tile = tile_rows<S>, stride = tile_stride<S, Dim>,
-                       weight_stride = tile_stride<S, tile>;
-  static constexpr std::size_t bytes =
-      sizeof(S) * (4 * tile_size<S, Dim> + (WithWeights ? 2 : 1) * tile_size<S, tile>);
+  static constexpr int tile = tile_rows<S>, stride = tile_stride<S, Dim>;
+  /// Rows or columns of scores that a warp works on together: what registers hold beside the sums of Dim
+  /// channels.
+  static constexpr int piece = Dim > 64 ? 16 : 32;
+  static constexpr std::size_t bytes = sizeof(S) * 4 * tile_size<S, Dim> + sizeof(float) * 4 * tile;
 
-  S *q, *d_y, *k, *v;     // (tile, Dim)
-  S *d_scores, *weights;  // (tile of queries, tile of keys)
+  S *q, *d_y, *k, *v;                                   // (tile, Dim)
+  float *log_sum, *products, *entropies, *d_entropies;  // (tile), of the queries; log_sum in bits
 
   __device__ BackwardTiles() {
     S* memory = shared_memory<S>();
-    for (S** piece : {&q, &d_y, &k, &v}) {
-      *piece = memory;
+    for (S** tile : {&q, &d_y, &k, &v}) {
+      *tile = memory;
       memory += tile_size<S, Dim>;
     }
-    d_scores = memory;
-    weights = memory + tile_size<S, tile>;
+    auto* numbers = reinterpret_cast<float*>(memory);
+    for (float** of_queries : {&log_sum, &products, &entropies, &d_entropies}) {
+      *of_queries = numbers;
+      numbers += tile;
+    }
   }
 
-  /// The gradient of this warp's rows of scores, times their scale, and their weights, rounded into the tiles
-  /// of those names. log_sum and products belong to the head.
+  __device__ void begin_keys(const HeadTile& head, Matrix<const S> qkv, int first_key, bool whole) const {
+    begin_load<Dim>(k, head.rows(qkv, first_key, 1), whole);
+    begin_load<Dim>(v, head.rows(qkv, first_key, 2), whole);
+  }
   template <class Gradients>
-  __device__ void gradients(int length, int first_query, int first_key, const float* log_sum,
-                            const float* products, [[maybe_unused]] Gradients entropies, float scale) const {
-    const int my_rows = static_cast<int>(threadIdx.x / 32) * 16, upper = WarpRows<16>::row(0);
-    // Of rows l / 4 and l / 4 + 8. Queries beyond the last see no key.
-    int last_key[2] = {-1, -1};
-    float total[2] = {}, product[2] = {};
-    [[maybe_unused]] float entropy[2] = {}, d_entropy[2] = {};
-#pragma unroll
-    for (int r = 0; r < 2; ++r) {
-      const int query = first_query + my_rows + upper + 8 * r;
-      if (query >= length) continue;
-      last_key[r] = query;
-      total[r] = log_sum[query];
-      product[r] = products[query];
-      if constexpr (!std::is_same_v<Gradients, Unobserved>) {
-        entropy[r] = entropies.rows[query];
-        d_entropy[r] = entropies.d_rows[query];
-      }
+  __device__ void begin_queries(const HeadTile& head, Matrix<const S> qkv, Matrix<const S> gradients,
+                                int first_query, const float* log_sums, const float* all_products,
+                                [[maybe_unused]] Gradients of_entropies, bool whole) const {
+    begin_load<Dim>(q, head.rows(qkv, first_query), whole);
+    begin_load<Dim>(d_y, head.rows(gradients, first_query), whole);
+    const int i = static_cast<int>(threadIdx.x), query = first_query + i;
+    if (i >= tile || query >= head.shape.length) return;
+    log_sum[i] = head.numbers(log_sums)[query] * log2_e;
+    products[i] = head.numbers(all_products)[query];
+    if constexpr (!std::is_same_v<Gradients, Unobserved>) {
+      entropies[i] = head.numbers(of_entropies.rows)[query];
+      d_entropies[i] = head.numbers(of_entropies.d_rows)[query];
     }
-    // In pieces that registers hold beside the sums of the largest heads.
-    constexpr int piece = Dim > 64 ? 16 : 32;
-    for (int key = 0; key < tile; key += piece) {
-      WarpRows<piece> scores, d_weights;
-      warp_product<Dim, Lies::by_rows, Lies::transposed>(scores, q + my_rows * stride, stride,
-                                                         k + key * stride, stride);
-      warp_product<Dim, Lies::by_rows, Lies::transposed>(d_weights, d_y + my_rows * stride, stride,
-                                                         v + key * stride, stride);
+  }
+
+  /// Scores, as products of queries and keys, become weights, and the weights' gradients those of the scores,
+  /// times their scale. A row is a key and a column a query, or the other way round; the first of each are
+  /// given, of the queries within their tile, which begins at first_query.
+  template <bool RowsAreKeys, class Gradients, int Cols>
+  __device__ void differentiate(WarpRows<Cols>& scores, WarpRows<Cols>& d_weights, int first_query, int query,
+                                int key, int length, float scale) const {
 #pragma unroll
-      for (int n = 0; n < piece / 8; ++n) {
+    for (int n = 0; n < Cols / 8; ++n) {
 #pragma unroll
-        for (int e = 0; e < 4; ++e) {
-          const bool visible = first_key + key + scores.col(n, e) <= last_key[e / 2];
-          const float log_weight = scale * scores.numbers[n][e] - total[e / 2];
-          const float weight = visible ? fast_exp<S>(log_weight) : 0.0f;
-          float d_weight = d_weights.numbers[n][e] - product[e / 2];
-          if constexpr (!std::is_same_v<Gradients, Unobserved>) {
-            d_weight -= d_entropy[e / 2] * (log_weight + entropy[e / 2]);
-          }
-          scores.numbers[n][e] = weight;
-          d_weights.numbers[n][e] = visible ? scale * weight * d_weight : 0.0f;
+      for (int e = 0; e < 4; ++e) {
+        const int row = scores.row(e), col = scores.col(n, e);
+        const int i = query + (RowsAreKeys ? col : row), j = key + (RowsAreKeys ? row : col);
+        const bool visible = j <= first_query + i && first_query + i < length;
+        const float bits = fmaf(scores.numbers[n][e], scale * log2_e, -log_sum[i]);
+        const float weight = visible ? fast_exp2<S>(bits) : 0.0f;
+        float d_weight = d_weights.numbers[n][e] - products[i];
+        if constexpr (!std::is_same_v<Gradients, Unobserved>) {
+          d_weight -= d_entropies[i] * (bits * ln_2 + entropies[i]);
         }
+        scores.numbers[n][e] = weight;
+        d_weights.numbers[n][e] = visible ? scale * weight * d_weight : 0.0f;
       }
-      if constexpr (WithWeights) scores.write(weights + my_rows * weight_stride + key, weight_stride);
-      d_weights.write(d_scores + my_rows * weight_stride + key, weight_stride);
     }
   }
 };
 
-/// d_k and d_v of one tile of keys, which all queries from there on see. Where numbers need not leave their
-/// registers for it, these are few enough for three blocks at a time.
+/// d_k and d_v of one tile of keys, which all queries from there on see: a warp has the weights of sixteen
+/// keys, a row for each. Where numbers need not leave their registers for it, these are few enough for three
+/// blocks at a time.
 template <int Dim, class S, class Gradients>
 __global__ void __launch_bounds__(attention_threads<S>, sizeof(S) == 2 && Dim <= 64 ? 3 : 1)
     key_gradients_kernel(AttentionShape shape, Matrix<const S> qkv, const float* log_sum,
                          const float* products, Matrix<const S> d_y, Matrix<S> d_qkv, Gradients entropies,
                          float scale, bool whole) {
-  using Tiles = BackwardTiles<S, Dim, true>;
+  using Tiles = BackwardTiles<S, Dim>;
+  constexpr int piece = Tiles::piece, stride = Tiles::stride;
   const Tiles my;
   const HeadTile head(shape);
   const int first_key = head.tile * Tiles::tile, my_rows = static_cast<int>(threadIdx.x / 32) * 16;
-  load_tile<Dim>(my.k, head.rows(qkv, first_key, 1), whole);
-  load_tile<Dim>(my.v, head.rows(qkv, first_key, 2), whole);
+  S *const my_k = my.k + my_rows * stride, *const my_v = my.v + my_rows * stride;
+  my.begin_keys(head, qkv, first_key, whole);
   WarpRows<Dim> d_k, d_v;
   for (int first_query = first_key; first_query < shape.length; first_query += Tiles::tile) {
     __syncthreads();
-    load_tile<Dim>(my.q, head.rows(qkv, first_query), whole);
-    load_tile<Dim>(my.d_y, head.rows(d_y, first_query), whole);
+    my.begin_queries(head, qkv, d_y, first_query, log_sum, products, entropies, whole);
+    wait_for_copies();
     __syncthreads();
-    my.gradients(shape.length, first_query, first_key, head.numbers(log_sum), head.numbers(products),
-                 head.of_head(entropies), scale);
-    __syncthreads();
-    warp_product<Tiles::tile, Lies::transposed, Lies::by_rows>(d_v, my.weights + my_rows,
-                                                               Tiles::weight_stride, my.d_y, Tiles::stride);
-    warp_product<Tiles::tile, Lies::transposed, Lies::by_rows>(d_k, my.d_scores + my_rows,
-                                                               Tiles::weight_stride, my.q, Tiles::stride);
+    for (int query = 0; query < Tiles::tile; query += piece) {
+      if (first_query + query + piece <= first_key + my_rows) continue;  // these see none of the warp's keys
+      WarpRows<piece> weights, d_scores;
+      add_product_of_rows<Dim>(weights, my_k, my.q + query * stride, stride);
+      add_product_of_rows<Dim>(d_scores, my_v, my.d_y + query * stride, stride);
+      my.template differentiate<true, Gradients>(weights, d_scores, first_query, query, first_key + my_rows,
+                                                 shape.length, scale);
+      add_product(d_v, weights, my.d_y + query * stride, stride);
+      add_product(d_k, d_scores, my.q + query * stride, stride);
+    }
   }
-  __syncthreads();
-  d_k.write(my.k + my_rows * Tiles::stride, Tiles::stride);
-  d_v.write(my.v + my_rows * Tiles::stride, Tiles::stride);
+  d_k.write(my_k, stride);  // where only this warp has read
+  d_v.write(my_v, stride);
   __syncthreads();
   store_tile<Dim>(head.rows(d_qkv, first_key, 1), my.k, whole);
   store_tile<Dim>(head.rows(d_qkv, first_key, 2), my.v, whole);
 }
 
-/// d_q of one tile of queries, from all keys up to there. The weights are computed once more: cheaper than to
-/// let the blocks of d_k and d_v add to one d_q in a fixed order.
+/// d_q of one tile of queries, from all keys up to there: a warp has the weights of sixteen queries. They are
+/// computed once more: cheaper than to let the blocks of d_k and d_v add to one d_q in a fixed order.
 template <int Dim, class S, class Gradients>
-__global__ void __launch_bounds__(attention_threads<S>, 1)
+__global__ void __launch_bounds__(attention_threads<S>, sizeof(S) == 2 && Dim <= 64
+                                                            ? (std::is_same_v<Gradients, Unobserved> ? 4 : 3)
+                                                            : 1)
     query_gradients_kernel(AttentionShape shape, Matrix<const S> qkv, const float* log_sum,
                            const float* products, Matrix<const S> d_y, Matrix<S> d_qkv, Gradients entropies,
                            float scale, bool whole) {
-  using Tiles = BackwardTiles<S, Dim, false>;
+  using Tiles = BackwardTiles<S, Dim>;
+  constexpr int piece = Tiles::piece, stride = Tiles::stride;
   const Tiles my;
   const HeadTile head(shape);
   const int first_query = ((shape.length - 1) / Tiles::tile - head.tile) * Tiles::tile;
   const int my_rows = static_cast<int>(threadIdx.x / 32) * 16;
-  load_tile<Dim>(my.q, head.rows(qkv, first_query), whole);
-  load_tile<Dim>(my.d_y, head.rows(d_y, first_query), whole);
+  S *const my_q = my.q + my_rows * stride, *const my_d_y = my.d_y + my_rows * stride;
+  my.begin_queries(head, qkv, d_y, first_query, log_sum, products, entropies, whole);
   WarpRows<Dim> d_q;
   for (int first_key = 0; first_key <= first_query; first_key += Tiles::tile) {
     __syncthreads();
-    load_tile<Dim>(my.k, head.rows(qkv, first_key, 1), whole);
-    load_tile<Dim>(my.v, head.rows(qkv, first_key, 2), whole);
+    my.begin_keys(head, qkv, first_key, whole);
+    wait_for_copies();
     __syncthreads();
-    my.gradients(shape.length, first_query, first_key, head.numbers(log_sum), head.numbers(products),
-                 head.of_head(entropies), scale);
-    __syncwarp();
-    warp_product<Tiles::tile, Lies::by_rows, Lies::by_rows>(d_q, my.d_scores + my_rows * Tiles::weight_stride,
-                                                            Tiles::weight_stride, my.k, Tiles::stride);
+    for (int key = 0; key < Tiles::tile; key += piece) {
+      if (first_key + key >= first_query + my_rows + 16) break;  // the warp's queries see none of these
+      WarpRows<piece> weights, d_scores;
+      add_product_of_rows<Dim>(weights, my_q, my.k + key * stride, stride);
+      add_product_of_rows<Dim>(d_scores, my_d_y, my.v + key * stride, stride);
+      my.template differentiate<false, Gradients>(weights, d_scores, first_query, my_rows, first_key + key,
+                                                  shape.length, scale);
+      add_product(d_q, d_scores, my.k + key * stride, stride);
+    }
   }
-  d_q.write(my.q + my_rows * Tiles::stride, Tiles::stride);  // where only this warp has read
+  d_q.write(my_q, stride);  // where only this warp has read
   __syncthreads();
   store_tile<Dim>(head.rows(d_qkv, first_query), my.q, whole);
 }
@@ -451,7 +481,7 @@ void attention_forward(D& device, AttentionShape shape, Matrix<const typename D:
   with_head_dim(shape.head_dim, [&](auto dim) {
     device.stream().launch(attention_forward_kernel<dim(), S, Entropies>, tile_blocks<S>(shape),
                            attention_threads<S>, forward_shared_bytes<S, dim()>, shape, qkv, y, log_sum,
-                           entropies, score_scale(shape), whole_heads<S>(shape, qkv, y));
+                           entropies, score_scale(shape) * log2_e, whole_heads<S>(shape, qkv, y));
   });
 }
 
@@ -461,16 +491,27 @@ void attention_backward(D& device, AttentionShape shape, Matrix<const typename D
                         Matrix<const typename D::Scalar> d_y, Matrix<typename D::Scalar> d_qkv,
                         float* workspace, Gradients entropies) {
   using S = typename D::Scalar;
-  device.stream().launch(output_products_kernel<S>, (shape.rows() * shape.heads + 3) / 4, 128, 0, shape, y,
-                         d_y, workspace);
+  const auto multiply_outputs = [&](auto n) {
+    constexpr unsigned warp = 32;
+    const unsigned packs = (static_cast<unsigned>(shape.head_dim) + n() - 1) / n();
+    const auto lanes = static_cast<int>(std::min(warp, std::bit_ceil(packs)));
+    const Index threads = shape.rows() * shape.heads * lanes;
+    device.stream().launch(output_products_kernel<n(), S>, (threads + product_threads - 1) / product_threads,
+                           product_threads, 0, shape, y, d_y, workspace, lanes);
+  };
+  if (whole_heads<S>(shape, y, d_y)) {
+    multiply_outputs(std::integral_constant<int, pack_size<S>>());
+  } else {
+    multiply_outputs(std::integral_constant<int, 1>());
+  }
   with_head_dim(shape.head_dim, [&](auto dim) {
     const bool whole = whole_heads<S>(shape, qkv, d_y, d_qkv);
-    const auto launch = [&](auto kernel, std::size_t shared_bytes) {
-      device.stream().launch(kernel, tile_blocks<S>(shape), attention_threads<S>, shared_bytes, shape, qkv,
-                             log_sum, workspace, d_y, d_qkv, entropies, score_scale(shape), whole);
-    };
-    launch(key_gradients_kernel<dim(), S, Gradients>, BackwardTiles<S, dim(), true>::bytes);
-    launch(query_gradients_kernel<dim(), S, Gradients>, BackwardTiles<S, dim(), false>::bytes);
+    for (const auto kernel :
+         {key_gradients_kernel<dim(), S, Gradients>, query_gradients_kernel<dim(), S, Gradients>}) {
+      device.stream().launch(kernel, tile_blocks<S>(shape), attention_threads<S>,
+                             BackwardTiles<S, dim()>::bytes, shape, qkv, log_sum, workspace, d_y, d_qkv,
+                             entropies, score_scale(shape), whole);
+    }
   });
 }
 

@@ -36,14 +36,21 @@ void bias_forward(D& device, Matrix<typename D::Scalar> y, const typename D::Sca
 template <class S>
 struct BiasGradient {
   Matrix<const S> d_y;
-  __device__ void add(Index i, Index j, float (&sums)[1]) const {
-    sums[0] += static_cast<float>(d_y.row(i)[j]);
+
+  template <int N>
+  __device__ void add(Index i, Index j, Floats<N> (&sums)[1]) const {
+    const Floats<N> d = load<N>(d_y.row(i) + j);
+#pragma unroll
+    for (int e = 0; e < N; ++e) sums[0][e] += d[e];
   }
 };
 
 template <CudaDevice D>
 void bias_backward(D& device, Matrix<const typename D::Scalar> d_y, float* d_bias) {
-  add_column_sums<1>(device, d_y.rows, d_y.cols, BiasGradient<typename D::Scalar>{d_y}, {d_bias});
+  using S = typename D::Scalar;
+  with_packs<4>(
+      [&](auto n) { add_column_sums<n(), 1>(device, d_y.rows, d_y.cols, BiasGradient<S>{d_y}, {d_bias}); },
+      d_y);
 }
 
 }  // namespace lnfree::cuda

@@ -1,43 +1,62 @@
 #pragma once
 
+#include <algorithm>
 #include <cfloat>
 #include <cmath>
+#include <cstddef>
 #include <cstdint>
 
+#include <lnfree/backend/cuda/async_copy.hpp>
 #include <lnfree/backend/cuda/device.hpp>
 #include <lnfree/backend/cuda/elementwise.hpp>
+#include <lnfree/backend/cuda/exponential.hpp>
 #include <lnfree/backend/cuda/reduce.hpp>
 #include <lnfree/core/tensor.hpp>
 
 namespace lnfree::cuda {
 
-/// sum exp(x) as sum exp(x - max): numbers join one by one, sums two by two.
+/// sum exp(x) as sum exp(x - max).
+template <class S>
 struct ExpSum {
   float max = -FLT_MAX, sum = 0;
 
-  __device__ void add(float x) {
-    if (x > max) {
-      sum = sum * expf(max - x) + 1.0f;
-      max = x;
-    } else {
-      sum += expf(x - max);
+  template <int N>
+  __device__ void add(const Floats<N>& x) {
+    float larger = max;
+#pragma unroll
+    for (int e = 0; e < N; ++e) larger = fmaxf(larger, x[e]);
+    sum *= exp_of(max - larger);
+    max = larger;
+#pragma unroll
+    for (int e = 0; e < N; ++e) sum += exp_of(x[e] - max);
+  }
+  __device__ void add_all_of_warp() {
+#pragma unroll
+    for (int distance = 16; distance > 0; distance /= 2) {
+      const ExpSum other{__shfl_xor_sync(whole_warp, max, distance),
+                         __shfl_xor_sync(whole_warp, sum, distance)};
+      const float larger = fmaxf(max, other.max);
+      sum = sum * exp_of(max - larger) + other.sum * exp_of(other.max - larger);
+      max = larger;
     }
   }
-  __device__ void add(ExpSum other) {
-    const float larger = other.max > max ? other.max : max;
-    sum = sum * expf(max - larger) + other.sum * expf(other.max - larger);
-    max = larger;
+  __device__ static float exp_of(float x) {
+    return fast_exp2<S>(x * log2_e);
   }
 };
 
-inline constexpr int cross_entropy_threads = 256;
+inline constexpr int most_cross_entropy_threads = 1024;
+template <class S>
+inline constexpr std::size_t cross_entropy_sums_bytes = most_cross_entropy_threads / 32 * sizeof(ExpSum<S>);
 
-/// A block for each row of logits. With gradient_scale they become their gradient.
+/// A block for each row of logits, of which it keeps the first `kept` in shared memory, so that they are read
+/// once. With gradient_scale they become their gradient.
 template <int N, bool WithGradient, class S>
-__global__ void __launch_bounds__(cross_entropy_threads)
-    cross_entropy_kernel(Matrix<S> logits, const std::int32_t* targets, float* losses, float gradient_scale) {
+__global__ void __launch_bounds__(most_cross_entropy_threads)
+    cross_entropy_kernel(Matrix<S> logits, const std::int32_t* targets, float* losses, float gradient_scale,
+                         Index kept_cols) {
   const Index i = blockIdx.x, first = static_cast<Index>(threadIdx.x) * N;
-  constexpr Index step = cross_entropy_threads * N;
+  const Index step = static_cast<Index>(blockDim.x) * N;
   S* const row = logits.row(i);
   const std::int32_t target = targets[i];
   if (target < 0) {
@@ -47,34 +66,36 @@ __global__ void __launch_bounds__(cross_entropy_threads)
     }
     return;
   }
-  ExpSum mine;
-  for (Index j = first; j < logits.cols; j += step) {
-    const Floats<N> x = load<N>(row + j);
-#pragma unroll
-    for (int e = 0; e < N; ++e) mine.add(x[e]);
+  ExpSum<S>* const warps = shared_memory<ExpSum<S>>();
+  S* const kept = reinterpret_cast<S*>(warps + most_cross_entropy_threads / 32);
+  if constexpr (N == pack_size<S>) {
+    for (Index j = first; j < kept_cols; j += step) begin_copy(kept + j, row + j, true);
+    wait_for_copies();
   }
-#pragma unroll
-  for (int distance = 16; distance > 0; distance /= 2) {
-    mine.add(ExpSum{__shfl_xor_sync(whole_warp, mine.max, distance),
-                    __shfl_xor_sync(whole_warp, mine.sum, distance)});
-  }
-  ExpSum* const warps = shared_memory<ExpSum>();
-  if (threadIdx.x % 32 == 0) warps[threadIdx.x / 32] = mine;
+  // A thread comes back to the packs that it copied itself.
+  const auto for_packs = [&](const auto& body) {
+    Index j = first;
+    for (; j < kept_cols; j += step) body(j, load<N>(kept + j));
+    for (; j < logits.cols; j += step) body(j, load<N>(row + j));
+  };
+  ExpSum<S> sum;
+  for_packs([&](Index, const Floats<N>& x) { sum.add(x); });
+  sum.add_all_of_warp();
+  if (threadIdx.x % 32 == 0) warps[threadIdx.x / 32] = sum;
   const float target_logit = static_cast<float>(row[target]);
   __syncthreads();
-  ExpSum all;
-  for (int w = 0; w < cross_entropy_threads / 32; ++w) all.add(warps[w]);
-  if (threadIdx.x == 0) losses[i] = logf(all.sum) - (target_logit - all.max);
+  sum = threadIdx.x % 32 < blockDim.x / 32 ? warps[threadIdx.x % 32] : ExpSum<S>();
+  sum.add_all_of_warp();
+  if (threadIdx.x == 0) losses[i] = logf(sum.sum) - (target_logit - sum.max);
   if constexpr (WithGradient) {
-    const float scale = gradient_scale / all.sum;
-    for (Index j = first; j < logits.cols; j += step) {
-      Floats<N> x = load<N>(row + j);
+    const float scale = gradient_scale / sum.sum;
+    for_packs([&](Index j, Floats<N> x) {
 #pragma unroll
       for (int e = 0; e < N; ++e) {
-        x[e] = scale * expf(x[e] - all.max) - (j + e == target ? gradient_scale : 0.0f);
+        x[e] = scale * sum.exp_of(x[e] - sum.max) - (j + e == target ? gradient_scale : 0.0f);
       }
       store<N>(row + j, x);
-    }
+    });
   }
 }
 
@@ -84,9 +105,14 @@ void launch_cross_entropy(D& device, Matrix<typename D::Scalar> logits, const st
   using S = typename D::Scalar;
   with_packs<pack_size<S>>(
       [&](auto n) {
-        device.stream().launch(cross_entropy_kernel<n(), WithGradient, S>, logits.rows, cross_entropy_threads,
-                               cross_entropy_threads / 32 * sizeof(ExpSum), logits, targets, losses,
-                               static_cast<float>(gradient_scale));
+        constexpr Index most = (most_shared_bytes - cross_entropy_sums_bytes<S>) / sizeof(S);
+        const Index kept = n() == pack_size<S> ? std::min(logits.cols, most / n() * n()) : 0;
+        const Index four_packs_each = (logits.cols + 4 * n() - 1) / (4 * n());
+        const auto threads =
+            static_cast<int>(std::min(Index{most_cross_entropy_threads}, (four_packs_each + 31) / 32 * 32));
+        device.stream().launch(cross_entropy_kernel<n(), WithGradient, S>, logits.rows, threads,
+                               cross_entropy_sums_bytes<S> + static_cast<std::size_t>(kept) * sizeof(S),
+                               logits, targets, losses, static_cast<float>(gradient_scale), kept);
       },
       logits);
 }

@@ -98,6 +98,10 @@ void as_one_row(Matrix<T>&... matrices) {
   ((matrices = {matrices.data, 1, matrices.size()}), ...);
 }
 
+/// What every GPU since compute capability 8.6 gives a block that asks for it; those of 8.0 and 9.0 give
+/// more.
+inline constexpr std::size_t most_shared_bytes = 99 << 10;
+
 inline constexpr int elementwise_threads = 256;
 
 /// A thread for each pack: body.at<N>(row, column of the pack's first number). A block stays in one row.

@@ -121,34 +121,44 @@ struct RowNormGradients {
   const RowStatistics<float>* rows;
   Matrix<const S> d_y;
 
-  __device__ float normalized(Index i, Index j) const {
-    return Policy::value(static_cast<float>(x.row(i)[j]), rows[i]);
-  }
+  __device__ float normalized(Index i, float value) const { return Policy::value(value, rows[i]); }
 };
 
-/// The gradients of gain and bias; Gradients tells a normalized number.
+/// The gradients of gain and bias; Gradients normalizes a number of row i.
 template <class Policy, class Gradients>
 struct GainAndBiasGradients : Gradients {
   static constexpr int count = Policy::has_gain + Policy::has_bias;
 
-  template <int Sums>
-  __device__ void add(Index i, Index j, float (&sums)[Sums]) const {
-    const float d = static_cast<float>(this->d_y.row(i)[j]);
-    if constexpr (Policy::has_gain) sums[0] += d * this->normalized(i, j);
-    if constexpr (Policy::has_bias) sums[Sums - 1] += d;
+  template <int N, int Sums>
+  __device__ void add(Index i, Index j, Floats<N> (&sums)[Sums]) const {
+    const Floats<N> d = load<N>(this->d_y.row(i) + j);
+    if constexpr (Policy::has_gain) {
+      const Floats<N> values = load<N>(this->x.row(i) + j);
+#pragma unroll
+      for (int e = 0; e < N; ++e) sums[0][e] += d[e] * this->normalized(i, values[e]);
+    }
+    if constexpr (Policy::has_bias) {
+#pragma unroll
+      for (int e = 0; e < N; ++e) sums[Sums - 1][e] += d[e];
+    }
   }
 };
 
 template <class Policy, class Gradients>
 void gain_and_bias_backward(Gpu& device, const Gradients& gradients, [[maybe_unused]] float* d_gain,
                             [[maybe_unused]] float* d_bias) {
-  const GainAndBiasGradients<Policy, Gradients> body{gradients};
+  using Body = GainAndBiasGradients<Policy, Gradients>;
+  const Body body{gradients};
   const Index rows = gradients.x.rows, cols = gradients.x.cols;
-  if constexpr (body.count == 2) {
-    add_column_sums<2>(device, rows, cols, body, {d_gain, d_bias});
-  } else if constexpr (body.count == 1) {
-    add_column_sums<1>(device, rows, cols, body, {Policy::has_gain ? d_gain : d_bias});
-  }
+  with_packs<4>(
+      [&](auto n) {
+        if constexpr (Body::count == 2) {
+          add_column_sums<n(), 2>(device, rows, cols, body, {d_gain, d_bias});
+        } else if constexpr (Body::count == 1) {
+          add_column_sums<n(), 1>(device, rows, cols, body, {Policy::has_gain ? d_gain : d_bias});
+        }
+      },
+      gradients.x, gradients.d_y);
 }
 
 template <CudaDevice D, RowNorm Policy>
@@ -241,8 +251,8 @@ struct PointwiseGradients {
   NormParameters<const S> parameters;
   Matrix<const S> d_y;
 
-  __device__ float normalized(Index i, Index j) const {
-    return Policy::value(pointwise_input<Policy>(static_cast<float>(x.row(i)[j]), parameters));
+  __device__ float normalized(Index, float value) const {
+    return Policy::value(pointwise_input<Policy>(value, parameters));
   }
 };
 

@@ -36,29 +36,35 @@ __device__ T block_sum(T value, T* warps) {
 
 inline constexpr int column_sum_warps = 8;
 
-/// A block sums 32 columns, a lane each, over one of `parts` parts of the rows, which its warps share in
+/// A block sums 32 N columns, N in each lane, over one of `parts` parts of the rows, which its warps share in
 /// turn. partials (Sums, parts, cols).
-template <int Sums, class Body>
+template <int N, int Sums, class Body>
 __global__ void __launch_bounds__(32 * column_sum_warps)
     column_partials_kernel(Index rows, Index cols, int parts, Body body, float* partials) {
   const int lane = static_cast<int>(threadIdx.x % 32), warp = static_cast<int>(threadIdx.x / 32);
   const int part = static_cast<int>(blockIdx.x % static_cast<unsigned>(parts));
-  const Index j = static_cast<Index>(blockIdx.x / static_cast<unsigned>(parts)) * 32 + lane;
-  float sums[Sums] = {};
+  const Index j = (static_cast<Index>(blockIdx.x / static_cast<unsigned>(parts)) * 32 + lane) * N;
+  Floats<N> sums[Sums] = {};
   if (j < cols) {
     const Index end = rows * (part + 1) / parts;
-    for (Index i = rows * part / parts + warp; i < end; i += column_sum_warps) body.add(i, j, sums);
+#pragma unroll 4
+    for (Index i = rows * part / parts + warp; i < end; i += column_sum_warps)
+      body.template add<N>(i, j, sums);
   }
-  float* const of_warps = shared_memory<float>();  // (warps, Sums, 32)
+  auto* const of_warps = shared_memory<Floats<N>>();  // (warps, Sums, 32)
 #pragma unroll
   for (int s = 0; s < Sums; ++s) of_warps[(warp * Sums + s) * 32 + lane] = sums[s];
   __syncthreads();
   if (warp != 0 || j >= cols) return;
 #pragma unroll
   for (int s = 0; s < Sums; ++s) {
-    float total = 0;
-    for (int w = 0; w < column_sum_warps; ++w) total += of_warps[(w * Sums + s) * 32 + lane];
-    partials[(static_cast<Index>(s) * parts + part) * cols + j] = total;
+    Floats<N> total{};
+    for (int w = 0; w < column_sum_warps; ++w) {
+#pragma unroll
+      for (int e = 0; e < N; ++e) total[e] += of_warps[(w * Sums + s) * 32 + lane][e];
+    }
+#pragma unroll
+    for (int e = 0; e < N; ++e) partials[(static_cast<Index>(s) * parts + part) * cols + j + e] = total[e];
   }
 }
 
@@ -76,22 +82,24 @@ struct ColumnSums {
   template <int N>
   __device__ void at(Index s, Index j) const {
     float total = 0;
+#pragma unroll 8
     for (int part = 0; part < parts; ++part) total += partials[(s * parts + part) * cols + j];
     (s == 0 ? of[0] : of[Sums - 1])[j] += total;  // an index known to the compiler keeps them in registers
   }
 };
 
-/// to[s][j] += the sum over i of what body.add(i, j, sums) adds to sums[s].
-template <int Sums, class Body>
+/// to[s][j + e] += the sum over i of what body.add<N>(i, j, sums) adds to sums[s][e], e < N.
+template <int N, int Sums, class Body>
 void add_column_sums(Gpu& device, Index rows, Index cols, const Body& body, float* const (&to)[Sums]) {
-  constexpr Index most_parts = 32, least_rows = 64;
+  constexpr Index most_parts = 64, least_rows = 64;
   const Index parts =
       std::max(Index{1}, std::min({most_parts, rows / least_rows, Handles::scratch_size / (Sums * cols)}));
   assert(Sums * cols <= Handles::scratch_size);
   float* const partials = device.handles->scratch;
-  device.stream().launch(column_partials_kernel<Sums, Body>, (cols + 31) / 32 * parts, 32 * column_sum_warps,
-                         sizeof(float) * column_sum_warps * Sums * 32, rows, cols, static_cast<int>(parts),
-                         body, partials);
+  const Index blocks = (cols + 32 * N - 1) / (32 * N) * parts;
+  device.stream().launch(column_partials_kernel<N, Sums, Body>, blocks, 32 * column_sum_warps,
+                         sizeof(float) * column_sum_warps * Sums * 32 * N, rows, cols,
+                         static_cast<int>(parts), body, partials);
   ColumnSums<Sums> sums{{}, partials, cols, static_cast<int>(parts)};
   std::copy_n(to, Sums, sums.of);
   for_each_pack<1>(device.stream(), Sums, cols, sums);

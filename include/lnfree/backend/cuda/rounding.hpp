@@ -26,4 +26,16 @@ __device__ S rounded(float value) {
 #endif
 }
 
+/// Two floats as bfloat16, `first` in the lower half.
+__device__ inline std::uint32_t rounded_pair(float first, float second) {
+#if defined(__CUDA_ARCH__)
+  std::uint32_t pair;
+  asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(second), "f"(first));
+  return pair;
+#else
+  const auto bits = [](float value) { return std::uint32_t{std::bit_cast<std::uint16_t>(BFloat16(value))}; };
+  return bits(first) | bits(second) << 16;
+#endif
+}
+
 }  // namespace lnfree::cuda

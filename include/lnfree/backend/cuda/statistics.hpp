@@ -13,16 +13,22 @@ template <class S>
 struct Squares {
   Matrix<const S> x;
 
-  __device__ void add(Index i, Index j, float (&sums)[1]) const {
-    const float value = static_cast<float>(x.row(i)[j]);
-    sums[0] += value * value;
+  template <int N>
+  __device__ void add(Index i, Index j, Floats<N> (&sums)[1]) const {
+    const Floats<N> values = load<N>(x.row(i) + j);
+#pragma unroll
+    for (int e = 0; e < N; ++e) sums[0][e] += values[e] * values[e];
   }
 };
 
 template <CudaDevice D>
 void column_squares(D& device, Matrix<const typename D::Scalar> x, float* sums) {
   device.stream().fill_zero(sums, static_cast<std::size_t>(x.cols) * sizeof(float));
-  add_column_sums<1>(device, x.rows, x.cols, Squares<typename D::Scalar>{x}, {sums});
+  with_packs<4>(
+      [&](auto n) {
+        add_column_sums<n(), 1>(device, x.rows, x.cols, Squares<typename D::Scalar>{x}, {sums});
+      },
+      x);
 }
 
 inline constexpr int zero_blocks = 512;
