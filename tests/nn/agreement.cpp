@@ -1,3 +1,7 @@
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+
 #include <boost/test/unit_test.hpp>
 
 #include <lnfree/model.hpp>
@@ -17,13 +21,26 @@ namespace {
 constexpr DecoderConfig small{
     .layers = 3, .heads = 4, .width = 64, .ffn_width = 100, .context = 45, .vocab_size = 300};
 
+/// Whether the gradient of a single number, a sum of terms of both signs, comes to nearly nothing: what float
+/// leaves of that says nothing.
+bool cancels(const test::Tensors& gradients) {
+  constexpr double least = 1e-3;
+  return std::any_of(gradients.begin(), gradients.end(), [](const auto& tensor) {
+    return tensor.second.size() == 1 && std::abs(tensor.second[0]) < least;
+  });
+}
+
 /// A model on the device against the same one in double.
 template <DecoderConfig Config, class N, class A, class O = EntropyObserver>
 void check_agreement(BatchShape shape) {
   LNFREE_LOG_SEED();
-  const test::RandomBatch random(shape, Config.vocab_size, test::seed());
-  test::compare(test::training_run<Decoder<Config, N, A, test::TestDevice, O>>(random),
-                test::training_run<Decoder<Config, N, A, Reference<double>, O>>(random));
+  for (std::uint64_t seed = test::seed();; ++seed) {
+    const test::RandomBatch random(shape, Config.vocab_size, seed);
+    const auto exact = test::training_run<Decoder<Config, N, A, Reference<double>, O>>(random);
+    if (cancels(exact.gradients)) continue;
+    test::compare(test::training_run<Decoder<Config, N, A, test::TestDevice, O>>(random), exact);
+    return;
+  }
 }
 
 }  // namespace

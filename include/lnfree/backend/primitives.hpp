@@ -86,6 +86,22 @@ concept HasGemm = requires(D& device, Operand<typename D::Scalar> a, Operand<typ
   gemm(device, a, b, d_weight);
 };
 
+/// What a product may be followed by before it is stored: a bias, the same for each row, or nullptr; then an
+/// activation, or Unactivated.
+template <class S, class A>
+struct Epilogue {
+  const S* bias = nullptr;  ///< (columns of the product)
+};
+struct Unactivated {};
+
+/// gemm.hpp, where the device can — C = A(A B + bias), or C = A(A B + D + bias). Elsewhere bias and
+/// activation are passes of their own.
+template <class D, class A>
+concept HasEpilogue = requires(D& device, Operand<typename D::Scalar> a, Operand<typename D::Scalar> b,
+                               Output<typename D::Scalar> c, Epilogue<typename D::Scalar, A> epilogue) {
+  gemm(device, a, b, c, epilogue);
+};
+
 /// bias.hpp — y_ij += b_j, and its gradient d_b_j += sum_i d_y_ij.
 template <class D>
 concept HasBias = requires(D& device, Matrix<typename D::Scalar> y, Matrix<const typename D::Scalar> d_y,

@@ -104,12 +104,12 @@ struct Profiled : Base {
   }
 };
 
-template <class Base, class T>
+template <class Base, class T, class... Rest>
 void product(Profiled<Base>& device, const Operand<typename Base::Scalar>& a,
-             const Operand<typename Base::Scalar>& b, const Output<T>& c) {
+             const Operand<typename Base::Scalar>& b, const Output<T>& c, const Rest&... rest) {
   const ProductShape shape{a.rows(), b.cols(), a.cols(), a.transposed, b.transposed};
   device.measure("gemm", shape, work::gemm<typename Base::Scalar, T>(shape.m, shape.n, shape.k, c.adds()),
-                 [&] { gemm(static_cast<Base&>(device), a, b, c); });
+                 [&] { gemm(static_cast<Base&>(device), a, b, c, rest...); });
 }
 
 template <class Base>
@@ -122,6 +122,13 @@ void gemm(Profiled<Base>& device, Operand<typename Base::Scalar> a, Operand<type
           Output<typename Base::Accumulator>
               c) requires(!std::same_as<typename Base::Scalar, typename Base::Accumulator>) {
   product(device, a, b, c);
+}
+
+template <class Base, class A>
+void gemm(Profiled<Base>& device, Operand<typename Base::Scalar> a, Operand<typename Base::Scalar> b,
+          Output<typename Base::Scalar> c,
+          Epilogue<typename Base::Scalar, A> epilogue) requires HasEpilogue<Base, A> {
+  product(device, a, b, c, epilogue);
 }
 
 template <class Base>

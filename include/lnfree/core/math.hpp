@@ -12,6 +12,11 @@ namespace lnfree::math {
 
 /// x within [low, high], low < 0 < high; NaN stays NaN.
 LNFREE_HOST_DEVICE inline float clamp(float x, float low, float high) {
+#if defined(__CUDA_ARCH__)
+  asm("max.NaN.f32 %0, %0, %1;" : "+f"(x) : "f"(low));
+  asm("min.NaN.f32 %0, %0, %1;" : "+f"(x) : "f"(high));
+  return x;
+#else
   // As integers: g++ makes vector code of their minimum, where with choices between floats it may pull the
   // whole computation into a branch, which ends the vectors. A float's bits, read as an unsigned number, grow
   // away from 0, and NaNs come last of each sign. Counted from the first NaN of one sign, that sign's NaNs
@@ -24,14 +29,27 @@ LNFREE_HOST_DEVICE inline float clamp(float x, float low, float high) {
   bits += negative_nan - positive_nan;
   bits = bits < above ? bits : above;
   return std::bit_cast<float>(bits + positive_nan);
+#endif
 }
 
-/// e^x. In float: relative error below 2e-7 for x in [-87, 88]; smaller x give about 1e-38, larger ones about
-/// 2e38, NaN gives NaN.
+/// x / y for y in [1, 2^126]. A GPU rounds it twice: its division takes nine instructions, this takes two.
+LNFREE_HOST_DEVICE inline float quotient(float x, float y) {
+#if defined(__CUDA_ARCH__)
+  return __fdividef(x, y);
+#else
+  return x / y;
+#endif
+}
+
+/// e^x. In float: relative error below 2.4e-7 for x in [-87, 88]; smaller x give 1e-38 or less, larger ones
+/// 1e38 or more, NaN gives NaN.
 LNFREE_HOST_DEVICE inline double exp(double x) {
   return std::exp(x);
 }
 LNFREE_HOST_DEVICE inline float exp(float x) {
+#if defined(__CUDA_ARCH__)
+  return expf(x);  // of which a GPU has the better half in an instruction
+#else
   x = clamp(x, -87.0f, 88.0f);
   // Adding 1.5 * 2^23 rounds x / ln 2 to an integer n, which is left in the low bits of the sum.
   const float shifted = x * 1.44269504f + 12582912.0f;
@@ -46,6 +64,7 @@ LNFREE_HOST_DEVICE inline float exp(float x) {
   // 2^n as a factor, not as an addition to p's exponent, which would turn some NaNs into numbers.
   const std::uint32_t power = (std::bit_cast<std::uint32_t>(shifted) << 23) + 0x3f800000u;
   return p * std::bit_cast<float>(power);
+#endif
 }
 
 /// The square root, correctly rounded.
@@ -79,7 +98,7 @@ LNFREE_HOST_DEVICE inline float erf(float x) {
   q = q * t + 1.1330077024910230e-01f;
   q = q * t + 5.0030561181674770e-01f;
   q = q * t + 1.0f;
-  return clamp(x * p / q, -1.0f, 1.0f);  // where the square is capped the ratio grows with x
+  return clamp(quotient(x * p, q), -1.0f, 1.0f);  // where the square is capped the ratio grows with x
 }
 
 /// The hyperbolic tangent. In float through exp(-2 |x|): absolute error below 2e-7.
@@ -88,7 +107,7 @@ LNFREE_HOST_DEVICE inline double tanh(double x) {
 }
 LNFREE_HOST_DEVICE inline float tanh(float x) {
   const float e = exp(-2.0f * (x < 0.0f ? -x : x));
-  const float y = (1.0f - e) / (1.0f + e);
+  const float y = quotient(1.0f - e, 1.0f + e);
   return x < 0.0f ? -y : y;
 }
 

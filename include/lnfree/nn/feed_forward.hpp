@@ -54,9 +54,13 @@ class FeedForward {
   /// y = FFN(x).
   void forward(Device& device, Matrix<const Scalar> x, Output<Scalar> y) {
     const Matrix<Scalar> before = before_.top(x.rows), hidden = hidden_.top(x.rows);
-    c_fc_.forward(device, x, before);
-    with_activation<A>(layer_, [&](auto here) {
-      activation_forward(device, here, before, slope_ == nullptr ? nullptr : slope_->value, hidden);
+    with_activation<A>(layer_, [&]<class Here>(Here here) {
+      if constexpr (HasEpilogue<Device, Here> && Here::saved == Saved::output) {
+        c_fc_.forward(device, x, hidden, here);
+      } else {
+        c_fc_.forward(device, x, before);
+        activation_forward(device, here, before, slope_ == nullptr ? nullptr : slope_->value, hidden);
+      }
     });
     c_proj_.forward(device, hidden, y);
   }

@@ -2,6 +2,7 @@
 
 #include <string>
 
+#include <lnfree/backend/primitives.hpp>
 #include <lnfree/nn/parameter.hpp>
 
 namespace lnfree {
@@ -20,8 +21,20 @@ class Linear {
   }
 
   void forward(Device& device, Matrix<const Scalar> x, Output<Scalar> y) {
-    gemm(device, x, weight_.value_matrix(), y);
-    if (biased_ > 0) bias_forward(device, y.matrix.columns(0, biased_), bias_->value);
+    if constexpr (HasEpilogue<Device, Unactivated>) {
+      forward(device, x, y, Unactivated());
+    } else {
+      gemm(device, x, weight_.value_matrix(), y);
+      if (biased_ > 0) bias_forward(device, y.matrix.columns(0, biased_), bias_->value);
+    }
+  }
+
+  /// y = A(x W + b), on a device that does this at once.
+  template <class A>
+  void forward(Device& device, Matrix<const Scalar> x, Output<Scalar> y, A) requires HasEpilogue<Device, A> {
+    // Beyond the first `biased` columns the bias is zero.
+    gemm(device, x, weight_.value_matrix(), y,
+         Epilogue<Scalar, A>{bias_ == nullptr ? nullptr : bias_->value});
   }
 
   /// d_W += x^T d_y, d_b += the column sums of d_y, d_x = d_y W^T.

@@ -60,7 +60,20 @@ struct PositionGradient {
   }
 };
 
-inline constexpr int token_threads = 128;
+inline constexpr int token_threads = 128, tokens_at_once = 4 * token_threads;
+
+/// Of the four tokens from `at` on those that are `token`, as bits.
+__device__ inline unsigned occurrences(const std::int32_t* tokens, int at, int count, std::int32_t token) {
+  unsigned bits = 0;
+  if (at + 4 <= count) {
+    const auto four = *reinterpret_cast<const Pack<4, std::int32_t>*>(tokens + at);
+#pragma unroll
+    for (int e = 0; e < 4; ++e) bits |= static_cast<unsigned>(four.values[e] == token) << e;
+  } else {
+    for (int e = 0; at + e < count; ++e) bits |= static_cast<unsigned>(tokens[at + e] == token) << e;
+  }
+  return bits;
+}
 
 /// A block for each position of the batch. The one of a token's first occurrence adds the gradients of all
 /// its occurrences, in order; the others have nothing to do.
@@ -69,24 +82,35 @@ __global__ void __launch_bounds__(token_threads)
     token_gradient_kernel(int count, const std::int32_t* tokens, Matrix<const S> d_x, Matrix<float> d_table) {
   const int first = static_cast<int>(blockIdx.x), thread = static_cast<int>(threadIdx.x);
   const std::int32_t token = tokens[first];
-  int seen = 0;
-  for (int i = thread; i < first; i += token_threads) seen |= tokens[i] == token;
-  if (__syncthreads_or(seen)) return;
-  int* const matches = shared_memory<int>();    // of token_threads positions at a time, those of this token
-  int* const counts = matches + token_threads;  // how many each warp found
+  unsigned seen = 0;
+#pragma unroll 4
+  for (int at = 4 * thread; at < first; at += tokens_at_once) seen |= occurrences(tokens, at, first, token);
+  if (__syncthreads_or(seen != 0)) return;
+  int* const matches = shared_memory<int>();     // of tokens_at_once positions, those of this token
+  int* const counts = matches + tokens_at_once;  // how many each warp found
   float* const to = d_table.row(token);
-  for (int begin = first; begin < count; begin += token_threads) {
-    const int mine = begin + thread;
-    const bool is_match = mine < count && tokens[mine] == token;
-    const unsigned of_warp = __ballot_sync(whole_warp, is_match);
-    if (thread % 32 == 0) counts[thread / 32] = __popc(of_warp);
-    if (!__syncthreads_or(is_match)) continue;
-    int before_mine = __popc(of_warp & ((1u << thread % 32) - 1)), all = 0;
+  for (int begin = first / 4 * 4; begin < count; begin += tokens_at_once) {
+    const int mine = begin + 4 * thread;
+    const unsigned bits = occurrences(tokens, mine, count, token);
+    if (!__syncthreads_or(bits != 0)) continue;
+    const unsigned below = (1u << thread % 32) - 1;
+    int before_mine = 0, of_warp = 0, all = 0;
+#pragma unroll
+    for (int e = 0; e < 4; ++e) {
+      const unsigned lanes = __ballot_sync(whole_warp, (bits >> e & 1) != 0);
+      before_mine += __popc(lanes & below);
+      of_warp += __popc(lanes);
+    }
+    if (thread % 32 == 0) counts[thread / 32] = of_warp;
+    __syncthreads();
     for (int warp = 0; warp < token_threads / 32; ++warp) {
       if (warp < thread / 32) before_mine += counts[warp];
       all += counts[warp];
     }
-    if (is_match) matches[before_mine] = mine;
+#pragma unroll
+    for (int e = 0; e < 4; ++e) {
+      if ((bits >> e & 1) != 0) matches[before_mine++] = mine + e;
+    }
     __syncthreads();
     for (Index j = static_cast<Index>(thread) * N; j < d_x.cols; j += token_threads * N) {
       Floats<N> sum = load<N>(to + j);
@@ -110,7 +134,7 @@ void embedding_backward(D& device, BatchShape shape, const std::int32_t* tokens,
   with_packs<pack_size<S>>(
       [&](auto n) {
         device.stream().launch(token_gradient_kernel<n(), S>, shape.rows(), token_threads,
-                               (token_threads + token_threads / 32) * sizeof(int),
+                               (tokens_at_once + token_threads / 32) * sizeof(int),
                                static_cast<int>(shape.rows()), tokens, d_x, d_token_table);
         if (d_position_table.rows == 0) return;
         for_each_pack<n()>(device.stream(), shape.length, d_x.cols,

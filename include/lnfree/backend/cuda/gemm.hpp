@@ -1,8 +1,13 @@
 #pragma once
 
 #include <cassert>
+#include <concepts>
 
+#include <lnfree/activation/relu.hpp>
+#include <lnfree/backend/cuda/activation.hpp>
+#include <lnfree/backend/cuda/bias.hpp>
 #include <lnfree/backend/cuda/device.hpp>
+#include <lnfree/backend/primitives.hpp>
 #include <lnfree/core/tensor.hpp>
 
 namespace lnfree::cuda {
@@ -18,6 +23,24 @@ inline void gemm(Cuda& device, Operand<BFloat16> a, Operand<BFloat16> b, Output<
 }
 inline void gemm(Cuda& device, Operand<BFloat16> a, Operand<BFloat16> b, Output<float> c) {
   product(device, a, b, c);
+}
+/// ReLU is the one activation that cuBLASLt has as it is here; its GELU is an approximation.
+template <class A>
+requires(std::same_as<A, Unactivated> ||
+         std::same_as<A, ReLU>) inline void gemm(Cuda& device, Operand<BFloat16> a, Operand<BFloat16> b,
+                                                 Output<BFloat16> c, Epilogue<BFloat16, A> epilogue) {
+  constexpr bool relu = std::same_as<A, ReLU>;
+  // Its kernels for rows that do not begin at 16 bytes know no epilogue.
+  if (device.handles->products.is_aligned(a, b, c)) {
+    device.handles->products.run(a, b, c, epilogue.bias, relu);
+    return;
+  }
+  product(device, a, b, c);
+  if (epilogue.bias != nullptr) bias_forward(device, c.matrix, epilogue.bias);
+  if constexpr (relu) {
+    activation_forward(device, ReLU(), Matrix<const BFloat16>(c.matrix),
+                       static_cast<const BFloat16*>(nullptr), c.matrix);
+  }
 }
 inline void gemm(CudaFp32& device, Operand<float> a, Operand<float> b, Output<float> c) {
   product(device, a, b, c);

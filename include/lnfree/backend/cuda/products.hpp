@@ -7,10 +7,13 @@
 #include <cassert>
 #include <cstddef>
 #include <cstdint>
+#include <limits>
 #include <map>
+#include <optional>
 #include <string>
 #include <type_traits>
 #include <utility>
+#include <vector>
 
 #include <lnfree/backend/cuda/runtime.hpp>
 #include <lnfree/core/bfloat16.hpp>
@@ -19,6 +22,22 @@
 
 namespace lnfree::cuda {
 
+/// A number that tells matrices apart which differ in a bit.
+template <class Bits>
+__global__ void __launch_bounds__(256) checksum_kernel(Matrix<const Bits> matrix, unsigned long long* sum) {
+  unsigned long long mine = 0;
+  for (Index i = blockIdx.x; i < matrix.rows; i += gridDim.x) {
+    for (Index j = threadIdx.x; j < matrix.cols; j += blockDim.x) {
+      // Scrambled with their place (the finalizer of MurmurHash3), so that exchanged numbers are noticed.
+      unsigned long long bits = matrix.row(i)[j] ^ static_cast<unsigned long long>(i * matrix.cols + j) << 32;
+      bits = (bits ^ bits >> 33) * 0xff51afd7ed558ccdull;
+      bits = (bits ^ bits >> 33) * 0xc4ceb9fe1a85ec53ull;
+      mine += bits ^ bits >> 33;
+    }
+  }
+  atomicAdd(sum, mine);  // of integers: the same in any order
+}
+
 /// Matrix products by cuBLASLt, which sums in float. A product is planned at its first call and kept for
 /// later ones with the same sizes and strides. The tests put a header of the same name in front of this one.
 class Products {
@@ -26,10 +45,12 @@ class Products {
   explicit Products(Stream& stream) : stream_(stream) {
     check(cublasLtCreate(&handle_), "cublasLtCreate");
     workspace_ = stream_.allocate(workspace_bytes);
+    checksum_ = static_cast<unsigned long long*>(stream_.allocate(sizeof(*checksum_)));
   }
   Products(const Products&) = delete;
   Products& operator=(const Products&) = delete;
   ~Products() {
+    stream_.deallocate(checksum_);
     stream_.deallocate(workspace_);
     cublasLtDestroy(handle_);
   }
@@ -37,16 +58,16 @@ class Products {
   static constexpr int most_choices = 8;
 
   /// Takes cuBLASLt's choice of this number, below most_choices, for every product from now on, or its last
-  /// where it has fewer. Programs take the first, number 0; the others tell what that costs.
-  void take_choice(int number) {
-    assert(number >= 0 && number < most_choices);
+  /// where it has fewer; without a number its own, as programs do. This is for telling what that brings.
+  void take_choice(std::optional<int> number) {
+    assert(number.value_or(0) >= 0 && number.value_or(0) < most_choices);
     plans_.clear();
     choice_ = number;
   }
 
-  /// c = a b, or a b and an addend.
+  /// c = a b, or a b and an addend; and a bias for every row, and the larger of 0 and that.
   template <class S, class T>
-  void run(Operand<S> a, Operand<S> b, Output<T> c) {
+  void run(Operand<S> a, Operand<S> b, Output<T> c, const T* bias = nullptr, bool relu = false) {
     const Matrix<const T> addend = c.adds() ? c.addend : Matrix<const T>(c.matrix);
     const Key key{a.rows(),
                   b.cols(),
@@ -62,22 +83,26 @@ class Products {
                   a.transposed,
                   b.transposed,
                   type_of<S>(),
-                  type_of<T>()};
+                  type_of<T>(),
+                  bias != nullptr,
+                  relu};
     auto found = plans_.find(key);
-    if (found == plans_.end()) found = plans_.emplace(key, plan(key)).first;
-    Plan& plan = found->second;
-    const float one = 1.0f, beta = c.adds() ? 1.0f : 0.0f;
-    // cuBLASLt's matrices are column-major: what it sees are the transposes, C^T = B^T A^T.
-    check(cublasLtMatmul(handle_, &plan.product, &one, b.matrix.data, &plan.b, a.matrix.data, &plan.a, &beta,
-                         addend.data, &plan.addend, c.matrix.data, &plan.c, &plan.algorithm, workspace_,
-                         workspace_bytes, stream_.get()),
-          "cublasLtMatmul");
+    if (found == plans_.end()) found = plans_.emplace(key, plan(key, a, b, c, bias)).first;
+    if (bias != nullptr) set(found->second.product, CUBLASLT_MATMUL_DESC_BIAS_POINTER, bias);
+    multiply(found->second, found->second.algorithm, a, b, c);
+  }
+
+  /// Whether all rows begin at a multiple of 16 bytes.
+  template <class S, class T>
+  static bool is_aligned(Operand<S> a, Operand<S> b, Output<T> c) {
+    return alignment(a.matrix) == 16 && alignment(b.matrix) == 16 && alignment(c.matrix) == 16 &&
+           (!c.adds() || alignment(c.addend) == 16);
   }
 
  private:
   /// Rows, columns and depth; strides and alignments of A, B, C and the addend; A^T, B^T; types of the
-  /// factors and of C.
-  using Key = std::array<Index, 15>;
+  /// factors and of C; whether there is a bias, and ReLU.
+  using Key = std::array<Index, 17>;
 
   /// What cuBLASLt needs to know, in memory of the plan's own: there is nothing to destroy.
   struct Plan {
@@ -87,6 +112,17 @@ class Products {
   };
 
   static constexpr std::size_t workspace_bytes = std::size_t{32} << 20;
+
+  template <class S, class T>
+  void multiply(Plan& plan, const cublasLtMatmulAlgo_t& algorithm, Operand<S> a, Operand<S> b, Output<T> c) {
+    const Matrix<const T> addend = c.adds() ? c.addend : Matrix<const T>(c.matrix);
+    const float one = 1.0f, beta = c.adds() ? 1.0f : 0.0f;
+    // cuBLASLt's matrices are column-major: what it sees are the transposes, C^T = B^T A^T.
+    check(cublasLtMatmul(handle_, &plan.product, &one, b.matrix.data, &plan.b, a.matrix.data, &plan.a, &beta,
+                         addend.data, &plan.addend, c.matrix.data, &plan.c, &algorithm, workspace_,
+                         workspace_bytes, stream_.get()),
+          "cublasLtMatmul");
+  }
 
   template <class T>
   static constexpr Index type_of() {
@@ -105,20 +141,32 @@ class Products {
     throw Error(std::string("the GPU failed in ") + what + ": " + cublasLtGetStatusString(status));
   }
 
-  /// cuBLASLt's first choice, which depends on the sizes and the GPU alone. Timing the candidates could find
-  /// a faster one, but not the same one in every run: results would differ in their last bits. What that
-  /// costs is measured by benchmarks/gpu/products.cu.
-  Plan plan(const Key& key) const {
+  template <class Value>
+  static void set(cublasLtMatmulDescOpaque_t& product, cublasLtMatmulDescAttributes_t attribute,
+                  Value value) {
+    check(cublasLtMatmulDescSetAttribute(&product, attribute, &value, sizeof(value)),
+          "cublasLtMatmulDescSetAttribute");
+  }
+
+  /// cuBLASLt's first choice, which depends on the sizes and the GPU alone; or, where a long product
+  /// only overwrites, the fastest of its choices that give the same bits: which one that is changes no
+  /// result, and need not be the same in every run. What the others would bring is measured by
+  /// benchmarks/gpu/products.cu.
+  template <class S, class T>
+  Plan plan(const Key& key, Operand<S> a, Operand<S> b, Output<T> c, const T* bias) {
     const auto& [m, n, k, a_stride, b_stride, c_stride, addend_stride, a_alignment, b_alignment, c_alignment,
-                 addend_alignment, a_transposed, b_transposed, type, c_type] = key;
+                 addend_alignment, a_transposed, b_transposed, type, c_type, biased, relu] = key;
     Plan plan;
     check(cublasLtMatmulDescInit(&plan.product, CUBLAS_COMPUTE_32F, CUDA_R_32F), "cublasLtMatmulDescInit");
     // The first factor it sees is B^T.
-    for (const auto& [transposed, attribute] : {std::pair{b_transposed, CUBLASLT_MATMUL_DESC_TRANSA},
-                                                std::pair{a_transposed, CUBLASLT_MATMUL_DESC_TRANSB}}) {
-      const cublasOperation_t operation = transposed != 0 ? CUBLAS_OP_T : CUBLAS_OP_N;
-      check(cublasLtMatmulDescSetAttribute(&plan.product, attribute, &operation, sizeof(operation)),
-            "cublasLtMatmulDescSetAttribute");
+    set(plan.product, CUBLASLT_MATMUL_DESC_TRANSA, b_transposed != 0 ? CUBLAS_OP_T : CUBLAS_OP_N);
+    set(plan.product, CUBLASLT_MATMUL_DESC_TRANSB, a_transposed != 0 ? CUBLAS_OP_T : CUBLAS_OP_N);
+    set(plan.product, CUBLASLT_MATMUL_DESC_EPILOGUE,
+        biased != 0 ? (relu != 0 ? CUBLASLT_EPILOGUE_RELU_BIAS : CUBLASLT_EPILOGUE_BIAS)
+                    : (relu != 0 ? CUBLASLT_EPILOGUE_RELU : CUBLASLT_EPILOGUE_DEFAULT));
+    if (biased != 0) {
+      set(plan.product, CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE, static_cast<cudaDataType>(c_type));
+      set(plan.product, CUBLASLT_MATMUL_DESC_BIAS_POINTER, bias);
     }
     const auto layout = [](cublasLtMatrixLayoutOpaque_t& layout, Index type, Index rows, Index cols,
                            bool transposed, Index stride) {
@@ -151,7 +199,7 @@ class Products {
     std::array<cublasLtMatmulHeuristicResult_t, most_choices> choices{};
     int found = 0;
     check(cublasLtMatmulAlgoGetHeuristic(handle_, &plan.product, &plan.b, &plan.a, &plan.addend, &plan.c,
-                                         &preference, choice_ + 1, choices.data(), &found),
+                                         &preference, most_choices, choices.data(), &found),
           "cublasLtMatmulAlgoGetHeuristic");
     // The others it returns are not to be read.
     const auto end = std::remove_if(choices.begin(), choices.begin() + found,
@@ -161,14 +209,68 @@ class Products {
       throw Error("cuBLASLt has no product of " + std::to_string(m) + " x " + std::to_string(k) + " by " +
                   std::to_string(k) + " x " + std::to_string(n));
     }
-    plan.algorithm = choices[std::min(usable - 1, choice_)].algo;
+    plan.algorithm = choices[std::min(usable - 1, choice_.value_or(0))].algo;
+    constexpr Index few_operations = 5'000'000'000;  // a short product is as long as asking about it
+    const bool overwrites = !c.adds() || c.addend.data != c.matrix.data;
+    if (!choice_ && overwrites && m * n * k >= few_operations) {
+      take_fastest(plan, choices, usable, a, b, c);
+    }
     return plan;
+  }
+
+  /// Leaves the product where it belongs, too.
+  template <class S, class T>
+  void take_fastest(Plan& plan, const std::array<cublasLtMatmulHeuristicResult_t, most_choices>& choices,
+                    int usable, Operand<S> a, Operand<S> b, Output<T> c) {
+    constexpr int rounds = 5;
+    std::vector<const cublasLtMatmulAlgo_t*> same;
+    unsigned long long first_sum = 0;
+    for (int n = 0; n < usable; ++n) {
+      const cublasLtMatmulAlgo_t& algorithm = choices[n].algo;
+      // In zeros, say, sums of more parts could not be told from others.
+      if (parts_of_sum(algorithm) != parts_of_sum(choices[0].algo)) continue;
+      multiply(plan, algorithm, a, b, c);
+      const unsigned long long sum = checksum(c.matrix);
+      if (n == 0) first_sum = sum;
+      if (sum == first_sum) same.push_back(&algorithm);
+    }
+    std::vector<float> times(same.size(), std::numeric_limits<float>::infinity());
+    for (int round = 0; round < rounds; ++round) {
+      for (std::size_t n = 0; n < same.size(); ++n) {
+        times[n] = std::min(times[n], stream_.milliseconds([&] { multiply(plan, *same[n], a, b, c); }));
+      }
+    }
+    plan.algorithm = *same[std::min_element(times.begin(), times.end()) - times.begin()];
+  }
+
+  static int parts_of_sum(const cublasLtMatmulAlgo_t& algorithm) {
+    int parts = 0;
+    std::size_t written = 0;
+    check(cublasLtMatmulAlgoConfigGetAttribute(&algorithm, CUBLASLT_ALGO_CONFIG_SPLITK_NUM, &parts,
+                                               sizeof(parts), &written),
+          "cublasLtMatmulAlgoConfigGetAttribute");
+    return parts;
+  }
+
+  template <class T>
+  unsigned long long checksum(Matrix<T> matrix) {
+    using Bits = std::conditional_t<sizeof(T) == 2, std::uint16_t, std::uint32_t>;
+    constexpr Index most_blocks = 1024;
+    stream_.fill_zero(checksum_, sizeof(*checksum_));
+    stream_.launch(checksum_kernel<Bits>, std::min(matrix.rows, most_blocks), 256, 0,
+                   Matrix<const Bits>(reinterpret_cast<const Bits*>(matrix.data), matrix.rows, matrix.cols,
+                                      matrix.stride),
+                   checksum_);
+    unsigned long long sum = 0;
+    stream_.copy_to_host(&sum, checksum_, sizeof(sum));
+    return sum;
   }
 
   Stream& stream_;
   cublasLtHandle_t handle_ = nullptr;
   void* workspace_ = nullptr;
-  int choice_ = 0;
+  unsigned long long* checksum_ = nullptr;
+  std::optional<int> choice_;
   std::map<Key, Plan> plans_;
 };
 

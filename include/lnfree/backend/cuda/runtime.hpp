@@ -108,6 +108,23 @@ class Stream {
     synchronize();
   }
 
+  /// How long the GPU works on what body() asks of this stream. Waits for it.
+  template <class Body>
+  float milliseconds(const Body& body) {
+    cudaEvent_t begin = nullptr, end = nullptr;
+    check(cudaEventCreate(&begin), "cudaEventCreate");
+    check(cudaEventCreate(&end), "cudaEventCreate");
+    check(cudaEventRecord(begin, stream_), "cudaEventRecord");
+    body();
+    check(cudaEventRecord(end, stream_), "cudaEventRecord");
+    check(cudaEventSynchronize(end), "a kernel");
+    float time = 0;
+    check(cudaEventElapsedTime(&time, begin, end), "cudaEventElapsedTime");
+    cudaEventDestroy(begin);
+    cudaEventDestroy(end);
+    return time;
+  }
+
   /// Waits for all work. A kernel that failed is reported here.
   void synchronize() { check(cudaStreamSynchronize(stream_), "a kernel"); }
 
