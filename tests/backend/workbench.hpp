@@ -59,6 +59,9 @@ using AndTheOracle = std::tuple<Cpu, Reference<float>, Reference<double>>;
 
 /// What an Output adds to the result: nothing, what its matrix holds, or another matrix.
 enum class Added { nothing, itself, another };
+inline std::string name(Added added) {
+  return added == Added::nothing ? "" : added == Added::itself ? ", added to itself" : ", added to another";
+}
 
 /// Numbers copied to the host. `size` is what an element is about as large as when nothing cancels, where
 /// something may: errors are relative to it then.

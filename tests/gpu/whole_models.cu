@@ -17,11 +17,12 @@ namespace {
 
 using Devices = std::tuple<Cuda, CudaFp32>;
 
-/// In bf16 three to six times what the kernels are off by in the simulator. A hidden unit that is 0 but for
-/// rounding may lie on the other side of ReLU's kink, in float too: among a million, one gives other
-/// gradients, and training goes another way from there. Two runs of the Cpu whose first weights differ in
-/// their last bits part by up to 2e-4 in their losses and 9e-3 in their norms where there is a kink (30
-/// runs), and by 8e-8 and 6e-7 where there is none.
+/// A hidden unit that is 0 but for rounding may lie on the other side of ReLU's kink: among a million, one
+/// gives other gradients, and training goes another way from there. Two runs of the Cpu in float, whose first
+/// weights differ in their last bits, part by up to 2e-4 in their losses and 9e-3 in their norms where there
+/// is a kink (of 30 runs), and by 8e-8 and 6e-7 where there is none. Where they differ by up to bf16's
+/// rounding it is 2e-3 and 9e-2, and 1.5e-4 and 3e-3. In bf16 the gradients of single numbers, sums of terms
+/// of both signs, are not compared.
 template <class D, class Activation>
 TrainingBounds bounds() {
   constexpr bool smooth = std::same_as<Activation, GELU>;
@@ -29,8 +30,20 @@ TrainingBounds bounds() {
     if (smooth) return {.gradient = 1e-4, .trained_loss = 1e-5, .norm = 1e-4};
     return {.gradient = 1e-2, .trained_loss = 1e-3, .norm = 3e-2};
   }
-  return {
-      .loss = 1e-3, .gradient = smooth ? 5e-2 : 2e-1, .entropy = 1e-3, .trained_loss = 2e-3, .norm = 3e-2};
+  if (smooth) {
+    return {.loss = 1e-3,
+            .gradient = 5e-2,
+            .least_numbers = 2,
+            .entropy = 1e-3,
+            .trained_loss = 2e-3,
+            .norm = 3e-2};
+  }
+  return {.loss = 1e-3,
+          .gradient = 2e-1,
+          .least_numbers = 2,
+          .entropy = 1e-3,
+          .trained_loss = 1e-2,
+          .norm = 3e-1};
 }
 
 template <class D, class Norm, class Activation>

@@ -1,7 +1,9 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <limits>
+#include <numeric>
 #include <vector>
 
 #include <lnfree/core/tensor.hpp>
@@ -26,7 +28,7 @@ class EntropyObserver {
   void reset() {
     sums_.assign(static_cast<std::size_t>(layers_) * heads_, 0.0);
     finite_rows_.assign(sums_.size(), 0);
-    nonfinite_rows_ = 0;
+    rows_ = 0;
   }
 
   /// Takes one pass: for each (l, b, h) the sum of the entropies of its finite rows, (L, B, H), and their
@@ -34,16 +36,18 @@ class EntropyObserver {
   template <class T>
   void record(BatchShape shape, const T* entropy_sums, const std::int32_t* finite_rows) {
     for (int l = 0; l < layers_; ++l) {
+      double* const sums = sums_.data() + Index{l} * heads_;
+      std::int64_t* const finite = finite_rows_.data() + Index{l} * heads_;
       for (int b = 0; b < shape.batch; ++b) {
         for (int h = 0; h < heads_; ++h) {
-          const Index from = (Index{l} * shape.batch + b) * heads_ + h;
-          const Index head = Index{l} * heads_ + h;
-          sums_[head] += static_cast<double>(entropy_sums[from]);
-          finite_rows_[head] += finite_rows[from];
-          nonfinite_rows_ += shape.length - finite_rows[from];
+          sums[h] += static_cast<double>(entropy_sums[h]);
+          finite[h] += finite_rows[h];
         }
+        entropy_sums += heads_;
+        finite_rows += heads_;
       }
     }
+    rows_ += shape.rows() * layers_ * heads_;
   }
 
   int layers() const { return layers_; }
@@ -66,14 +70,16 @@ class EntropyObserver {
   }
 
   /// Rows of attention scores, over all layers and heads, that held a NaN or an infinity.
-  std::int64_t nonfinite_rows() const { return nonfinite_rows_; }
+  std::int64_t nonfinite_rows() const {
+    return std::accumulate(finite_rows_.begin(), finite_rows_.end(), rows_, std::minus<>());
+  }
 
  private:
   int layers_;
   int heads_;
   std::vector<double> sums_;
   std::vector<std::int64_t> finite_rows_;
-  std::int64_t nonfinite_rows_ = 0;
+  std::int64_t rows_ = 0;
 };
 
 }  // namespace lnfree

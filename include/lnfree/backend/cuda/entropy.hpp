@@ -11,27 +11,31 @@
 
 namespace lnfree::cuda {
 
-/// A warp for each row.
+inline constexpr int entropy_warps = 8;  // of a block; each takes a row
+
 template <class A>
-__global__ void __launch_bounds__(32)
+__global__ void __launch_bounds__(32 * entropy_warps)
     entropy_sums_kernel(Matrix<const A> rows, A* sums, std::int32_t* finite_rows) {
+  const Index r = static_cast<Index>(blockIdx.x) * entropy_warps + threadIdx.x / 32;
+  if (r >= rows.rows) return;
   double sum = 0;
   int finite = 0;
-  for (Index i = threadIdx.x; i < rows.cols; i += 32) {
-    const A entropy = rows.row(blockIdx.x)[i];
+  for (Index i = threadIdx.x % 32; i < rows.cols; i += 32) {
+    const A entropy = rows.row(r)[i];
     if (!(fabsf(entropy) <= FLT_MAX)) continue;
     sum += static_cast<double>(entropy);
     ++finite;
   }
   sum = warp_sum(sum);
   finite = warp_sum(finite);
-  if (threadIdx.x != 0) return;
-  sums[blockIdx.x] = static_cast<A>(sum);
-  finite_rows[blockIdx.x] = finite;
+  if (threadIdx.x % 32 != 0) return;
+  sums[r] = static_cast<A>(sum);
+  finite_rows[r] = finite;
 }
 
 inline void entropy_sums(Gpu& device, Matrix<const float> rows, float* sums, std::int32_t* finite_rows) {
-  device.stream().launch(entropy_sums_kernel<float>, rows.rows, 32, 0, rows, sums, finite_rows);
+  device.stream().launch(entropy_sums_kernel<float>, (rows.rows + entropy_warps - 1) / entropy_warps,
+                         32 * entropy_warps, 0, rows, sums, finite_rows);
 }
 
 inline constexpr int penalty_threads = 256;

@@ -61,7 +61,6 @@ class Products {
   /// where it has fewer; without a number its own, as programs do. This is for telling what that brings.
   void take_choice(std::optional<int> number) {
     assert(number.value_or(0) >= 0 && number.value_or(0) < most_choices);
-    plans_.clear();
     choice_ = number;
   }
 
@@ -85,7 +84,8 @@ class Products {
                   type_of<S>(),
                   type_of<T>(),
                   bias != nullptr,
-                  relu};
+                  relu,
+                  choice_.value_or(-1)};
     auto found = plans_.find(key);
     if (found == plans_.end()) found = plans_.emplace(key, plan(key, a, b, c, bias)).first;
     if (bias != nullptr) set(found->second.product, CUBLASLT_MATMUL_DESC_BIAS_POINTER, bias);
@@ -101,8 +101,8 @@ class Products {
 
  private:
   /// Rows, columns and depth; strides and alignments of A, B, C and the addend; A^T, B^T; types of the
-  /// factors and of C; whether there is a bias, and ReLU.
-  using Key = std::array<Index, 17>;
+  /// factors and of C; whether there is a bias, and ReLU; the choice that was asked for, or -1.
+  using Key = std::array<Index, 18>;
 
   /// What cuBLASLt needs to know, in memory of the plan's own: there is nothing to destroy.
   struct Plan {
@@ -155,7 +155,7 @@ class Products {
   template <class S, class T>
   Plan plan(const Key& key, Operand<S> a, Operand<S> b, Output<T> c, const T* bias) {
     const auto& [m, n, k, a_stride, b_stride, c_stride, addend_stride, a_alignment, b_alignment, c_alignment,
-                 addend_alignment, a_transposed, b_transposed, type, c_type, biased, relu] = key;
+                 addend_alignment, a_transposed, b_transposed, type, c_type, biased, relu, asked_for] = key;
     Plan plan;
     check(cublasLtMatmulDescInit(&plan.product, CUBLAS_COMPUTE_32F, CUDA_R_32F), "cublasLtMatmulDescInit");
     // The first factor it sees is B^T.
@@ -209,10 +209,10 @@ class Products {
       throw Error("cuBLASLt has no product of " + std::to_string(m) + " x " + std::to_string(k) + " by " +
                   std::to_string(k) + " x " + std::to_string(n));
     }
-    plan.algorithm = choices[std::min(usable - 1, choice_.value_or(0))].algo;
+    plan.algorithm = choices[std::clamp(asked_for, Index{0}, Index{usable} - 1)].algo;
     constexpr Index few_operations = 5'000'000'000;  // a short product is as long as asking about it
     const bool overwrites = !c.adds() || c.addend.data != c.matrix.data;
-    if (!choice_ && overwrites && m * n * k >= few_operations) {
+    if (asked_for < 0 && overwrites && m * n * k >= few_operations) {
       take_fastest(plan, choices, usable, a, b, c);
     }
     return plan;
