@@ -23,10 +23,10 @@ constexpr DecoderConfig small{
 
 /// Whether the gradient of a single number, a sum of terms of both signs, comes to nearly nothing: what float
 /// leaves of that says nothing.
+constexpr double least_gradient = 1e-3;
 bool cancels(const test::Tensors& gradients) {
-  constexpr double least = 1e-3;
   return std::any_of(gradients.begin(), gradients.end(), [](const auto& tensor) {
-    return tensor.second.size() == 1 && std::abs(tensor.second[0]) < least;
+    return tensor.second.size() == 1 && std::abs(tensor.second[0]) < least_gradient;
   });
 }
 

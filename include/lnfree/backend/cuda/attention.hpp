@@ -154,9 +154,9 @@ inline constexpr std::size_t forward_shared_bytes = sizeof(S) * 3 * tile_size<S,
 
 /// A block for each tile of queries of each head, which meets tiles of keys one after the other: with the
 /// largest score m so far, it keeps sum e^(s-m), sum e^(s-m) v and, observed, u = sum e^(s-m) (s-m). Scores
-/// stay in registers, and so do their weights. Dim is head_dim, or more; to_bits turns a product of a query
-/// and a key into its score's e as a power of two. Registers are few enough for four blocks at a time where
-/// numbers need not leave them for it.
+/// stay in registers, and so do their weights. Dim is head_dim, or more. A query times a key times to_bits is
+/// their score in bits: e^score is 2 to the power of that. Registers are few enough for four blocks at a time
+/// where numbers need not leave them for it.
 template <int Dim, class S, class Entropies>
 __global__ void __launch_bounds__(attention_threads<S>, sizeof(S) == 2 && Dim <= 64 ? 4 : 1)
     attention_forward_kernel(AttentionShape shape, Matrix<const S> qkv, Matrix<S> y, float* log_sum,

@@ -30,7 +30,7 @@ requires(std::same_as<A, Unactivated> ||
          std::same_as<A, ReLU>) inline void gemm(Cuda& device, Operand<BFloat16> a, Operand<BFloat16> b,
                                                  Output<BFloat16> c, Epilogue<BFloat16, A> epilogue) {
   constexpr bool relu = std::same_as<A, ReLU>;
-  // Its kernels for rows that do not begin at 16 bytes know no epilogue.
+  // For rows that do not begin at 16 bytes it need not have the epilogue.
   if (device.handles->products.is_aligned(a, b, c)) {
     device.handles->products.run(a, b, c, epilogue.bias, relu);
     return;
