@@ -30,20 +30,12 @@ TrainingBounds bounds() {
     if (smooth) return {.gradient = 1e-4, .trained_loss = 1e-5, .norm = 1e-4};
     return {.gradient = 1e-2, .trained_loss = 1e-3, .norm = 3e-2};
   }
-  if (smooth) {
-    return {.loss = 1e-3,
-            .gradient = 5e-2,
-            .least_numbers = 2,
-            .entropy = 1e-3,
-            .trained_loss = 2e-3,
-            .norm = 3e-2};
-  }
   return {.loss = 1e-3,
-          .gradient = 2e-1,
+          .gradient = smooth ? 5e-2 : 2e-1,
           .least_numbers = 2,
           .entropy = 1e-3,
-          .trained_loss = 1e-2,
-          .norm = 3e-1};
+          .trained_loss = smooth ? 2e-3 : 1e-2,
+          .norm = smooth ? 3e-2 : 3e-1};
 }
 
 template <class D, class Norm, class Activation>

@@ -1,6 +1,8 @@
 #include <algorithm>
 #include <cmath>
+#include <cstddef>
 #include <cstdint>
+#include <vector>
 
 #include <boost/test/unit_test.hpp>
 
@@ -97,6 +99,39 @@ BOOST_AUTO_TEST_CASE(in_bf16) {
       {2, 16}, {.loss = 2e-3, .gradient = 1e-1, .entropy = 1e-2, .trained_loss = 1e-2, .norm = 5e-2});
   check_agreement<even, Identity, ReLU, EntropyObserver, Cuda>(
       {2, 16}, {.loss = 2e-3, .gradient = 3e-1, .entropy = 1e-2, .trained_loss = anything, .norm = anything});
+}
+
+/// The loss on the device of a model whose biases are drawn with this deviation.
+template <class Device>
+double loss_with_biases(const test::RandomBatch& random, std::uint64_t seed, double std) {
+  using Model = Decoder<even, Identity, ReLU, Device, NoObserver>;
+  Model model(random.shape.batch);
+  model.initialize(5);
+  for (auto& parameter : model.parameters().all()) {
+    if (parameter.kind != ParameterKind::bias) continue;
+    std::vector<float> drawn(static_cast<std::size_t>(parameter.trainable));
+    fill_normal(drawn.data(), parameter.trainable, std, Philox(seed, stream_of(parameter.name)));
+    const std::vector<typename Device::Accumulator> biases(drawn.begin(), drawn.end());
+    model.parameters().write(model.device(), parameter, 0, parameter.trainable, biases.data());
+  }
+  return model.loss(random.batch());
+}
+
+// They are zero at first, and too small to be seen in bf16 after a few steps. Batches are drawn until these
+// make a difference.
+BOOST_AUTO_TEST_CASE(biases_in_bf16) {
+  LNFREE_LOG_SEED();
+  constexpr double deviation = 2, least_difference = 0.1;
+  for (std::uint64_t seed = test::seed();; ++seed) {
+    const test::RandomBatch random({2, 16}, even.vocab_size, seed);
+    const double exact = loss_with_biases<Reference<double>>(random, seed, deviation),
+                 without = loss_with_biases<Reference<double>>(random, seed, 0);
+    if (std::abs(exact - without) < least_difference) continue;
+    const double ours = loss_with_biases<Cuda>(random, seed, deviation);
+    BOOST_TEST(std::abs(ours - exact) < 0.2 * least_difference,
+               ours << ", not " << exact << "; without biases " << without);
+    return;
+  }
 }
 #endif
 

@@ -88,8 +88,8 @@ template <int Depth, int Cols, class S>
 __device__ void add_product_of_rows(WarpRows<Cols>& c, const S* a, const S* b, int stride, int cols = Cols) {
   static_assert(Depth % 16 == 0 && Cols % 16 == 0);
   if constexpr (std::is_same_v<S, BFloat16>) {
-    const S *const a_row = named_row<Lies::by_rows>(a, stride), *const b_row =
-                                                                    named_row<Lies::transposed>(b, stride);
+    const S* const a_row = named_row<Lies::by_rows>(a, stride);
+    const S* const b_row = named_row<Lies::transposed>(b, stride);
 #pragma unroll
     for (int k = 0; k < Depth; k += 16) {
       std::uint32_t left[4];
