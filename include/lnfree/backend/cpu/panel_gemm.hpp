@@ -37,19 +37,24 @@ class PanelGemm {
   static constexpr int tile_rows = 6;
   static constexpr int tile_vectors = vector_width == 16 ? 4 : 2;
   static constexpr Index panel_columns = tile_vectors * vector_width;
-  static constexpr Index most_depth = 384;  // A panel and a block stay in the second-level cache.
+  // A block and panels stay in the second-level cache.
+  static constexpr Index most_depth = 384;
   static constexpr Index block_rows = 32 * tile_rows;
-  static constexpr Index rows_ahead = 8;  // Fetched into the cache while rows are copied.
+  static constexpr Index panels_together = 64 / panel_columns;
+  static constexpr Index rows_ahead = 8;     // Fetched into the cache while rows are copied.
+  static constexpr Index copied_floats = 8;  // At once, of which tile_rows count.
   using Panel = float[most_depth * panel_columns];
   using Block = float[(most_depth + 16) * block_rows];
 
   /// Floats from one strip of a block, tile_rows of its rows, to the next. All are written side by side: an
   /// odd number of cache lines apart they do not compete for the same places in the first-level cache.
-  static Index strip_size(Index depth) { return ((depth * tile_rows + 15) / 16 | 1) * 16; }
+  static Index strip_size(Index depth) {
+    return ((depth * tile_rows + copied_floats - tile_rows + 15) / 16 | 1) * 16;
+  }
 
   /// Rows [row_begin, row_end), columns [column_begin, column_end) of C.
   void part(Index row_begin, Index row_end, Index column_begin, Index column_end) const {
-    alignas(64) Panel panel;
+    alignas(64) Panel panels[panels_together];
     alignas(64) Block block;
     const Index depth = a_.cols();
     const Index slices = std::max(Index{1}, (depth + most_depth - 1) / most_depth);
@@ -61,53 +66,52 @@ class PanelGemm {
       for (Index i = row_begin; i < row_end; i += rows_at_once) {
         const Index rows = std::min(rows_at_once, row_end - i);
         if (copies_a) copy_block(block, i, rows, k, count);
-        for (Index j = column_begin; j < column_end; j += panel_columns) {
-          const Index columns = std::min(panel_columns, column_end - j);
-          copy_panel(panel, k, count, j, columns);
-          // The next panel's rows are fetched while this one is multiplied, some with every tile: the product
-          // over all tokens that makes a weight's gradient has few tiles for each panel to hide the waiting.
-          const bool fetches = copies_a && !b_.transposed && j + panel_columns < column_end;
-          const Index rows_per_tile = fetches ? (count * tile_rows + rows - 1) / rows : 0;
-          for_row_panels<tile_rows>(0, rows, [&]<int Rows>(Index r) {
-            const Index first = std::min(count, r / tile_rows * rows_per_tile);
-            const Index last = std::min(count, first + rows_per_tile);
-            for (Index d = first; d < last; ++d) {
-              const float* next = b_.matrix.row(k + d) + j + panel_columns;
-              for (Index x = 0; x < panel_columns; x += 16) __builtin_prefetch(next + x, 0, 2);
-            }
-            const Strided a = copies_a ? Strided{block + r / tile_rows * strip_size(count), 1, tile_rows}
-                                       : where_it_lies(i + r, k);
-            tile<Rows>(a, panel, count, part_of(c_.matrix, i + r, j), part_of(addend, i + r, j), columns);
-          });
+        for (Index j = column_begin; j < column_end; j += panels_together * panel_columns) {
+          const Index columns = std::min(panels_together * panel_columns, column_end - j);
+          copy_panels(panels, k, count, j, columns);
+          for (Index x = 0; x < columns; x += panel_columns) {
+            const auto tiles_of_panel = [&]<int Rows>(Index r, Index tiles) {
+              const LeftFactor a =
+                  copies_a ? LeftFactor{block + r / tile_rows * strip_size(count), tile_rows, true}
+                           : where_it_lies(i + r, k);
+              const Index step = copies_a ? strip_size(count) : a.from_row(Rows).data - a.data;
+              this->tiles<Rows>(a, step, panels[x / panel_columns], count, part_of(c_.matrix, i + r, j + x),
+                                part_of(addend, i + r, j + x), columns - x, tiles);
+            };
+            // Strips of a block are whole but for the last.
+            const Index whole = rows / tile_rows * tile_rows;
+            for_row_panels<tile_rows>(0, whole, tiles_of_panel);
+            for_row_panels<tile_rows>(whole, rows, tiles_of_panel);
+          }
         }
       }
     }
   }
 
-  Strided where_it_lies(Index i, Index k) const {
+  LeftFactor where_it_lies(Index i, Index k) const {
     const Matrix<const float>& m = a_.matrix;
-    return a_.transposed ? Strided{m.row(k) + i, 1, m.stride} : Strided{m.row(i) + k, m.stride, 1};
+    return {a_.transposed ? m.row(k) + i : m.row(i) + k, m.stride, a_.transposed};
   }
 
-  /// A tile of C, of which `columns` exist.
+  /// Tiles of C, one below the other, of which the first `columns` columns exist.
   template <int Rows>
-  static void tile(Strided a, const Panel& panel, Index count, Part<float> c, Part<const float> addend,
-                   Index columns) {
-    if (columns == panel_columns) {
-      for (int r = 0; r < Rows; ++r) {
-        for (int v = 0; v < tile_vectors; ++v)
-          __builtin_prefetch(c.data + r * c.stride + v * vector_width, 1);
-      }
-      register_tile<Rows, tile_vectors>(a, {panel, panel_columns}, count, c, addend);
+  static void tiles(LeftFactor a, Index step, const Panel& panel, Index depth, Part<float> c,
+                    Part<const float> addend, Index columns, Index count) {
+    if (columns >= panel_columns) {
+      column_of_tiles<Rows, tile_vectors>(a, step, {panel, panel_columns}, depth, c, addend, count);
       return;
     }
     // The panel's last columns are zero: a whole tile is computed aside, and the part that exists kept.
     alignas(64) float whole[Rows * panel_columns];
-    register_tile<Rows, tile_vectors>(a, {panel, panel_columns}, count, {whole, panel_columns}, {nullptr, 0});
-    for (int r = 0; r < Rows; ++r) {
-      for (Index x = 0; x < columns; ++x) {
-        const float before = addend.data == nullptr ? 0.0f : addend.data[r * addend.stride + x];
-        c.data[r * c.stride + x] = before + whole[r * panel_columns + x];
+    for (; count > 0; --count, a.data += step) {
+      column_of_tiles<Rows, tile_vectors>(a, step, {panel, panel_columns}, depth, {whole, panel_columns},
+                                          {nullptr, 0}, 1);
+      for (int r = 0; r < Rows; ++r, c.data += c.stride) {
+        for (Index x = 0; x < columns; ++x) {
+          const float before = addend.data == nullptr ? 0.0f : addend.data[x];
+          c.data[x] = before + whole[r * panel_columns + x];
+        }
+        if (addend.data != nullptr) addend.data += addend.stride;
       }
     }
   }
@@ -115,32 +119,46 @@ class PanelGemm {
   /// A transposed A's rows [i, i + rows), columns [k, k + count): tile_rows rows together, column by column.
   void copy_block(Block& block, Index i, Index rows, Index k, Index count) const {
     const Index strip = strip_size(count), whole = rows / tile_rows * tile_rows;
+    // Strips are copied in pieces of a convenient size, the surplus of each under the next, as far as the row
+    // goes.
+    const Index ample = std::min(whole, a_.rows() - i - copied_floats + 1);
     const bool leaves_gaps = rows < a_.rows();  // Over which a processor does not fetch ahead by itself.
     for (Index d = 0; d < count; ++d) {
-      const float* from = a_.matrix.row(k + d) + i;
+      const float* const from = a_.matrix.row(k + d) + i;
       if (leaves_gaps && d + rows_ahead < count) {
         for (Index r = 0; r < rows; r += 16) __builtin_prefetch(from + rows_ahead * a_.matrix.stride + r);
       }
-      float* const to = block + d * tile_rows;
-      for (Index r = 0; r < whole; r += tile_rows) {
-        std::memcpy(to + r / tile_rows * strip, from + r, tile_rows * sizeof(float));
-      }
-      for (Index r = whole; r < rows; ++r) to[whole / tile_rows * strip + r - whole] = from[r];
+      float* to = block + d * tile_rows;
+      Index r = 0;
+      for (; r < ample; r += tile_rows, to += strip) std::memcpy(to, from + r, copied_floats * sizeof(float));
+      for (; r < whole; r += tile_rows, to += strip) std::memcpy(to, from + r, tile_rows * sizeof(float));
+      for (; r < rows; ++r) to[r - whole] = from[r];
     }
   }
 
-  /// B's rows [k, k + count), columns [j, j + columns), the rest of the panel's width zero.
-  void copy_panel(Panel& panel, Index k, Index count, Index j, Index columns) const {
+  /// B's rows [k, k + count), columns [j, j + columns), side by side; the rest of the last panel's width
+  /// zero.
+  void copy_panels(Panel* panels, Index k, Index count, Index j, Index columns) const {
     const Matrix<const float>& m = b_.matrix;
-    if (columns < panel_columns) std::fill(panel, panel + count * panel_columns, 0.0f);
+    const Index whole = columns / panel_columns * panel_columns;
+    float* const last = whole < columns ? panels[whole / panel_columns] : nullptr;
+    if (last != nullptr) std::fill_n(last, count * panel_columns, 0.0f);
     if (b_.transposed) {
-      transpose_into(m.slice(j, columns).columns(k, count), panel, panel_columns);
-    } else if (columns == panel_columns) {
-      for (Index d = 0; d < count; ++d) {
-        std::copy_n(m.row(k + d) + j, panel_columns, panel + d * panel_columns);
+      for (Index x = 0; x < columns; x += panel_columns) {
+        transpose_into(m.slice(j + x, std::min(panel_columns, columns - x)).columns(k, count),
+                       panels[x / panel_columns], panel_columns);
       }
-    } else {
-      for (Index d = 0; d < count; ++d) std::copy_n(m.row(k + d) + j, columns, panel + d * panel_columns);
+      return;
+    }
+    for (Index d = 0; d < count; ++d) {
+      const float* const from = m.row(k + d) + j;
+      if (d + rows_ahead < count) {
+        for (Index x = 0; x < columns; x += 16) __builtin_prefetch(from + rows_ahead * m.stride + x);
+      }
+      for (Index x = 0; x < whole; x += panel_columns) {
+        std::copy_n(from + x, panel_columns, panels[x / panel_columns] + d * panel_columns);
+      }
+      if (last != nullptr) std::copy_n(from + whole, columns - whole, last + d * panel_columns);
     }
   }
 

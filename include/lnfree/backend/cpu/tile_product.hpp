@@ -1,5 +1,6 @@
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 
 #include <lnfree/core/bfloat16.hpp>
@@ -31,12 +32,23 @@ inline void store(float* to, Vector vector) {
   *reinterpret_cast<Vector*>(to) = vector;
 }
 
-/// The left factor of tile_product: element (i, k) lies at data[i * row_stride + k * column_stride].
-struct Strided {
+/// The left factor of a product of tiles: its element (i, k) lies at data[i * stride + k], in a transposed
+/// one at data[i + k * stride].
+struct LeftFactor {
   const float* data;
-  Index row_stride;
-  Index column_stride;
+  Index stride;
+  bool transposed;
+
+  LeftFactor from_row(Index i) const { return {data + (transposed ? i : i * stride), stride, transposed}; }
 };
+
+/// A matrix as a left factor, as it lies and transposed.
+inline LeftFactor rows_of(Matrix<const float> m) {
+  return {m.data, m.stride, false};
+}
+inline LeftFactor columns_of(Matrix<const float> m) {
+  return {m.data, m.stride, true};
+}
 
 /// A part of a matrix: the place of its first element, and the distance from a row to the next.
 template <class T>
@@ -51,84 +63,107 @@ Part<T> part_of(Matrix<T> matrix, Index row, Index column) {
   return {matrix.data == nullptr ? nullptr : matrix.row(row) + column, matrix.stride};
 }
 
-/// Rows [i, i + Rows), columns [j, j + Vectors * vector_width) of c = a b, kept in registers over all k; of
-/// c = a b + addend where there is data to add.
-template <int Rows, int Vectors>
-[[gnu::always_inline]] inline void register_tile(Strided a, Part<const float> b, Index depth, Part<float> c,
-                                                 Part<const float> addend) {
-  Vector sum[Rows][Vectors];
-  // Loops that are not written out would keep the sums in memory before and after the one over k.
+/// The next row of a matrix. To the compiler its place is news: else it would find the places of all rows of
+/// a tile ahead and, for want of registers, keep them in memory, which takes a tenth of the time of a short
+/// product.
+template <class T>
+[[gnu::always_inline]] inline T* next_row(T* row, Index stride) {
+  row += stride;
+  asm("" : "+r"(row));
+  return row;
+}
+
+/// `count` tiles of c = a b, or of c = a b + addend where there is data to add, one below the other. Each has
+/// Rows rows and Vectors * vector_width columns, kept in registers over all of the depth. In a it is `step`
+/// from one tile to the next. Compiled once, not in each of its places.
+template <int Rows, int Vectors, bool Transposed>
+[[gnu::noinline]] void column_of_tiles(const float* a, Index a_stride, Index step, Part<const float> b,
+                                       Index depth, Part<float> c, Part<const float> addend, Index count) {
+  for (; count > 0; --count) {
+    Vector sum[Rows][Vectors];
+    // Loops that are not written out would keep the sums in memory before and after the one over k.
 #pragma GCC unroll 16
-  for (int r = 0; r < Rows; ++r) {
-#pragma GCC unroll 4
-    for (int v = 0; v < Vectors; ++v) sum[r][v] = Vector{};
-  }
-  // Written out four times: the loop's own instructions, and where its code happens to lie, cost a tenth
-  // otherwise.
-#pragma GCC unroll 4
-  for (Index k = 0; k < depth; ++k) {
-    const float* b_row = b.data + k * b.stride;
-    Vector right[Vectors];
-    for (int v = 0; v < Vectors; ++v) right[v] = load(b_row + v * vector_width);
     for (int r = 0; r < Rows; ++r) {
-      const float left = a.data[r * a.row_stride + k * a.column_stride];
-      for (int v = 0; v < Vectors; ++v) sum[r][v] += left * right[v];
-    }
-  }
-#pragma GCC unroll 16
-  for (int r = 0; r < Rows; ++r) {
 #pragma GCC unroll 4
-    for (int v = 0; v < Vectors; ++v) {
-      const int at = v * vector_width;
-      if (addend.data != nullptr) sum[r][v] = load(addend.data + r * addend.stride + at) + sum[r][v];
-      store(c.data + r * c.stride + at, sum[r][v]);
+      for (int v = 0; v < Vectors; ++v) sum[r][v] = Vector{};
+    }
+    // Written out four times: the loop's own instructions, and where its code happens to lie, cost a tenth
+    // otherwise.
+#pragma GCC unroll 4
+    for (Index k = 0; k < depth; ++k) {
+      const float* b_row = b.data + k * b.stride;
+      Vector right[Vectors];
+      for (int v = 0; v < Vectors; ++v) right[v] = load(b_row + v * vector_width);
+      for (int r = 0; r < Rows; ++r) {
+        const float left = Transposed ? a[r + k * a_stride] : a[r * a_stride + k];
+        for (int v = 0; v < Vectors; ++v) sum[r][v] += left * right[v];
+      }
+    }
+    a += step;
+    // With each row its place in the next tile is fetched, to be there when that tile is done.
+    const auto finish = [&](bool adds) {
+#pragma GCC unroll 16
+      for (int r = 0; r < Rows; ++r) {
+#pragma GCC unroll 4
+        for (int v = 0; v < Vectors; ++v) {
+          const int at = v * vector_width;
+          store(c.data + at, adds ? load(addend.data + at) + sum[r][v] : sum[r][v]);
+        }
+        __builtin_prefetch(c.data + Rows * c.stride, 1);
+        c.data = next_row(c.data, c.stride);
+        if (adds) addend.data = next_row(addend.data, addend.stride);
+      }
+    };
+    if (addend.data != nullptr) {
+      finish(true);
+    } else {
+      finish(false);
     }
   }
 }
 
-/// Calls body.operator()<Rows>(i) for panels of rows that cover [begin, end): as many of `Most` rows as fit,
-/// then one with the rest.
+template <int Rows, int Vectors>
+inline void column_of_tiles(LeftFactor a, Index step, Part<const float> b, Index depth, Part<float> c,
+                            Part<const float> addend, Index count) {
+  if (a.transposed) {
+    column_of_tiles<Rows, Vectors, true>(a.data, a.stride, step, b, depth, c, addend, count);
+  } else {
+    column_of_tiles<Rows, Vectors, false>(a.data, a.stride, step, b, depth, c, addend, count);
+  }
+}
+
+/// Calls body.operator()<Rows>(i, count) for panels of at most `Most` rows, as even as can be, that cover the
+/// rows [begin, end): `count` panels of Rows rows from row i on.
 template <int Most, class Body>
 inline void for_row_panels(Index begin, Index end, const Body& body) {
-  Index i = begin;
-  for (; i + Most <= end; i += Most) body.template operator()<Most>(i);
+  const Index panels = (end - begin + Most - 1) / Most, missing = begin + panels * Most - end;
+  const Index count = std::max(Index{0}, panels - missing);  // The others have a row less.
+  if (count > 0) body.template operator()<Most>(begin, count);
   if constexpr (Most > 1) {
-    if (i < end) for_row_panels<Most - 1>(i, end, body);
+    if (begin + count * Most < end) for_row_panels<Most - 1>(begin + count * Most, end, body);
   }
-}
-
-/// A matrix as a left factor, as it lies and transposed.
-inline Strided rows_of(Matrix<const float> m) {
-  return {m.data, m.stride, 1};
-}
-inline Strided columns_of(Matrix<const float> m) {
-  return {m.data, 1, m.stride};
 }
 
 /// c = a b, or that and an addend, for the small factors of one attention head, which lie in cache: no
 /// packing, no threads. b and c say how far the products go. Compiled once, not in each of its places.
-[[gnu::noinline]] inline void tile_product(Strided a, Matrix<const float> b, Output<float> output) {
+[[gnu::noinline]] inline void tile_product(LeftFactor a, Matrix<const float> b, Output<float> output) {
   const Matrix<float> c = output.matrix;
   // Two vectors of sums a row, with those of b beside them: 16 + 2 of 32 registers, or 12 + 2 of 16.
   constexpr int most_rows = vector_width == 16 ? 8 : 6;
-  for_row_panels<most_rows>(0, c.rows, [&]<int Rows>(Index i) {
-    const Strided a_panel{a.data + i * a.row_stride, a.row_stride, a.column_stride};
-    const auto tile = [&]<int Vectors>(Index j) {
-      register_tile<Rows, Vectors>(a_panel, part_of(b, 0, j), b.rows, part_of(c, i, j),
-                                   part_of(output.addend, i, j));
+  for_row_panels<most_rows>(0, c.rows, [&]<int Rows>(Index i, Index count) {
+    const LeftFactor rows = a.from_row(i);
+    const auto tiles = [&]<int Vectors>(Index j) {
+      column_of_tiles<Rows, Vectors>(rows, rows.from_row(Rows).data - rows.data, part_of(b, 0, j), b.rows,
+                                     part_of(c, i, j), part_of(output.addend, i, j), count);
     };
     Index j = 0;
-    for (; j + 2 * vector_width <= c.cols; j += 2 * vector_width) {
-      tile.template operator()<2>(j);
-    }
-    for (; j + vector_width <= c.cols; j += vector_width) {
-      tile.template operator()<1>(j);
-    }
+    for (; j + 2 * vector_width <= c.cols; j += 2 * vector_width) tiles.template operator()<2>(j);
+    for (; j + vector_width <= c.cols; j += vector_width) tiles.template operator()<1>(j);
     for (; j < c.cols; ++j) {
-      for (int r = 0; r < Rows; ++r) {
+      for (Index r = 0; r < count * Rows; ++r) {
+        const float* const left = rows.from_row(r).data;
         float sum = 0;
-        for (Index k = 0; k < b.rows; ++k)
-          sum += a_panel.data[r * a.row_stride + k * a.column_stride] * b.row(k)[j];
+        for (Index k = 0; k < b.rows; ++k) sum += left[a.transposed ? k * a.stride : k] * b.row(k)[j];
         c.row(i + r)[j] = output.adds() ? output.addend.row(i + r)[j] + sum : sum;
       }
     }
