@@ -111,7 +111,10 @@ template <int Rows, int Vectors, bool Transposed>
         }
         __builtin_prefetch(c.data + Rows * c.stride, 1);
         c.data = next_row(c.data, c.stride);
-        if (adds) addend.data = next_row(addend.data, addend.stride);
+        if (adds) {
+          __builtin_prefetch(addend.data + Rows * addend.stride);
+          addend.data = next_row(addend.data, addend.stride);
+        }
       }
     };
     if (addend.data != nullptr) {
