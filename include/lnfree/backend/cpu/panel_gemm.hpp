@@ -75,8 +75,9 @@ class PanelGemm {
                   copies_a ? LeftFactor{block + r / tile_rows * strip_size(count), tile_rows, true}
                            : where_it_lies(i + r, k);
               const Index step = copies_a ? strip_size(count) : a.from_row(Rows).data - a.data;
-              this->tiles<Rows>(a, step, panels[x / panel_columns], count, part_of(c_.matrix, i + r, j + x),
-                                part_of(addend, i + r, j + x), columns - x, tiles);
+              this->make_tiles<Rows>(a, step, panels[x / panel_columns], count,
+                                     part_of(c_.matrix, i + r, j + x), part_of(addend, i + r, j + x),
+                                     columns - x, tiles);
             };
             // Strips of a block are whole but for the last.
             const Index whole = rows / tile_rows * tile_rows;
@@ -95,8 +96,8 @@ class PanelGemm {
 
   /// Tiles of C, one below the other, of which the first `columns` columns exist.
   template <int Rows>
-  static void tiles(LeftFactor a, Index step, const Panel& panel, Index depth, Part<float> c,
-                    Part<const float> addend, Index columns, Index count) {
+  static void make_tiles(LeftFactor a, Index step, const Panel& panel, Index depth, Part<float> c,
+                         Part<const float> addend, Index columns, Index count) {
     if (columns >= panel_columns) {
       column_of_tiles<Rows, tile_vectors>(a, step, {panel, panel_columns}, depth, c, addend, count);
       return;
@@ -119,8 +120,8 @@ class PanelGemm {
   /// A transposed A's rows [i, i + rows), columns [k, k + count): tile_rows rows together, column by column.
   void copy_block(Block& block, Index i, Index rows, Index k, Index count) const {
     const Index strip = strip_size(count), whole = rows / tile_rows * tile_rows;
-    // Strips are copied in pieces of a convenient size, the surplus of each under the next, as far as the row
-    // goes.
+    // Strips are copied in pieces of a convenient size, of which the next one overwrites the surplus, where
+    // the row is long enough.
     const Index ample = std::min(whole, a_.rows() - i - copied_floats + 1);
     const bool leaves_gaps = rows < a_.rows();  // Over which a processor does not fetch ahead by itself.
     for (Index d = 0; d < count; ++d) {

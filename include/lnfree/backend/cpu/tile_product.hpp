@@ -100,8 +100,7 @@ template <int Rows, int Vectors, bool Transposed>
       }
     }
     a += step;
-    // With each row its place in the next tile is fetched, to be there when that tile is done.
-    const auto finish = [&](bool adds) {
+    const auto finish = [&](bool adds) __attribute__((always_inline)) {
 #pragma GCC unroll 16
       for (int r = 0; r < Rows; ++r) {
 #pragma GCC unroll 4
@@ -109,12 +108,13 @@ template <int Rows, int Vectors, bool Transposed>
           const int at = v * vector_width;
           store(c.data + at, adds ? load(addend.data + at) + sum[r][v] : sum[r][v]);
         }
-        __builtin_prefetch(c.data + Rows * c.stride, 1);
-        c.data = next_row(c.data, c.stride);
-        if (adds) {
-          __builtin_prefetch(addend.data + Rows * addend.stride);
-          addend.data = next_row(addend.data, addend.stride);
+        // The next tile's row is fetched, to be there when that tile is done.
+        for (int x = 0; x < Vectors * vector_width; x += 16) {
+          __builtin_prefetch(c.data + Rows * c.stride + x, 1);
+          if (adds) __builtin_prefetch(addend.data + Rows * addend.stride + x);
         }
+        c.data = next_row(c.data, c.stride);
+        if (adds) addend.data = next_row(addend.data, addend.stride);
       }
     };
     if (addend.data != nullptr) {
