@@ -46,10 +46,27 @@ BOOST_AUTO_TEST_CASE(exp_in_float) {
   }
 }
 
+BOOST_AUTO_TEST_CASE(exp2_in_float) {
+  const auto relative = [](float x) {
+    const double exact = std::exp2(static_cast<double>(x));
+    return std::abs(static_cast<double>(math::exp2(x)) - exact) / exact;
+  };
+  BOOST_TEST(worst(-126, 127, relative) < 2.4e-7);
+  BOOST_TEST(worst(-1, 1, relative) < 2.4e-7);
+  for (const float whole : {-126.0f, -2.0f, -1.0f, 0.0f, 1.0f, 127.0f}) {
+    BOOST_TEST(math::exp2(whole) == std::exp2(whole));
+  }
+  for (const float low : {-127.0f, -1000.0f, -1e30f, -std::numeric_limits<float>::infinity()}) {
+    BOOST_TEST(math::exp2(low) >= 0.0f);
+    BOOST_TEST(math::exp2(low) < 2e-38f);
+  }
+}
+
 BOOST_AUTO_TEST_CASE(every_nan_stays_one) {
   for (const std::uint32_t bits : {0x7fc00000u, 0xffc00000u, 0x7fc00001u, 0x7fffffffu, 0xffffffffu}) {
     const float nan = std::bit_cast<float>(bits);
     BOOST_TEST(std::isnan(math::exp(nan)), "exp of the NaN " << std::hex << bits);
+    BOOST_TEST(std::isnan(math::exp2(nan)), "exp2 of the NaN " << std::hex << bits);
     BOOST_TEST(std::isnan(math::erf(nan)), "erf of the NaN " << std::hex << bits);
     BOOST_TEST(std::isnan(math::tanh(nan)), "tanh of the NaN " << std::hex << bits);
   }
@@ -82,6 +99,7 @@ BOOST_AUTO_TEST_CASE(tanh_in_float) {
 BOOST_AUTO_TEST_CASE(double_is_the_standard_library) {
   for (const double x : {-3.0, -0.1, 0.0, 0.5, 2.5}) {
     BOOST_TEST(math::exp(x) == std::exp(x));
+    BOOST_TEST(math::exp2(x) == std::exp2(x));
     BOOST_TEST(math::erf(x) == std::erf(x));
     BOOST_TEST(math::tanh(x) == std::tanh(x));
     BOOST_TEST(math::sqrt(x * x) == std::sqrt(x * x));

@@ -5,6 +5,9 @@
 void exponentials(float* x, int count) {
   for (int i = 0; i < count; ++i) x[i] = lnfree::math::exp(x[i]);
 }
+void powers_of_two(float* x, int count) {
+  for (int i = 0; i < count; ++i) x[i] = lnfree::math::exp2(x[i]);
+}
 void gradients(float* x, int count) {
   for (int i = 0; i < count; ++i) x[i] = lnfree::GELU::derivative(x[i]);
 }

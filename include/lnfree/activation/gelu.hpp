@@ -24,7 +24,7 @@ struct GELU {
   template <class T>
   LNFREE_HOST_DEVICE static T derivative(T x) {
     constexpr T density_at_0 = T(0.5) * std::numbers::inv_sqrtpi_v<T> * std::numbers::sqrt2_v<T>;
-    return cumulative(x) + x * density_at_0 * math::exp(T(-0.5) * x * x);
+    return cumulative(x) + x * density_at_0 * math::exp2(T(-0.5) * std::numbers::log2e_v<T> * x * x);
   }
 
  private:

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <cstdint>
 #include <limits>
+#include <numbers>
 #include <type_traits>
 
 #include <lnfree/backend/cpu/device.hpp>
@@ -141,6 +142,8 @@ void attention_forward(Device& device, AttentionShape shape, Matrix<const typena
   constexpr bool observed = !std::is_same_v<Entropies, Unobserved>;
   const Index T = shape.length, D = shape.head_dim;
   const float scale = 1.0f / std::sqrt(static_cast<float>(D));
+  constexpr float bits_per_nat = std::numbers::log2e_v<float>;
+  const float scale_to_bits = scale * bits_per_nat;  // exponentials are powers of two
   for_each_head(device, shape, workspace, [&](Index b, Index h, const HeadWorkspace& my) {
     const HeadView head{shape, b, h};
     const Matrix<const float> k = fill(my.k, head(qkv, 1)), v = fill(my.v, head(qkv, 2));
@@ -156,14 +159,14 @@ void attention_forward(Device& device, AttentionShape shape, Matrix<const typena
 #pragma omp simd
         for (int i = 0; i < query_tile; ++i) max[i] = i >= diagonal && row[i] > max[i] ? row[i] : max[i];
       });
-      for_each_key(my.weights, keys, first, [&](float* row, int diagonal) {
+      for_each_key(my.weights, keys, first, [&, scale_to_bits](float* row, int diagonal) {
         [[maybe_unused]] float* const product = my.d_weights.data + (row - my.weights.data);
 #pragma omp simd
         for (int i = 0; i < query_tile; ++i) {
-          const float s = scale * (row[i] - max[i]);
-          const float e = math::exp(s);
+          const float bits = scale_to_bits * (row[i] - max[i]);
+          const float e = math::exp2(bits);
           row[i] = e;
-          if constexpr (observed) product[i] = e * s;
+          if constexpr (observed) product[i] = e * bits;
         }
         // Not as a choice in the loop, which would become a branch around the exponential.
         std::fill_n(row, diagonal, 0.0f);
@@ -174,11 +177,12 @@ void attention_forward(Device& device, AttentionShape shape, Matrix<const typena
 
       const Matrix<float> out = my.result.top(count);
       tile_product(columns_of(my.weights), v.top(keys), out);
+      const bool finite = all_finite(out.data, out.size());
       for (Index i = 0; i < count; ++i) {
         float* const y_row = out.row(i);
         // The tile gives keys behind the diagonal the weight 0, which a value that is not finite turns into
         // NaN: such rows once more, over the keys they see alone.
-        if (!all_finite(y_row, D)) {
+        if (!finite && !all_finite(y_row, D)) {
           tile_product(columns_of(my.weights.columns(i, 1)), v.top(first + i + 1), out.slice(i, 1));
         }
         const float log_of_sum = std::log(sum[i]), per_sum = 1.0f / sum[i];
@@ -186,7 +190,8 @@ void attention_forward(Device& device, AttentionShape shape, Matrix<const typena
 #pragma omp simd
         for (Index c = 0; c < D; ++c) y_row[c] *= per_sum;
         if constexpr (observed) {
-          entropies.rows[(b * shape.heads + h) * T + first + i] = log_of_sum - weighted[i] * per_sum;
+          entropies.rows[(b * shape.heads + h) * T + first + i] =
+              log_of_sum - weighted[i] * per_sum / bits_per_nat;
         }
       }
       copy_rows(out, head(y).slice(first, count));
@@ -202,6 +207,8 @@ void attention_backward(Device& device, AttentionShape shape, Matrix<const typen
   constexpr bool has_entropies = !std::is_same_v<Gradients, Unobserved>;
   const Index T = shape.length, D = shape.head_dim;
   const float scale = 1.0f / std::sqrt(static_cast<float>(D));
+  constexpr float bits_per_nat = std::numbers::log2e_v<float>;
+  const float scale_to_bits = scale * bits_per_nat;
   for_each_head(device, shape, workspace, [&](Index b, Index h, const HeadWorkspace& my) {
     const HeadView head{shape, b, h};
     const Matrix<const float> k = fill(my.k, head(qkv, 1)), v = fill(my.v, head(qkv, 2));
@@ -224,21 +231,21 @@ void attention_backward(Device& device, AttentionShape shape, Matrix<const typen
 #pragma omp simd reduction(+ : dot)
         for (Index c = 0; c < D; ++c) dot += o[c] * d_o[c];
         row_sum[i] = dot;
-        total[i] = head_log_sum[first + i];
+        total[i] = bits_per_nat * head_log_sum[first + i];
         if constexpr (has_entropies) {
           const Index at = (b * shape.heads + h) * T + first + i;
           entropy[i] = entropies.rows[at];
           d_entropy[i] = entropies.d_rows[at];
         }
       }
-      for_each_key(my.weights, keys, first, [&](float* row, int diagonal) {
+      for_each_key(my.weights, keys, first, [&, scale, scale_to_bits](float* row, int diagonal) {
         float* const d_row = my.d_weights.data + (row - my.weights.data);
 #pragma omp simd
         for (int i = 0; i < query_tile; ++i) {
-          const float log_weight = scale * row[i] - total[i];
-          const float weight = math::exp(log_weight);
+          const float bits = scale_to_bits * row[i] - total[i];
+          const float weight = math::exp2(bits);
           float d_weight = d_row[i] - row_sum[i];
-          if constexpr (has_entropies) d_weight -= d_entropy[i] * (log_weight + entropy[i]);
+          if constexpr (has_entropies) d_weight -= d_entropy[i] * (bits / bits_per_nat + entropy[i]);
           const float d_score = scale * weight * d_weight;
           row[i] = weight;
           d_row[i] = d_score;

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
+#include <numbers>
 
 #include <lnfree/backend/cpu/device.hpp>
 #include <lnfree/backend/cpu/tile_product.hpp>
@@ -51,7 +52,8 @@ void cross_entropy_forward(D&, Matrix<const typename D::Scalar> logits, const st
       const float max = max_of(row, logits.cols);
       float sum = 0;
 #pragma omp simd reduction(+ : sum)
-      for (Index j = 0; j < logits.cols; ++j) sum += math::exp(row[j] - max);
+      for (Index j = 0; j < logits.cols; ++j)
+        sum += math::exp2(std::numbers::log2e_v<float> * (row[j] - max));
       losses[i] = std::log(sum) - (row[targets[i]] - max);
     }
   });
@@ -74,7 +76,7 @@ void cross_entropy_forward_backward(D&, Matrix<typename D::Scalar> logits, const
       float sum = 0;
 #pragma omp simd reduction(+ : sum)
       for (Index j = 0; j < logits.cols; ++j) {
-        const float e = math::exp(row[j] - max);
+        const float e = math::exp2(std::numbers::log2e_v<float> * (row[j] - max));
         row[j] = e;
         sum += e;
       }
