@@ -81,8 +81,8 @@ class PanelGemm {
             };
             // Strips of a block are whole but for the last.
             const Index whole = rows / tile_rows * tile_rows;
-            for_row_panels<tile_rows>(0, whole, tiles_of_panel);
-            for_row_panels<tile_rows>(whole, rows, tiles_of_panel);
+            if (whole > 0) tiles_of_panel.template operator()<tile_rows>(0, whole / tile_rows);
+            if (whole < rows) for_row_panels<tile_rows - 1>(whole, rows, tiles_of_panel);
           }
         }
       }
