@@ -16,6 +16,7 @@ BOOST_AUTO_TEST_CASE_TEMPLATE(agrees, D, Backends) {
                                 {384, 100, 17},
                                 {100, 384, 65},
                                 {129, 131, 127},
+                                {50, 100, 24},  // strips of a transposed factor without a line to spare
                                 // More than a panel is deep and a block has rows.
                                 {203, 70, 391},
                                 {70, 203, 800}}) {
