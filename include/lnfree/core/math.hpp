@@ -58,6 +58,22 @@ LNFREE_HOST_DEVICE inline float quotient(float x, float y) {
 #endif
 }
 
+/// c_n x^n + ... + c_0 of the coefficients from the highest on.
+template <class... Coefficients>
+LNFREE_HOST_DEVICE inline float polynomial(float x, float highest, Coefficients... lower) {
+  float p = highest;
+  ((p = p * x + lower), ...);
+  return p;
+}
+
+/// What rounds a number below 2^22 when it is added: the nearest integer is left in the low bits of the sum.
+inline constexpr float rounder = 12582912.0f;  // 1.5 * 2^23
+
+/// 2^n of the integer n that `rounder` has left in a sum, -127 < n < 128.
+LNFREE_HOST_DEVICE inline float power_of_two(float sum) {
+  return std::bit_cast<float>((std::bit_cast<std::uint32_t>(sum) << 23) + 0x3f800000u);
+}
+
 /// e^x. In float: relative error below 2.4e-7 for x in [-87, 88]; smaller x give 1e-38 or less, larger ones
 /// 1e38 or more, NaN gives NaN.
 LNFREE_HOST_DEVICE inline double exp(double x) {
@@ -68,19 +84,11 @@ LNFREE_HOST_DEVICE inline float exp(float x) {
   return expf(x);  // of which a GPU has the better half in an instruction
 #else
   x = clamp(x, -87.0f, 88.0f);
-  // Adding 1.5 * 2^23 rounds x / ln 2 to an integer n, which is left in the low bits of the sum.
-  const float shifted = x * 1.44269504f + 12582912.0f;
-  const float n = shifted - 12582912.0f;
-  const float r = (x - n * 0.693359375f) + n * 2.12194440e-4f;
-  float p = 0.00829030617f;
-  p = p * r + 0.0418979754f;
-  p = p * r + 0.166676366f;
-  p = p * r + 0.499991492f;
-  p = p * r + 0.999999707f;
-  p = p * r + 1.0f;
-  // 2^n as a factor, not as an addition to p's exponent, which would turn some NaNs into numbers.
-  const std::uint32_t power = (std::bit_cast<std::uint32_t>(shifted) << 23) + 0x3f800000u;
-  return p * std::bit_cast<float>(power);
+  const float sum = x * 1.44269504f + rounder, n = sum - rounder;
+  const float r = (x - n * 0.693359375f) + n * 2.12194440e-4f;  // x - n ln 2
+  // 2^n as a factor, not as an addition to the exponent, which would turn some NaNs into numbers.
+  return polynomial(r, 0.00829030617f, 0.0418979754f, 0.166676366f, 0.499991492f, 0.999999707f, 1.0f) *
+         power_of_two(sum);
 #endif
 }
 
@@ -95,16 +103,9 @@ LNFREE_HOST_DEVICE inline float exp2(float x) {
   return exp2f(x);
 #else
   x = at_least(x, -126.0f);
-  const float shifted = x + 12582912.0f;  // as in exp
-  const float r = x - (shifted - 12582912.0f);
-  float p = 0.0013264727f;
-  p = p * r + 0.009671513f;
-  p = p * r + 0.055507336f;
-  p = p * r + 0.24022242f;
-  p = p * r + 0.69314698f;
-  p = p * r + 1.0f;
-  const std::uint32_t power = (std::bit_cast<std::uint32_t>(shifted) << 23) + 0x3f800000u;
-  return p * std::bit_cast<float>(power);
+  const float sum = x + rounder, r = x - (sum - rounder);
+  return polynomial(r, 0.0013264727f, 0.009671513f, 0.055507336f, 0.24022242f, 0.69314698f, 1.0f) *
+         power_of_two(sum);
 #endif
 }
 
@@ -127,18 +128,10 @@ LNFREE_HOST_DEVICE inline float erf(float x) {
   const std::int32_t bits = std::bit_cast<std::int32_t>(square),
                      most_bits = std::bit_cast<std::int32_t>(most);
   const float t = std::bit_cast<float>(bits < most_bits ? bits : most_bits);
-  float p = 2.0785998853555084e-06f;
-  p = p * t + 2.8415724316100836e-04f;
-  p = p * t + 3.6861413813914300e-03f;
-  p = p * t + 5.2503450169725270e-02f;
-  p = p * t + 1.8840851160977290e-01f;
-  p = p * t + 1.1283791530400213e+00f;
-  float q = 3.8351058628663894e-05f;
-  q = q * t + 1.1453292226456986e-03f;
-  q = q * t + 1.4807888806571275e-02f;
-  q = q * t + 1.1330077024910230e-01f;
-  q = q * t + 5.0030561181674770e-01f;
-  q = q * t + 1.0f;
+  const float p = polynomial(t, 2.0785998853555084e-06f, 2.8415724316100836e-04f, 3.6861413813914300e-03f,
+                             5.2503450169725270e-02f, 1.8840851160977290e-01f, 1.1283791530400213e+00f);
+  const float q = polynomial(t, 3.8351058628663894e-05f, 1.1453292226456986e-03f, 1.4807888806571275e-02f,
+                             1.1330077024910230e-01f, 5.0030561181674770e-01f, 1.0f);
   return clamp(quotient(x * p, q), -1.0f, 1.0f);  // where the square is capped the ratio grows with x
 }
 
