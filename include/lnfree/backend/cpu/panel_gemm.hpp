@@ -1,6 +1,7 @@
 #pragma once
 
 #include <algorithm>
+#include <bit>
 #include <cstring>
 
 #include <lnfree/backend/cpu/device.hpp>
@@ -25,40 +26,48 @@ class PanelGemm {
         std::max(Index{1}, elementwise_grain * 16 / std::max(Index{1}, multiply_adds_per_line));
     if (rows >= columns) {
       parallel_for(
-          rows, grain, [&](Index begin, Index end) { part(begin, end, 0, columns); }, tile_rows);
+          rows, grain, [&](Index begin, Index end) { part(begin, end, 0, columns); }, strip_rows);
     } else {
       parallel_for(
-          columns, grain, [&](Index begin, Index end) { part(0, rows, begin, end); }, panel_columns);
+          columns, grain, [&](Index begin, Index end) { part(0, rows, begin, end); }, 16);
     }
   }
 
  private:
-  // Sums in registers, with the vectors of B beside them: 24 + 4 of 32, or 12 + 2 of 16.
-  static constexpr int tile_rows = 6;
-  static constexpr int tile_vectors = vector_width == 16 ? 4 : 2;
-  static constexpr Index panel_columns = tile_vectors * vector_width;
+  static constexpr int panel_vectors = vector_width == 16 ? 4 : 3;
+  static constexpr int strip_rows = tile_rows<panel_vectors>;
   // A block and panels stay in the second-level cache.
   static constexpr Index most_depth = 384;
-  static constexpr Index block_rows = 32 * tile_rows;
-  static constexpr Index panels_together = 64 / panel_columns;
-  static constexpr Index rows_ahead = 8;     // Fetched into the cache while rows are copied.
-  static constexpr Index copied_floats = 8;  // At once, of which tile_rows count.
-  using Panel = float[most_depth * panel_columns];
+  static constexpr Index block_rows = 192;
+  static constexpr Index columns_together = vector_width == 16 ? 64 : 12 * vector_width;
+  static constexpr Index rows_ahead = 8;  // Fetched into the cache while rows are copied.
+  static constexpr Index copied_floats =
+      std::bit_ceil(strip_rows + 0u);  // At once, of which strip_rows count.
   using Block = float[(most_depth + 16) * block_rows];
 
-  /// Floats from one strip of a block, tile_rows of its rows, to the next. All are written side by side: an
+  /// Calls body.operator()<Vectors>(x) for each panel of columns side by side; x columns lie before it. Only
+  /// the last one may reach beyond the columns.
+  template <class Body>
+  static void for_panels(Index columns, const Body& body) {
+    const Index vectors = (columns + vector_width - 1) / vector_width;
+    for_even_parts<panel_vectors>(0, vectors, [&]<int Vectors>(Index v, Index panels) {
+      for (; panels > 0; --panels, v += Vectors) body.template operator()<Vectors>(v * vector_width);
+    });
+  }
+
+  /// Floats from one strip of a block, strip_rows of its rows, to the next. All are written side by side: an
   /// odd number of cache lines apart they do not compete for the same places in the first-level cache.
   static Index strip_size(Index depth) {
-    return ((depth * tile_rows + copied_floats - tile_rows + 15) / 16 | 1) * 16;
+    return ((depth * strip_rows + copied_floats - strip_rows + 15) / 16 | 1) * 16;
   }
 
   /// Rows [row_begin, row_end), columns [column_begin, column_end) of C.
   void part(Index row_begin, Index row_end, Index column_begin, Index column_end) const {
-    alignas(64) Panel panels[panels_together];
+    alignas(64) float right[most_depth * columns_together];
     alignas(64) Block block;
     const Index depth = a_.cols();
     const Index slices = std::max(Index{1}, (depth + most_depth - 1) / most_depth);
-    const bool copies_a = a_.transposed && column_end - column_begin > panel_columns;
+    const bool copies_a = a_.transposed && column_end - column_begin > panel_vectors * vector_width;
     const Index rows_at_once = copies_a ? block_rows : row_end - row_begin;
     for (Index slice = 0; slice < slices; ++slice) {
       const Index k = depth * slice / slices, count = depth * (slice + 1) / slices - k;
@@ -66,23 +75,33 @@ class PanelGemm {
       for (Index i = row_begin; i < row_end; i += rows_at_once) {
         const Index rows = std::min(rows_at_once, row_end - i);
         if (copies_a) copy_block(block, i, rows, k, count);
-        for (Index j = column_begin; j < column_end; j += panels_together * panel_columns) {
-          const Index columns = std::min(panels_together * panel_columns, column_end - j);
-          copy_panels(panels, k, count, j, columns);
-          for (Index x = 0; x < columns; x += panel_columns) {
-            const auto tiles_of_panel = [&]<int Rows>(Index r, Index tiles) {
-              const LeftFactor a =
-                  copies_a ? LeftFactor{block + r / tile_rows * strip_size(count), tile_rows, true}
-                           : where_it_lies(i + r, k);
-              const Index step = copies_a ? strip_size(count) : a.from_row(Rows).data - a.data;
-              this->make_tiles<Rows>(a, step, panels[x / panel_columns], count,
-                                     part_of(c_.matrix, i + r, j + x), part_of(addend, i + r, j + x),
-                                     columns - x, tiles);
-            };
-            // Strips of a block are whole but for the last.
-            const Index whole = rows / tile_rows * tile_rows;
-            if (whole > 0) tiles_of_panel.template operator()<tile_rows>(0, whole / tile_rows);
-            if (whole < rows) for_row_panels<tile_rows - 1>(whole, rows, tiles_of_panel);
+        for (Index j = column_begin; j < column_end; j += columns_together) {
+          const Index columns = std::min(columns_together, column_end - j);
+          if (i == row_begin || column_end - column_begin > columns_together) {
+            copy_right(right, k, count, j, columns);
+          }
+          // Rows that stay in the second-level cache meet one panel after the other.
+          for (Index r = 0; r < rows; r += block_rows) {
+            const Index end = std::min(rows, r + block_rows);
+            for_panels(columns, [&]<int Vectors>(Index x) {
+              const auto tiles = [&]<int Rows>(Index row, Index tiles) {
+                const LeftFactor a =
+                    copies_a ? LeftFactor{block + row / strip_rows * strip_size(count), strip_rows, true}
+                             : where_it_lies(i + row, k);
+                const Index step = copies_a ? strip_size(count) : a.from_row(Rows).data - a.data;
+                this->make_tiles<Rows, Vectors>(a, step, right + x * count, count,
+                                                part_of(c_.matrix, i + row, j + x),
+                                                part_of(addend, i + row, j + x), columns - x, tiles);
+              };
+              if (copies_a) {
+                // Strips of a block are whole but for the last.
+                const Index whole = end / strip_rows * strip_rows;
+                if (whole > 0) tiles.template operator()<strip_rows>(0, whole / strip_rows);
+                if (whole < end) for_even_parts<strip_rows - 1>(whole, end, tiles);
+              } else {
+                for_even_parts<tile_rows<Vectors>>(r, end, tiles);
+              }
+            });
           }
         }
       }
@@ -95,31 +114,31 @@ class PanelGemm {
   }
 
   /// Tiles of C, one below the other, of which the first `columns` columns exist.
-  template <int Rows>
-  static void make_tiles(LeftFactor a, Index step, const Panel& panel, Index depth, Part<float> c,
+  template <int Rows, int Vectors>
+  static void make_tiles(LeftFactor a, Index step, const float* panel, Index depth, Part<float> c,
                          Part<const float> addend, Index columns, Index count) {
-    if (columns >= panel_columns) {
-      column_of_tiles<Rows, tile_vectors>(a, step, {panel, panel_columns}, depth, c, addend, count);
+    constexpr Index width = Vectors * vector_width;
+    if (columns >= width) {
+      column_of_tiles<Rows, Vectors>(a, step, {panel, width}, depth, c, addend, count);
       return;
     }
     // The panel's last columns are zero: a whole tile is computed aside, and the part that exists kept.
-    alignas(64) float whole[Rows * panel_columns];
+    alignas(64) float whole[Rows * width];
     for (; count > 0; --count, a.data += step) {
-      column_of_tiles<Rows, tile_vectors>(a, step, {panel, panel_columns}, depth, {whole, panel_columns},
-                                          {nullptr, 0}, 1);
+      column_of_tiles<Rows, Vectors>(a, step, {panel, width}, depth, {whole, width}, {nullptr, 0}, 1);
       for (int r = 0; r < Rows; ++r, c.data += c.stride) {
         for (Index x = 0; x < columns; ++x) {
           const float before = addend.data == nullptr ? 0.0f : addend.data[x];
-          c.data[x] = before + whole[r * panel_columns + x];
+          c.data[x] = before + whole[r * width + x];
         }
         if (addend.data != nullptr) addend.data += addend.stride;
       }
     }
   }
 
-  /// A transposed A's rows [i, i + rows), columns [k, k + count): tile_rows rows together, column by column.
+  /// A transposed A's rows [i, i + rows), columns [k, k + count): strip_rows rows together, column by column.
   void copy_block(Block& block, Index i, Index rows, Index k, Index count) const {
-    const Index strip = strip_size(count), whole = rows / tile_rows * tile_rows;
+    const Index strip = strip_size(count), whole = rows / strip_rows * strip_rows;
     // Strips are copied in pieces of a convenient size, of which the next one overwrites the surplus, where
     // the row is long enough.
     const Index ample = std::min(whole, a_.rows() - i - copied_floats + 1);
@@ -129,26 +148,26 @@ class PanelGemm {
       if (leaves_gaps && d + rows_ahead < count) {
         for (Index r = 0; r < rows; r += 16) __builtin_prefetch(from + rows_ahead * a_.matrix.stride + r);
       }
-      float* to = block + d * tile_rows;
+      float* to = block + d * strip_rows;
       Index r = 0;
-      for (; r < ample; r += tile_rows, to += strip) std::memcpy(to, from + r, copied_floats * sizeof(float));
-      for (; r < whole; r += tile_rows, to += strip) std::memcpy(to, from + r, tile_rows * sizeof(float));
+      for (; r < ample; r += strip_rows, to += strip)
+        std::memcpy(to, from + r, copied_floats * sizeof(float));
+      for (; r < whole; r += strip_rows, to += strip) std::memcpy(to, from + r, strip_rows * sizeof(float));
       for (; r < rows; ++r) to[r - whole] = from[r];
     }
   }
 
-  /// B's rows [k, k + count), columns [j, j + columns), side by side; the rest of the last panel's width
+  /// B's rows [k, k + count), columns [j, j + columns), panel after panel; the rest of the last panel's width
   /// zero.
-  void copy_panels(Panel* panels, Index k, Index count, Index j, Index columns) const {
+  void copy_right(float* right, Index k, Index count, Index j, Index columns) const {
     const Matrix<const float>& m = b_.matrix;
-    const Index whole = columns / panel_columns * panel_columns;
-    float* const last = whole < columns ? panels[whole / panel_columns] : nullptr;
-    if (last != nullptr) std::fill_n(last, count * panel_columns, 0.0f);
     if (b_.transposed) {
-      for (Index x = 0; x < columns; x += panel_columns) {
-        transpose_into(m.slice(j + x, std::min(panel_columns, columns - x)).columns(k, count),
-                       panels[x / panel_columns], panel_columns);
-      }
+      for_panels(columns, [&]<int Vectors>(Index x) {
+        constexpr Index width = Vectors * vector_width;
+        const Index existing = std::min(width, columns - x);
+        if (existing < width) std::fill_n(right + x * count, width * count, 0.0f);
+        transpose_into(m.slice(j + x, existing).columns(k, count), right + x * count, width);
+      });
       return;
     }
     for (Index d = 0; d < count; ++d) {
@@ -156,10 +175,15 @@ class PanelGemm {
       if (d + rows_ahead < count) {
         for (Index x = 0; x < columns; x += 16) __builtin_prefetch(from + rows_ahead * m.stride + x);
       }
-      for (Index x = 0; x < whole; x += panel_columns) {
-        std::copy_n(from + x, panel_columns, panels[x / panel_columns] + d * panel_columns);
-      }
-      if (last != nullptr) std::copy_n(from + whole, columns - whole, last + d * panel_columns);
+      for_panels(columns, [&]<int Vectors>(Index x) {
+        constexpr Index width = Vectors * vector_width;
+        float* const to = right + x * count + d * width;
+        if (x + width <= columns) {
+          std::copy_n(from + x, width, to);
+        } else {
+          std::fill(std::copy(from + x, from + columns, to), to + width, 0.0f);
+        }
+      });
     }
   }
 

@@ -87,9 +87,9 @@ template <int Rows, int Vectors, bool Transposed>
 #pragma GCC unroll 4
       for (int v = 0; v < Vectors; ++v) sum[r][v] = Vector{};
     }
-    // Written out four times: the loop's own instructions, and where its code happens to lie, cost a tenth
+    // Written out eight times: the loop's own instructions, and where its code happens to lie, cost a tenth
     // otherwise.
-#pragma GCC unroll 4
+#pragma GCC unroll 8
     for (Index k = 0; k < depth; ++k) {
       const float* b_row = b.data + k * b.stride;
       Vector right[Vectors];
@@ -135,15 +135,21 @@ inline void column_of_tiles(LeftFactor a, Index step, Part<const float> b, Index
   }
 }
 
-/// Calls body.operator()<Rows>(i, count) for panels of at most `Most` rows, as even as can be, that cover the
-/// rows [begin, end): `count` panels of Rows rows from row i on.
+/// Rows of a tile of so many vectors: its sums, a row of the right factor and a number of the left one fit
+/// the registers.
+template <int Vectors>
+inline constexpr int tile_rows = vector_width == 16 ? std::min(8, (31 - Vectors) / Vectors)
+                                                    : std::min(6, (15 - Vectors) / Vectors);
+
+/// Divides [begin, end) into parts of at most `Most`, as even as can be, and calls body.operator()<Size>(i,
+/// count) for `count` parts of a size, one after the other from i on.
 template <int Most, class Body>
-inline void for_row_panels(Index begin, Index end, const Body& body) {
-  const Index panels = (end - begin + Most - 1) / Most, missing = begin + panels * Most - end;
-  const Index count = std::max(Index{0}, panels - missing);  // The others have a row less.
+inline void for_even_parts(Index begin, Index end, const Body& body) {
+  const Index parts = (end - begin + Most - 1) / Most, missing = begin + parts * Most - end;
+  const Index count = std::max(Index{0}, parts - missing);  // The others are smaller by one.
   if (count > 0) body.template operator()<Most>(begin, count);
   if constexpr (Most > 1) {
-    if (begin + count * Most < end) for_row_panels<Most - 1>(begin + count * Most, end, body);
+    if (begin + count * Most < end) for_even_parts<Most - 1>(begin + count * Most, end, body);
   }
 }
 
@@ -151,9 +157,7 @@ inline void for_row_panels(Index begin, Index end, const Body& body) {
 /// packing, no threads. b and c say how far the products go. Compiled once, not in each of its places.
 [[gnu::noinline]] inline void tile_product(LeftFactor a, Matrix<const float> b, Output<float> output) {
   const Matrix<float> c = output.matrix;
-  // Two vectors of sums a row, with those of b beside them: 16 + 2 of 32 registers, or 12 + 2 of 16.
-  constexpr int most_rows = vector_width == 16 ? 8 : 6;
-  for_row_panels<most_rows>(0, c.rows, [&]<int Rows>(Index i, Index count) {
+  for_even_parts<tile_rows<2>>(0, c.rows, [&]<int Rows>(Index i, Index count) {
     const LeftFactor rows = a.from_row(i);
     const auto tiles = [&]<int Vectors>(Index j) {
       column_of_tiles<Rows, Vectors>(rows, rows.from_row(Rows).data - rows.data, part_of(b, 0, j), b.rows,
