@@ -24,7 +24,7 @@ class PanelGemm {
     const Index multiply_adds_per_line = a_.cols() * std::min(rows, columns);
     const Index grain =
         std::max(Index{1}, elementwise_grain * 16 / std::max(Index{1}, multiply_adds_per_line));
-    if (rows >= columns) {
+    if (rows > columns) {
       parallel_for(
           rows, grain, [&](Index begin, Index end) { part(begin, end, 0, columns); }, strip_rows);
     } else {
@@ -36,14 +36,14 @@ class PanelGemm {
  private:
   static constexpr int panel_vectors = vector_width == 16 ? 4 : 3;
   static constexpr int strip_rows = tile_rows<panel_vectors>;
-  // A block and panels stay in the second-level cache.
+  // Panels and some rows of A stay in the second-level cache; a block that several panels meet need not.
   static constexpr Index most_depth = 384;
-  static constexpr Index block_rows = 192;
+  static constexpr Index rows_in_cache = 192, most_rows = 2 * rows_in_cache;
   static constexpr Index columns_together = vector_width == 16 ? 64 : 12 * vector_width;
   static constexpr Index rows_ahead = 8;  // Fetched into the cache while rows are copied.
   static constexpr Index copied_floats =
       std::bit_ceil(strip_rows + 0u);  // At once, of which strip_rows count.
-  using Block = float[(most_depth + 16) * block_rows];
+  using Block = float[(most_depth + 16) * most_rows];
 
   /// Calls body.operator()<Vectors>(x) for each panel of columns side by side; x columns lie before it. Only
   /// the last one may reach beyond the columns.
@@ -68,7 +68,8 @@ class PanelGemm {
     const Index depth = a_.cols();
     const Index slices = std::max(Index{1}, (depth + most_depth - 1) / most_depth);
     const bool copies_a = a_.transposed && column_end - column_begin > panel_vectors * vector_width;
-    const Index rows_at_once = copies_a ? block_rows : row_end - row_begin;
+    const bool panels_suffice = column_end - column_begin <= columns_together;
+    const Index rows_at_once = !copies_a ? row_end - row_begin : panels_suffice ? rows_in_cache : most_rows;
     for (Index slice = 0; slice < slices; ++slice) {
       const Index k = depth * slice / slices, count = depth * (slice + 1) / slices - k;
       const Matrix<const float> addend = slice > 0 ? Matrix<const float>(c_.matrix) : c_.addend;
@@ -77,12 +78,9 @@ class PanelGemm {
         if (copies_a) copy_block(block, i, rows, k, count);
         for (Index j = column_begin; j < column_end; j += columns_together) {
           const Index columns = std::min(columns_together, column_end - j);
-          if (i == row_begin || column_end - column_begin > columns_together) {
-            copy_right(right, k, count, j, columns);
-          }
-          // Rows that stay in the second-level cache meet one panel after the other.
-          for (Index r = 0; r < rows; r += block_rows) {
-            const Index end = std::min(rows, r + block_rows);
+          if (i == row_begin || !panels_suffice) copy_right(right, k, count, j, columns);
+          for (Index r = 0; r < rows; r += rows_in_cache) {
+            const Index end = std::min(rows, r + rows_in_cache);
             for_panels(columns, [&]<int Vectors>(Index x) {
               const auto tiles = [&]<int Rows>(Index row, Index tiles) {
                 const LeftFactor a =
@@ -96,7 +94,7 @@ class PanelGemm {
               if (copies_a) {
                 // Strips of a block are whole but for the last.
                 const Index whole = end / strip_rows * strip_rows;
-                if (whole > 0) tiles.template operator()<strip_rows>(0, whole / strip_rows);
+                if (whole > r) tiles.template operator()<strip_rows>(r, (whole - r) / strip_rows);
                 if (whole < end) for_even_parts<strip_rows - 1>(whole, end, tiles);
               } else {
                 for_even_parts<tile_rows<Vectors>>(r, end, tiles);
