@@ -36,14 +36,17 @@ class PanelGemm {
  private:
   static constexpr int panel_vectors = vector_width == 16 ? 4 : 3;
   static constexpr int strip_rows = tile_rows<panel_vectors>;
-  // Panels and some rows of A stay in the second-level cache; a block that several panels meet need not.
-  static constexpr Index most_depth = 384;
-  static constexpr Index rows_in_cache = 192, most_rows = 2 * rows_in_cache;
-  static constexpr Index columns_together = vector_width == 16 ? 64 : 12 * vector_width;
+  // Panels side by side and some rows of A stay in the second-level cache; a block that meets several groups
+  // of panels need not. Where A is not copied, few panels twice as deep save half the passes over C.
+  static constexpr Index panel_columns = panel_vectors * vector_width;
+  static constexpr Index most_columns = vector_width == 16 ? panel_columns : 4 * panel_columns;
+  static constexpr Index block_depth = 384, most_depth = vector_width == 16 ? block_depth : 2 * block_depth;
+  static constexpr Index rows_in_cache = 192, block_rows = 2 * rows_in_cache;
   static constexpr Index rows_ahead = 8;  // Fetched into the cache while rows are copied.
   static constexpr Index copied_floats =
       std::bit_ceil(strip_rows + 0u);  // At once, of which strip_rows count.
-  using Block = float[(most_depth + 16) * most_rows];
+  using Right = float[block_depth * most_columns];
+  using Block = float[(block_depth + 16) * block_rows];
 
   /// Calls body.operator()<Vectors>(x) for each panel of columns side by side; x columns lie before it. Only
   /// the last one may reach beyond the columns.
@@ -63,16 +66,22 @@ class PanelGemm {
 
   /// Rows [row_begin, row_end), columns [column_begin, column_end) of C.
   void part(Index row_begin, Index row_end, Index column_begin, Index column_end) const {
-    alignas(64) float right[most_depth * columns_together];
+    alignas(64) Right right;
     alignas(64) Block block;
     const Index depth = a_.cols();
-    const Index slices = std::max(Index{1}, (depth + most_depth - 1) / most_depth);
-    const bool copies_a = a_.transposed && column_end - column_begin > panel_vectors * vector_width;
-    const bool panels_suffice = column_end - column_begin <= columns_together;
-    const Index rows_at_once = !copies_a ? row_end - row_begin : panels_suffice ? rows_in_cache : most_rows;
+    const bool copies_a = a_.transposed && column_end - column_begin > panel_columns;
+    const Index depth_at_once = copies_a ? block_depth : most_depth;
+    const Index slices = std::max(Index{1}, (depth + depth_at_once - 1) / depth_at_once);
     for (Index slice = 0; slice < slices; ++slice) {
       const Index k = depth * slice / slices, count = depth * (slice + 1) / slices - k;
       const Matrix<const float> addend = slice > 0 ? Matrix<const float>(c_.matrix) : c_.addend;
+      const Index columns_together =
+          std::min(most_columns,
+                   block_depth * most_columns / std::max(Index{1}, count) / panel_columns * panel_columns);
+      const bool panels_suffice = column_end - column_begin <= columns_together;
+      const Index rows_at_once = !copies_a        ? row_end - row_begin
+                                 : panels_suffice ? rows_in_cache
+                                                  : block_rows;
       for (Index i = row_begin; i < row_end; i += rows_at_once) {
         const Index rows = std::min(rows_at_once, row_end - i);
         if (copies_a) copy_block(block, i, rows, k, count);
