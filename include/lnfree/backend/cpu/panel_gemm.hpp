@@ -42,9 +42,10 @@ class PanelGemm {
   static constexpr Index most_columns = vector_width == 16 ? panel_columns : 4 * panel_columns;
   static constexpr Index block_depth = 384, most_depth = vector_width == 16 ? block_depth : 2 * block_depth;
   static constexpr Index rows_in_cache = 192, block_rows = 2 * rows_in_cache;
-  static constexpr Index rows_ahead = 8;  // Fetched into the cache while rows are copied.
+  static constexpr Index rows_together = 4, rows_ahead = 8;  // Copied, and fetched into the cache meanwhile.
   static constexpr Index copied_floats =
       std::bit_ceil(strip_rows + 0u);  // At once, of which strip_rows count.
+  static constexpr Index strips_in_vector = vector_width / strip_rows;
   using Right = float[block_depth * most_columns];
   using Block = float[(block_depth + 16) * block_rows];
 
@@ -157,8 +158,19 @@ class PanelGemm {
       }
       float* to = block + d * strip_rows;
       Index r = 0;
-      for (; r < ample; r += strip_rows, to += strip)
-        std::memcpy(to, from + r, copied_floats * sizeof(float));
+      if constexpr (vector_width % strip_rows == 0) {
+        for (; r + vector_width <= whole; r += vector_width, to += strips_in_vector * strip) {
+          const Vector numbers = load(from + r);
+#pragma GCC unroll 4
+          for (int x = 0; x < strips_in_vector; ++x) {
+            std::memcpy(to + x * strip, reinterpret_cast<const float*>(&numbers) + x * strip_rows,
+                        strip_rows * sizeof(float));
+          }
+        }
+      } else {
+        for (; r < ample; r += strip_rows, to += strip)
+          std::memcpy(to, from + r, copied_floats * sizeof(float));
+      }
       for (; r < whole; r += strip_rows, to += strip) std::memcpy(to, from + r, strip_rows * sizeof(float));
       for (; r < rows; ++r) to[r - whole] = from[r];
     }
@@ -177,18 +189,22 @@ class PanelGemm {
       });
       return;
     }
-    for (Index d = 0; d < count; ++d) {
-      const float* const from = m.row(k + d) + j;
-      if (d + rows_ahead < count) {
-        for (Index x = 0; x < columns; x += 16) __builtin_prefetch(from + rows_ahead * m.stride + x);
+    for (Index begin = 0; begin < count; begin += rows_together) {
+      const Index end = std::min(count, begin + rows_together);
+      for (Index d = begin + rows_ahead; d < std::min(count, end + rows_ahead); ++d) {
+        for (Index x = 0; x < columns; x += 16) __builtin_prefetch(m.row(k + d) + j + x);
       }
       for_panels(columns, [&]<int Vectors>(Index x) {
         constexpr Index width = Vectors * vector_width;
-        float* const to = right + x * count + d * width;
-        if (x + width <= columns) {
-          std::copy_n(from + x, width, to);
-        } else {
-          std::fill(std::copy(from + x, from + columns, to), to + width, 0.0f);
+        for (Index d = begin; d < end; ++d) {
+          const float* const from = m.row(k + d) + j + x;
+          float* const to = right + x * count + d * width;
+          if (x + width <= columns) {
+#pragma GCC unroll 4
+            for (int v = 0; v < width; v += vector_width) store(to + v, load(from + v));
+          } else {
+            std::fill(std::copy_n(from, columns - x, to), to + width, 0.0f);
+          }
         }
       });
     }
