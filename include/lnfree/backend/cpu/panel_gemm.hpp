@@ -49,12 +49,12 @@ class PanelGemm {
   using Right = float[block_depth * most_columns];
   using Block = float[(block_depth + 16) * block_rows];
 
-  /// Calls body.operator()<Vectors>(x) for each panel of columns side by side; x columns lie before it. Only
-  /// the last one may reach beyond the columns.
+  /// Calls body.operator()<Vectors>(x) for each panel of columns side by side, of panel_vectors vectors or
+  /// one less; x columns lie before it. Only the last one may reach beyond the columns.
   template <class Body>
   static void for_panels(Index columns, const Body& body) {
-    const Index vectors = (columns + vector_width - 1) / vector_width;
-    for_even_parts<panel_vectors>(0, vectors, [&]<int Vectors>(Index v, Index panels) {
+    const Index vectors = std::max(Index{panel_vectors - 1}, (columns + vector_width - 1) / vector_width);
+    for_even_parts<panel_vectors, panel_vectors - 1>(0, vectors, [&]<int Vectors>(Index v, Index panels) {
       for (; panels > 0; --panels, v += Vectors) body.template operator()<Vectors>(v * vector_width);
     });
   }
@@ -94,7 +94,7 @@ class PanelGemm {
             for_panels(columns, [&]<int Vectors>(Index x) {
               const auto tiles = [&]<int Rows>(Index row, Index tiles) {
                 const LeftFactor a =
-                    copies_a ? LeftFactor{block + row / strip_rows * strip_size(count), strip_rows, true}
+                    copies_a ? LeftFactor{block + row / strip_rows * strip_size(count), 1, strip_rows}
                              : where_it_lies(i + row, k);
                 const Index step = copies_a ? strip_size(count) : a.from_row(Rows).data - a.data;
                 this->make_tiles<Rows, Vectors>(a, step, right + x * count, count,
@@ -118,7 +118,7 @@ class PanelGemm {
 
   LeftFactor where_it_lies(Index i, Index k) const {
     const Matrix<const float>& m = a_.matrix;
-    return {a_.transposed ? m.row(k) + i : m.row(i) + k, m.stride, a_.transposed};
+    return a_.transposed ? columns_of(m.slice(k, 1).columns(i, 1)) : rows_of(m.slice(i, 1).columns(k, 1));
   }
 
   /// Tiles of C, one below the other, of which the first `columns` columns exist.
@@ -134,14 +134,18 @@ class PanelGemm {
     alignas(64) float whole[Rows * width];
     for (; count > 0; --count, a.data += step) {
       column_of_tiles<Rows, Vectors>(a, step, {panel, width}, depth, {whole, width}, {nullptr, 0}, 1);
-      for (int r = 0; r < Rows; ++r, c.data += c.stride) {
-        for (Index x = 0; x < columns; ++x) {
-          const float before = addend.data == nullptr ? 0.0f : addend.data[x];
-          c.data[x] = before + whole[r * width + x];
-        }
-        if (addend.data != nullptr) addend.data += addend.stride;
-      }
+      for (int r = 0; r < Rows; ++r) keep(whole + r * width, columns, c, addend);
     }
+  }
+
+  /// Writes the beginning of a row of C, and goes on to the next.
+  [[gnu::noinline]] static void keep(const float* row, Index columns, Part<float>& c,
+                                     Part<const float>& addend) {
+    for (Index x = 0; x < columns; ++x) {
+      c.data[x] = (addend.data == nullptr ? 0.0f : addend.data[x]) + row[x];
+    }
+    c.data += c.stride;
+    if (addend.data != nullptr) addend.data += addend.stride;
   }
 
   /// A transposed A's rows [i, i + rows), columns [k, k + count): strip_rows rows together, column by column.

@@ -32,22 +32,21 @@ inline void store(float* to, Vector vector) {
   *reinterpret_cast<Vector*>(to) = vector;
 }
 
-/// The left factor of a product of tiles: its element (i, k) lies at data[i * stride + k], in a transposed
-/// one at data[i + k * stride].
+/// The left factor of a product of tiles: its element (i, k) lies at data[i * row_stride + k *
+/// column_stride].
 struct LeftFactor {
   const float* data;
-  Index stride;
-  bool transposed;
+  Index row_stride, column_stride;
 
-  LeftFactor from_row(Index i) const { return {data + (transposed ? i : i * stride), stride, transposed}; }
+  LeftFactor from_row(Index i) const { return {data + i * row_stride, row_stride, column_stride}; }
 };
 
 /// A matrix as a left factor, as it lies and transposed.
 inline LeftFactor rows_of(Matrix<const float> m) {
-  return {m.data, m.stride, false};
+  return {m.data, m.stride, 1};
 }
 inline LeftFactor columns_of(Matrix<const float> m) {
-  return {m.data, m.stride, true};
+  return {m.data, 1, m.stride};
 }
 
 /// A part of a matrix: the place of its first element, and the distance from a row to the next.
@@ -76,9 +75,9 @@ template <class T>
 /// `count` tiles of c = a b, or of c = a b + addend where there is data to add, one below the other. Each has
 /// Rows rows and Vectors * vector_width columns, kept in registers over all of the depth. In a it is `step`
 /// from one tile to the next. Compiled once, not in each of its places.
-template <int Rows, int Vectors, bool Transposed>
-[[gnu::noinline]] void column_of_tiles(const float* a, Index a_stride, Index step, Part<const float> b,
-                                       Index depth, Part<float> c, Part<const float> addend, Index count) {
+template <int Rows, int Vectors>
+[[gnu::noinline]] void column_of_tiles(LeftFactor a, Index step, Part<const float> b, Index depth,
+                                       Part<float> c, Part<const float> addend, Index count) {
   for (; count > 0; --count) {
     Vector sum[Rows][Vectors];
     // Loops that are not written out would keep the sums in memory before and after the one over k.
@@ -95,11 +94,11 @@ template <int Rows, int Vectors, bool Transposed>
       Vector right[Vectors];
       for (int v = 0; v < Vectors; ++v) right[v] = load(b_row + v * vector_width);
       for (int r = 0; r < Rows; ++r) {
-        const float left = Transposed ? a[r + k * a_stride] : a[r * a_stride + k];
+        const float left = a.data[r * a.row_stride + k * a.column_stride];
         for (int v = 0; v < Vectors; ++v) sum[r][v] += left * right[v];
       }
     }
-    a += step;
+    a.data += step;
     const auto finish = [&](bool adds) __attribute__((always_inline)) {
 #pragma GCC unroll 16
       for (int r = 0; r < Rows; ++r) {
@@ -125,16 +124,6 @@ template <int Rows, int Vectors, bool Transposed>
   }
 }
 
-template <int Rows, int Vectors>
-inline void column_of_tiles(LeftFactor a, Index step, Part<const float> b, Index depth, Part<float> c,
-                            Part<const float> addend, Index count) {
-  if (a.transposed) {
-    column_of_tiles<Rows, Vectors, true>(a.data, a.stride, step, b, depth, c, addend, count);
-  } else {
-    column_of_tiles<Rows, Vectors, false>(a.data, a.stride, step, b, depth, c, addend, count);
-  }
-}
-
 /// Rows of a tile of so many vectors: its sums, a row of the right factor and a number of the left one fit
 /// the registers.
 template <int Vectors>
@@ -142,14 +131,15 @@ inline constexpr int tile_rows = vector_width == 16 ? std::min(8, (31 - Vectors)
                                                     : std::min(6, (15 - Vectors) / Vectors);
 
 /// Divides [begin, end) into parts of at most `Most`, as even as can be, and calls body.operator()<Size>(i,
-/// count) for `count` parts of a size, one after the other from i on.
-template <int Most, class Body>
+/// count) for `count` parts of a size, one after the other from i on. No part may come out smaller than
+/// `Least`.
+template <int Most, int Least = 1, class Body>
 inline void for_even_parts(Index begin, Index end, const Body& body) {
   const Index parts = (end - begin + Most - 1) / Most, missing = begin + parts * Most - end;
   const Index count = std::max(Index{0}, parts - missing);  // The others are smaller by one.
   if (count > 0) body.template operator()<Most>(begin, count);
-  if constexpr (Most > 1) {
-    if (begin + count * Most < end) for_even_parts<Most - 1>(begin + count * Most, end, body);
+  if constexpr (Most > Least) {
+    if (begin + count * Most < end) for_even_parts<Most - 1, Least>(begin + count * Most, end, body);
   }
 }
 
@@ -170,7 +160,7 @@ inline void for_even_parts(Index begin, Index end, const Body& body) {
       for (Index r = 0; r < count * Rows; ++r) {
         const float* const left = rows.from_row(r).data;
         float sum = 0;
-        for (Index k = 0; k < b.rows; ++k) sum += left[a.transposed ? k * a.stride : k] * b.row(k)[j];
+        for (Index k = 0; k < b.rows; ++k) sum += left[k * a.column_stride] * b.row(k)[j];
         c.row(i + r)[j] = output.adds() ? output.addend.row(i + r)[j] + sum : sum;
       }
     }
