@@ -43,8 +43,8 @@ class PanelGemm {
   static constexpr Index block_depth = 384, most_depth = vector_width == 16 ? block_depth : 2 * block_depth;
   static constexpr Index rows_in_cache = 192, block_rows = 2 * rows_in_cache;
   static constexpr Index rows_together = 4, rows_ahead = 8;  // Copied, and fetched into the cache meanwhile.
-  static constexpr Index copied_floats =
-      std::bit_ceil(strip_rows + 0u);  // At once, of which strip_rows count.
+  // Where a vector is not made of whole strips: floats copied at once, of which strip_rows count.
+  static constexpr Index copied_floats = std::bit_ceil(strip_rows + 0u);
   static constexpr Index strips_in_vector = vector_width / strip_rows;
   using Right = float[block_depth * most_columns];
   using Block = float[(block_depth + 16) * block_rows];
@@ -151,8 +151,7 @@ class PanelGemm {
   /// A transposed A's rows [i, i + rows), columns [k, k + count): strip_rows rows together, column by column.
   void copy_block(Block& block, Index i, Index rows, Index k, Index count) const {
     const Index strip = strip_size(count), whole = rows / strip_rows * strip_rows;
-    // Strips are copied in pieces of a convenient size, of which the next one overwrites the surplus, where
-    // the row is long enough.
+    // Pieces of copied_floats, of which the next one overwrites the surplus, where the row is long enough.
     const Index ample = std::min(whole, a_.rows() - i - copied_floats + 1);
     const bool leaves_gaps = rows < a_.rows();  // Over which a processor does not fetch ahead by itself.
     for (Index d = 0; d < count; ++d) {
