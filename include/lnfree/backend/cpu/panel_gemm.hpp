@@ -89,30 +89,40 @@ class PanelGemm {
         for (Index j = column_begin; j < column_end; j += columns_together) {
           const Index columns = std::min(columns_together, column_end - j);
           if (i == row_begin || !panels_suffice) copy_right(right, k, count, j, columns);
-          for (Index r = 0; r < rows; r += rows_in_cache) {
-            const Index end = std::min(rows, r + rows_in_cache);
-            for_panels(columns, [&]<int Vectors>(Index x) {
-              const auto tiles = [&]<int Rows>(Index row, Index tiles) {
-                const LeftFactor a =
-                    copies_a ? LeftFactor{block + row / strip_rows * strip_size(count), 1, strip_rows}
-                             : where_it_lies(i + row, k);
-                const Index step = copies_a ? strip_size(count) : a.from_row(Rows).data - a.data;
-                this->make_tiles<Rows, Vectors>(a, step, right + x * count, count,
-                                                part_of(c_.matrix, i + row, j + x),
-                                                part_of(addend, i + row, j + x), columns - x, tiles);
-              };
-              if (copies_a) {
-                // Strips of a block are whole but for the last.
-                const Index whole = end / strip_rows * strip_rows;
-                if (whole > r) tiles.template operator()<strip_rows>(r, (whole - r) / strip_rows);
-                if (whole < end) for_even_parts<strip_rows - 1>(whole, end, tiles);
-              } else {
-                for_even_parts<tile_rows<Vectors>>(r, end, tiles);
-              }
-            });
-          }
+          multiply({i, rows, j, columns, k, count}, copies_a ? block : nullptr, right, addend);
         }
       }
+    }
+  }
+
+  /// Rows [i, i + rows), columns [j, j + columns) of C, of a slice of the depth that begins at k.
+  struct Piece {
+    Index i, rows, j, columns, k, depth;
+  };
+
+  /// Multiplies A's strips in `block`, or A where it lies, with the panels in `right`.
+  void multiply(Piece p, const float* block, const float* right, Matrix<const float> addend) const {
+    for (Index begin = 0; begin < p.rows; begin += rows_in_cache) {
+      const Index end = std::min(p.rows, begin + rows_in_cache);
+      for_panels(p.columns, [&]<int Vectors>(Index x) {
+        const auto tiles = [&]<int Rows>(Index r, Index count) {
+          const LeftFactor a = block != nullptr
+                                   ? LeftFactor{block + r / strip_rows * strip_size(p.depth), 1, strip_rows}
+                                   : where_it_lies(p.i + r, p.k);
+          const Index step = block != nullptr ? strip_size(p.depth) : a.from_row(Rows).data - a.data;
+          this->make_tiles<Rows, Vectors>(a, step, right + x * p.depth, p.depth,
+                                          part_of(c_.matrix, p.i + r, p.j + x),
+                                          part_of(addend, p.i + r, p.j + x), p.columns - x, count);
+        };
+        if (block != nullptr) {
+          // Strips of a block are whole but for the last.
+          const Index whole = end / strip_rows * strip_rows;
+          if (whole > begin) tiles.template operator()<strip_rows>(begin, (whole - begin) / strip_rows);
+          if (whole < end) for_even_parts<strip_rows - 1>(whole, end, tiles);
+        } else {
+          for_even_parts<tile_rows<Vectors>>(begin, end, tiles);
+        }
+      });
     }
   }
 
