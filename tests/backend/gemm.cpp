@@ -19,7 +19,11 @@ BOOST_AUTO_TEST_CASE_TEMPLATE(agrees, D, Backends) {
                                 {50, 100, 24},  // strips of a transposed factor without a line to spare
                                 // More than a panel is deep and a block has rows.
                                 {203, 70, 391},
-                                {70, 203, 800}}) {
+                                {70, 203, 800},
+                                // Blocks of a transposed factor one after the other, on two threads as well:
+                                // panels that all of them meet, and more than fit at once.
+                                {420, 40, 20},
+                                {820, 200, 20}}) {
     for (const bool transpose_a : {false, true}) {
       for (const bool transpose_b : {false, true}) {
         for (const auto& [added, gap] : {std::pair<Added, Index>{Added::nothing, 0},

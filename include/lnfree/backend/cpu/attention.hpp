@@ -88,7 +88,7 @@ void copy_rows(Matrix<From> from, Matrix<To> to) {
       for (Index j = 0; j < together; ++j) out[j] = static_cast<float>(in[j]);
     }
   }
-  for (Index i = 0; i < from.rows && whole < from.cols; ++i) {
+  for (Index i = 0; i < from.rows; ++i) {
     for (Index j = whole; j < from.cols; ++j) to.row(i)[j] = static_cast<float>(from.row(i)[j]);
   }
 }

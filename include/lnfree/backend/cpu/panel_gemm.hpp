@@ -18,7 +18,8 @@ class PanelGemm {
  public:
   PanelGemm(Operand<float> a, Operand<float> b, Output<float> c) : a_(a), b_(b), c_(c) {}
 
-  /// Threads share the longer side of the result; how it is split does not change a number.
+  /// Threads share the longer side of the result, of a square one the columns: each then copies its own part
+  /// of B. How it is split does not change a number.
   void run() const {
     const Index rows = a_.rows(), columns = b_.cols();
     const Index multiply_adds_per_line = a_.cols() * std::min(rows, columns);
@@ -29,11 +30,12 @@ class PanelGemm {
           rows, grain, [&](Index begin, Index end) { part(begin, end, 0, columns); }, strip_rows);
     } else {
       parallel_for(
-          columns, grain, [&](Index begin, Index end) { part(0, rows, begin, end); }, 16);
+          columns, grain, [&](Index begin, Index end) { part(0, rows, begin, end); }, cache_line);
     }
   }
 
  private:
+  static constexpr Index cache_line = 16;  // In floats.
   static constexpr int panel_vectors = vector_width == 16 ? 4 : 3;
   static constexpr int strip_rows = tile_rows<panel_vectors>;
   // Panels side by side and some rows of A stay in the second-level cache; a block that meets several groups
@@ -161,13 +163,12 @@ class PanelGemm {
   /// A transposed A's rows [i, i + rows), columns [k, k + count): strip_rows rows together, column by column.
   void copy_block(Block& block, Index i, Index rows, Index k, Index count) const {
     const Index strip = strip_size(count), whole = rows / strip_rows * strip_rows;
-    // Pieces of copied_floats, of which the next one overwrites the surplus, where the row is long enough.
-    const Index ample = std::min(whole, a_.rows() - i - copied_floats + 1);
     const bool leaves_gaps = rows < a_.rows();  // Over which a processor does not fetch ahead by itself.
     for (Index d = 0; d < count; ++d) {
       const float* const from = a_.matrix.row(k + d) + i;
       if (leaves_gaps && d + rows_ahead < count) {
-        for (Index r = 0; r < rows; r += 16) __builtin_prefetch(from + rows_ahead * a_.matrix.stride + r);
+        for (Index r = 0; r < rows; r += cache_line)
+          __builtin_prefetch(from + rows_ahead * a_.matrix.stride + r);
       }
       float* to = block + d * strip_rows;
       Index r = 0;
@@ -181,8 +182,11 @@ class PanelGemm {
           }
         }
       } else {
-        for (; r < ample; r += strip_rows, to += strip)
+        // The next piece overwrites the surplus, where the row is long enough.
+        const Index ample = std::min(whole, a_.rows() - i - copied_floats + 1);
+        for (; r < ample; r += strip_rows, to += strip) {
           std::memcpy(to, from + r, copied_floats * sizeof(float));
+        }
       }
       for (; r < whole; r += strip_rows, to += strip) std::memcpy(to, from + r, strip_rows * sizeof(float));
       for (; r < rows; ++r) to[r - whole] = from[r];
@@ -205,7 +209,7 @@ class PanelGemm {
     for (Index begin = 0; begin < count; begin += rows_together) {
       const Index end = std::min(count, begin + rows_together);
       for (Index d = begin + rows_ahead; d < std::min(count, end + rows_ahead); ++d) {
-        for (Index x = 0; x < columns; x += 16) __builtin_prefetch(m.row(k + d) + j + x);
+        for (Index x = 0; x < columns; x += cache_line) __builtin_prefetch(m.row(k + d) + j + x);
       }
       for_panels(columns, [&]<int Vectors>(Index x) {
         constexpr Index width = Vectors * vector_width;
