@@ -21,10 +21,11 @@
 
 #include "support/seed.hpp"
 
-/// A GPU's way to run a kernel, on the host: the threads of a block are fibers that take turns, from one
-/// barrier to the next, in an order drawn anew each time, so that a kernel which lacks a barrier gives other
-/// results than with one. Shared memory is NaN at first, and of its exact size, so that AddressSanitizer sees
-/// what lies beyond. A barrier that some threads never reach ends the program.
+/// A GPU's way to run a kernel, on the host: the threads of a block are fibers. A warp at a time goes as far
+/// as it can without the others, its lanes taking turns, all in an order drawn anew each time, so that a
+/// kernel which lacks a barrier gives other results than with one. Shared memory is NaN at first, and of its
+/// exact size, so that AddressSanitizer sees what lies beyond. A barrier that some threads never reach ends
+/// the program.
 ///
 /// Kernels find here the names of CUDA that they use.
 namespace simt {
@@ -145,6 +146,7 @@ class Simulator {
   };
 
   void run_block(unsigned threads);
+  bool run_warp(unsigned warp);
   void switch_to_scheduler();
   void switch_to(Fiber& fiber);
   void start_next();
@@ -155,8 +157,8 @@ class Simulator {
   std::unique_ptr<unsigned char[]> shared_;
   std::vector<Thread> threads_;
   std::vector<Warp> warps_;
-  std::vector<unsigned> order_;
-  std::size_t next_ = 0;  // thread to start, in order_
+  std::vector<unsigned> order_;  // of the threads of the warp at work
+  std::size_t next_ = 0;         // thread to start, in order_
   unsigned current_ = 0;
   unsigned block_arrived_ = 0;
   bool block_flag_[2] = {};
@@ -202,27 +204,47 @@ inline void Simulator::run_block(unsigned threads) {
   for (Warp& warp : warps_) warp.arrived = 0;
   block_arrived_ = 0;
   block_flag_[0] = block_flag_[1] = false;
-  order_.resize(threads);
-  std::iota(order_.begin(), order_.end(), 0u);
+  std::vector<unsigned> warps(warps_.size());
+  std::iota(warps.begin(), warps.end(), 0u);
+  order_.resize(warp_size);
+
+  std::shuffle(warps.begin(), warps.end(), random_);
+  for (const unsigned warp : warps) {
+    std::iota(order_.begin(), order_.end(), warp * warp_size);
+    std::shuffle(order_.begin(), order_.end(), random_);
+    for (next_ = 0; next_ < warp_size;) start_next();
+    run_warp(warp);
+  }
+  const auto waits = [](const Thread& thread) { return thread.state != State::finished; };
+  while (std::any_of(threads_.begin(), threads_.end(), waits)) {
+    bool moved = false;
+    std::shuffle(warps.begin(), warps.end(), random_);
+    for (const unsigned warp : warps) moved |= run_warp(warp);
+    if (!moved) {
+      std::fprintf(stderr, "block %u: threads wait at a barrier that others never reach\n", blockIdx.x);
+      std::abort();
+    }
+  }
+}
+
+/// Runs a warp until all its threads wait for other warps or have finished; gives whether it could.
+inline bool Simulator::run_warp(unsigned warp) {
+  std::iota(order_.begin(), order_.end(), warp * warp_size);
   std::shuffle(order_.begin(), order_.end(), random_);
-  for (next_ = 0; next_ < threads;) start_next();
-  for (bool waiting = true, moved = true; waiting;) {
-    waiting = moved = false;
-    std::rotate(order_.begin(), order_.begin() + static_cast<std::ptrdiff_t>(random_() % threads),
+  bool ever_moved = false;
+  for (bool moved = true; moved; ever_moved |= moved) {
+    moved = false;
+    std::rotate(order_.begin(), order_.begin() + static_cast<std::ptrdiff_t>(random_() % warp_size),
                 order_.end());
     for (const unsigned thread : order_) {
-      waiting |= threads_[thread].state != State::finished;
       if (threads_[thread].state != State::ready) continue;
       moved = true;
       current_ = thread;
       threadIdx = {thread};
       switch_to(*threads_[thread].fiber);
     }
-    if (waiting && !moved) {
-      std::fprintf(stderr, "block %u: threads wait at a barrier that others never reach\n", blockIdx.x);
-      std::abort();
-    }
   }
+  return ever_moved;
 }
 
 /// Starts threads on an idle stack until one waits.
