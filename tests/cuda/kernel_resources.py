@@ -38,7 +38,7 @@ def kernels(log):
 def markdown(entries):
     registers = {}
     for entry in entries:
-        if re.match(r"(attention|key|query)_\w+_kernel", entry["name"]):
+        if re.match(r"attention_\w+_kernel", entry["name"]):
             registers.setdefault(entry["name"], {})[entry["arch"]] = entry["registers"]
     archs = sorted({arch for of in registers.values() for arch in of})
     print("| kernel | " + " | ".join(f"sm_{arch}" for arch in archs) + " |")

@@ -62,9 +62,10 @@ __global__ void __launch_bounds__(attention_threads<S>, sizeof(S) == 2 && Dim <=
   S *const k = q + tile_size<S, Dim>, *const v = k + tile_size<S, Dim>;
   int* const first_nonfinite = reinterpret_cast<int*>(v + tile_size<S, Dim>);  // (Dim)
 
-  // The last tile of queries meets the most keys: it begins first.
-  const HeadTile head(shape);
-  const int query_tile = (shape.length - 1) / tile - head.tile, first_query = query_tile * tile;
+  // The last tiles of queries meet the most keys: they begin first.
+  const unsigned tiles = tiles_of_head<S>(shape), heads = gridDim.x / tiles;
+  const HeadTile head(shape, blockIdx.x % heads, tiles - 1 - blockIdx.x / heads);
+  const int first_query = head.tile * tile;
   const int my_rows = static_cast<int>(threadIdx.x / 32) * 16;
   S* const my_q = q + my_rows * stride;
   for (int j = static_cast<int>(threadIdx.x); j < Dim; j += attention_threads<S>)
@@ -186,14 +187,14 @@ struct BackwardTiles {
   /// Rows or columns of scores that a warp works on together: what registers hold beside the sums of Dim
   /// channels.
   static constexpr int piece = Dim > 64 ? 16 : 32;
-  static constexpr std::size_t bytes = sizeof(S) * 4 * tile_size<S, Dim> + sizeof(float) * 4 * tile;
+  static constexpr std::size_t bytes = sizeof(S) * 5 * tile_size<S, Dim> + sizeof(float) * 4 * tile;
 
-  S *q, *d_y, *k, *v;                                   // (tile, Dim)
+  S *q, *d_y, *k, *v, *d_q;                             // (tile, Dim)
   float *log_sum, *products, *entropies, *d_entropies;  // (tile), of the queries; log_sum in bits
 
   __device__ BackwardTiles() {
     S* memory = shared_memory<S>();
-    for (S** tile : {&q, &d_y, &k, &v}) {
+    for (S** tile : {&q, &d_y, &k, &v, &d_q}) {
       *tile = memory;
       memory += tile_size<S, Dim>;
     }
@@ -250,81 +251,71 @@ struct BackwardTiles {
   }
 };
 
-/// d_k and d_v of one tile of keys, which all queries from there on see: a warp has the weights of sixteen
-/// keys, a row for each. Where numbers need not leave their registers for it, these are few enough for three
-/// blocks at a time.
+/// The gradients of one tile's queries, from all keys up to there, and of its keys and values, from all
+/// queries from there on: every block has as much to do. A warp has the weights of sixteen queries, then of
+/// sixteen keys, a row for each. Those of the tile itself are computed twice: cheaper than to let blocks add
+/// to one d_q in a fixed order. Where numbers need not leave their registers for it, these are few enough for
+/// three blocks at a time.
 template <int Dim, class S, class Gradients>
 __global__ void __launch_bounds__(attention_threads<S>, sizeof(S) == 2 && Dim <= 64 ? 3 : 1)
-    key_gradients_kernel(AttentionShape shape, Matrix<const S> qkv, const float* log_sum,
-                         const float* products, Matrix<const S> d_y, Matrix<S> d_qkv, Gradients entropies,
-                         float scale, bool whole) {
+    attention_backward_kernel(AttentionShape shape, Matrix<const S> qkv, const float* log_sum,
+                              const float* products, Matrix<const S> d_y, Matrix<S> d_qkv,
+                              Gradients entropies, float scale, bool whole) {
   using Tiles = BackwardTiles<S, Dim>;
-  constexpr int piece = Tiles::piece, stride = Tiles::stride;
+  constexpr int tile = Tiles::tile, piece = Tiles::piece, stride = Tiles::stride;
   const Tiles my;
-  const HeadTile head(shape);
-  const int first_key = head.tile * Tiles::tile, my_rows = static_cast<int>(threadIdx.x / 32) * 16;
-  S *const my_k = my.k + my_rows * stride, *const my_v = my.v + my_rows * stride;
-  my.begin_keys(head, qkv, first_key, whole);
-  WarpRows<Dim> d_k, d_v;
-  for (int first_query = first_key; first_query < shape.length; first_query += Tiles::tile) {
+  // Blocks of one head follow one another: what several of them read is then in the second-level cache.
+  const unsigned tiles = tiles_of_head<S>(shape);
+  const HeadTile head(shape, blockIdx.x / tiles, blockIdx.x % tiles);
+  const int first = head.tile * tile, my_first = static_cast<int>(threadIdx.x / 32) * 16;
+  const int my_rows = my_first * stride;
+
+  my.begin_queries(head, qkv, d_y, first, log_sum, products, entropies, whole);
+  WarpRows<Dim> d_q;
+  for (int first_key = 0; first_key <= first; first_key += tile) {
     __syncthreads();
-    my.begin_queries(head, qkv, d_y, first_query, log_sum, products, entropies, whole);
+    my.begin_keys(head, qkv, first_key, whole);
     wait_for_copies();
     __syncthreads();
-    for (int query = 0; query < Tiles::tile; query += piece) {
-      if (first_query + query + piece <= first_key + my_rows) continue;  // these see none of the warp's keys
+    for (int key = 0; key < tile; key += piece) {
+      if (first_key + key >= first + my_first + 16) break;  // the warp's queries see none of these
       WarpRows<piece> weights, d_scores;
-      add_product_of_rows<Dim>(weights, my_k, my.q + query * stride, stride);
-      add_product_of_rows<Dim>(d_scores, my_v, my.d_y + query * stride, stride);
-      my.template differentiate<true, Gradients>(weights, d_scores, first_query, query, first_key + my_rows,
+      add_product_of_rows<Dim>(weights, my.q + my_rows, my.k + key * stride, stride);
+      add_product_of_rows<Dim>(d_scores, my.d_y + my_rows, my.v + key * stride, stride);
+      my.template differentiate<false, Gradients>(weights, d_scores, first, my_first, first_key + key,
+                                                  shape.length, scale);
+      add_product(d_q, d_scores, my.k + key * stride, stride);
+    }
+  }
+  d_q.write(my.d_q + my_rows, stride);
+
+  // The last tile of keys was this block's own, as the first one of queries is.
+  WarpRows<Dim> d_k, d_v;
+  for (int first_query = first; first_query < shape.length; first_query += tile) {
+    if (first_query > first) {
+      __syncthreads();
+      my.begin_queries(head, qkv, d_y, first_query, log_sum, products, entropies, whole);
+      wait_for_copies();
+      __syncthreads();
+    }
+    for (int query = 0; query < tile; query += piece) {
+      if (first_query + query + piece <= first + my_first) continue;  // these see none of the warp's keys
+      WarpRows<piece> weights, d_scores;
+      add_product_of_rows<Dim>(weights, my.k + my_rows, my.q + query * stride, stride);
+      add_product_of_rows<Dim>(d_scores, my.v + my_rows, my.d_y + query * stride, stride);
+      my.template differentiate<true, Gradients>(weights, d_scores, first_query, query, first + my_first,
                                                  shape.length, scale);
       add_product(d_v, weights, my.d_y + query * stride, stride);
       add_product(d_k, d_scores, my.q + query * stride, stride);
     }
   }
-  d_k.write(my_k, stride);  // where only this warp has read
-  d_v.write(my_v, stride);
+  __syncthreads();  // every warp has read the keys, as the first half's right factors
+  d_k.write(my.k + my_rows, stride);
+  d_v.write(my.v + my_rows, stride);
   __syncthreads();
-  store_tile<Dim>(head.rows(d_qkv, first_key, 1), my.k, whole);
-  store_tile<Dim>(head.rows(d_qkv, first_key, 2), my.v, whole);
-}
-
-/// d_q of one tile of queries, from all keys up to there: a warp has the weights of sixteen queries. They are
-/// computed once more: cheaper than to let the blocks of d_k and d_v add to one d_q in a fixed order.
-template <int Dim, class S, class Gradients>
-__global__ void __launch_bounds__(attention_threads<S>, sizeof(S) == 2 && Dim <= 64
-                                                            ? (std::is_same_v<Gradients, Unobserved> ? 4 : 3)
-                                                            : 1)
-    query_gradients_kernel(AttentionShape shape, Matrix<const S> qkv, const float* log_sum,
-                           const float* products, Matrix<const S> d_y, Matrix<S> d_qkv, Gradients entropies,
-                           float scale, bool whole) {
-  using Tiles = BackwardTiles<S, Dim>;
-  constexpr int piece = Tiles::piece, stride = Tiles::stride;
-  const Tiles my;
-  const HeadTile head(shape);
-  const int first_query = ((shape.length - 1) / Tiles::tile - head.tile) * Tiles::tile;
-  const int my_rows = static_cast<int>(threadIdx.x / 32) * 16;
-  S *const my_q = my.q + my_rows * stride, *const my_d_y = my.d_y + my_rows * stride;
-  my.begin_queries(head, qkv, d_y, first_query, log_sum, products, entropies, whole);
-  WarpRows<Dim> d_q;
-  for (int first_key = 0; first_key <= first_query; first_key += Tiles::tile) {
-    __syncthreads();
-    my.begin_keys(head, qkv, first_key, whole);
-    wait_for_copies();
-    __syncthreads();
-    for (int key = 0; key < Tiles::tile; key += piece) {
-      if (first_key + key >= first_query + my_rows + 16) break;  // the warp's queries see none of these
-      WarpRows<piece> weights, d_scores;
-      add_product_of_rows<Dim>(weights, my_q, my.k + key * stride, stride);
-      add_product_of_rows<Dim>(d_scores, my_d_y, my.v + key * stride, stride);
-      my.template differentiate<false, Gradients>(weights, d_scores, first_query, my_rows, first_key + key,
-                                                  shape.length, scale);
-      add_product(d_q, d_scores, my.k + key * stride, stride);
-    }
-  }
-  d_q.write(my_q, stride);  // where only this warp has read
-  __syncthreads();
-  store_tile<Dim>(head.rows(d_qkv, first_query), my.q, whole);
+  store_tile<Dim>(head.rows(d_qkv, first), my.d_q, whole);
+  store_tile<Dim>(head.rows(d_qkv, first, 1), my.k, whole);
+  store_tile<Dim>(head.rows(d_qkv, first, 2), my.v, whole);
 }
 
 /// Calls body(n) with n() the smallest of the kernels' head dimensions that holds this one.
@@ -347,7 +338,7 @@ void with_head_dim(int head_dim, const Body& body) {
 /// Blocks of the kernels with a block for each tile of each head.
 template <class S>
 Index tile_blocks(AttentionShape shape) {
-  return Index{shape.batch} * shape.heads * ((shape.length + tile_rows<S> - 1) / tile_rows<S>);
+  return Index{shape.batch} * shape.heads * tiles_of_head<S>(shape);
 }
 
 /// Whether the rows of all heads are whole packs.
@@ -401,12 +392,9 @@ void attention_backward(D& device, AttentionShape shape, Matrix<const typename D
   }
   with_head_dim(shape.head_dim, [&](auto dim) {
     const bool whole = whole_heads<S>(shape, qkv, d_y, d_qkv);
-    for (const auto kernel :
-         {key_gradients_kernel<dim(), S, Gradients>, query_gradients_kernel<dim(), S, Gradients>}) {
-      device.stream().launch(kernel, tile_blocks<S>(shape), attention_threads<S>,
-                             BackwardTiles<S, dim()>::bytes, shape, qkv, log_sum, workspace, d_y, d_qkv,
-                             entropies, score_scale(shape), whole);
-    }
+    device.stream().launch(attention_backward_kernel<dim(), S, Gradients>, tile_blocks<S>(shape),
+                           attention_threads<S>, BackwardTiles<S, dim()>::bytes, shape, qkv, log_sum,
+                           workspace, d_y, d_qkv, entropies, score_scale(shape), whole);
   });
 }
 

@@ -6,6 +6,8 @@
 #include <lnfree/backend/cuda/async_copy.hpp>
 #include <lnfree/backend/cuda/elementwise.hpp>
 #include <lnfree/backend/cuda/runtime.hpp>
+#include <lnfree/backend/primitives.hpp>
+#include <lnfree/core/macros.hpp>
 #include <lnfree/core/tensor.hpp>
 
 /// Pieces of one head's queries, keys and values in a block's shared memory.
@@ -25,20 +27,24 @@ inline constexpr int tile_stride = Cols + pack_size<S>;
 template <class S, int Cols>
 inline constexpr int tile_size = tile_rows<S>* tile_stride<S, Cols>;
 
+/// Of the queries, or of the keys.
+template <class S>
+LNFREE_HOST_DEVICE inline unsigned tiles_of_head(AttentionShape shape) {
+  return static_cast<unsigned>((shape.length + tile_rows<S> - 1) / tile_rows<S>);
+}
+
 /// One head of one sequence, and the tile of its queries or keys that a block is about.
 struct HeadTile {
   AttentionShape shape;
   Index b, h;
   int tile;
 
-  __device__ static unsigned heads(AttentionShape shape) {
-    return static_cast<unsigned>(shape.batch) * static_cast<unsigned>(shape.heads);
-  }
-  __device__ HeadTile(AttentionShape shape)
+  /// `head` counts those of all sequences.
+  __device__ HeadTile(AttentionShape shape, unsigned head, unsigned tile)
       : shape(shape),
-        b(blockIdx.x % heads(shape) / static_cast<unsigned>(shape.heads)),
-        h(blockIdx.x % heads(shape) % static_cast<unsigned>(shape.heads)),
-        tile(static_cast<int>(blockIdx.x / heads(shape))) {}
+        b(head / static_cast<unsigned>(shape.heads)),
+        h(head % static_cast<unsigned>(shape.heads)),
+        tile(static_cast<int>(tile)) {}
 
   /// This head's columns, from row `first` of the sequence on, in the `part`-th of the matrices that lie side
   /// by side: Q | K | V.
