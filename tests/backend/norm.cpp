@@ -12,33 +12,40 @@ using namespace lnfree::test;
 namespace {
 
 template <class D, class N>
+void check_norm(Index rows, Index cols) {
+  for (const Added added : {Added::nothing, Added::itself, Added::another}) {
+    check<D>(std::string(N::name) + " " + sizes(rows, cols), [&](auto& bench) {
+      using Bench = std::remove_reference_t<decltype(bench)>;
+      auto x = bench.scalars("x", rows, cols, 2);
+      auto gain = bench.scalars("gain", 1, cols);
+      auto bias = bench.scalars("bias", 1, cols);
+      auto y = bench.poisoned_scalars(rows, cols);
+      auto* statistics = bench.template raw<RowStatistics<typename Bench::Accumulator>>(rows);
+      auto d_y = bench.scalars("d_y", rows, cols);
+      auto d_x = bench.scalar_output(added, "d_x", rows, cols);
+      auto d_gain = bench.accumulators("d_gain", 1, cols);
+      auto d_bias = bench.accumulators("d_bias", 1, cols);
+      const auto* g = N::has_gain ? gain.data : nullptr;
+      norm_forward(bench.device(), N{}, x, g, N::has_bias ? bias.data : nullptr, y, statistics);
+      norm_backward(bench.device(), N{}, x, g, statistics, d_y, d_x, N::has_gain ? d_gain.data : nullptr,
+                    N::has_bias ? d_bias.data : nullptr);
+      bench.result("y", y);
+      bench.result("d_x", d_x.matrix, 0.5);
+      bench.result("d_gain", d_gain, 0.5);
+      bench.result("d_bias", d_bias, 0.5);
+    });
+  }
+}
+
+template <class D, class N>
 void check_norm() {
   for (const Index rows : {1, 7, 128, 384}) {
-    for (const Index cols : {5, 17, 64, 100}) {
-      for (const Added added : {Added::nothing, Added::itself, Added::another}) {
-        check<D>(std::string(N::name) + " " + sizes(rows, cols), [&](auto& bench) {
-          using Bench = std::remove_reference_t<decltype(bench)>;
-          auto x = bench.scalars("x", rows, cols, 2);
-          auto gain = bench.scalars("gain", 1, cols);
-          auto bias = bench.scalars("bias", 1, cols);
-          auto y = bench.poisoned_scalars(rows, cols);
-          auto* statistics = bench.template raw<RowStatistics<typename Bench::Accumulator>>(rows);
-          auto d_y = bench.scalars("d_y", rows, cols);
-          auto d_x = bench.scalar_output(added, "d_x", rows, cols);
-          auto d_gain = bench.accumulators("d_gain", 1, cols);
-          auto d_bias = bench.accumulators("d_bias", 1, cols);
-          const auto* g = N::has_gain ? gain.data : nullptr;
-          norm_forward(bench.device(), N{}, x, g, N::has_bias ? bias.data : nullptr, y, statistics);
-          norm_backward(bench.device(), N{}, x, g, statistics, d_y, d_x, N::has_gain ? d_gain.data : nullptr,
-                        N::has_bias ? d_bias.data : nullptr);
-          bench.result("y", y);
-          bench.result("d_x", d_x.matrix, 0.5);
-          bench.result("d_gain", d_gain, 0.5);
-          bench.result("d_bias", d_bias, 0.5);
-        });
-      }
-    }
+    for (const Index cols : {5, 17, 64, 100}) check_norm<D, N>(rows, cols);
   }
+  // On a GPU: more rows than all blocks take at once, and so many columns that a block takes fewer rows.
+  check_norm<D, N>(4101, 8);
+  check_norm<D, N>(5, 2053);
+  check_norm<D, N>(13, 2056);
 }
 
 template <class D, class N>

@@ -49,7 +49,9 @@ template <CudaDevice D>
 void bias_backward(D& device, Matrix<const typename D::Scalar> d_y, float* d_bias) {
   using S = typename D::Scalar;
   with_packs<4>(
-      [&](auto n) { add_column_sums<n(), 1>(device, d_y.rows, d_y.cols, BiasGradient<S>{d_y}, {d_bias}); },
+      [&](auto n) {
+        add_column_sums<n()>(device, d_y.rows, d_y.cols, BiasGradient<S>{d_y}, ColumnSums<1>{d_bias});
+      },
       d_y);
 }
 

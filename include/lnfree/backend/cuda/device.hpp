@@ -24,7 +24,7 @@ struct Handles {
   Products products{stream};
   /// Partial sums of the primitive at work.
   float* scratch;
-  static constexpr Index scratch_size = Index{1} << 18;
+  static constexpr Index scratch_size = Index{1} << 20;
 };
 
 /// An NVIDIA GPU of compute capability 8.0 or higher. Copies share one queue of work. Throws NoDevice where

@@ -1,11 +1,14 @@
 #pragma once
 
-#include <type_traits>
+#include <algorithm>
+#include <cstddef>
+#include <string>
 
 #include <lnfree/backend/cuda/device.hpp>
 #include <lnfree/backend/cuda/elementwise.hpp>
 #include <lnfree/backend/cuda/reduce.hpp>
 #include <lnfree/core/concepts.hpp>
+#include <lnfree/core/error.hpp>
 #include <lnfree/core/tensor.hpp>
 
 namespace lnfree::cuda {
@@ -65,14 +68,14 @@ __global__ void __launch_bounds__(32 * norm_warps)
   }
 }
 
-/// A normalized row and its gradient, before gain and bias.
+/// A normalized row, its gradient before gain and bias, and after.
 template <int N, class Policy>
 struct Normalized {
-  Floats<N> y, d_y;
+  Floats<N> y, d_y, d_out;
 
   template <class S>
   __device__ Normalized(const S* x, const S* gain, RowStatistics<float> row, const S* d_out)
-      : y(load<N>(x)), d_y(load<N>(d_out)) {
+      : y(load<N>(x)), d_y(load<N>(d_out)), d_out(d_y) {
 #pragma unroll
     for (int e = 0; e < N; ++e) y[e] = Policy::value(y[e], row);
     if constexpr (Policy::has_gain) {
@@ -83,82 +86,76 @@ struct Normalized {
   }
 };
 
+/// The numbers for each column that norm_backward_kernel sums over the rows.
+template <class Policy>
+inline constexpr int norm_sums = Policy::has_gain + Policy::has_bias;
+
+inline constexpr int most_backward_warps = 8;  // of a block; each takes a row, and another one after it
+
+/// d_x; and of the gradients of gain and bias each block's part: partials (count, blocks, cols).
 template <int N, class Policy, class S>
-__global__ void __launch_bounds__(32 * norm_warps)
+__global__ void __launch_bounds__(32 * most_backward_warps)
     norm_backward_kernel(Matrix<const S> x, const S* gain, const RowStatistics<float>* rows,
-                         Matrix<const S> d_y, Output<S> d_x) {
-  const Index i = row_of_warp(), first = threadIdx.x % 32 * N;
-  if (i >= x.rows) return;
-  const RowStatistics<float> row = rows[i];
-  const float per_column = 1.0f / static_cast<float>(x.cols);
-  const auto at = [&](Index j) {
-    return Normalized<N, Policy>(x.row(i) + j, Policy::has_gain ? gain + j : nullptr, row, d_y.row(i) + j);
-  };
-  float sum = 0, product_sum = 0;
-  for (Index j = first; j < x.cols; j += 32 * N) {
-    const Normalized<N, Policy> normalized = at(j);
+                         Matrix<const S> d_y, Output<S> d_x, [[maybe_unused]] float* partials) {
+  constexpr int count = norm_sums<Policy>;
+  const int lane = static_cast<int>(threadIdx.x % 32), warp = static_cast<int>(threadIdx.x / 32);
+  const int warps = static_cast<int>(blockDim.x / 32);
+  const int cols = static_cast<int>(x.cols), packs = cols / N;
+  const float per_column = 1.0f / static_cast<float>(cols);
+  float* const of_warps = shared_memory<float>();  // (warps, count, N, packs)
+  [[maybe_unused]] float* const sums = of_warps + warp * count * cols;
+  for (int pack = lane; pack < packs; pack += 32) {
 #pragma unroll
-    for (int e = 0; e < N; ++e) {
-      sum += normalized.d_y[e];
-      product_sum += normalized.d_y[e] * normalized.y[e];
+    for (int n = 0; n < count * N; ++n) sums[n * packs + pack] = 0;
+  }
+  for (Index i = static_cast<Index>(blockIdx.x) * warps + warp; i < x.rows;
+       i += static_cast<Index>(gridDim.x) * warps) {
+    const RowStatistics<float> row = rows[i];
+    const auto at = [&](int j) {
+      return Normalized<N, Policy>(x.row(i) + j, Policy::has_gain ? gain + j : nullptr, row, d_y.row(i) + j);
+    };
+    float sum = 0, product_sum = 0;
+    for (int pack = lane; pack < packs; pack += 32) {
+      const Normalized<N, Policy> normalized = at(pack * N);
+#pragma unroll
+      for (int e = 0; e < N; ++e) {
+        sum += normalized.d_y[e];
+        product_sum += normalized.d_y[e] * normalized.y[e];
+      }
+    }
+    const float mean = warp_sum(sum) * per_column, product_mean = warp_sum(product_sum) * per_column;
+    for (int pack = lane; pack < packs; pack += 32) {
+      const int j = pack * N;
+      const Normalized<N, Policy> normalized = at(j);
+      Floats<N> gradient{};
+      if (d_x.adds()) gradient = load<N>(d_x.addend.row(i) + j);
+#pragma unroll
+      for (int e = 0; e < N; ++e) {
+        gradient[e] += Policy::gradient(normalized.d_y[e], normalized.y[e], row, mean, product_mean);
+        if constexpr (Policy::has_gain) sums[e * packs + pack] += normalized.d_out[e] * normalized.y[e];
+        if constexpr (Policy::has_bias) sums[((count - 1) * N + e) * packs + pack] += normalized.d_out[e];
+      }
+      store<N>(d_x.matrix.row(i) + j, gradient);
     }
   }
-  const float mean = warp_sum(sum) * per_column, product_mean = warp_sum(product_sum) * per_column;
-  for (Index j = first; j < x.cols; j += 32 * N) {
-    const Normalized<N, Policy> normalized = at(j);
-    Floats<N> gradient{};
-    if (d_x.adds()) gradient = load<N>(d_x.addend.row(i) + j);
-#pragma unroll
-    for (int e = 0; e < N; ++e)
-      gradient[e] += Policy::gradient(normalized.d_y[e], normalized.y[e], row, mean, product_mean);
-    store<N>(d_x.matrix.row(i) + j, gradient);
+  if constexpr (count == 0) return;
+  __syncthreads();
+  for (int at = static_cast<int>(threadIdx.x); at < count * cols; at += static_cast<int>(blockDim.x)) {
+    float total = 0;
+    for (int w = 0; w < warps; ++w) total += of_warps[w * count * cols + at];
+    const int s = at / cols, e = at % cols / packs, pack = at % packs;
+    partials[(static_cast<Index>(s) * gridDim.x + blockIdx.x) * cols + pack * N + e] = total;
   }
 }
 
-template <class Policy, class S>
-struct RowNormGradients {
-  Matrix<const S> x;
-  const RowStatistics<float>* rows;
-  Matrix<const S> d_y;
-
-  __device__ float normalized(Index i, float value) const { return Policy::value(value, rows[i]); }
-};
-
-/// The gradients of gain and bias; Gradients normalizes a number of row i.
-template <class Policy, class Gradients>
-struct GainAndBiasGradients : Gradients {
-  static constexpr int count = Policy::has_gain + Policy::has_bias;
-
-  template <int N, int Sums>
-  __device__ void add(Index i, Index j, Floats<N> (&sums)[Sums]) const {
-    const Floats<N> d = load<N>(this->d_y.row(i) + j);
-    if constexpr (Policy::has_gain) {
-      const Floats<N> values = load<N>(this->x.row(i) + j);
-#pragma unroll
-      for (int e = 0; e < N; ++e) sums[0][e] += d[e] * this->normalized(i, values[e]);
-    }
-    if constexpr (Policy::has_bias) {
-#pragma unroll
-      for (int e = 0; e < N; ++e) sums[Sums - 1][e] += d[e];
-    }
+/// Those of the two that the policy has.
+template <class Policy>
+ColumnSums<norm_sums<Policy>> sums_of([[maybe_unused]] float* d_gain, [[maybe_unused]] float* d_bias) {
+  if constexpr (norm_sums<Policy> == 2) {
+    return {d_gain, d_bias};
+  } else {
+    return {Policy::has_gain ? d_gain : d_bias};
   }
-};
-
-template <class Policy, class Gradients>
-void gain_and_bias_backward(Gpu& device, const Gradients& gradients, [[maybe_unused]] float* d_gain,
-                            [[maybe_unused]] float* d_bias) {
-  using Body = GainAndBiasGradients<Policy, Gradients>;
-  const Body body{gradients};
-  const Index rows = gradients.x.rows, cols = gradients.x.cols;
-  with_packs<4>(
-      [&](auto n) {
-        if constexpr (Body::count == 2) {
-          add_column_sums<n(), 2>(device, rows, cols, body, {d_gain, d_bias});
-        } else if constexpr (Body::count == 1) {
-          add_column_sums<n(), 1>(device, rows, cols, body, {Policy::has_gain ? d_gain : d_bias});
-        }
-      },
-      gradients.x, gradients.d_y);
 }
 
 template <CudaDevice D, RowNorm Policy>
@@ -179,13 +176,24 @@ void norm_backward(D& device, Policy, Matrix<const typename D::Scalar> x, const 
                    Output<typename D::Scalar> d_x, [[maybe_unused]] float* d_gain,
                    [[maybe_unused]] float* d_bias) {
   using S = typename D::Scalar;
+  constexpr int sums = norm_sums<Policy>;
+  constexpr Index most_blocks = 512;
+  const Index numbers = sums * x.cols, shared = numbers * static_cast<Index>(sizeof(float));  // of a warp
+  Index warps = most_backward_warps, blocks = most_blocks;
+  if (sums > 0) {
+    warps = std::min(warps, static_cast<Index>(most_shared_bytes) / shared);
+    blocks = std::min(blocks, Handles::scratch_size / numbers);
+  }
+  if (warps == 0) throw Error("a norm on a GPU takes no rows of " + std::to_string(x.cols) + " numbers");
+  blocks = std::min(blocks, (x.rows + warps - 1) / warps);
   with_packs<pack_size<S>>(
       [&](auto n) {
-        device.stream().launch(norm_backward_kernel<n(), Policy, S>, (x.rows + norm_warps - 1) / norm_warps,
-                               32 * norm_warps, 0, x, gain, rows, d_y, d_x);
+        device.stream().launch(norm_backward_kernel<n(), Policy, S>, blocks, static_cast<int>(32 * warps),
+                               static_cast<std::size_t>(warps * shared), x, gain, rows, d_y, d_x,
+                               device.handles->scratch);
       },
       x, d_y, d_x.matrix, d_x.addend, Matrix(gain, 1, x.cols));
-  gain_and_bias_backward<Policy>(device, RowNormGradients<Policy, S>{x, rows, d_y}, d_gain, d_bias);
+  if constexpr (sums > 0) add_parts(device, x.cols, blocks, sums_of<Policy>(d_gain, d_bias));
 }
 
 /// alpha x + shift, which a norm without statistics takes in.
@@ -245,14 +253,27 @@ struct PointwiseBackward {
   }
 };
 
+/// The gradients of gain and bias.
 template <class Policy, class S>
-struct PointwiseGradients {
+struct PointwiseGainAndBias {
   Matrix<const S> x;
   NormParameters<const S> parameters;
   Matrix<const S> d_y;
 
-  __device__ float normalized(Index, float value) const {
-    return Policy::value(pointwise_input<Policy>(value, parameters));
+  template <int N, int Sums>
+  __device__ void add(Index i, Index j, Floats<N> (&sums)[Sums]) const {
+    const Floats<N> d = load<N>(d_y.row(i) + j);
+    if constexpr (Policy::has_gain) {
+      const Floats<N> in = load<N>(x.row(i) + j);
+#pragma unroll
+      for (int e = 0; e < N; ++e) {
+        sums[0][e] += d[e] * Policy::value(pointwise_input<Policy>(in[e], parameters));
+      }
+    }
+    if constexpr (Policy::has_bias) {
+#pragma unroll
+      for (int e = 0; e < N; ++e) sums[Sums - 1][e] += d[e];
+    }
   }
 };
 
@@ -282,7 +303,14 @@ void norm_backward(D& device, Policy, Matrix<const typename D::Scalar> x,
         }
       },
       x, d_y, d_x.matrix, d_x.addend, Matrix(parameters.gain, 1, x.cols));
-  gain_and_bias_backward<Policy>(device, PointwiseGradients<Policy, S>{x, parameters, d_y}, d.gain, d.bias);
+  if constexpr (constexpr int sums = norm_sums<Policy>; sums > 0) {
+    with_packs<4>(
+        [&](auto n) {
+          add_column_sums<n()>(device, x.rows, x.cols, PointwiseGainAndBias<Policy, S>{x, parameters, d_y},
+                               sums_of<Policy>(d.gain, d.bias));
+        },
+        x, d_y);
+  }
 }
 
 }  // namespace lnfree::cuda

@@ -68,41 +68,57 @@ __global__ void __launch_bounds__(32 * column_sum_warps)
   }
 }
 
+inline constexpr int part_warps = 16;  // of a block; they share the parts
+
 /// Where the sums of columns are added to.
 template <int Sums>
 struct ColumnSums {
-  static_assert(Sums <= 2);
-
-  float* of[Sums];
-
-  const float* partials;  // (Sums, parts, cols)
-  Index cols;
-  int parts;
-
-  template <int N>
-  __device__ void at(Index s, Index j) const {
-    float total = 0;
-#pragma unroll 8
-    for (int part = 0; part < parts; ++part) total += partials[(s * parts + part) * cols + j];
-    (s == 0 ? of[0] : of[Sums - 1])[j] += total;  // an index known to the compiler keeps them in registers
-  }
+  static_assert(Sums == 1 || Sums == 2);
+  float* of[Sums];  // (cols) each
 };
 
-/// to[s][j + e] += the sum over i of what body.add<N>(i, j, sums) adds to sums[s][e], e < N.
+/// to.of[s][j] += the sum of partials (Sums, parts, cols) over the parts: a block for 32 columns.
+template <int Sums>
+__global__ void __launch_bounds__(32 * part_warps)
+    add_parts_kernel(Index cols, int parts, const float* partials, ColumnSums<Sums> to) {
+  const int lane = static_cast<int>(threadIdx.x % 32), warp = static_cast<int>(threadIdx.x / 32);
+  const Index s = blockIdx.x % Sums, j = static_cast<Index>(blockIdx.x / Sums) * 32 + lane;
+  auto* const of_warps = shared_memory<float>();  // (warps, 32)
+  float sum = 0;
+  if (j < cols) {
+#pragma unroll 4
+    for (int part = warp; part < parts; part += part_warps) sum += partials[(s * parts + part) * cols + j];
+  }
+  of_warps[warp * 32 + lane] = sum;
+  __syncthreads();
+  if (warp != 0 || j >= cols) return;
+  float total = 0;
+#pragma unroll
+  for (int w = 0; w < part_warps; ++w) total += of_warps[w * 32 + lane];
+  // An index known to the compiler keeps them in registers.
+  (s == 0 ? to.of[0] : to.of[Sums - 1])[j] += total;
+}
+
+/// Launches it, on what lies in the scratch memory.
+template <int Sums>
+void add_parts(Gpu& device, Index cols, Index parts, ColumnSums<Sums> to) {
+  device.stream().launch(add_parts_kernel<Sums>, Sums * ((cols + 31) / 32), 32 * part_warps,
+                         32 * part_warps * sizeof(float), cols, static_cast<int>(parts),
+                         device.handles->scratch, to);
+}
+
+/// to.of[s][j + e] += the sum over i of what body.add<N>(i, j, sums) adds to sums[s][e], e < N.
 template <int N, int Sums, class Body>
-void add_column_sums(Gpu& device, Index rows, Index cols, const Body& body, float* const (&to)[Sums]) {
+void add_column_sums(Gpu& device, Index rows, Index cols, const Body& body, ColumnSums<Sums> to) {
   constexpr Index most_parts = 64, least_rows = 64;
   const Index parts =
       std::max(Index{1}, std::min({most_parts, rows / least_rows, Handles::scratch_size / (Sums * cols)}));
   assert(Sums * cols <= Handles::scratch_size);
-  float* const partials = device.handles->scratch;
   const Index blocks = (cols + 32 * N - 1) / (32 * N) * parts;
   device.stream().launch(column_partials_kernel<N, Sums, Body>, blocks, 32 * column_sum_warps,
                          sizeof(float) * column_sum_warps * Sums * 32 * N, rows, cols,
-                         static_cast<int>(parts), body, partials);
-  ColumnSums<Sums> sums{{}, partials, cols, static_cast<int>(parts)};
-  std::copy_n(to, Sums, sums.of);
-  for_each_pack<1>(device.stream(), Sums, cols, sums);
+                         static_cast<int>(parts), body, device.handles->scratch);
+  add_parts(device, cols, parts, to);
 }
 
 /// Each block takes every gridDim-th piece of the numbers and calls body.at<N>(row, column, sums), a thread

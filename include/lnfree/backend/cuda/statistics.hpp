@@ -26,7 +26,7 @@ void column_squares(D& device, Matrix<const typename D::Scalar> x, float* sums) 
   device.stream().fill_zero(sums, static_cast<std::size_t>(x.cols) * sizeof(float));
   with_packs<4>(
       [&](auto n) {
-        add_column_sums<n(), 1>(device, x.rows, x.cols, Squares<typename D::Scalar>{x}, {sums});
+        add_column_sums<n()>(device, x.rows, x.cols, Squares<typename D::Scalar>{x}, ColumnSums<1>{sums});
       },
       x);
 }
