@@ -90,6 +90,12 @@ class Stream {
     check(cudaGetDeviceProperties(&properties, device), "cudaGetDeviceProperties");
     return properties.name;
   }
+  int multiprocessors() const {
+    int device = 0, count = 0;
+    check(cudaGetDevice(&device), "cudaGetDevice");
+    check(cudaDeviceGetAttribute(&count, cudaDevAttrMultiProcessorCount, device), "cudaDeviceGetAttribute");
+    return count;
+  }
   void deallocate(void* memory) {
     cudaStreamSynchronize(stream_);
     cudaFree(memory);
