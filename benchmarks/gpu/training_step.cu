@@ -1,8 +1,8 @@
-/// gpu_training_step_<context> CONFIGURATION SECONDS
+/// gpu_training_step_<context> CONFIGURATION TOKENS SECONDS
 ///
-/// Training steps of GPT-2 on a GPU in bf16, for SECONDS at least, each of 65,536 tokens in four passes, with
-/// and without the entropies of all heads in turn. Writes JSON: the medians, the memory, and the rate of a
-/// product of two large matrices before and after the steps.
+/// Training steps of GPT-2 on a GPU in bf16, for SECONDS at least, each of 65,536 tokens in passes of TOKENS,
+/// with and without the entropies of all heads in turn. Writes JSON: the medians, the memory, and the rate of
+/// a product of two large matrices before and after the steps.
 #include <algorithm>
 #include <chrono>
 #include <cstddef>
@@ -28,8 +28,7 @@ constexpr DecoderConfig shape = [] {
   config.context = LNFREE_BENCHMARK_CONTEXT;
   return config;
 }();
-constexpr int passes = 4;
-constexpr int windows = 65536 / passes / shape.context;
+constexpr int tokens_per_step = 65536;
 
 double now() {
   return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
@@ -79,8 +78,9 @@ double flops_per_token() {
 }
 
 template <class Norm, class Activation>
-nlohmann::ordered_json measure(double seconds) {
+nlohmann::ordered_json measure(int passes, double seconds) {
   using Model = Decoder<shape, Norm, Activation, Cuda, EntropyObserver>;
+  const int windows = tokens_per_step / passes / shape.context;
   const double rate_before = product_rate();
   Cuda device;
   const std::size_t free_before = free_bytes(device);
@@ -111,9 +111,10 @@ nlohmann::ordered_json measure(double seconds) {
     observed.push_back(step(true));
   }
   const double rate = std::max(rate_before, product_rate());
-  constexpr double tokens = 1.0 * passes * windows * shape.context;
   const MemoryPlan plan = model.memory();
-  const auto speed = [&](const std::vector<double>& times) { return tokens / benchmarks::median(times); };
+  const auto speed = [&](const std::vector<double>& times) {
+    return tokens_per_step / benchmarks::median(times);
+  };
   const auto share = [&](double speed) { return speed * flops_per_token() * 1e-12 / rate; };
   return {{"gpu", device_name(device)},
           {"context", shape.context},
@@ -134,19 +135,27 @@ nlohmann::ordered_json measure(double seconds) {
 }  // namespace
 
 int main(int argc, char** argv) try {
-  char* end = nullptr;
-  const double seconds = argc == 3 ? std::strtod(argv[2], &end) : 0;
-  if (argc != 3 || *end != '\0') throw Error("usage: gpu_training_step_<context> CONFIGURATION SECONDS");
+  char *end_of_tokens = nullptr, *end = nullptr;
+  const long tokens = argc == 4 ? std::strtol(argv[2], &end_of_tokens, 10) : 0;
+  const double seconds = argc == 4 ? std::strtod(argv[3], &end) : 0;
+  if (argc != 4 || *end_of_tokens != '\0' || *end != '\0') {
+    throw Error("usage: gpu_training_step_<context> CONFIGURATION TOKENS SECONDS");
+  }
+  if (tokens < shape.context || tokens % shape.context != 0 || tokens_per_step % tokens != 0) {
+    throw Error("a pass of " + std::to_string(tokens) + " tokens does not divide a step of " +
+                std::to_string(tokens_per_step) + " into windows of " + std::to_string(shape.context));
+  }
+  const auto passes = static_cast<int>(tokens_per_step / tokens);
   const std::string configuration = argv[1];
   nlohmann::ordered_json result;
   if (configuration == "sm_ln_g") {
-    result = measure<LayerNorm, GELU>(seconds);
+    result = measure<LayerNorm, GELU>(passes, seconds);
   } else if (configuration == "sm_ln_r") {
-    result = measure<LayerNorm, ReLU>(seconds);
+    result = measure<LayerNorm, ReLU>(passes, seconds);
   } else if (configuration == "sm_g") {
-    result = measure<Identity, GELU>(seconds);
+    result = measure<Identity, GELU>(passes, seconds);
   } else if (configuration == "sm_r") {
-    result = measure<Identity, ReLU>(seconds);
+    result = measure<Identity, ReLU>(passes, seconds);
   } else {
     throw Error("there is no configuration " + configuration +
                 ": sm_ln_g, sm_ln_r, sm_g and sm_r are measured");
