@@ -41,6 +41,8 @@ struct Options {
   bool overwrite = false;
   fs::path json_file;
 
+  std::string folder() const { return fs::weakly_canonical(out).string(); }
+
   /// What decides the content of the output folder.
   json arguments() const {
     const auto absolute = [](const std::vector<fs::path>& paths) {
@@ -207,6 +209,17 @@ std::string words(const json& extent) {
          count(extent.value("bytes", std::int64_t{0}), "byte");
 }
 
+/// The paths among arguments, as they lie from `folder`: the same when both have moved together.
+json seen_from(const fs::path& folder, json arguments) {
+  if (arguments.is_string()) {
+    return fs::path(arguments.get<std::string>()).lexically_relative(folder).string();
+  }
+  if (arguments.is_structured()) {
+    for (json& argument : arguments) argument = seen_from(folder, argument);
+  }
+  return arguments;
+}
+
 /// The report of an earlier run into this folder with the same arguments on the same inputs, if there is one.
 /// Throws Error if the folder holds something else and may not be overwritten.
 std::optional<json> earlier_report(const Options& options, const lnfree::Corpus& corpus) {
@@ -228,7 +241,10 @@ std::optional<json> earlier_report(const Options& options, const lnfree::Corpus&
                         " was not written by this program; choose another --out or give "
                         "--overwrite.");
   const json arguments = options.arguments();
-  if (report["arguments"] != arguments) {
+  const bool moved_along = report.value("folder", json()).is_string() &&
+                           seen_from(report["folder"].get<std::string>(), report["arguments"]) ==
+                               seen_from(options.folder(), arguments);
+  if (report["arguments"] != arguments && !moved_along) {
     std::string difference;
     for (const auto& [name, value] : arguments.items())
       if (report["arguments"].value(name, json()) != value)
@@ -279,7 +295,8 @@ lnfree::Tokenizer make_tokenizer(const Options& options, const lnfree::Corpus& c
 }
 
 json prepare(const Options& options, const lnfree::Corpus& corpus) {
-  json report = {{"arguments", options.arguments()}, {"inputs", extent(corpus)}};
+  json report = {
+      {"arguments", options.arguments()}, {"folder", options.folder()}, {"inputs", extent(corpus)}};
   std::error_code error;
   fs::create_directories(options.out, error);
   if (error) throw lnfree::Error(options.out.string() + " cannot be made: " + error.message() + ".");

@@ -41,6 +41,15 @@ expect_error "other arguments (context, vocab_size, tokenizer_sample_bytes)" --i
 "$program" --input sources --vocab-size 500 --context 16 --held-out 0.2 --out corpus --overwrite >/dev/null
 grep -q '"vocab_size": 500' corpus/train.json || fail "--overwrite did not"
 
+# A corpus that has moved together with its inputs is the same one still; without them it is not.
+mkdir -p here there
+cp -r sources here
+"$program" --input here/sources --vocab-size 600 --context 32 --out here/corpus >/dev/null
+mv here there
+"$program" --input there/here/sources --vocab-size 600 --context 32 --out there/here/corpus | grep -q "nothing to do" || fail "moved"
+mv there/here/sources there
+expect_error "other arguments (inputs)" --input there/sources --vocab-size 600 --context 32 --out there/here/corpus
+
 # Inputs that have changed are told without being read again.
 cp -r sources grown
 "$program" --input grown --vocab-size 600 --context 32 --out of_grown >/dev/null
