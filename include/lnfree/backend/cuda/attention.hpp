@@ -253,8 +253,8 @@ struct BackwardTiles {
 
 /// The gradients of one tile's queries, from all keys up to there, and of its keys and values, from all
 /// queries from there on: every block has as much to do. A warp has the weights of sixteen queries, then of
-/// sixteen keys, a row for each. Those of the tile itself are computed twice: cheaper than to let blocks add
-/// to one d_q in a fixed order. Where numbers need not leave their registers for it, these are few enough for
+/// sixteen keys, a row for each. All weights are computed twice: cheaper than to let blocks add to one d_q
+/// in a fixed order. Where numbers need not leave their registers for it, these are few enough for
 /// three blocks at a time.
 template <int Dim, class S, class Gradients>
 __global__ void __launch_bounds__(attention_threads<S>, sizeof(S) == 2 && Dim <= 64 ? 3 : 1)
