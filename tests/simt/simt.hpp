@@ -207,14 +207,6 @@ inline void Simulator::run_block(unsigned threads) {
   std::vector<unsigned> warps(warps_.size());
   std::iota(warps.begin(), warps.end(), 0u);
   order_.resize(warp_size);
-
-  std::shuffle(warps.begin(), warps.end(), random_);
-  for (const unsigned warp : warps) {
-    std::iota(order_.begin(), order_.end(), warp * warp_size);
-    std::shuffle(order_.begin(), order_.end(), random_);
-    for (next_ = 0; next_ < warp_size;) start_next();
-    run_warp(warp);
-  }
   const auto waits = [](const Thread& thread) { return thread.state != State::finished; };
   while (std::any_of(threads_.begin(), threads_.end(), waits)) {
     bool moved = false;
@@ -231,7 +223,10 @@ inline void Simulator::run_block(unsigned threads) {
 inline bool Simulator::run_warp(unsigned warp) {
   std::iota(order_.begin(), order_.end(), warp * warp_size);
   std::shuffle(order_.begin(), order_.end(), random_);
-  bool ever_moved = false;
+  bool ever_moved = threads_[order_[0]].state == State::unstarted;
+  if (ever_moved) {
+    for (next_ = 0; next_ < warp_size;) start_next();
+  }
   for (bool moved = true; moved; ever_moved |= moved) {
     moved = false;
     std::rotate(order_.begin(), order_.begin() + static_cast<std::ptrdiff_t>(random_() % warp_size),
