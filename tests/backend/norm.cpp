@@ -94,6 +94,21 @@ BOOST_AUTO_TEST_CASE_TEMPLATE(agrees, D, Backends) {
   check_pointwise_norm<D, DynamicErf>();
 }
 
+#ifdef LNFREE_TEST_CUDA
+BOOST_AUTO_TEST_CASE_TEMPLATE(refuses_rows_that_are_too_long, D, Backends) {
+  using S = typename D::Scalar;
+  D device;
+  const Matrix<S> row(nullptr, 1, 12673);
+  BOOST_CHECK_EXCEPTION(
+      norm_backward(device, LayerNorm{}, Matrix<const S>(row), static_cast<const S*>(nullptr),
+                    static_cast<const RowStatistics<float>*>(nullptr), Matrix<const S>(row), Output<S>(row),
+                    static_cast<float*>(nullptr), static_cast<float*>(nullptr)),
+      Error, [](const Error& error) {
+        return std::string(error.what()).find("up to 12672 numbers, not 12673") != std::string::npos;
+      });
+}
+#endif
+
 // A mean far from 0 must not cost the variance its precision.
 BOOST_AUTO_TEST_CASE_TEMPLATE(bears_a_large_mean, D, Backends) {
   check<D>("mean 100",

@@ -15,11 +15,6 @@ namespace lnfree::cuda {
 
 inline constexpr int norm_warps = 4;  // of a block; each takes a row
 
-/// The row of this thread's warp.
-__device__ inline Index row_of_warp() {
-  return static_cast<Index>(blockIdx.x) * norm_warps + threadIdx.x / 32;
-}
-
 /// What a policy has of them.
 template <class Policy, int N, class S>
 __device__ void apply_gain_and_bias(Floats<N>& values, [[maybe_unused]] const S* gain,
@@ -40,7 +35,8 @@ template <int N, class Policy, class S>
 __global__ void __launch_bounds__(32 * norm_warps)
     norm_forward_kernel(Matrix<const S> x, const S* gain, const S* bias, Matrix<S> y,
                         RowStatistics<float>* rows) {
-  const Index i = row_of_warp(), first = threadIdx.x % 32 * N;
+  const Index i = static_cast<Index>(blockIdx.x) * norm_warps + threadIdx.x / 32;
+  const Index first = threadIdx.x % 32 * N;
   if (i >= x.rows) return;
   const S* const in = x.row(i);
   const float per_column = 1.0f / static_cast<float>(x.cols);
@@ -178,19 +174,22 @@ void norm_backward(D& device, Policy, Matrix<const typename D::Scalar> x, const 
   using S = typename D::Scalar;
   constexpr int sums = norm_sums<Policy>;
   constexpr Index most_blocks = 512;
-  const Index numbers = sums * x.cols, shared = numbers * static_cast<Index>(sizeof(float));  // of a warp
   Index warps = most_backward_warps, blocks = most_blocks;
-  if (sums > 0) {
-    warps = std::min(warps, static_cast<Index>(most_shared_bytes) / shared);
-    blocks = std::min(blocks, Handles::scratch_size / numbers);
+  if constexpr (sums > 0) {
+    constexpr Index most_cols = most_shared_bytes / (sums * sizeof(float));
+    if (x.cols > most_cols) {
+      throw Error("this norm's backward pass on a GPU takes rows of up to " + std::to_string(most_cols) +
+                  " numbers, not " + std::to_string(x.cols) + "; take a smaller width");
+    }
+    warps = std::min(warps, most_cols / x.cols);
+    blocks = std::min(blocks, Handles::scratch_size / (sums * x.cols));
   }
-  if (warps == 0) throw Error("a norm on a GPU takes no rows of " + std::to_string(x.cols) + " numbers");
   blocks = std::min(blocks, (x.rows + warps - 1) / warps);
   with_packs<pack_size<S>>(
       [&](auto n) {
         device.stream().launch(norm_backward_kernel<n(), Policy, S>, blocks, static_cast<int>(32 * warps),
-                               static_cast<std::size_t>(warps * shared), x, gain, rows, d_y, d_x,
-                               device.handles->scratch);
+                               static_cast<std::size_t>(warps * sums * x.cols) * sizeof(float), x, gain, rows,
+                               d_y, d_x, device.handles->scratch);
       },
       x, d_y, d_x.matrix, d_x.addend, Matrix(gain, 1, x.cols));
   if constexpr (sums > 0) add_parts(device, x.cols, blocks, sums_of<Policy>(d_gain, d_bias));

@@ -83,19 +83,8 @@ class Stream {
     return free;
   }
   /// As NVIDIA calls it: "NVIDIA GeForce RTX 3090".
-  std::string device_name() const {
-    int device = 0;
-    check(cudaGetDevice(&device), "cudaGetDevice");
-    cudaDeviceProp properties;
-    check(cudaGetDeviceProperties(&properties, device), "cudaGetDeviceProperties");
-    return properties.name;
-  }
-  int multiprocessors() const {
-    int device = 0, count = 0;
-    check(cudaGetDevice(&device), "cudaGetDevice");
-    check(cudaDeviceGetAttribute(&count, cudaDevAttrMultiProcessorCount, device), "cudaDeviceGetAttribute");
-    return count;
-  }
+  std::string device_name() const { return properties().name; }
+  int multiprocessors() const { return properties().multiProcessorCount; }
   void deallocate(void* memory) {
     cudaStreamSynchronize(stream_);
     cudaFree(memory);
@@ -172,6 +161,14 @@ class Stream {
   }
 
  private:
+  static cudaDeviceProp properties() {
+    int device = 0;
+    check(cudaGetDevice(&device), "cudaGetDevice");
+    cudaDeviceProp properties;
+    check(cudaGetDeviceProperties(&properties, device), "cudaGetDeviceProperties");
+    return properties;
+  }
+
   cudaStream_t stream_ = nullptr;
 };
 
