@@ -1,8 +1,8 @@
 """Measures training steps of lnfree and PyTorch on a GPU in turn, and writes results.json and results.md: the job behind
 run.sh.
 
-First what the choice of cuBLASLt's algorithms brings, and lnfree at each length of windows and configuration. Then, for each of
-them: PyTorch without and with entropies, and lnfree again, each a process of its own. What is measured so far is in
+First what the choice of cuBLASLt's algorithms brings, and lnfree at each length of windows and configuration, in passes of two
+sizes. Then, for each of them: PyTorch without and with entropies, and lnfree again in the faster passes, each a process of its own. What is measured so far is in
 results.json at every moment. Where PyTorch fails, the row says why, and the others are measured all the same.
 """
 
@@ -24,9 +24,9 @@ from run import (  # noqa: E402
 CONTEXTS = (128, 256, 1024)
 # Tokens of a pass that PyTorch tries at its first measurement, with entropies and without; the others take the best, or the next
 # smaller that fits.
-TOKENS_TO_TRY = (8192, 16384, 32768)
-# Those of lnfree, every time. The goal for memory is about the first.
-TOKENS = (16384, 32768)
+PYTORCH_TOKENS = (8192, 16384, 32768)
+# Those of lnfree. The goal for memory is about the first.
+LNFREE_TOKENS = (16384, 32768)
 SECONDS = 4  # for the steps of one measurement
 # A process that has not ended by then never will. PyTorch compiles for each batch that it tries.
 LNFREE_LIMIT, PYTORCH_LIMIT = 120, 420
@@ -56,23 +56,23 @@ def measure(build, contexts, configurations, with_pytorch, results, say, keep):
     """Fills results["steps"], "<context>/<configuration>" -> the runs of each side; keep() after each."""
     rows = [(context, configuration) for context in contexts for configuration in configurations]
 
-    def measure_lnfree(context, configuration):
+    def measure_lnfree(context, configuration, tokens):
         path = f"{context}/{configuration}"
         say(f"{path}: lnfree")
-        for tokens in TOKENS:
-            run = lnfree(build, context, configuration, tokens)
-            results["steps"].setdefault(path, {"lnfree": []})["lnfree"].append(run)
-            keep()
+        run = lnfree(build, context, configuration, tokens)
+        results["steps"].setdefault(path, {"lnfree": []})["lnfree"].append(run)
+        keep()
 
     for row in rows:
-        measure_lnfree(*row)
+        for count in LNFREE_TOKENS:
+            measure_lnfree(*row, count)
     tokens = {}
     for context, configuration in rows:
         path = f"{context}/{configuration}"
         for side in ENTROPY if with_pytorch else ():
             say(f"{path}: {side}")
             best = tokens.get(side)
-            to_try = sorted((count for count in TOKENS_TO_TRY if count <= best), reverse=True) if best else TOKENS_TO_TRY
+            to_try = sorted((count for count in PYTORCH_TOKENS if count <= best), reverse=True) if best else PYTORCH_TOKENS
             batches = [max(1, count // context) for count in to_try]
             try:
                 run = pytorch(context, configuration, ENTROPY[side], batches, first_that_fits=best is not None)
@@ -82,7 +82,15 @@ def measure(build, contexts, configurations, with_pytorch, results, say, keep):
                 say(f"{path}: {side} failed: {error}")
             results["steps"][path][side] = run
             keep()
-        measure_lnfree(context, configuration)
+        measure_lnfree(context, configuration, fastest_batch(results["steps"][path]["lnfree"]) * context)
+
+
+def median_of(runs, batch, counter):
+    return statistics.median(run[counter] for run in runs if run["batch"] == batch)
+
+
+def fastest_batch(runs):
+    return max(sorted({run["batch"] for run in runs}), key=lambda batch: median_of(runs, batch, "tokens_per_second"))
 
 
 def failures_of(results):
@@ -99,15 +107,12 @@ def summary_of(results):
     """path -> the figures of a row of the table, of the fastest passes; the ratios only where PyTorch was measured."""
     rows = {}
     for path, runs in results["steps"].items():
-        batches = sorted({run["batch"] for run in runs["lnfree"]})
-
-        def median(counter, batch):
-            return statistics.median(run[counter] for run in runs["lnfree"] if run["batch"] == batch)
-
-        fastest = max(batches, key=lambda batch: median("tokens_per_second", batch))
-        row = {name: median(name, fastest) for name in ("tokens_per_second", "tokens_per_second_observed", "entropy_cost",
-                                                        "product_tflops", "share", "share_observed", "peak_memory_gb")}  # fmt: skip
-        row |= {"batch": fastest, "least_memory_gb": median("peak_memory_gb", batches[0])}
+        ours = runs["lnfree"]
+        batch = fastest_batch(ours)
+        row = {name: median_of(ours, batch, name)
+               for name in ("tokens_per_second", "tokens_per_second_observed", "entropy_cost", "product_tflops", "share",
+                            "share_observed", "peak_memory_gb")}  # fmt: skip
+        row |= {"batch": batch, "least_memory_gb": min(run["peak_memory_gb"] for run in ours)}
         for side, ratio, counter in (("pytorch", "over_pytorch", "tokens_per_second"),
                                      ("pytorch_entropy", "over_pytorch_observed", "tokens_per_second_observed")):  # fmt: skip
             if theirs := runs.get(side, {}).get("tokens_per_second"):
@@ -162,7 +167,8 @@ def markdown_of(results):
         return f"{row[name]:.2f}" if name in row else ""
 
     text += table(
-        ["windows/configuration", "k tokens/s (windows of a pass)", "share", "with entropies", "share", "entropies cost", "product, TFLOP/s",
+        ["windows/configuration", "k tokens/s (windows of a pass)", "share", "with entropies", "share", "entropies cost",
+         "product, TFLOP/s",
          "PyTorch, k tokens/s (windows of a pass)", "ratio", "with entropies", "ratio", "GB", "PyTorch's",
          "with entropies"],
         [[path, f"{1e-3 * r['tokens_per_second']:.0f} ({r['batch']})", f"{r['share']:.3f}",

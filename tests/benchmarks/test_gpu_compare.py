@@ -63,14 +63,19 @@ class Compare(unittest.TestCase):
             return fake_pytorch(context, configuration, entropy, *arguments, **options)
 
         results = self.results((128, 256), failing)
-        self.assertEqual([len(runs["lnfree"]) for runs in results["steps"].values()], [4] * 4)
-        self.assertEqual([text.split(": ")[1] for text in self.said[:5]], ["lnfree"] * 4 + ["pytorch"])
+        self.assertEqual([len(runs["lnfree"]) for runs in results["steps"].values()], [3] * 4)
+        self.assertEqual([text.split(": ")[1] for text in self.said[:9]], ["lnfree"] * 8 + ["pytorch"])
         self.assertEqual([path for path, row in results["summary"].items() if "over_pytorch" in row], ["128/sm_r", "256/sm_r"])
         self.assertEqual(len(compare.failures_of(results)), 6)
         text = compare.markdown_of(results)
         self.assertIn("| 800 | failed |  | failed |  | 9.0 | failed | failed |", text)
         self.assertIn("\n- 128/sm_r, pytorch_entropy: pytorch_step.py took longer than 420 s.\n", text)
         self.assertNotIn("entropies on both sides", text)
+
+    def test_lnfree_comes_again_in_its_faster_passes(self):
+        steps = self.results((128,))["steps"]
+        self.assertEqual([run["batch"] for run in steps["128/sm_r"]["lnfree"]], [128, 256, 256])
+        self.assertEqual([run["batch"] for run in steps["128/sm_ln_g"]["lnfree"]], [128, 256, 128])
 
     def test_lnfree_alone(self):
         results = self.results((128,), with_pytorch=False)
