@@ -51,9 +51,9 @@ BF16_BOUNDS = {
 # gradients, and neither is wrong. Windows are drawn until no unit comes this close in any of the steps.
 LEAST_DISTANCE_TO_KINK = 1e-6
 
-# The gradient of a slope is a sum of terms of both signs. Where they cancel to less than this, what float leaves of
-# it says nothing.
-LEAST_SLOPE_GRADIENT = 3e-3
+# The gradient of a single number, as a slope or a norm's alpha, is a sum of terms of both signs. Where they cancel to less
+# than this, what float leaves of it says nothing.
+LEAST_NUMBER_GRADIENT = 3e-3
 
 
 def random_weights(shape, configuration, random):
@@ -106,7 +106,7 @@ def oracle(shape, configuration, weights, steps, random):
         objective.backward()
         gradients = {name: w.grad.numpy().copy() for name, w in model.weights.items()}
         _, entropies = model.evaluate(first_step(tokens))
-        if any(abs(g[0]) < LEAST_SLOPE_GRADIENT for name, g in gradients.items() if name.endswith("slope")):
+        if any(abs(g[0]) < LEAST_NUMBER_GRADIENT for g in gradients.values() if g.size == 1):
             continue
         train(model, torch.from_numpy(tokens).split(WINDOWS_PER_STEP), PEAK_LEARNING_RATE)
         if model.nearest_kink > LEAST_DISTANCE_TO_KINK:
