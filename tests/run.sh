@@ -23,8 +23,8 @@ cd "$tests/.." || exit
 source tests/stages.sh
 
 jobs=$(nproc)
-echo "${0##*/}: installs, builds and tests with g++, builds and tests with clang++ under sanitizers:" \
-  "a quarter of an hour on two cores, less where ccache knows the sources"
+echo "${0##*/}: a quarter of an hour on two cores, less where ccache knows the sources: installs what is missing," \
+  "builds and tests with g++, builds and tests with clang++ under sanitizers"
 
 # configure PRESET COMPILER OPTION...: a build folder for the tests. The compiler by CXX, which counts for a new folder
 # only: to name another one than a folder has makes CMake forget the rest of its choices, the preset's too.
@@ -32,25 +32,24 @@ configure() {
   CXX=$2 cmake --preset "$1" -D LNFREE_BUILD_TESTS=ON -D LNFREE_BUILD_BENCHMARKS=OFF "${@:3}"
 }
 
-build_sanitized() {
-  stage "configure, clang++ with sanitizers" configure sanitize clang++ &&
-    stage "build, clang++ with sanitizers" cmake --build build/sanitize -j "$jobs" --target unit_tests
+with_gcc() {
+  stage "configure, g++" configure release g++ -D LNFREE_BUILD_EXAMPLES=ON -D LNFREE_INSTALL=ON &&
+    stage "build, g++" cmake --build build/release -j "$jobs" &&
+    run_ctest "tests, g++" build/release -j "$jobs"
 }
-
-stage "dependencies" examples/install_dependencies.sh build report test || {
-  summary
-  exit
-}
-
-if stage "configure, g++" configure release g++ -D LNFREE_BUILD_EXAMPLES=ON -D LNFREE_INSTALL=ON &&
-  stage "build, g++" cmake --build build/release -j "$jobs"; then
-  run_ctest "tests, g++" build/release -j "$jobs"
-fi
 
 # Without -march=native, so that the narrower vectors are tested too.
-if build_sanitized; then
+with_clang() {
   export ASAN_OPTIONS=allocator_may_return_null=1 UBSAN_OPTIONS=print_stacktrace=1
-  run_ctest "tests, clang++ with sanitizers" build/sanitize -j "$jobs" -L unit
-fi
+  stage "configure, clang++ with sanitizers" configure sanitize clang++ &&
+    stage "build, clang++ with sanitizers" cmake --build build/sanitize -j "$jobs" --target unit_tests &&
+    run_ctest "tests, clang++ with sanitizers" build/sanitize -j "$jobs" -L unit
+}
 
+if stage "dependencies" examples/install_dependencies.sh build report test; then
+  # The second takes the cores that the first leaves idle, and is shown when that is done.
+  beside with_clang
+  with_gcc
+  join
+fi
 summary

@@ -44,6 +44,32 @@ run_ctest() {
   fi
 }
 
+# beside FUNCTION: runs stages in the background, with the lowest priority, until join.
+beside() {
+  output=$(mktemp -d)
+  trap 'kill -- "-$background" 2>/dev/null; rm -rf "$output"' EXIT
+  set -m # a process group of its own, so that all of it can be ended
+  {
+    renice -n 19 "$BASHPID" >/dev/null
+    passed=0 failed=0 skipped=0
+    "$1"
+    echo "$passed $failed $skipped" >"$output/counts"
+  } </dev/null >"$output/log" 2>&1 &
+  background=$!
+  set +m
+}
+
+# Shows what the stages in the background say until they are done, and adds their counts.
+join() {
+  tail -n +1 -f --pid="$background" "$output/log"
+  local counts
+  if read -r -a counts 2>/dev/null <"$output/counts"; then
+    passed=$((passed + counts[0])) failed=$((failed + counts[1])) skipped=$((skipped + counts[2]))
+  else
+    fail_stage "stages in the background" "they were ended from outside"
+  fi
+}
+
 # The closing lines; fails where anything failed or nothing passed.
 summary() {
   echo "== summary: ${SECONDS} s"

@@ -72,4 +72,22 @@ stage_under_test=(stage build false)
 expect "0 1 0" "a command that fails" <<<''
 stage_under_test=(stage build true)
 expect "0 0 0" "a command that succeeds, which is no test" <<<''
+
+# What runs beside the rest counts as well, and not twice.
+with_background() {
+  stage first false
+  beside background_stages
+  run_ctest stage "$work"
+  join
+}
+mkdir "$work/other"
+echo 'add_test(b true)' >"$work/other/CTestTestfile.cmake"
+background_stages() {
+  stage second false
+  run_ctest stage "$work/other"
+}
+stage_under_test=(with_background)
+expect "2 2 0" "stages in the background" <<<'add_test(a true)'
+background_stages() { kill -KILL "$BASHPID"; }
+expect "1 2 0" "stages in the background that are killed" <<<'add_test(a true)'
 exit "$wrong"
