@@ -82,6 +82,13 @@ grep -q '"tokens": 992' capped/train.json || fail "--max-train-tokens"
 cmp -s again/tokenizer.model capped/tokenizer.model || fail "--tokenizer is not copied"
 [[ ! -e capped/val.bin ]] || fail "val.bin without held-out documents"
 
+# A table as one long word, as generated code has it, is a document like others.
+mkdir tables && cp sources/file_[1-3].py tables
+{ printf 'data = "'; awk 'BEGIN { for (i = 0; i < 70000; ++i) printf "%c", 65 + i * i % 23 }'; printf '"\n'; } >tables/table.py
+{ printf '\xef\xbb\xbf#'; LC_ALL=C awk 'BEGIN { for (i = 0; i < 20000; ++i) printf "\xe4\xb8%c\r\n", 128 + i * i % 23 }'; } >tables/han.py
+"$program" --input tables --vocab-size 600 --context 32 --held-out 0 --out of_tables >/dev/null || fail "long words: status $?"
+grep -q '"kept": 5' of_tables/corpus.json || fail "long words were left out"
+
 # The same documents as JSON lines, held out by a file of their own.
 for i in 1 2; do
   printf '{"repo_name": "r", "path": "f%d.py", "copies": "1", "content": "' "$i"

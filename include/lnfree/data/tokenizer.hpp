@@ -3,6 +3,7 @@
 #include <sentencepiece_processor.h>
 #include <sentencepiece_trainer.h>
 
+#include <algorithm>
 #include <array>
 #include <charconv>
 #include <cstdint>
@@ -49,7 +50,7 @@ class Tokenizer {
         {"remove_extra_whitespaces", "false"},
         {"allow_whitespace_only_pieces", "true"},
         {"character_coverage", "0.9995"},
-        // Documents are fed whole, line ends included; a longer "sentence" than this would be left out.
+        // Documents are fed with their line ends; a longer "sentence" than this would be left out.
         {"max_sentence_length", "1000000000"},
         {"bos_id", "-1"},
         {"eos_id", "-1"},
@@ -117,17 +118,49 @@ class Tokenizer {
  private:
   static constexpr std::string_view space_mark = "\xE2\x96\x81";  // U+2581
 
+  // Feeds documents to SentencePiece's trainer, whole but for two things that it does not bear. It numbers
+  // the characters of a word (spaces and what follows them up to the next space) in 15 bits and crashes
+  // beyond, so a longer word is cut. And it leaves out a whole document for its mark of the unknown, which is
+  // never part of a piece, so a document is cut at that mark.
   class Documents : public sentencepiece::SentenceIterator {
    public:
-    explicit Documents(std::vector<std::string> documents) : documents_(std::move(documents)) {}
+    explicit Documents(std::vector<std::string> documents) : documents_(std::move(documents)) { cut(); }
     bool done() const override { return next_ == documents_.size(); }
-    void Next() override { documents_[next_++] = std::string(); }  // SentencePiece keeps its own copy
-    const std::string& value() const override { return documents_[next_]; }
+    void Next() override {
+      cut();
+      if (part_.empty()) {
+        documents_[next_++] = std::string();  // SentencePiece keeps its own copy
+        position_ = 0;
+        cut();
+      }
+    }
+    const std::string& value() const override { return part_; }
     sentencepiece::util::Status status() const override { return {}; }
 
    private:
+    static constexpr std::string_view unknown_mark = "\xE2\x96\x85";  // U+2585
+    static constexpr std::size_t max_word_bytes = 32'000;
+
+    // Takes the next part of the document at hand; an empty one at its end.
+    void cut() {
+      part_.clear();
+      if (done()) return;
+      const std::string_view text = documents_[next_];
+      while (text.substr(position_, unknown_mark.size()) == unknown_mark) position_ += unknown_mark.size();
+      std::size_t end = position_;
+      for (std::size_t word = position_; end < text.size();) {
+        const std::size_t length = std::max<std::size_t>(utf8_length(text, end), 1);
+        if (text[end] == ' ' && end > position_ && text[end - 1] != ' ') word = end;
+        if (end + length - word > max_word_bytes || text.substr(end, length) == unknown_mark) break;
+        end += length;
+      }
+      part_ = text.substr(position_, end - position_);
+      position_ = end;
+    }
+
     std::vector<std::string> documents_;
-    std::size_t next_ = 0;
+    std::size_t next_ = 0, position_ = 0;
+    std::string part_;  // of the document `next_`, before `position_`
   };
 
   Tokenizer(std::string model, const std::string& name)
@@ -193,6 +226,8 @@ class Tokenizer {
     if (const int least = number_after(message, std::to_string(vocab_size) + " vs "))
       return start + "its bytes and characters alone need " + std::to_string(least) +
              "; take a larger vocabulary.";
+    if (message.find("sentences_.empty()") != std::string::npos)
+      return start + "they hold nothing that can become a piece; take other text.";
     return start + message;
   }
 
