@@ -41,6 +41,13 @@ expect_error "other arguments (context, vocab_size, tokenizer_sample_bytes)" --i
 "$program" --input sources --vocab-size 500 --context 16 --held-out 0.2 --out corpus --overwrite >/dev/null
 grep -q '"vocab_size": 500' corpus/train.json || fail "--overwrite did not"
 
+# Numbers are decimal, or refused.
+"$program" --input sources --vocab-size 0600 --context 032 --held-out 0.2 --out corpus_of_zeros >/dev/null
+cmp -s again/train.bin corpus_of_zeros/train.bin || fail "zeros in front change a number"
+for number in 0x20 +32 32.0 3e1 " 32" "32 " 0b11 1_000 32k 99999999999999999999; do
+  expect_error "$number is not a whole number from 2" --input sources --out new --context "$number"
+done
+
 # A corpus that has moved together with its inputs is the same one still; without them it is not.
 mkdir -p here there
 cp -r sources here
