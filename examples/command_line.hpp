@@ -2,7 +2,6 @@
 
 #include <CLI/CLI.hpp>
 #include <charconv>
-#include <cstdio>
 #include <filesystem>
 #include <functional>
 #include <limits>
@@ -12,12 +11,16 @@
 #include <string_view>
 #include <type_traits>
 
+#include "standard_streams.hpp"
+
 /// The command line of a program in examples/: --help in words, and one sentence for what is wrong.
 class CommandLine : public CLI::App {
  public:
-  /// Of the program at `argv[0]`, which is called by its file's name.
+  /// Of the program at `argv[0]`, which is called by its file's name. Before any file is opened: keeps the
+  /// standard streams.
   CommandLine(const std::string& description, char** argv)
       : CLI::App(description, std::filesystem::path(argv[0]).filename().string()) {
+    keep_standard_streams();
     formatter(std::make_shared<Help>());
   }
 
@@ -58,7 +61,13 @@ class CommandLine : public CLI::App {
       parse(argc, argv);
       return std::nullopt;
     } catch (const CLI::Success& help) {
-      return exit(help);
+      exit(help);
+      try {
+        require_standard_output();
+        return 0;
+      } catch (const lnfree::Error& error) {
+        return complain(get_name(), error.what());
+      }
     } catch (const CLI::ConfigError& error) {
       fault = config_fault(error.what());
       on_command_line = false;
@@ -68,8 +77,7 @@ class CommandLine : public CLI::App {
     // A misspelt option is often why another one is missing.
     if (const auto unknown = remaining(); on_command_line && !unknown.empty())
       fault = unknown.front() + " is no option";
-    std::fprintf(stderr, "%s: %s; --help shows the options\n", get_name().c_str(), fault.c_str());
-    return 1;
+    return complain(get_name(), lnfree::excerpt(fault) + "; --help shows the options");
   }
 
  private:

@@ -23,6 +23,7 @@
 
 #include <lnfree/core/atomic_file.hpp>
 #include <lnfree/core/error.hpp>
+#include <lnfree/core/excerpt.hpp>
 #include <lnfree/core/fingerprint.hpp>
 
 namespace lnfree {
@@ -81,9 +82,9 @@ inline std::optional<ShardInfo> read_shard_info(const std::filesystem::path& sha
     info.split = json.value("split", info.split);
     return info;
   } catch (const Json::exception& error) {
-    throw Error(path.string() + " should describe " + shard.filename().string() +
-                " (a JSON object with vocab_size, context, tokens), but cannot be read: " + error.what() +
-                "; mend or remove it.");
+    throw Error(excerpt(path.native()) + " should describe " + excerpt(shard.filename().native()) +
+                " (a JSON object with vocab_size, context, tokens), but cannot be read: " +
+                excerpt(error.what()) + "; mend or remove it.");
   }
 }
 
@@ -198,7 +199,9 @@ class TokenShard {
            std::to_string(size_) + " tokens its header claims; it is damaged or of another format");
   }
 
-  [[noreturn]] void fail(const std::string& what) const { throw Error(path_.string() + " " + what + "."); }
+  [[noreturn]] void fail(const std::string& what) const {
+    throw Error(excerpt(path_.native()) + " " + what + ".");
+  }
 
   template <typename Token>
   const Token* tokens() const {
@@ -240,7 +243,7 @@ class TokenShardWriter {
   void append(std::span<const std::int32_t> tokens) {
     for (const auto token : tokens)
       if (token < 0 || token >= vocab_size_)
-        throw Error(file_.path().string() + " cannot take token id " + std::to_string(token) +
+        throw Error(excerpt(file_.path().native()) + " cannot take token id " + std::to_string(token) +
                     ": its vocabulary has " + std::to_string(vocab_size_) + " entries.");
     const auto size = size_ + static_cast<std::int64_t>(tokens.size());
     make_shard_header(size, token_bytes_);
@@ -252,6 +255,9 @@ class TokenShardWriter {
     }
     size_ = size;
   }
+
+  /// Brings the tokens appended so far to the disk, so that little can go wrong in finish().
+  void flush() { file_.flush(); }
 
   /// Completes the shard and writes `info` beside it, with the vocabulary size and the token count filled in.
   /// Nothing may be appended afterwards.

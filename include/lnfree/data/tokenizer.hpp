@@ -20,8 +20,9 @@
 
 #include <lnfree/core/atomic_file.hpp>
 #include <lnfree/core/error.hpp>
+#include <lnfree/core/excerpt.hpp>
 #include <lnfree/core/fingerprint.hpp>
-#include <lnfree/data/utf8.hpp>
+#include <lnfree/core/utf8.hpp>
 
 namespace lnfree {
 
@@ -66,11 +67,18 @@ class Tokenizer {
   /// Reads a model that save() or SentencePiece wrote. Throws Error if it is missing, no SentencePiece model,
   /// or one without byte pieces.
   static Tokenizer load(const std::filesystem::path& path) {
+    const std::string name = excerpt(path.native());
+    std::error_code error;
     std::ifstream file(path, std::ios::binary);
-    if (!file || std::filesystem::is_directory(path))
-      throw Error(path.string() + " cannot be read; a tokenizer's model file was expected.");
-    return Tokenizer(std::string(std::istreambuf_iterator<char>(file), {}), path.string());
+    if (!file || !std::filesystem::is_regular_file(path, error))
+      throw Error(name + " cannot be read; a tokenizer's model file was expected.");
+    if (std::filesystem::file_size(path) > max_model_bytes)
+      throw Error(name + " is too large to be a tokenizer's model.");
+    return Tokenizer(std::string(std::istreambuf_iterator<char>(file), {}), name);
   }
+
+  /// The content of the model file.
+  const std::string& model() const { return model_; }
 
   /// Writes the model file.
   void save(const std::filesystem::path& path) const { write_file(path, model_); }
@@ -117,6 +125,7 @@ class Tokenizer {
 
  private:
   static constexpr std::string_view space_mark = "\xE2\x96\x81";  // U+2581
+  static constexpr std::uintmax_t max_model_bytes = 1 << 30;      // 2^24 pieces of 64 bytes
 
   // Feeds documents to SentencePiece's trainer, whole but for two things that it does not bear. It numbers
   // the characters of a word (spaces and what follows them up to the next space) in 15 bits and crashes
@@ -186,7 +195,8 @@ class Tokenizer {
     if (processor_->IsControl(id)) return {};
     if (processor_->IsUnknown(id)) return "\xEF\xBF\xBD";
     if (processor_->IsByte(id)) {  // named <0x00> to <0xFF>
-      if (piece.size() != 6) throw Error("the tokenizer has a malformed byte piece '" + piece + "'.");
+      if (piece.size() != 6)
+        throw Error("the tokenizer has a malformed byte piece '" + excerpt(piece) + "'.");
       unsigned char value = 0;
       std::from_chars(piece.data() + 3, piece.data() + 5, value, 16);
       return std::string(1, static_cast<char>(value));
@@ -204,7 +214,7 @@ class Tokenizer {
     if (text.empty()) return;
     std::vector<int> part;
     const auto status = processor_->Encode(text, &part);
-    if (!status.ok()) throw Error("SentencePiece cannot encode a text: " + status.ToString() + ".");
+    if (!status.ok()) throw Error("SentencePiece cannot encode a text: " + excerpt(status.ToString()) + ".");
     ids.insert(ids.end(), part.begin(), part.end());
   }
 
@@ -228,7 +238,7 @@ class Tokenizer {
              "; take a larger vocabulary.";
     if (message.find("sentences_.empty()") != std::string::npos)
       return start + "they hold nothing that can become a piece; take other text.";
-    return start + message;
+    return start + excerpt(message);
   }
 
   std::string model_;
