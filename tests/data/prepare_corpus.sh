@@ -41,6 +41,13 @@ expect_error "other arguments (context, vocab_size, tokenizer_sample_bytes)" --i
 "$program" --input sources --vocab-size 500 --context 16 --held-out 0.2 --out corpus --overwrite >/dev/null
 grep -q '"vocab_size": 500' corpus/train.json || fail "--overwrite did not"
 
+# Numbers are decimal, or refused.
+"$program" --input sources --vocab-size 0600 --context 032 --held-out 0.2 --out corpus_of_zeros >/dev/null
+cmp -s again/train.bin corpus_of_zeros/train.bin || fail "zeros in front change a number"
+for number in 0x20 +32 32.0 3e1 " 32" "32 " 0b11 1_000 32k 99999999999999999999; do
+  expect_error "$number is not a whole number from 2" --input sources --out new --context "$number"
+done
+
 # A corpus that has moved together with its inputs is the same one still; without them it is not.
 mkdir -p here there
 cp -r sources here
@@ -63,11 +70,31 @@ expect_error "bytes then, 63 files of" --input grown --vocab-size 600 --context 
 "$program" --input grown --vocab-size 600 --context 32 --out of_grown --overwrite >/dev/null
 "$program" --input grown --vocab-size 600 --context 32 --out of_grown | grep -q "63 files" || fail "--overwrite did not"
 
+# Fingerprints tell corpora and tokenizers apart, and stay equal where both are the same.
+fingerprint() { # <file> [which]: of the tokenizer in a description, or of a shard in a report
+  grep -o "\"${2-tokenizer_}fingerprint\": \"[0-9a-f]\{16\}\"" "$1"
+}
+fingerprint corpus/train.json >/dev/null || fail "no fingerprint of the tokenizer: $(cat corpus/train.json)"
+[[ $(fingerprint again/train.json) == "$(fingerprint again/val.json)" ]] || fail "two fingerprints of one tokenizer"
+[[ $(fingerprint again/train.json) == "$(fingerprint again/corpus.json)" ]] || fail "corpus.json: another tokenizer"
+[[ $(fingerprint again/train.json) == "$(fingerprint report.json)" ]] || fail "the same tokenizer, another fingerprint"
+[[ $(fingerprint again/train.json) != "$(fingerprint corpus/train.json)" ]] || fail "another tokenizer, the same fingerprint"
+[[ $(fingerprint again/corpus.json '' | sort -u | wc -l) == 2 ]] || fail "no fingerprints of the shards"
+[[ $(fingerprint again/corpus.json '') == "$(fingerprint report.json '')" ]] || fail "the same shards, other fingerprints"
+[[ $(fingerprint again/corpus.json '') != "$(fingerprint corpus/corpus.json '')" ]] || fail "other shards, the same fingerprints"
+
 # A tokenizer of one's own; at most so many tokens; nothing held out.
 "$program" --input sources --tokenizer again/tokenizer.model --context 32 --held-out 0 --max-train-tokens 1000 --out capped >/dev/null
 grep -q '"tokens": 992' capped/train.json || fail "--max-train-tokens"
 cmp -s again/tokenizer.model capped/tokenizer.model || fail "--tokenizer is not copied"
 [[ ! -e capped/val.bin ]] || fail "val.bin without held-out documents"
+
+# A table as one long word, as generated code has it, is a document like others.
+mkdir tables && cp sources/file_[1-3].py tables
+{ printf 'data = "'; awk 'BEGIN { for (i = 0; i < 70000; ++i) printf "%c", 65 + i * i % 23 }'; printf '"\n'; } >tables/table.py
+{ printf '\xef\xbb\xbf#'; LC_ALL=C awk 'BEGIN { for (i = 0; i < 20000; ++i) printf "\xe4\xb8%c\r\n", 128 + i * i % 23 }'; } >tables/han.py
+"$program" --input tables --vocab-size 600 --context 32 --held-out 0 --out of_tables >/dev/null || fail "long words: status $?"
+grep -q '"kept": 5' of_tables/corpus.json || fail "long words were left out"
 
 # The same documents as JSON lines, held out by a file of their own.
 for i in 1 2; do

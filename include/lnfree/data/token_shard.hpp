@@ -23,6 +23,8 @@
 
 #include <lnfree/core/atomic_file.hpp>
 #include <lnfree/core/error.hpp>
+#include <lnfree/core/excerpt.hpp>
+#include <lnfree/core/fingerprint.hpp>
 
 namespace lnfree {
 
@@ -53,8 +55,9 @@ struct ShardInfo {
   std::int64_t context = 0;    ///< length in tokens of the windows documents were cut into; 0 = unknown
   std::int64_t documents = 0;  ///< documents that gave at least one window
   std::int64_t tokens = 0;
-  std::string tokenizer;  ///< file name of the tokenizer's model, in the same folder
-  std::string split;      ///< "train" or "held-out"
+  std::string tokenizer;              ///< file name of the tokenizer's model, in the same folder
+  std::string tokenizer_fingerprint;  ///< fingerprint() of that file: equal for shards of one tokenizer
+  std::string split;                  ///< "train" or "held-out"
 };
 
 /// The file that describes a shard: train.json beside train.bin.
@@ -75,12 +78,13 @@ inline std::optional<ShardInfo> read_shard_info(const std::filesystem::path& sha
     info.documents = json.value("documents", info.documents);
     info.tokens = json.value("tokens", info.tokens);
     info.tokenizer = json.value("tokenizer", info.tokenizer);
+    info.tokenizer_fingerprint = json.value("tokenizer_fingerprint", info.tokenizer_fingerprint);
     info.split = json.value("split", info.split);
     return info;
   } catch (const Json::exception& error) {
-    throw Error(path.string() + " should describe " + shard.filename().string() +
-                " (a JSON object with vocab_size, context, tokens), but cannot be read: " + error.what() +
-                "; mend or remove it.");
+    throw Error(excerpt(path.native()) + " should describe " + excerpt(shard.filename().native()) +
+                " (a JSON object with vocab_size, context, tokens), but cannot be read: " +
+                excerpt(error.what()) + "; mend or remove it.");
   }
 }
 
@@ -130,6 +134,12 @@ class TokenShard {
       std::copy_n(tokens<std::uint16_t>() + begin, count, out);
     else
       std::copy_n(tokens<std::uint32_t>() + begin, count, out);
+  }
+
+  /// fingerprint() of the whole file: equal for shards of the same tokens, wherever they lie. Reads the whole
+  /// shard.
+  std::string fingerprint() const {
+    return lnfree::fingerprint({static_cast<const char*>(map_), map_bytes_});
   }
 
   /// The largest token id, -1 if there is none; reads the whole shard. Ids of 2^31 and more give 2^31 - 1.
@@ -189,7 +199,9 @@ class TokenShard {
            std::to_string(size_) + " tokens its header claims; it is damaged or of another format");
   }
 
-  [[noreturn]] void fail(const std::string& what) const { throw Error(path_.string() + " " + what + "."); }
+  [[noreturn]] void fail(const std::string& what) const {
+    throw Error(excerpt(path_.native()) + " " + what + ".");
+  }
 
   template <typename Token>
   const Token* tokens() const {
@@ -231,7 +243,7 @@ class TokenShardWriter {
   void append(std::span<const std::int32_t> tokens) {
     for (const auto token : tokens)
       if (token < 0 || token >= vocab_size_)
-        throw Error(file_.path().string() + " cannot take token id " + std::to_string(token) +
+        throw Error(excerpt(file_.path().native()) + " cannot take token id " + std::to_string(token) +
                     ": its vocabulary has " + std::to_string(vocab_size_) + " entries.");
     const auto size = size_ + static_cast<std::int64_t>(tokens.size());
     make_shard_header(size, token_bytes_);
@@ -244,6 +256,9 @@ class TokenShardWriter {
     size_ = size;
   }
 
+  /// Brings the tokens appended so far to the disk, so that little can go wrong in finish().
+  void flush() { file_.flush(); }
+
   /// Completes the shard and writes `info` beside it, with the vocabulary size and the token count filled in.
   /// Nothing may be appended afterwards.
   void finish(ShardInfo info) {
@@ -253,9 +268,13 @@ class TokenShardWriter {
     file_.rewind();
     file_.write(header.data(), sizeof header);
     file_.commit();
-    const Json json{{"vocab_size", info.vocab_size}, {"context", info.context},
-                    {"documents", info.documents},   {"tokens", info.tokens},
-                    {"tokenizer", info.tokenizer},   {"split", info.split}};
+    const Json json{{"vocab_size", info.vocab_size},
+                    {"context", info.context},
+                    {"documents", info.documents},
+                    {"tokens", info.tokens},
+                    {"tokenizer", info.tokenizer},
+                    {"tokenizer_fingerprint", info.tokenizer_fingerprint},
+                    {"split", info.split}};
     write_file(shard_info_path(file_.path()), json.dump(2) + "\n");
   }
 
