@@ -143,11 +143,7 @@ class Trainer {
   /// Begins a run with the model's present weights and writes the first checkpoint. Throws Error when the
   /// model has none yet, or when the folder already holds a run: nothing is overwritten.
   void start() {
-    if (!has_weights()) {
-      throw Error(
-          "the model's weights are all zero, from which nothing can be learned; call its "
-          "initialize(), or load_weights(), before start()");
-    }
+    model_.parameters().require_values(model_.device());
     std::error_code error;
     std::filesystem::create_directories(folder_, error);
     if (error) throw Error("cannot create the folder " + folder_.string() + ": " + error.message());
@@ -300,12 +296,6 @@ class Trainer {
             ", gradient norm " + std::to_string(norm) +
             "; first tensor with a gradient that is no number: " + where +
             ". A lower learning rate, a longer warm-up or a norm may help; the checkpoint is from before");
-  }
-
-  /// Whether the token table, which every model has, holds anything.
-  bool has_weights() {
-    const auto table = model_.parameters().read(model_.device(), model_.parameters().all().front());
-    return std::any_of(table.begin(), table.end(), [](auto weight) { return weight != 0; });
   }
 
   static bool empty_or_missing(const std::filesystem::path& path) {
