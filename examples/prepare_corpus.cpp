@@ -104,6 +104,7 @@ struct Side {
   std::int64_t documents = 0;  // that gave at least one window
   std::int64_t bytes = 0;      // encoded
   std::int64_t tokens = 0;     // encoded, those of the dropped short windows included
+  std::string fingerprint{};   // of the finished shard
 
   bool full(std::int64_t context) const { return limit != 0 && shard.size() + context > limit; }
 
@@ -125,16 +126,19 @@ struct Side {
         {"bytes", bytes},
         {"tokens", shard.size()},
         {"windows", shard.size() / context},
+        {"fingerprint", fingerprint},
         {"bytes_per_token", tokens == 0 ? 0.0 : static_cast<double>(bytes) / static_cast<double>(tokens)}};
   }
 
-  void finish(std::int64_t context) {
+  void finish(std::int64_t context, const fs::path& path, const std::string& tokenizer_fingerprint) {
     lnfree::ShardInfo info;
     info.context = context;
     info.documents = documents;
     info.tokenizer = "tokenizer.model";
+    info.tokenizer_fingerprint = tokenizer_fingerprint;
     info.split = split;
     shard.finish(info);
+    fingerprint = lnfree::TokenShard::open(path).fingerprint();
   }
 };
 
@@ -328,24 +332,24 @@ json prepare(const Options& options, const lnfree::Corpus& corpus) {
     throw lnfree::Error("none of " + count(counts.held_out, "held-out document") + window +
                         "; raise --held-out (0 asks for none) or give a larger corpus.");
 
-  report["documents"] = counts.json();
-  report["context"] = options.context;
-  report["vocab_size"] = tokenizer.vocab_size();
-  report["train"] = train.report(options.context);
-  report["held_out"] = held_out.report(options.context);
-  report["bytes_per_token"] = report["train"]["bytes_per_token"];
-
   // corpus.json marks a complete folder: an older one goes before the first file changes, the new one comes
   // last.
   fs::remove(options.out / "corpus.json");
   tokenizer.save(options.out / "tokenizer.model");
-  train.finish(options.context);
+  train.finish(options.context, options.out / "train.bin", tokenizer.fingerprint());
   if (wants_held_out) {
-    held_out.finish(options.context);
+    held_out.finish(options.context, options.out / "val.bin", tokenizer.fingerprint());
   } else {
     fs::remove(options.out / "val.bin");
     fs::remove(options.out / "val.json");
   }
+  report["documents"] = counts.json();
+  report["context"] = options.context;
+  report["vocab_size"] = tokenizer.vocab_size();
+  report["tokenizer_fingerprint"] = tokenizer.fingerprint();
+  report["train"] = train.report(options.context);
+  report["held_out"] = held_out.report(options.context);
+  report["bytes_per_token"] = report["train"]["bytes_per_token"];
   const std::string text = report.dump(2) + "\n";
   report_file.write(text.data(), text.size());
   report_file.commit();

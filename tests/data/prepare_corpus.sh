@@ -63,6 +63,19 @@ expect_error "bytes then, 63 files of" --input grown --vocab-size 600 --context 
 "$program" --input grown --vocab-size 600 --context 32 --out of_grown --overwrite >/dev/null
 "$program" --input grown --vocab-size 600 --context 32 --out of_grown | grep -q "63 files" || fail "--overwrite did not"
 
+# Fingerprints tell corpora and tokenizers apart, and stay equal where both are the same.
+fingerprint() { # <file> [which]: of the tokenizer in a description, or of a shard in a report
+  grep -o "\"${2-tokenizer_}fingerprint\": \"[0-9a-f]\{16\}\"" "$1"
+}
+fingerprint corpus/train.json >/dev/null || fail "no fingerprint of the tokenizer: $(cat corpus/train.json)"
+[[ $(fingerprint again/train.json) == "$(fingerprint again/val.json)" ]] || fail "two fingerprints of one tokenizer"
+[[ $(fingerprint again/train.json) == "$(fingerprint again/corpus.json)" ]] || fail "corpus.json: another tokenizer"
+[[ $(fingerprint again/train.json) == "$(fingerprint report.json)" ]] || fail "the same tokenizer, another fingerprint"
+[[ $(fingerprint again/train.json) != "$(fingerprint corpus/train.json)" ]] || fail "another tokenizer, the same fingerprint"
+[[ $(fingerprint again/corpus.json '' | sort -u | wc -l) == 2 ]] || fail "no fingerprints of the shards"
+[[ $(fingerprint again/corpus.json '') == "$(fingerprint report.json '')" ]] || fail "the same shards, other fingerprints"
+[[ $(fingerprint again/corpus.json '') != "$(fingerprint corpus/corpus.json '')" ]] || fail "other shards, the same fingerprints"
+
 # A tokenizer of one's own; at most so many tokens; nothing held out.
 "$program" --input sources --tokenizer again/tokenizer.model --context 32 --held-out 0 --max-train-tokens 1000 --out capped >/dev/null
 grep -q '"tokens": 992' capped/train.json || fail "--max-train-tokens"

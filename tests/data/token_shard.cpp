@@ -90,6 +90,29 @@ BOOST_AUTO_TEST_CASE(offsets_beyond_2_gib) {
   BOOST_TEST(pair[1] == 4711);
 }
 
+BOOST_AUTO_TEST_CASE(the_fingerprint_is_that_of_the_tokens) {
+  TemporaryFolder folder;
+  const auto of = [&](const std::string& name, std::vector<std::uint16_t> tokens) {
+    const auto count = static_cast<std::int32_t>(tokens.size());
+    return TokenShard::open(folder.write(name, raw_shard<std::uint16_t>(20240520, 1, count, tokens)))
+        .fingerprint();
+  };
+  std::vector<std::uint16_t> tokens(1000);
+  for (std::size_t i = 0; i < tokens.size(); ++i) tokens[i] = static_cast<std::uint16_t>(i % 7);
+  const auto first = of("a.bin", tokens);
+  BOOST_TEST(of("elsewhere/b.bin", tokens) == first);
+  for (const std::size_t at : {0, 31, 32, 500, 999}) {
+    auto other = tokens;
+    ++other[at];
+    BOOST_TEST(of("c.bin", other) != first);
+    other[at] = 0;
+    std::swap(other[at], other[(at + 1) % 1000]);
+    if (other != tokens) BOOST_TEST(of("c.bin", other) != first);
+  }
+  tokens.push_back(0);
+  BOOST_TEST(of("d.bin", tokens) != first);
+}
+
 BOOST_AUTO_TEST_CASE(can_be_moved) {
   TemporaryFolder folder;
   auto first = TokenShard::open(folder.write("a.bin", raw_shard<std::uint16_t>(20240520, 1, 1, {3})));
@@ -135,6 +158,7 @@ BOOST_AUTO_TEST_CASE(the_writer_makes_the_format) {
     info.context = 3;
     info.documents = 2;
     info.tokenizer = "tokenizer.model";
+    info.tokenizer_fingerprint = "0123456789abcdef";
     info.split = "train";
     writer.finish(info);
     const auto expected = vocab_size == 65536 ? raw_shard<std::uint16_t>(20240520, 1, 3, {1, 65535, 0})
@@ -147,6 +171,7 @@ BOOST_AUTO_TEST_CASE(the_writer_makes_the_format) {
     BOOST_TEST(read->documents == 2);
     BOOST_TEST(read->tokens == 3);
     BOOST_TEST(read->tokenizer == "tokenizer.model");
+    BOOST_TEST(read->tokenizer_fingerprint == "0123456789abcdef");
     BOOST_TEST(read->split == "train");
     BOOST_TEST(files_in(folder) == (std::vector<std::string>{"s.bin", "s.json"}),
                boost::test_tools::per_element());

@@ -23,6 +23,7 @@
 
 #include <lnfree/core/atomic_file.hpp>
 #include <lnfree/core/error.hpp>
+#include <lnfree/core/fingerprint.hpp>
 
 namespace lnfree {
 
@@ -53,8 +54,9 @@ struct ShardInfo {
   std::int64_t context = 0;    ///< length in tokens of the windows documents were cut into; 0 = unknown
   std::int64_t documents = 0;  ///< documents that gave at least one window
   std::int64_t tokens = 0;
-  std::string tokenizer;  ///< file name of the tokenizer's model, in the same folder
-  std::string split;      ///< "train" or "held-out"
+  std::string tokenizer;              ///< file name of the tokenizer's model, in the same folder
+  std::string tokenizer_fingerprint;  ///< fingerprint() of that file: equal for shards of one tokenizer
+  std::string split;                  ///< "train" or "held-out"
 };
 
 /// The file that describes a shard: train.json beside train.bin.
@@ -75,6 +77,7 @@ inline std::optional<ShardInfo> read_shard_info(const std::filesystem::path& sha
     info.documents = json.value("documents", info.documents);
     info.tokens = json.value("tokens", info.tokens);
     info.tokenizer = json.value("tokenizer", info.tokenizer);
+    info.tokenizer_fingerprint = json.value("tokenizer_fingerprint", info.tokenizer_fingerprint);
     info.split = json.value("split", info.split);
     return info;
   } catch (const Json::exception& error) {
@@ -130,6 +133,12 @@ class TokenShard {
       std::copy_n(tokens<std::uint16_t>() + begin, count, out);
     else
       std::copy_n(tokens<std::uint32_t>() + begin, count, out);
+  }
+
+  /// fingerprint() of the whole file: equal for shards of the same tokens, wherever they lie. Reads the whole
+  /// shard.
+  std::string fingerprint() const {
+    return lnfree::fingerprint({static_cast<const char*>(map_), map_bytes_});
   }
 
   /// The largest token id, -1 if there is none; reads the whole shard. Ids of 2^31 and more give 2^31 - 1.
@@ -253,9 +262,13 @@ class TokenShardWriter {
     file_.rewind();
     file_.write(header.data(), sizeof header);
     file_.commit();
-    const Json json{{"vocab_size", info.vocab_size}, {"context", info.context},
-                    {"documents", info.documents},   {"tokens", info.tokens},
-                    {"tokenizer", info.tokenizer},   {"split", info.split}};
+    const Json json{{"vocab_size", info.vocab_size},
+                    {"context", info.context},
+                    {"documents", info.documents},
+                    {"tokens", info.tokens},
+                    {"tokenizer", info.tokenizer},
+                    {"tokenizer_fingerprint", info.tokenizer_fingerprint},
+                    {"split", info.split}};
     write_file(shard_info_path(file_.path()), json.dump(2) + "\n");
   }
 

@@ -19,6 +19,7 @@
 
 #include <lnfree/core/atomic_file.hpp>
 #include <lnfree/core/error.hpp>
+#include <lnfree/core/fingerprint.hpp>
 #include <lnfree/data/utf8.hpp>
 
 namespace lnfree {
@@ -72,6 +73,9 @@ class Tokenizer {
 
   /// Writes the model file.
   void save(const std::filesystem::path& path) const { write_file(path, model_); }
+
+  /// fingerprint() of the model file: by it two corpora are known to share their tokenizer.
+  std::string fingerprint() const { return lnfree::fingerprint(model_); }
 
   /// Number of ids; ids run from 0 to vocab_size() - 1.
   int vocab_size() const { return static_cast<int>(pieces_.size()); }
