@@ -24,6 +24,7 @@
 #include "lnfree/data/tokenizer.hpp"
 
 #include "command_line.hpp"
+#include "signals.hpp"
 
 namespace {
 
@@ -380,6 +381,7 @@ void run(const Options& options) {
 }  // namespace
 
 int main(int argc, char** argv) {
+  signals::report_file_size_limit();
   Options options;
   CommandLine app(
       "Prepares a corpus of Python source code: tokenizer and token shards for training and evaluation.",
