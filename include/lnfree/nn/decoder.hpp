@@ -12,6 +12,7 @@
 #include <lnfree/backend/primitives.hpp>
 #include <lnfree/core/concepts.hpp>
 #include <lnfree/core/error.hpp>
+#include <lnfree/core/math.hpp>
 #include <lnfree/core/memory.hpp>
 #include <lnfree/core/recording.hpp>
 #include <lnfree/nn/block.hpp>
@@ -198,6 +199,7 @@ class Decoder {
         most_{max_batch, Config.context},
         embedding_(parameters_, Config),
         observer_(Config.layers, Config.heads) {
+    math::require_exact_rounding();
     if (max_batch < 1) throw Error("the batch size must be at least 1, not " + std::to_string(max_batch));
     Parameter<Device>* shared_slope = nullptr;
     if constexpr (LearnableActivation<Activation>) {
