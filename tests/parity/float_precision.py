@@ -11,8 +11,8 @@ import torch
 
 from parity_model import Model
 
-# What lies closer to its kink than this many times the largest error in float may come out on either side.
-REACH_OF_KINKS = 2
+# What lies closer to its kink than so many times the mean error of its row in float may come out on either side.
+REACH_OF_KINKS = 6
 
 
 def rounded_otherwise(weights, random):
@@ -28,7 +28,7 @@ def other_sides(exact, rounded):
     """For each kink that two models met: what may lie on either side of it, and the side on which it is not."""
     sides = []
     for there, here in zip(exact.distances, rounded.distances):
-        reach = REACH_OF_KINKS * (here - there).abs().max()
+        reach = REACH_OF_KINKS * (here - there).square().mean(dim=-1, keepdim=True).sqrt()
         sides.append((there.abs() < reach, there <= 0))
     return sides
 
