@@ -25,6 +25,7 @@
 #include "lnfree/data/tokenizer.hpp"
 
 #include "command_line.hpp"
+#include "signals.hpp"
 
 namespace {
 
@@ -418,6 +419,7 @@ void run(const Options& options) {
 }  // namespace
 
 int main(int argc, char** argv) {
+  signals::report_file_size_limit();
   Options options;
   CommandLine app(
       "Prepares a corpus of Python source code: tokenizer and token shards for training and evaluation.",

@@ -40,7 +40,7 @@ known_configs='sm_ln_g sm_ln_r sm_g sm_r sm_leaky_layerwise sm_leaky_global sm_l
 known_configs+=' sm_rms_g sm_dyt_g sm_derf_g sm_squared_relu sm_silu sm_relu_gelu sm_entropy_g'
 known_experiments='perplexity slopes pythia stability all'
 
-project=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+project=$(realpath "$(dirname "$(realpath "${BASH_SOURCE[0]}")")/..")
 experiment=perplexity scale=demo recipe=paper corpus='' configs='sm_ln_g sm_ln_r sm_g sm_r' seed=0 seeds=1 out=''
 device=cpu skip_invalid=()
 while (($#)); do
@@ -112,15 +112,14 @@ echo "$program: building"
 mapfile -t targets < <("${job[@]}" --targets)
 build_log=$(mktemp)
 trap 'rm -f "$build_log"' EXIT
-# A build folder that is already there keeps its choices; a new one leaves the tests and their libraries out.
-new_build=()
-[[ -f build/release/CMakeCache.txt ]] || new_build=(-DLNFREE_BUILD_TESTS=OFF)
-# Kernels for the GPU that is here, where it says which that is, and for no other.
-if [[ $device == cuda ]] && ((${#new_build[@]})) && command -v nvidia-smi >/dev/null; then
+# Whatever this folder was configured for before: the programs, and not what needs more libraries.
+options=(-DLNFREE_BUILD_EXAMPLES=ON -DLNFREE_BUILD_TESTS=OFF -DLNFREE_BUILD_BENCHMARKS=OFF)
+# In a new folder, kernels for the GPU that is here alone, where it says which that is.
+if [[ $device == cuda && ! -f build/release/CMakeCache.txt ]] && command -v nvidia-smi >/dev/null; then
   capability=$(nvidia-smi --query-gpu=compute_cap --format=csv,noheader 2>/dev/null | sed -n '1s/\.//p')
-  [[ ! $capability =~ ^[0-9]+$ ]] || new_build+=("-DCMAKE_CUDA_ARCHITECTURES=$capability")
+  [[ ! $capability =~ ^[0-9]+$ ]] || options+=("-DCMAKE_CUDA_ARCHITECTURES=$capability")
 fi
-cmake --preset release "${new_build[@]}" >"$build_log" 2>&1 || {
+cmake --preset release "${options[@]}" >"$build_log" 2>&1 || {
   cat "$build_log" >&2
   fail "the build could not be configured; CMake's output is above."
 }

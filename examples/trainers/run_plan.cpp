@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstdint>
 #include <cstdio>
+#include <limits>
 #include <utility>
 
 #include <lnfree/core/error.hpp>
@@ -21,8 +22,9 @@ lnfree::BatchSplit split_of_checkpoint(const ProgramOptions& options) {
   const auto folder = options.out / "checkpoint";
   const lnfree::Json state = lnfree::read_checkpoint_state(folder);
   const lnfree::Json course = state.value("course", lnfree::Json::object());
-  const std::int64_t batch_size = lnfree::checkpoint_count(folder, course, "batch_size");
-  const std::int64_t accumulate = lnfree::checkpoint_count(folder, course, "accumulate");
+  constexpr std::int64_t max = std::numeric_limits<int>::max();
+  const std::int64_t batch_size = lnfree::checkpoint_count(folder, course, "batch_size", max);
+  const std::int64_t accumulate = lnfree::checkpoint_count(folder, course, "accumulate", max);
   if (batch_size * accumulate != options.step_windows) {
     throw lnfree::Error(folder.string() + " was made with steps of " +
                         std::to_string(batch_size * accumulate) + " windows, not " +

@@ -3,7 +3,6 @@
 #include <omp.h>
 
 #include <chrono>
-#include <csignal>
 #include <cstdio>
 #include <memory>
 #include <optional>
@@ -19,6 +18,7 @@
 #include <lnfree/train/evaluate.hpp>
 #include <lnfree/train/trainer.hpp>
 
+#include "../signals.hpp"
 #include "profile_table.hpp"
 #include "progress_line.hpp"
 #include "run_plan.hpp"
@@ -84,17 +84,6 @@ inline constexpr int diverged_status = 3;
 
 /// Exit status where there is no GPU for a program that needs one.
 inline constexpr int no_device_status = 4;
-
-/// The first signal that asked the program to stop, 0 before.
-inline volatile std::sig_atomic_t stop_signal = 0;
-
-inline void stop_on_signals() {
-  struct sigaction action {};
-  action.sa_handler = [](int number) { stop_signal = number; };
-  action.sa_flags = SA_RESETHAND | SA_RESTART;  // a second one ends the program at once
-  sigaction(SIGINT, &action, nullptr);
-  sigaction(SIGTERM, &action, nullptr);
-}
 
 /// Settles the batch, and says what the program takes of its device before it takes it. Throws Error where
 /// that is more than the device has.
@@ -226,6 +215,7 @@ int profile(ProgramOptions options) {
 /// Writes the initial checkpoint of a run of no steps, for which no data is needed.
 template <class Model>
 int train(ProgramOptions options) {
+  signals::outlive_readers();
   const lnfree::TrainerOptions& training = options.training;
   std::optional<lnfree::Windows> windows, validation;
   if (!options.train.empty()) windows.emplace(open_windows(options.train, options));
@@ -248,8 +238,8 @@ int train(ProgramOptions options) {
   } else {
     trainer.start();
   }
-  stop_on_signals();
-  switch (trainer.run([] { return stop_signal != 0; })) {
+  signals::catch_stop();
+  switch (trainer.run([] { return signals::stop_signal != 0; })) {
     case lnfree::Outcome::finished:
       line.message("finished: " + std::to_string(trainer.step()) + " steps, checkpoint in " +
                    trainer.checkpoint_folder().string());
@@ -257,7 +247,7 @@ int train(ProgramOptions options) {
     case lnfree::Outcome::interrupted:
       line.message("stopped at step " + std::to_string(trainer.step()) + ", checkpoint in " +
                    trainer.checkpoint_folder().string() + "; go on with --resume");
-      return 128 + stop_signal;
+      return 128 + signals::stop_signal;
     case lnfree::Outcome::diverged:
       return diverged_status;
   }
@@ -268,6 +258,7 @@ int train(ProgramOptions options) {
 /// stopped.
 template <class Norm, class Activation, class EntropyObserver = lnfree::EntropyObserver>
 int trainer_main(int argc, char** argv) {
+  signals::report_file_size_limit();
   const std::string description = "Trains a decoder-only transformer with norm " + std::string(Norm::name) +
                                   " and activation " + std::string(Activation::name) +
                                   " on token shards, and measures the entropy of every attention head.";

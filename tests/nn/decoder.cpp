@@ -178,8 +178,10 @@ BOOST_AUTO_TEST_CASE(initial_values) {
   }
 }
 
-BOOST_AUTO_TEST_CASE(an_untrained_model_knows_nothing) {
-  Model<> model(1);  // all parameters zero: equal logits
+BOOST_AUTO_TEST_CASE(a_model_of_zeros_knows_nothing) {
+  Model<> model(1);
+  const std::vector<float> zeros(static_cast<std::size_t>(tiny.vocab_size * tiny.width));
+  model.parameters().write(model.device(), model.parameters().all().front(), zeros.data());  // equal logits
   const RandomBatch random({1, 9}, tiny.vocab_size, 3);
   BOOST_TEST(model.loss(random.batch()) == std::log(37.0), boost::test_tools::tolerance(1e-6));
 }
@@ -450,6 +452,42 @@ BOOST_AUTO_TEST_CASE(errors_say_what_is_wrong) {
   BOOST_TEST(message([&] { evaluation.forward_backward(good.batch()); }) ==
              "forward_backward needs a model built with Purpose::training");
   BOOST_TEST(std::isfinite(model.loss(good.batch())));  // and the model is none the worse
+}
+
+BOOST_AUTO_TEST_CASE_TEMPLATE(a_model_without_weights_computes_nothing, D, Devices) {
+  const RandomBatch random({1, 9}, tiny.vocab_size, 3);
+  const auto check_refused = [&](Model<D>& model) {
+    const auto refused = [&](auto pass) {
+      BOOST_TEST(contains(message(pass), "weights are all zero"));
+      BOOST_TEST(contains(message(pass), "initialize()"));
+    };
+    refused([&] { model.forward_backward(random.batch()); });
+    refused([&] { model.loss(random.batch()); });
+    refused([&] { model.next_logits(random.tokens); });
+  };
+  const auto check_computes = [&](Model<D>& model) {
+    BOOST_TEST(std::isfinite(model.forward_backward(random.batch())));
+    BOOST_TEST(model.next_logits(random.tokens).size() == std::size_t(tiny.vocab_size));
+  };
+  Model<D> model(1);
+  check_refused(model);
+  model.initialize(1);
+  check_computes(model);
+
+  // Users may write weights of their own, through the set or through its pointers. Zeros that were written
+  // count.
+  using Number = typename D::Accumulator;
+  const std::vector<Number> zeros(static_cast<std::size_t>(tiny.vocab_size * tiny.width));
+  Model<D> written(1);
+  written.parameters().write(written.device(), written.parameters().all().front(), zeros.data());
+  check_computes(written);
+
+  Model<D> filled(1);
+  check_refused(filled);
+  const auto& slot = filled.parameters().all().back();
+  const typename D::Scalar number{1};
+  copy_to_device(filled.device(), slot.value + slot.size() - 1, &number, sizeof(number));
+  check_computes(filled);
 }
 
 BOOST_AUTO_TEST_CASE(a_batch_without_targets_has_no_loss_and_no_gradient) {

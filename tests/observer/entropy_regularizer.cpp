@@ -39,6 +39,9 @@ BOOST_AUTO_TEST_SUITE(entropy_regularizer)
 BOOST_AUTO_TEST_CASE(penalty_of_uniform_heads) {
   const test::RandomBatch random({3, tiny.context}, tiny.vocab_size, test::seed());
   Model model(3);
+  auto& table = model.parameters().all().front();
+  const std::vector<float> zeros(static_cast<std::size_t>(table.size()));
+  model.parameters().write(model.device(), table, zeros.data());
   double sum = 0;
   const double most = std::log(9.0), threshold = 0, margin = 0.25 * most;
   for (int i = 1; i <= 9; ++i) {

@@ -347,11 +347,65 @@ BOOST_AUTO_TEST_CASE(a_checkpoint_replaces_the_last_one_and_leaves_nothing_else)
   }
 }
 
-BOOST_AUTO_TEST_CASE(a_folder_that_stepped_aside_is_put_back) {
+// What a process leaves that dies while it saves on a file system that cannot exchange two folders.
+BOOST_AUTO_TEST_CASE(a_checkpoint_that_was_being_replaced_is_found) {
   TemporaryFolder folder;
-  folder.write("c.previous/trainer.json", "{\"step\": 5, \"updates\": 5}");
-  BOOST_TEST(read_checkpoint_state(folder / "c")["step"] == 5);
-  BOOST_TEST(!std::filesystem::exists(folder / "c.previous"));
+  Plain model(1);
+  AdamW<Plain> optimizer(model);
+  const auto names = [&] {
+    std::vector<std::string> all;
+    for (const auto& entry : std::filesystem::directory_iterator(folder.path()))
+      all.push_back(entry.path().filename());
+    std::sort(all.begin(), all.end());
+    return all;
+  };
+  const auto leave = [&](int next) {
+    save_checkpoint(folder / "c.next", model, optimizer, {{"step", next}});
+    std::filesystem::rename(folder / "c", folder / "aside");
+    std::filesystem::create_directory(folder / "c");
+    std::filesystem::rename(folder / "aside/model.safetensors", folder / "c/model.safetensors");
+    std::filesystem::remove_all(folder / "aside");
+  };
+  save_checkpoint(folder / "c", model, optimizer, {{"step", 1}});
+  leave(2);
+  // Reading changes nothing.
+  BOOST_TEST(read_checkpoint_state(folder / "c")["step"] == 2);
+  BOOST_CHECK_NO_THROW(load_checkpoint(folder / "c", model, optimizer));
+  BOOST_TEST((names() == std::vector<std::string>{"c", "c.next"}));
+  recover_checkpoint(folder / "c");
+  BOOST_TEST((names() == std::vector<std::string>{"c"}));
+  BOOST_TEST(read_checkpoint_state(folder / "c")["step"] == 2);
+  BOOST_CHECK_NO_THROW(load_checkpoint(folder / "c", model, optimizer));
+
+  // The next save puts it right as well, and its own checkpoint is the one that counts.
+  leave(3);
+  save_checkpoint(folder / "c", model, optimizer, {{"step", 4}});
+  BOOST_TEST((names() == std::vector<std::string>{"c"}));
+  BOOST_TEST(read_checkpoint_state(folder / "c")["step"] == 4);
+
+  // One that was being removed is none any more.
+  save_checkpoint(folder / "c.next", model, optimizer, {{"step", 5}});
+  std::filesystem::remove(folder / "c.next/trainer.json");
+  BOOST_TEST(read_checkpoint_state(folder / "c")["step"] == 4);
+  recover_checkpoint(folder / "c");
+  BOOST_TEST(read_checkpoint_state(folder / "c")["step"] == 4);
+}
+
+BOOST_AUTO_TEST_CASE(a_checkpoint_behind_a_link_stays_behind_it) {
+  TemporaryFolder folder;
+  Plain model(1);
+  AdamW<Plain> optimizer(model);
+  std::filesystem::create_directory(folder / "disk");
+  std::filesystem::create_symlink("disk/c", folder / "second");
+  std::filesystem::create_symlink("second", folder / "first");
+  for (int step = 0; step < 2; ++step) {
+    save_checkpoint(folder / "first", model, optimizer, {{"step", step}});
+    BOOST_TEST(read_checkpoint_state(folder / "first")["step"] == step);
+    BOOST_TEST(read_checkpoint_state(folder / "disk/c")["step"] == step);
+    BOOST_TEST(std::filesystem::is_symlink(folder / "first"));
+    BOOST_TEST(std::distance(std::filesystem::directory_iterator(folder.path()), {}) == 3);
+    BOOST_TEST(std::distance(std::filesystem::directory_iterator(folder / "disk"), {}) == 1);
+  }
 }
 
 BOOST_AUTO_TEST_CASE(a_save_that_fails_leaves_the_last_checkpoint) {
@@ -365,6 +419,7 @@ BOOST_AUTO_TEST_CASE(a_save_that_fails_leaves_the_last_checkpoint) {
   // JSON cannot hold what is not UTF-8: the save dies after the weights are written.
   BOOST_CHECK_THROW(save_checkpoint(folder / "c", model, optimizer, {{"step", "\xff"}}), std::exception);
   BOOST_TEST(read_checkpoint_state(folder / "c")["step"] == 1);
+  BOOST_TEST(!std::filesystem::exists(folder / "c.part"));
   Plain other(1);
   AdamW<Plain> restored(other);
   BOOST_CHECK_NO_THROW(load_checkpoint(folder / "c", other, restored));

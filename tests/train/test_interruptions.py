@@ -2,12 +2,13 @@
 
 import json
 import random
+import resource
 import signal
 import subprocess
 import time
 import unittest
 
-from trainer_program import PROGRAM, TrainerTest, read_weights
+from trainer_program import PROGRAM, TrainerTest, content, read_weights
 
 
 class Interruptions(TrainerTest):
@@ -16,22 +17,92 @@ class Interruptions(TrainerTest):
     def arguments(self, run, *more):
         return self.training(run, self.STEPS, "--accumulate", 2, "--log-every", 1, *more)
 
+    def stop(self, run, *numbers, preexec=None):
+        """Sends signals to a run that has trained at least a step; its exit status and the rest of its output."""
+        program = self.start(*self.arguments(run), preexec=preexec)
+        for number in numbers:
+            program.send_signal(number)
+        output = program.stdout.read()
+        return program.wait(60), output
+
     def test_signals(self):
         whole = self.folder / "whole"
         self.succeed(*self.arguments(whole))
-        for number, status in ((signal.SIGTERM, 143), (signal.SIGINT, 130)):
+        for number in (
+            signal.SIGTERM,
+            signal.SIGINT,
+            signal.SIGHUP,
+            signal.SIGXCPU,
+            signal.SIGUSR1,
+            signal.SIGUSR2,
+        ):
             with self.subTest(number):
                 run = self.folder / f"stopped by {number}"
-                program = self.start(*self.arguments(run))
-                time.sleep(0.1)
-                program.send_signal(number)
-                output = program.stdout.read()
-                self.assertEqual(program.wait(60), status, program.stderr.read())
+                status, output = self.stop(run, number)
+                self.assertEqual(status, 128 + number)
                 self.assertIn("go on with --resume", output)
                 step = json.loads((run / "checkpoint" / "trainer.json").read_text())["step"]
                 self.assertTrue(0 < step < self.STEPS, step)
                 self.assertIn(f"resumed at step {step}", self.succeed(*self.arguments(run, "--resume")).stdout)
                 self.assert_same_run(whole, run)
+
+    def test_signals_that_come_twice(self):
+        """As from timeout(1), and from a terminal that closes."""
+        for numbers in ([signal.SIGTERM] * 2, [signal.SIGHUP] * 2, [signal.SIGTERM, signal.SIGHUP]):
+            run = self.folder / str(numbers)
+            program = self.start(*self.arguments(run))
+            for number in numbers:
+                program.send_signal(number)
+                time.sleep(0.005)  # pending twice, a signal comes once
+            self.assertIn("go on with --resume", program.stdout.read())
+            self.assertEqual(program.wait(60), 128 + numbers[0])
+
+    def test_a_second_interruption_does_not_wait(self):
+        run = self.folder / "run"
+        # A step of many passes, so that the program is in the midst of one when it is interrupted again.
+        program = self.start(*self.training(run, 100, "--log-every", 1), "--accumulate", 5000, wait=False)
+        while not (run / "checkpoint").exists():
+            time.sleep(0.01)
+        time.sleep(0.5)
+        program.send_signal(signal.SIGINT)
+        time.sleep(2.1)
+        program.send_signal(signal.SIGINT)
+        self.assertEqual(program.wait(60), -signal.SIGINT)
+
+    def test_an_ignored_signal_stays_ignored(self):
+        run = self.folder / "run"
+        ignore = lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN)  # noqa: E731, what nohup does
+        status, output = self.stop(run, signal.SIGHUP, preexec=ignore)
+        self.assertEqual(status, 0)
+        self.assertIn("finished", output)
+
+    def test_a_reader_that_goes(self):
+        whole, run = self.folder / "whole", self.folder / "run"
+        self.succeed(*self.arguments(whole))
+        program = self.start(*self.arguments(run))
+        program.stdout.close()
+        self.assertEqual(program.wait(60), 0, program.stderr.read())
+        self.assert_same_run(whole, run)
+
+    def test_a_limit_on_the_size_of_files(self):
+        limit = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, 1_000_000))  # noqa: E731, ulimit -f
+
+        def fails(*arguments):
+            command = [str(x) for x in [PROGRAM, *arguments]]
+            result = subprocess.run(command, capture_output=True, text=True, preexec_fn=limit)
+            self.assertEqual(result.returncode, 1, result.stderr)
+            self.assertEqual(result.stderr.count("\n"), 1, result.stderr)
+            self.assertIn("model.safetensors could not be written: File too large", result.stderr)
+
+        fails(*self.arguments(self.folder / "new"))
+        self.assertFalse((self.folder / "new" / "checkpoint").exists())
+        run = self.folder / "run"
+        self.stop(run, signal.SIGTERM)
+        before = content(run / "checkpoint")
+        fails(*self.arguments(run, "--resume"))
+        self.assertEqual(content(run / "checkpoint"), before)
+        self.assertEqual(sorted(path.name for path in run.iterdir()), ["checkpoint", "metrics.jsonl"])
+        self.succeed(*self.arguments(run, "--resume"))
 
     def test_kills(self):
         whole, run = self.folder / "whole", self.folder / "run"

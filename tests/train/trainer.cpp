@@ -3,8 +3,10 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <boost/test/unit_test.hpp>
 #include <cmath>
+#include <functional>
 #include <limits>
 #include <sstream>
 #include <string>
@@ -317,12 +319,11 @@ BOOST_AUTO_TEST_CASE(a_damaged_run_is_not_resumed) {
     Run run(data, data.folder / "run");
     BOOST_CHECK_EXCEPTION(run.trainer.resume(), Error, says(words...));
   };
-  const std::string lines = read_file(data.folder / "run/metrics.jsonl");
-  data.folder.write("run/metrics.jsonl", lines.substr(0, lines.size() - 1));
-  refused("metrics.jsonl", "shorter than at the checkpoint");
-  std::filesystem::remove(data.folder / "run/metrics.jsonl");
-  refused("metrics.jsonl", "No such file");
-  BOOST_TEST(!std::filesystem::exists(data.folder / "run/metrics.jsonl"));
+  const std::string lines = read_file(data.folder / "run/metrics.jsonl"),
+                    others = std::string(lines.size() - 1, '?') + "\n\n";
+  data.folder.write("run/metrics.jsonl", others.substr(0, lines.size() - 1) + "??");
+  refused("metrics.jsonl", "not the one of this checkpoint");
+  BOOST_TEST(read_file(data.folder / "run/metrics.jsonl").size() == lines.size() + 1);
   data.folder.write("run/metrics.jsonl", lines);
 
   const Json state = read_checkpoint_state(data.folder / "run/checkpoint");
@@ -331,10 +332,90 @@ BOOST_AUTO_TEST_CASE(a_damaged_run_is_not_resumed) {
     damaged[key] = "?";
     data.folder.write("run/checkpoint/trainer.json", damaged.dump());
     refused("checkpoint");
+    BOOST_TEST(read_file(data.folder / "run/metrics.jsonl") == lines);
+  }
+  for (const Json& step :
+       {Json(-1), Json(2), Json(3.5), Json("3"), Json(options.steps + 1), Json(1ull << 63)}) {
+    Json damaged = state;
+    damaged["step"] = step;
+    data.folder.write("run/checkpoint/trainer.json", damaged.dump());
+    refused("trainer.json", "damaged", "step");
   }
   data.folder.write("run/checkpoint/trainer.json", state.dump());
   Run run(data, data.folder / "run");
   BOOST_CHECK_NO_THROW(run.trainer.resume());
+}
+
+// As when the checkpoint alone was copied to another machine, or a copy of the metrics was cut short.
+BOOST_AUTO_TEST_CASE(a_run_goes_on_without_its_earlier_metrics) {
+  Data data;
+  TrainerOptions sparse = options;
+  sparse.checkpoint_every = 0;
+  Run whole(data, data.folder / "whole", sparse);
+  whole.trainer.start();
+  whole.trainer.run();
+  const std::vector<Json> all = metrics(data.folder / "whole");
+  const std::vector<Json> later(
+      std::find_if(all.begin(), all.end(),
+                   [](const Json& line) { return line["step"] >= 4 && line["kind"] != "eval"; }),
+      all.end());
+  {
+    Run run(data, data.folder / "run", sparse);
+    run.trainer.start();
+    run.trainer.run(after(4));
+  }
+  const std::string lines = read_file(data.folder / "run/metrics.jsonl");
+  const std::size_t first_line = lines.find('\n') + 1;
+  struct Left {
+    std::string lines;
+    std::vector<Json> kept;
+  };
+  for (const Left& left : {Left{"", {}}, Left{lines.substr(0, first_line), {all[0]}},
+                           Left{lines.substr(0, first_line + 9), {all[0]}}}) {
+    const auto folder = data.folder / "copy";
+    std::filesystem::remove_all(folder);
+    std::filesystem::create_directories(folder);
+    std::filesystem::copy(data.folder / "run/checkpoint", folder / "checkpoint");
+    if (!left.lines.empty()) data.folder.write("copy/metrics.jsonl", left.lines);
+    std::vector<std::string> told;
+    const auto go_on = [&](const std::function<bool()>& stop) {
+      Model model(sparse.batch_size);
+      Trainer<Model> trainer(model, &data.train, &data.validation, sparse, folder,
+                             {.on_message = [&](const std::string& text) { told.push_back(text); }});
+      trainer.resume();
+      return trainer.run(stop);
+    };
+    // Killed before its next checkpoint it has still no step twice.
+    const pid_t child = ::fork();
+    if (child == 0) {
+      go_on([stop = after(1)]() mutable {
+        if (stop()) ::_exit(0);
+        return false;
+      });
+      ::_exit(1);
+    }
+    int status = -1;
+    BOOST_REQUIRE(::waitpid(child, &status, 0) == child);
+    BOOST_TEST(status == 0);
+    BOOST_TEST((go_on([] { return false; }) == Outcome::finished));
+    std::vector<Json> expected = left.kept;
+    expected.insert(expected.end(), later.begin(), later.end());
+    BOOST_TEST((metrics(folder) == expected));
+    BOOST_TEST((read_file(folder / "checkpoint/model.safetensors") ==
+                read_file(data.folder / "whole/checkpoint/model.safetensors")));
+
+    data.folder.write("copy/metrics.jsonl", left.lines);
+    told.clear();
+    go_on([] { return true; });
+    BOOST_TEST_REQUIRE(!told.empty());
+    BOOST_TEST(says("note", "metrics.jsonl", "are missing")(Error(told.front())));
+  }
+  // A refused resume makes no metrics.
+  std::filesystem::remove(data.folder / "copy/metrics.jsonl");
+  data.folder.write("copy/checkpoint/optimizer.safetensors", "");
+  Run run(data, data.folder / "copy", sparse);
+  BOOST_CHECK_EXCEPTION(run.trainer.resume(), Error, says("optimizer.safetensors"));
+  BOOST_TEST(!std::filesystem::exists(data.folder / "copy/metrics.jsonl"));
 }
 
 BOOST_AUTO_TEST_CASE(a_diverged_run_says_where_and_leaves_the_last_checkpoint) {

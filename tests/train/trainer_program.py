@@ -103,15 +103,17 @@ class TrainerTest(unittest.TestCase):
             self.assertIn(word, result.stderr)
         self.assertEqual(content(self.folder), before)
 
-    def start(self, *arguments, limit=None):
-        """A program that has trained at least a step."""
+    def start(self, *arguments, limit=None, preexec=None, wait=True):
+        """A program that has trained at least a step, unless it is not to `wait` for that."""
         command = [str(x) for x in [PROGRAM, *arguments]]
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-        program = subprocess.Popen(command, **pipes, preexec_fn=limit_memory(limit))
+        program = subprocess.Popen(command, **pipes, preexec_fn=preexec or limit_memory(limit))
         self.addCleanup(program.stdout.close)
         self.addCleanup(program.stderr.close)
         self.addCleanup(program.wait)
         self.addCleanup(program.kill)
+        if not wait:
+            return program
         for line in program.stdout:
             if line.startswith("step "):
                 return program

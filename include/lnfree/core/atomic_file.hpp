@@ -28,6 +28,14 @@ inline void sync_folder(const std::filesystem::path& folder) {
   }
 }
 
+/// Forces all that was written to a folder's file system to the disk.
+inline void sync_file_system(const std::filesystem::path& folder) {
+  if (const int descriptor = ::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC); descriptor >= 0) {
+    ::syncfs(descriptor);
+    ::close(descriptor);
+  }
+}
+
 /// A file that appears under its name only when it is complete: written to a hidden temporary beside it,
 /// synced to the disk and renamed by commit(). Without commit() the destructor removes the temporary and what
 /// was there before stays. One process at a time may write a given file; a temporary left by a killed one is

@@ -4,6 +4,8 @@
 #include <cstdint>
 #include <type_traits>
 
+#include <lnfree/core/macros.hpp>
+
 namespace lnfree {
 
 /// Sizes and offsets: 64 bits, since a tensor may exceed 2 Gi elements.

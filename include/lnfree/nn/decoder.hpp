@@ -12,6 +12,7 @@
 #include <lnfree/backend/primitives.hpp>
 #include <lnfree/core/concepts.hpp>
 #include <lnfree/core/error.hpp>
+#include <lnfree/core/math.hpp>
 #include <lnfree/core/memory.hpp>
 #include <lnfree/core/recording.hpp>
 #include <lnfree/nn/block.hpp>
@@ -96,7 +97,8 @@ class Decoder {
   static constexpr DecoderConfig config = Config;
 
   /// Plans and takes the memory for passes of up to `max_batch` sequences. Parameters are zero until
-  /// initialize() or load(). Throws Error when there is too little memory.
+  /// initialize(), load_weights() or parameters().write(), and every pass throws Error while they all are.
+  /// Throws Error when there is too little memory.
   explicit Decoder(int max_batch, Purpose purpose = Purpose::training, Device device = {})
       : Decoder(Unplaced{}, max_batch, purpose, std::move(device)) {
     parameters_.allocate(device_, purpose == Purpose::training);
@@ -165,6 +167,7 @@ class Decoder {
     if (tokens.empty()) throw Error("next_logits needs at least one token");
     const auto window = tokens.last(std::min<std::size_t>(tokens.size(), Config.context));
     const BatchShape shape{1, static_cast<int>(window.size())};
+    parameters_.require_values(device_);
     check_tokens(window);
     copy_to_device(device_, tokens_, window.data(), window.size_bytes());
     embedding_.forward(device_, shape, tokens_, Dropout{});
@@ -196,6 +199,7 @@ class Decoder {
         most_{max_batch, Config.context},
         embedding_(parameters_, Config),
         observer_(Config.layers, Config.heads) {
+    math::require_exact_rounding();
     if (max_batch < 1) throw Error("the batch size must be at least 1, not " + std::to_string(max_batch));
     Parameter<Device>* shared_slope = nullptr;
     if constexpr (LearnableActivation<Activation>) {
@@ -257,6 +261,7 @@ class Decoder {
   }
 
   void upload(const Batch& batch) {
+    parameters_.require_values(device_);
     const BatchShape shape = batch.shape;
     if (shape.batch < 1 || shape.batch > most_.batch || shape.length < 1 || shape.length > most_.length) {
       throw Error("a batch of " + std::to_string(shape.batch) + " x " + std::to_string(shape.length) +

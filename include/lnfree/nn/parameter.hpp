@@ -10,6 +10,7 @@
 #include <utility>
 #include <vector>
 
+#include <lnfree/core/error.hpp>
 #include <lnfree/core/memory.hpp>
 #include <lnfree/core/random.hpp>
 #include <lnfree/core/tensor.hpp>
@@ -132,8 +133,27 @@ class ParameterSet {
 
   /// Copies `count` elements from the host into a parameter, from its element `first` on.
   void write(Device& device, Element& parameter, Index first, Index count, const Accumulator* from) {
+    has_values_ = true;
     copy_to_device(device, parameter.master + first, from, count * sizeof(Accumulator));
     if constexpr (has_master_copy) convert(device, count, parameter.master + first, parameter.value + first);
+  }
+
+  /// Throws Error while every parameter is still the zero that allocate() left: the loss of such a model
+  /// never changes, since all its gradients are zero as well.
+  void require_values(Device& device) {
+    if (has_values_) return;
+    // Nothing was written through this set, but its pointers are open to everyone.
+    const auto is_set = [&](const Element& parameter) {
+      std::vector<std::byte> host(static_cast<std::size_t>(parameter.size()) * sizeof(Scalar));
+      copy_to_host(device, host.data(), parameter.value, host.size());
+      return std::any_of(host.begin(), host.end(), [](std::byte x) { return x != std::byte{}; });
+    };
+    has_values_ = std::any_of(parameters_.begin(), parameters_.end(), is_set);
+    if (!has_values_) {
+      throw Error(
+          "the model's weights are all zero, from which nothing can be learned; call its initialize(), "
+          "load_weights() or load_checkpoint() first");
+    }
   }
 
   /// Copies a parameter to the host.
@@ -191,6 +211,7 @@ class ParameterSet {
   std::deque<Element> parameters_;
   std::vector<Range> ranges_;
   Index size_ = 0;
+  bool has_values_ = false;  // whether anything was written
   Buffer<Device> values_, masters_, gradients_;
 };
 

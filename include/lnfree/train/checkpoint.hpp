@@ -4,12 +4,11 @@
 #include <stdio.h>
 
 #include <algorithm>
-#include <cerrno>
 #include <cstdint>
-#include <cstring>
 #include <filesystem>
 #include <fstream>
 #include <functional>
+#include <limits>
 #include <map>
 #include <string>
 #include <string_view>
@@ -37,38 +36,87 @@
 ///   trainer.json           what else it takes to go on exactly where it stopped
 namespace lnfree {
 
-/// Where the old folder stands for a moment on a file system that cannot exchange two names.
-inline std::filesystem::path previous_folder(std::filesystem::path target) {
-  return target += ".previous";
+/// The folder that a path means: without the slash that may end it, and behind the link that it may be, so
+/// that a checkpoint which was put on another disk stays there.
+inline std::filesystem::path checkpoint_place(std::filesystem::path folder) {
+  if (!folder.has_filename()) folder = folder.parent_path();
+  constexpr int max_links = 40;  // what the system follows, too
+  for (int link = 0; link < max_links && std::filesystem::is_symlink(folder); ++link)
+    folder = folder.parent_path() / std::filesystem::read_symlink(folder);
+  return folder;
 }
 
-/// Puts the finished folder `fresh` in the place of `target`, which may exist: whoever looks at `target` sees
-/// the old folder or the new one, whole. Where the file system cannot exchange names, there is a moment in
-/// which recover_folder() has to be asked for the old one.
-inline void replace_folder(const std::filesystem::path& fresh, const std::filesystem::path& target) {
-  const auto rename = [](const std::filesystem::path& from, const std::filesystem::path& to, unsigned flags) {
-    return ::renameat2(AT_FDCWD, from.c_str(), AT_FDCWD, to.c_str(), flags) == 0;
-  };
+/// Where a finished checkpoint waits for the place of an older one, on a file system that cannot exchange two
+/// folders.
+inline std::filesystem::path next_folder(const std::filesystem::path& folder) {
+  return checkpoint_place(folder) += ".next";
+}
+
+/// Whether a folder holds all files of a checkpoint: trainer.json is the last to be written and the first to
+/// be removed.
+inline bool is_whole_checkpoint(const std::filesystem::path& folder) {
+  return std::filesystem::exists(folder / "trainer.json");
+}
+
+/// The folder to read the checkpoint `folder` from: another one where a process died while it replaced the
+/// checkpoint.
+inline std::filesystem::path present_checkpoint(const std::filesystem::path& folder) {
+  const std::filesystem::path next = next_folder(folder);
+  return is_whole_checkpoint(next) ? next : folder;
+}
+
+/// Gives the finished checkpoint `next` the place of `target`. There is always a whole one in `next` or, once
+/// that is gone, in `target`. Throws Error when the files cannot be written there.
+inline void move_checkpoint(const std::filesystem::path& next, const std::filesystem::path& target) {
+  std::error_code error;
+  std::filesystem::remove_all(target, error);
+  if (std::filesystem::rename(next, target, error); !error) return;
+  // An overlay cannot rename a folder that comes from a lower layer, and a folder that something is mounted
+  // on can neither be removed nor replaced. Both take files.
+  error.clear();
+  std::filesystem::create_directories(target, error);
+  if (!error) {
+    constexpr auto over = std::filesystem::copy_options::overwrite_existing;
+    std::filesystem::copy(next, target, over | std::filesystem::copy_options::recursive, error);
+  }
+  if (error) {
+    throw Error("cannot copy the checkpoint from " + next.string() + " to " + target.string() + ": " +
+                error.message() + "; it is whole where it is");
+  }
+  sync_file_system(target);
+  std::filesystem::remove(next / "trainer.json", error);
+  std::filesystem::remove_all(next, error);
+}
+
+/// Completes what a process that died in replace_checkpoint() had begun. For whoever writes the checkpoint:
+/// readers ask present_checkpoint().
+inline void recover_checkpoint(const std::filesystem::path& folder) {
+  if (const auto next = next_folder(folder); is_whole_checkpoint(next))
+    move_checkpoint(next, checkpoint_place(folder));
+}
+
+/// Puts the finished checkpoint `fresh` in the place of `target`, which may exist: whoever looks at `target`
+/// sees the old one or the new one, whole. Where the file system cannot exchange two folders, there is a
+/// moment in which only present_checkpoint() knows where it is.
+inline void replace_checkpoint(const std::filesystem::path& fresh, const std::filesystem::path& target) {
+  recover_checkpoint(target);
+  const std::filesystem::path parent = std::filesystem::absolute(target).parent_path();
   const bool exists = std::filesystem::exists(target);
-  const bool exchanged = exists && rename(fresh, target, RENAME_EXCHANGE);
-  if (!exchanged) {
-    const std::filesystem::path previous = previous_folder(target);
-    if (exists) std::filesystem::remove_all(previous);
-    if ((exists && !rename(target, previous, 0)) || !rename(fresh, target, 0)) {
-      throw Error("cannot rename " + fresh.string() + " to " + target.string() + ": " + std::strerror(errno));
-    }
-    if (exists) std::filesystem::remove_all(previous);
+  if (exists && ::renameat2(AT_FDCWD, fresh.c_str(), AT_FDCWD, target.c_str(), RENAME_EXCHANGE) == 0) {
+    sync_folder(parent);
+    std::filesystem::remove_all(fresh);
+    return;
   }
-  sync_folder(std::filesystem::absolute(target).parent_path());
-  if (exchanged) std::filesystem::remove_all(fresh);
-}
-
-/// Puts the old folder back if a process died in the midst of replace_folder().
-inline void recover_folder(const std::filesystem::path& target) {
-  const std::filesystem::path previous = previous_folder(target);
-  if (!std::filesystem::exists(target) && std::filesystem::exists(previous)) {
-    std::filesystem::rename(previous, target);
+  const std::filesystem::path place = exists ? next_folder(target) : target;
+  std::error_code error;
+  if (exists) std::filesystem::remove_all(place, error);
+  if (std::filesystem::rename(fresh, place, error); error) {
+    throw Error("cannot rename " + fresh.string() + " to " + place.string() + ": " + error.message());
   }
+  sync_folder(parent);
+  if (!exists) return;
+  move_checkpoint(place, target);
+  sync_folder(parent);
 }
 
 /// The architecture of `Model` as config.json.
@@ -180,22 +228,29 @@ void load_weights(Model& model, const std::filesystem::path& path) {
 /// leaves the previous checkpoint whole. `state` becomes trainer.json; the optimizer's update count is added
 /// to it.
 template <class Model>
-void save_checkpoint(std::filesystem::path folder, Model& model, const AdamW<Model>& optimizer, Json state) {
-  if (!folder.has_filename()) folder = folder.parent_path();  // "run/" is "run"
-  std::filesystem::path fresh = folder;
+void save_checkpoint(const std::filesystem::path& folder, Model& model, const AdamW<Model>& optimizer,
+                     Json state) {
+  const std::filesystem::path target = checkpoint_place(folder);
+  std::filesystem::path fresh = target;
   fresh += ".part";
   std::error_code error;
   std::filesystem::remove_all(fresh, error);
   std::filesystem::create_directories(fresh, error);
   if (error) throw Error("cannot create " + fresh.string() + ": " + error.message());
-  save_weights(model, fresh / "model.safetensors");
-  std::vector<NamedTensor> moments = named_tensors(model, optimizer.m(), "m.");
-  for (NamedTensor& tensor : named_tensors(model, optimizer.v(), "v.")) moments.push_back(std::move(tensor));
-  save_safetensors(fresh / "optimizer.safetensors", moments);
-  write_file(fresh / "config.json", config_json<Model>().dump(2) + "\n");
-  state["updates"] = optimizer.updates();
-  write_file(fresh / "trainer.json", state.dump(2) + "\n");
-  replace_folder(fresh, folder);
+  try {
+    save_weights(model, fresh / "model.safetensors");
+    std::vector<NamedTensor> moments = named_tensors(model, optimizer.m(), "m.");
+    for (NamedTensor& tensor : named_tensors(model, optimizer.v(), "v."))
+      moments.push_back(std::move(tensor));
+    save_safetensors(fresh / "optimizer.safetensors", moments);
+    write_file(fresh / "config.json", config_json<Model>().dump(2) + "\n");
+    state["updates"] = optimizer.updates();
+    write_file(fresh / "trainer.json", state.dump(2) + "\n");
+    replace_checkpoint(fresh, target);
+  } catch (...) {
+    std::filesystem::remove_all(fresh, error);  // on a full disk others wait for the room
+    throw;
+  }
 }
 
 /// A JSON file of a checkpoint. Throws Error when there is none or it is damaged.
@@ -207,19 +262,21 @@ inline Json read_checkpoint_json(const std::filesystem::path& path) {
   return json;
 }
 
-/// A count that a checkpoint's trainer.json must hold. Throws Error when it does not.
-inline std::int64_t checkpoint_count(const std::filesystem::path& folder, const Json& state,
-                                     const char* key) {
+/// A count that a checkpoint's trainer.json must hold, up to `max`. Throws Error when it does not.
+inline std::int64_t checkpoint_count(const std::filesystem::path& folder, const Json& state, const char* key,
+                                     std::int64_t max = std::numeric_limits<std::int64_t>::max()) {
   const auto found = state.find(key);
-  if (found == state.end() || !found->is_number_integer() || found->get<std::int64_t>() < 0)
-    throw Error((folder / "trainer.json").string() + " is damaged: it holds no count of " + key);
+  if (found == state.end() || !found->is_number_integer() || found->get<std::int64_t>() < 0 ||
+      found->get<std::int64_t>() > max) {
+    throw Error((folder / "trainer.json").string() + " is damaged: it holds no count of " + key +
+                (max < std::numeric_limits<std::int64_t>::max() ? " up to " + std::to_string(max) : ""));
+  }
   return found->get<std::int64_t>();
 }
 
 /// The trainer.json of a checkpoint. Throws Error when there is none or it is damaged.
 inline Json read_checkpoint_state(const std::filesystem::path& folder) {
-  recover_folder(folder);
-  return read_checkpoint_json(folder / "trainer.json");
+  return read_checkpoint_json(present_checkpoint(folder) / "trainer.json");
 }
 
 /// What the config.json in a folder says otherwise than the model is built, in words: two models may have the
@@ -248,11 +305,11 @@ std::string architecture_difference(const std::filesystem::path& folder) {
 /// Restores the weights from a checkpoint. Throws Error when it is of another architecture, naming the first
 /// tensor or else the first key of config.json that differs; the model is then unchanged.
 template <class Model>
-void load_checkpoint(std::filesystem::path folder, Model& model) {
-  recover_folder(folder);
-  const std::string difference = architecture_difference<Model>(folder);
+void load_checkpoint(const std::filesystem::path& folder, Model& model) {
+  const std::filesystem::path present = present_checkpoint(folder);
+  const std::string difference = architecture_difference<Model>(present);
   if (!difference.empty()) throw Error(difference);
-  load_weights(model, folder / "model.safetensors");
+  load_weights(model, present / "model.safetensors");
 }
 
 /// The same, with the optimizer.
@@ -260,7 +317,7 @@ template <class Model>
 void load_checkpoint(const std::filesystem::path& folder, Model& model, AdamW<Model>& optimizer) {
   const std::int64_t updates = checkpoint_count(folder, read_checkpoint_state(folder), "updates");
   load_checkpoint(folder, model);
-  const SafetensorsFile moments = SafetensorsFile::open(folder / "optimizer.safetensors");
+  const SafetensorsFile moments = SafetensorsFile::open(present_checkpoint(folder) / "optimizer.safetensors");
   for (const auto& parameter : model.parameters().all()) {
     for (const auto& [prefix, array] : {std::pair{"m.", optimizer.m()}, std::pair{"v.", optimizer.v()}}) {
       const std::string name = prefix + parameter.name;

@@ -36,7 +36,7 @@ struct GradientReport {
 
   double worst() const {
     double worst = 0;
-    for (const auto& p : parameters) worst = std::isnan(p.error) ? p.error : std::max(worst, p.error);
+    for (const auto& p : parameters) worst = !math::is_finite(p.error) ? p.error : std::max(worst, p.error);
     return worst;
   }
 
@@ -112,7 +112,7 @@ GradientReport gradient_check(const GradientCheckOptions& options = {}, const Pr
           (loss_at(value[i] + options.step) - loss_at(value[i] - options.step)) / (2 * options.step);
       const double error =
           std::abs(gradient[i] - difference) / (std::abs(gradient[i]) + std::abs(difference) + 1e-4);
-      if (error > worst.error || std::isnan(error))
+      if (error > worst.error || !math::is_finite(error))
         worst = {parameter.name, i, gradient[i], difference, error};
     }
     parameters.write(device, parameter, value.data());

@@ -4,6 +4,7 @@
 #include <sys/file.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdint>
 #include <cstring>
@@ -21,30 +22,42 @@ namespace lnfree {
 /// becomes null.
 class MetricsLog {
  public:
-  /// Goes on after the first `keep_bytes` of the file: 0 starts anew, and a resumed run keeps what was there
-  /// at its checkpoint, so that no step appears twice. One process at a time may write the file.
-  MetricsLog(std::filesystem::path path, std::int64_t keep_bytes) : path_(std::move(path)) {
-    descriptor_ = ::open(path_.c_str(), O_WRONLY | O_CLOEXEC | (keep_bytes == 0 ? O_CREAT : 0), 0644);
+  /// Opens the file for this process alone, and makes it where there is none. What it holds stays as it is
+  /// until keep().
+  explicit MetricsLog(std::filesystem::path path) : path_(std::move(path)) {
+    is_new_ = !std::filesystem::exists(path_);
+    descriptor_ = ::open(path_.c_str(), O_RDWR | O_CLOEXEC | O_CREAT, 0644);
     if (descriptor_ < 0) fail();
     if (::flock(descriptor_, LOCK_EX | LOCK_NB) != 0) {
       ::close(descriptor_);
       throw Error(path_.string() + " is being written by another process; wait for it or stop it");
     }
-    const off_t size = ::lseek(descriptor_, 0, SEEK_END);
-    if (size < keep_bytes) {
-      ::close(descriptor_);
-      throw Error(path_.string() + " is shorter than at the checkpoint: it holds " + std::to_string(size) +
-                  " of " + std::to_string(keep_bytes) + " bytes; was it replaced?");
-    }
-    if (::ftruncate(descriptor_, keep_bytes) != 0 || ::lseek(descriptor_, keep_bytes, SEEK_SET) < 0) {
-      ::close(descriptor_);
-      fail();
-    }
-    bytes_ = keep_bytes;
+    bytes_ = ::lseek(descriptor_, 0, SEEK_END);
   }
   MetricsLog(const MetricsLog&) = delete;
   MetricsLog& operator=(const MetricsLog&) = delete;
-  ~MetricsLog() { ::close(descriptor_); }
+  ~MetricsLog() {
+    if (is_new_) ::unlink(path_.c_str());
+    ::close(descriptor_);
+  }
+
+  /// Goes on after the first `bytes` of the file, so that a run which goes on from a checkpoint has no step
+  /// twice; in a shorter file, as a copy may be, after its last whole line. Throws Error when no line ends
+  /// there: then the file belongs to another run.
+  void keep(std::int64_t bytes) {
+    const bool is_shorter = bytes_ < bytes;
+    std::int64_t kept = std::min(bytes, bytes_);
+    while (kept > 0 && !ends_line(kept)) {
+      if (!is_shorter) {
+        throw Error(path_.string() + " is not the one of this checkpoint: no line ends after its first " +
+                    std::to_string(bytes) + " bytes; put the right one there, or move this one away");
+      }
+      --kept;
+    }
+    if (::ftruncate(descriptor_, kept) != 0 || ::lseek(descriptor_, kept, SEEK_SET) < 0) fail();
+    bytes_ = kept;
+    is_new_ = false;
+  }
 
   void write(const Json& entry) {
     const std::string line = entry.dump() + "\n";
@@ -65,6 +78,13 @@ class MetricsLog {
   std::int64_t bytes() const { return bytes_; }
 
  private:
+  /// Whether the character before byte `end` ends a line.
+  bool ends_line(std::int64_t end) const {
+    char last = 0;
+    if (::pread(descriptor_, &last, 1, end - 1) != 1) fail();
+    return last == '\n';
+  }
+
   [[noreturn]] void fail() const {
     throw Error("cannot write " + path_.string() + ": " + std::strerror(errno));
   }
@@ -72,6 +92,7 @@ class MetricsLog {
   std::filesystem::path path_;
   int descriptor_ = -1;
   std::int64_t bytes_ = 0;
+  bool is_new_ = false;  // made here, and nothing has begun in it yet
 };
 
 }  // namespace lnfree

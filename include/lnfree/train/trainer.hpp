@@ -6,12 +6,12 @@
 #include <cstdint>
 #include <filesystem>
 #include <functional>
-#include <optional>
+#include <memory>
 #include <string>
 #include <utility>
 
 #include <lnfree/core/json.hpp>
-
+#include <lnfree/core/math.hpp>
 #include <lnfree/data/windows.hpp>
 #include <lnfree/optim/adamw.hpp>
 #include <lnfree/optim/schedule.hpp>
@@ -143,26 +143,26 @@ class Trainer {
   /// Begins a run with the model's present weights and writes the first checkpoint. Throws Error when the
   /// model has none yet, or when the folder already holds a run: nothing is overwritten.
   void start() {
-    if (!has_weights()) {
-      throw Error(
-          "the model's weights are all zero, from which nothing can be learned; call its "
-          "initialize(), or load_weights(), before start()");
-    }
+    model_.parameters().require_values(model_.device());
     std::error_code error;
     std::filesystem::create_directories(folder_, error);
     if (error) throw Error("cannot create the folder " + folder_.string() + ": " + error.message());
-    recover_folder(checkpoint_folder());
+    const auto refuse_a_run = [&](bool holds_one) {
+      if (holds_one)
+        throw Error(folder_.string() + " already holds a run; go on with --resume, or choose another folder");
+    };
+    refuse_a_run(std::filesystem::exists(present_checkpoint(checkpoint_folder())));
     // A run that was killed before its first checkpoint leaves metrics of no lines.
-    const std::filesystem::path metrics = folder_ / "metrics.jsonl";
-    if (std::filesystem::exists(checkpoint_folder()) || !empty_or_missing(metrics)) {
-      throw Error(folder_.string() + " already holds a run; go on with --resume, or choose another folder");
-    }
-    metrics_.emplace(metrics, 0);
+    auto metrics = std::make_unique<MetricsLog>(folder_ / "metrics.jsonl");
+    refuse_a_run(metrics->bytes() > 0);
+    metrics->keep(0);
+    metrics_ = std::move(metrics);
     save();
   }
 
-  /// Goes on from the folder's checkpoint. Throws Error when there is none, or when it was made with other
-  /// options.
+  /// Goes on from the folder's checkpoint. Metrics that are not there, or not all of them, as when the
+  /// checkpoint alone was copied, are no hindrance: a message tells of them. Throws Error when there is no
+  /// checkpoint, or when it was made with other options.
   void resume() {
     const auto state = read_checkpoint_state(checkpoint_folder());
     const auto course = this->course();
@@ -180,11 +180,30 @@ class Trainer {
                   " training windows, the shard now given has " + std::to_string(windows()) +
                   "; resume with the same one");
     }
-    const std::int64_t step = checkpoint_count(checkpoint_folder(), state, "step");
+    const std::int64_t step = checkpoint_count(checkpoint_folder(), state, "step", options_.steps);
     const std::int64_t metrics_bytes = checkpoint_count(checkpoint_folder(), state, "metrics_bytes");
+    if (const auto updates = checkpoint_count(checkpoint_folder(), state, "updates"); updates != step) {
+      throw Error((checkpoint_folder() / "trainer.json").string() + " is damaged: it speaks of " +
+                  std::to_string(updates) + " updates after " + std::to_string(step) + " steps");
+    }
+    auto metrics = std::make_unique<MetricsLog>(folder_ / "metrics.jsonl");
+    // No other process writes the run from here on, but until now one may have.
+    if (read_checkpoint_state(checkpoint_folder()) != state) {
+      throw Error("another process has just saved a newer checkpoint in " + checkpoint_folder().string() +
+                  "; resume once more");
+    }
+    recover_checkpoint(checkpoint_folder());
     load_checkpoint(checkpoint_folder(), model_, optimizer_);
+    const std::int64_t metrics_found = metrics->bytes();
+    metrics->keep(metrics_bytes);
     step_ = step;
-    metrics_.emplace(folder_ / "metrics.jsonl", metrics_bytes);
+    metrics_ = std::move(metrics);
+    if (metrics_->bytes() == metrics_bytes) return;
+    message("note: " + (folder_ / "metrics.jsonl").string() + " held " + std::to_string(metrics_found) +
+            " bytes where the checkpoint expects " + std::to_string(metrics_bytes) +
+            ": lines of the steps before " + std::to_string(step_) +
+            " are missing, the run goes on without them");
+    save();  // with the length that the metrics have now
   }
 
   /// Trains until all steps are done, or `stop` says true between two steps, or the loss is no number any
@@ -209,7 +228,7 @@ class Trainer {
       const double loss = accumulate_gradients(model_, *train_, order_, memory_, options_, step_, observes);
       if (observes) write_observations();
       const double norm = optimizer_.step(rate);
-      if (!std::isfinite(loss) || !std::isfinite(norm)) {
+      if (!math::is_finite(loss) || !math::is_finite(norm)) {
         report_divergence(loss, norm);
         return Outcome::diverged;
       }
@@ -290,7 +309,7 @@ class Trainer {
     for (const auto& parameter : model_.parameters().all()) {
       const auto gradient =
           model_.parameters().read(model_.device(), parameter, model_.parameters().gradients());
-      if (std::all_of(gradient.begin(), gradient.end(), [](auto g) { return std::isfinite(g); })) continue;
+      if (std::all_of(gradient.begin(), gradient.end(), [](auto g) { return math::is_finite(g); })) continue;
       where = parameter.name;
       break;
     }
@@ -300,18 +319,6 @@ class Trainer {
             ", gradient norm " + std::to_string(norm) +
             "; first tensor with a gradient that is no number: " + where +
             ". A lower learning rate, a longer warm-up or a norm may help; the checkpoint is from before");
-  }
-
-  /// Whether the token table, which every model has, holds anything.
-  bool has_weights() {
-    const auto table = model_.parameters().read(model_.device(), model_.parameters().all().front());
-    return std::any_of(table.begin(), table.end(), [](auto weight) { return weight != 0; });
-  }
-
-  static bool empty_or_missing(const std::filesystem::path& path) {
-    std::error_code error;
-    const auto size = std::filesystem::file_size(path, error);
-    return error ? !std::filesystem::exists(path) : size == 0;
   }
 
   void save() {
@@ -334,7 +341,7 @@ class Trainer {
   WindowOrder order_;
   WindowBatch memory_;
   WarmupLinearSchedule schedule_;
-  std::optional<MetricsLog> metrics_;
+  std::unique_ptr<MetricsLog> metrics_;
   std::int64_t step_ = 0;
 };
 
