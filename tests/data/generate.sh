@@ -47,6 +47,10 @@ for stdout in full broken closed; do
   [[ $status == 1 && $(wc -l <stderr) == 1 ]] || fail "stdout $stdout: status $status, $(cat stderr)"
   grep -q "could not be written to standard output" stderr || fail "stdout $stdout: $(cat stderr)"
 done
+status=0
+"$trainer" --plan-only >/dev/full 2>stderr || status=$?
+[[ $status == 1 && $(wc -l <stderr) == 1 ]] || fail "--plan-only on a full disk: status $status, $(cat stderr)"
+"$trainer" --plan-only --json plan.json >/dev/full && [[ -s plan.json ]] || fail "--plan-only --json on a full disk"
 "$trainer" --steps 0 --out closed <&- >&- 2>&- || fail "a trainer without standard streams: status $?"
 for file in model.safetensors config.json; do
   cmp run/checkpoint/$file closed/checkpoint/$file || fail "a trainer's words are in its $file"
