@@ -11,23 +11,32 @@
 #include <string_view>
 #include <type_traits>
 
+#include "signals.hpp"
 #include "standard_streams.hpp"
 
 /// The command line of a program in examples/: --help in words, and one sentence for what is wrong.
 class CommandLine : public CLI::App {
  public:
-  /// Of the program at `argv[0]`, which is called by its file's name. Before any file is opened: keeps the
-  /// standard streams.
+  /// Of the program at `argv[0]`, which is called by its file's name. To be made before any file is opened:
+  /// it keeps the standard streams, and lets writes to a broken pipe or beyond `ulimit -f` fail instead of
+  /// ending the program.
   CommandLine(const std::string& description, char** argv)
       : CLI::App(description, std::filesystem::path(argv[0]).filename().string()) {
     keep_standard_streams();
+    signals::outlive_readers();
+    signals::report_file_size_limit();
     formatter(std::make_shared<Help>());
   }
 
   /// An option for a text, a path, or several of them; `type` stands for the value in --help.
   template <class T>
   CLI::Option* add_value(const char* name, T& value, const char* type, const char* text) {
-    return add_option(name, value, text)->type_name(type);
+    CLI::Option* const option = add_option(name, value, text)->type_name(type);
+    if constexpr (!std::is_same_v<T, std::string>)
+      option->check([](const std::string& path) {
+        return path.empty() ? std::string("the name of a file or folder was expected, not an empty one") : "";
+      });
+    return option;
   }
 
   /// An option for a whole number from `least` to `most`, in decimal whatever it starts with.

@@ -13,7 +13,6 @@
 #include <lnfree/train/checkpoint.hpp>
 
 #include "command_line.hpp"
-#include "signals.hpp"
 
 using namespace lnfree;
 
@@ -93,7 +92,6 @@ bool run_shape(const Options& options) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  signals::report_file_size_limit();
   CommandLine app("Continues a text with a model that a trainer has trained.", argv);
   Options options;
   app.add_value("--checkpoint", options.checkpoint, "DIR", "Folder checkpoint/ of a run")->required();

@@ -25,7 +25,6 @@
 #include "lnfree/data/tokenizer.hpp"
 
 #include "command_line.hpp"
-#include "signals.hpp"
 
 namespace {
 
@@ -145,14 +144,20 @@ struct Side {
         {"bytes_per_token", tokens == 0 ? 0.0 : static_cast<double>(bytes) / static_cast<double>(tokens)}};
   }
 
-  void finish(std::int64_t context, const fs::path& path, const std::string& tokenizer_fingerprint) {
+  /// Brings the shard to the disk, but for its appearance.
+  void complete(std::int64_t context, const std::string& tokenizer_fingerprint) {
     lnfree::ShardInfo info;
     info.context = context;
     info.documents = documents;
     info.tokenizer = "tokenizer.model";
     info.tokenizer_fingerprint = tokenizer_fingerprint;
     info.split = split;
-    shard.finish(info);
+    shard.complete(info);
+    fingerprint.assign(16, '0');
+  }
+
+  void commit(const fs::path& path) {
+    shard.commit();
     fingerprint = lnfree::TokenShard::open(path).fingerprint();
   }
 };
@@ -316,12 +321,37 @@ lnfree::Tokenizer make_tokenizer(const Options& options, const lnfree::Corpus& c
   return tokenizer;
 }
 
+/// A folder with those above it, which go again, as far as they are new and empty, unless they are kept.
+class NewFolder {
+ public:
+  explicit NewFolder(const fs::path& path) {
+    std::error_code error;
+    for (fs::path above = path; !above.empty() && !fs::exists(above, error); above = above.parent_path())
+      new_.push_back(above);
+    fs::create_directories(path, error);
+    if (!error) return;
+    remove();
+    throw lnfree::Error(name_of(path) + " cannot be made: " + error.message() + ".");
+  }
+  NewFolder(const NewFolder&) = delete;
+  ~NewFolder() { remove(); }
+
+  void keep() { new_.clear(); }
+
+ private:
+  void remove() {
+    std::error_code not_empty;
+    for (const fs::path& path : new_) fs::remove(path, not_empty);
+  }
+
+  std::vector<fs::path> new_;  // the innermost first
+};
+
 json prepare(const Options& options, const lnfree::Corpus& corpus) {
   json report = {
       {"arguments", options.arguments()}, {"folder", options.folder()}, {"inputs", extent(corpus)}};
+  NewFolder folder(options.out);
   std::error_code error;
-  fs::create_directories(options.out, error);
-  if (error) throw lnfree::Error(name_of(options.out) + " cannot be made: " + error.message() + ".");
   for (const char* name : output_files)
     if (const auto status = fs::status(options.out / name, error);
         fs::exists(status) && !fs::is_regular_file(status))
@@ -357,31 +387,38 @@ json prepare(const Options& options, const lnfree::Corpus& corpus) {
     throw lnfree::Error("none of " + count(counts.held_out, "held-out document") + window +
                         "; raise --held-out (0 asks for none) or give a larger corpus.");
 
-  // A disk that is full says so now, while an older corpus is still whole.
+  const auto write_report = [&] {
+    report["documents"] = counts.json();
+    report["context"] = options.context;
+    report["vocab_size"] = tokenizer.vocab_size();
+    report["tokenizer_fingerprint"] = tokenizer.fingerprint();
+    report["train"] = train.report(options.context);
+    report["held_out"] = held_out.report(options.context);
+    report["bytes_per_token"] = report["train"]["bytes_per_token"];
+    const std::string text = report.dump(2) + "\n";
+    report_file.rewind();
+    report_file.write(text.data(), text.size());
+    report_file.flush();
+  };
+  // A full disk fails here, where an older corpus is still whole. The report has its final length already.
   tokenizer_file.flush();
-  train.shard.flush();
-  held_out.shard.flush();
+  train.complete(options.context, tokenizer.fingerprint());
+  if (wants_held_out) held_out.complete(options.context, tokenizer.fingerprint());
+  write_report();
   // corpus.json marks a complete folder: an older one goes before the first file changes, the new one comes
   // last.
   fs::remove(report_file.target());
   tokenizer_file.commit();
-  train.finish(options.context, options.out / "train.bin", tokenizer.fingerprint());
+  train.commit(options.out / "train.bin");
   if (wants_held_out) {
-    held_out.finish(options.context, options.out / "val.bin", tokenizer.fingerprint());
+    held_out.commit(options.out / "val.bin");
   } else {
     fs::remove(options.out / "val.bin");
     fs::remove(options.out / "val.json");
   }
-  report["documents"] = counts.json();
-  report["context"] = options.context;
-  report["vocab_size"] = tokenizer.vocab_size();
-  report["tokenizer_fingerprint"] = tokenizer.fingerprint();
-  report["train"] = train.report(options.context);
-  report["held_out"] = held_out.report(options.context);
-  report["bytes_per_token"] = report["train"]["bytes_per_token"];
-  const std::string text = report.dump(2) + "\n";
-  report_file.write(text.data(), text.size());
+  write_report();
   report_file.commit();
+  folder.keep();
   return report;
 }
 
@@ -419,7 +456,6 @@ void run(const Options& options) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  signals::report_file_size_limit();
   Options options;
   CommandLine app(
       "Prepares a corpus of Python source code: tokenizer and token shards for training and evaluation.",

@@ -4,7 +4,6 @@
 #include <unistd.h>
 
 #include <cerrno>
-#include <csignal>
 #include <cstdio>
 #include <cstring>
 #include <string>
@@ -15,14 +14,12 @@
 
 /// Makes standard input, output and error safe to have: to be called first in a program. Where one is closed,
 /// the next file to be opened would take its place and receive what is printed; a descriptor that can be
-/// neither read nor written as intended keeps the place. A pipe that nobody reads any more becomes an error
-/// of the write, so that the work goes on where only words about its progress are lost.
+/// neither read nor written as intended keeps the place.
 inline void keep_standard_streams() {
   for (const int descriptor : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO})
     if (::fcntl(descriptor, F_GETFD) < 0)
       (void)!::open("/dev/null",
                     descriptor == STDIN_FILENO ? O_WRONLY : O_RDONLY);  // takes the lowest number
-  std::signal(SIGPIPE, SIG_IGN);
 }
 
 /// For a program whose result goes to standard output: throws Error unless all that was printed has arrived.

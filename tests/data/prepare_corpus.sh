@@ -125,7 +125,10 @@ expect_error "gives one window of 1000000 tokens" --input sources --vocab-size 6
 expect_error "cannot be made" "${arguments[@]}" --out sources/file_1.py/new
 expect_error "is not UTF-8" --input latin --out again --overwrite
 [[ $before == $(stat -c '%n %i %Y' again/*) ]] || fail "a failed run changed the corpus that was there"
-[[ -z $(ls -A new 2>/dev/null) ]] || fail "a failed run left files: $(ls -A new)"
+[[ ! -e new ]] || fail "a failed run left files: $(ls -A new)"
+expect_error "is not UTF-8" --input latin --out new/below/new
+[[ ! -e new ]] || fail "a failed run left folders"
+expect_error "an empty one" --input "" --out new
 mkdir foreign && echo mine >foreign/train.bin
 expect_error "holds a train.bin but no corpus.json" "${arguments[@]}" --out foreign
 [[ $(cat foreign/train.bin) == mine ]] || fail "a foreign train.bin was overwritten"

@@ -10,7 +10,7 @@ for i in 1 2 3 4 5; do
   awk -v seed="$i" 'BEGIN { srand(seed); for (i = 0; i < 60; ++i) { word = ""; for (j = 0; j < 6; ++j)
     word = word sprintf("%c", 97 + int(26 * rand())); print "def " word "(self):" } }' >"sources/file_$i.py"
 done
-arguments=(--vocab-size 330 --held-out 0 --context 16)
+arguments=(--held-out 0 --context 16 --vocab-size 330)
 "$program" --input sources "${arguments[@]}" --out corpus >/dev/null
 
 # same_corpus <out>: what the program made of `sources` there is whole.
@@ -20,6 +20,18 @@ same_corpus() {
   [[ $(head -c 1 "$1/corpus.json") == "{" ]] || fail "something else is in $1/corpus.json"
   [[ -z $(find "$1" -name '.*.tmp') ]] || fail "left over in $1: $(ls -A "$1")"
 }
+
+# What does not fit leaves a corpus that is there as it is, and no new one begun.
+before=$(stat -c '%n %i %Y %s' corpus/*)
+for kilobytes in 1 2 4 6; do
+  status=0
+  (ulimit -f $kilobytes && exec "$program" --input sources "${arguments[@]:0:4}" --vocab-size 331 --out corpus --overwrite) \
+    >/dev/null 2>stderr || status=$?
+  [[ $status == 1 && $(wc -l <stderr) == 1 ]] || fail "a file beyond $kilobytes KB: status $status, $(cat stderr)"
+  (ulimit -f $kilobytes && exec "$program" --input sources "${arguments[@]}" --out unfit) >/dev/null 2>&1 || true
+  [[ ! -e unfit ]] || fail "half a corpus: $(ls -A unfit)"
+done
+[[ $before == $(stat -c '%n %i %Y %s' corpus/*) && $(ls -A corpus | wc -l) == 4 ]] || fail "a corpus was spoilt: $(ls -A corpus)"
 
 # Standard streams that are closed, full or broken cost words about progress and nothing else.
 "$program" --input sources "${arguments[@]}" --out no_stdout >&- || fail "stdout closed: status $?"

@@ -256,18 +256,16 @@ class TokenShardWriter {
     size_ = size;
   }
 
-  /// Brings the tokens appended so far to the disk, so that little can go wrong in finish().
-  void flush() { file_.flush(); }
-
-  /// Completes the shard and writes `info` beside it, with the vocabulary size and the token count filled in.
-  /// Nothing may be appended afterwards.
-  void finish(ShardInfo info) {
+  /// Completes the shard and its description `info`, with the vocabulary size and the token count filled in,
+  /// and brings both to the disk, so that little can go wrong in commit(). Nothing may be appended
+  /// afterwards.
+  void complete(ShardInfo info) {
     info.vocab_size = vocab_size_;
     info.tokens = size_;
     const auto header = make_shard_header(size_, token_bytes_);
     file_.rewind();
     file_.write(header.data(), sizeof header);
-    file_.commit();
+    file_.flush();
     const Json json{{"vocab_size", info.vocab_size},
                     {"context", info.context},
                     {"documents", info.documents},
@@ -275,11 +273,27 @@ class TokenShardWriter {
                     {"tokenizer", info.tokenizer},
                     {"tokenizer_fingerprint", info.tokenizer_fingerprint},
                     {"split", info.split}};
-    write_file(shard_info_path(file_.path()), json.dump(2) + "\n");
+    const std::string text = json.dump(2) + "\n";
+    description_.emplace(shard_info_path(file_.path()));
+    description_->write(text.data(), text.size());
+    description_->flush();
+  }
+
+  /// Makes what complete() has completed appear under its names.
+  void commit() {
+    file_.commit();
+    description_->commit();
+  }
+
+  /// Completes the shard, writes `info` beside it and makes both appear.
+  void finish(ShardInfo info) {
+    complete(std::move(info));
+    commit();
   }
 
  private:
   AtomicFile file_;
+  std::optional<AtomicFile> description_;
   std::int64_t vocab_size_;
   int token_bytes_;
   std::int64_t size_ = 0;
