@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include <lnfree/backend/cpu/share_cores.hpp>
 #include <lnfree/data/tokenizer.hpp>
 #include <lnfree/model.hpp>
 #include <lnfree/nn/generate.hpp>
@@ -90,6 +91,7 @@ bool run_shape(const Options& options) {
 }  // namespace
 
 int main(int argc, char** argv) {
+  cpu::share_cores(argv);
   signals::report_file_size_limit();
   CommandLine app("Continues a text with a model that a trainer has trained.", argv);
   Options options;

@@ -13,6 +13,7 @@
 #elif defined(LNFREE_TRAINER_CUDA)
 #include <lnfree/backend/cuda/cuda.hpp>
 #endif
+#include <lnfree/backend/cpu/share_cores.hpp>
 #include <lnfree/backend/profiled.hpp>
 #include <lnfree/model.hpp>
 #include <lnfree/train/evaluate.hpp>
@@ -258,6 +259,7 @@ int train(ProgramOptions options) {
 /// stopped.
 template <class Norm, class Activation, class EntropyObserver = lnfree::EntropyObserver>
 int trainer_main(int argc, char** argv) {
+  lnfree::cpu::share_cores(argv);
   signals::report_file_size_limit();
   const std::string description = "Trains a decoder-only transformer with norm " + std::string(Norm::name) +
                                   " and activation " + std::string(Activation::name) +
