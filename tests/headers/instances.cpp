@@ -9,8 +9,8 @@ constexpr DecoderConfig rotary{.layers = 2,
                                .ffn_width = 44,
                                .context = 9,
                                .vocab_size = 37,
-                               .parallel_residual = true,
-                               .rotary_dims = 2};
+                               .rotary_dims = 2,
+                               .parallel_residual = true};
 
 using Observed = Decoder<tiny, Identity, Layerwise<ReLU, 1, GELU>, Profiled<Cpu>,
                          Observers<EntropyObserver, OutlierObserver>>;
@@ -26,7 +26,7 @@ template class Decoder<tiny, RMSNorm, LeakyLearnable<Scope::per_layer>, Referenc
 template class Decoder<rotary, DynamicTanh, SquaredReLU, Cpu, NoObserver>;
 template class Trainer<Observed>;
 template class AdamW<Regularized>;
-template GradientReport gradient_check<Regularized>(const GradientCheckOptions&);
+[[maybe_unused]] const auto check_gradients = [] { return gradient_check<Regularized>(); };
 template std::vector<std::int32_t> generate<Rotary>(Rotary&, std::span<const std::int32_t>, int,
                                                     const SamplingOptions&,
                                                     const std::function<bool(std::int32_t)>&);
