@@ -7,10 +7,12 @@
 #include <string_view>
 #include <vector>
 
+#include <lnfree/backend/cpu/share_cores.hpp>
 #include <lnfree/data/tokenizer.hpp>
 #include <lnfree/model.hpp>
 #include <lnfree/nn/generate.hpp>
 #include <lnfree/train/checkpoint.hpp>
+#include <lnfree/train/shard_identity.hpp>
 
 #include "command_line.hpp"
 
@@ -46,6 +48,17 @@ void run(const Options& options) {
     throw Error(options.tokenizer.string() + " has " + std::to_string(tokenizer.vocab_size()) +
                 " tokens, more than the model's " + std::to_string(Model::config.vocab_size) +
                 ", so the model was trained on another corpus; give the tokenizer.model of that one");
+  }
+  if (std::filesystem::exists(options.checkpoint / "trainer.json")) {
+    const ShardIdentity trained =
+        saved_identity(read_checkpoint_json(options.checkpoint / "trainer.json"), "train");
+    const ShardIdentity given{options.tokenizer.string(), "", tokenizer.fingerprint(),
+                              tokenizer.vocab_size()};
+    if (tokenizers_differ(trained, given)) {
+      throw Error(tokenizer_text(given) + " is not the tokenizer of " + tokenizer_text(trained) +
+                  ", on which " + options.checkpoint.string() +
+                  " was trained; give the tokenizer.model of that corpus");
+    }
   }
   Model model(1, Purpose::evaluation);
   load_weights(model, options.checkpoint / "model.safetensors");
@@ -92,6 +105,7 @@ bool run_shape(const Options& options) {
 }  // namespace
 
 int main(int argc, char** argv) {
+  cpu::share_cores(argv);
   CommandLine app("Continues a text with a model that a trainer has trained.", argv);
   Options options;
   app.add_value("--checkpoint", options.checkpoint, "DIR", "Folder checkpoint/ of a run")->required();
@@ -108,6 +122,7 @@ int main(int argc, char** argv) {
   });
   if (const auto status = app.read(argc, argv)) return *status;
   try {
+    options.checkpoint = present_checkpoint(options.checkpoint);
     const std::filesystem::path path = options.checkpoint / "config.json";
     if (!std::filesystem::exists(path))
       throw Error("cannot read " + path.string() + "; --checkpoint takes the folder checkpoint/ of a run");

@@ -7,8 +7,8 @@
 /// What the programs in examples/ do about signals.
 namespace signals {
 
-/// Lets a write beyond the size that `ulimit -f` allows a file fail, as on a full disk, so that the program can
-/// say so: by default the system ends it without a word.
+/// Lets a write beyond the size that `ulimit -f` allows a file fail, as on a full disk, so that the program
+/// can say so: by default the system ends it without a word.
 inline void report_file_size_limit() {
   std::signal(SIGXFSZ, SIG_IGN);
 }
@@ -21,9 +21,10 @@ inline void outlive_readers() {
 /// The first signal that asked the program to stop, 0 before.
 inline volatile std::sig_atomic_t stop_signal = 0;
 
-/// Sets stop_signal instead of ending the program when the user interrupts it (INT), the terminal closes (HUP),
-/// the processor time of `ulimit -t` is used up (XCPU), or a batch system is about to end it (TERM, USR1, USR2).
-/// What is ignored stays ignored, as nohup wants it. A second INT or TERM ends the program at once.
+/// Sets stop_signal instead of ending the program when the user interrupts it (INT), the terminal closes
+/// (HUP), the processor time of `ulimit -t` is used up (XCPU), or a batch system is about to end it (TERM,
+/// USR1, USR2). What is ignored stays ignored, as nohup wants it. A second INT or TERM ends the program at
+/// once.
 inline void catch_stop() {
   static volatile std::sig_atomic_t first_second = 0;
   struct sigaction action {};
@@ -36,8 +37,8 @@ inline void catch_stop() {
       first_second = static_cast<std::sig_atomic_t>(now.tv_sec);
       return;
     }
-    // Within a second it is the same request: timeout(1), for one, sends it to the program and to its group. The
-    // other signals come again of themselves.
+    // Within a second it is the same request: timeout(1), for one, sends it to the program and to its group.
+    // The other signals come again of themselves.
     if ((number == SIGINT || number == SIGTERM) && now.tv_sec - first_second > 1) {
       std::signal(number, SIG_DFL);
       std::raise(number);

@@ -13,6 +13,7 @@
 #elif defined(LNFREE_TRAINER_CUDA)
 #include <lnfree/backend/cuda/cuda.hpp>
 #endif
+#include <lnfree/backend/cpu/share_cores.hpp>
 #include <lnfree/backend/profiled.hpp>
 #include <lnfree/model.hpp>
 #include <lnfree/train/evaluate.hpp>
@@ -137,6 +138,14 @@ std::string difference_beside(const std::filesystem::path& weights) {
   return lnfree::architecture_difference<Model>(folder);
 }
 
+/// What the checkpoint that some weights lie in says of the data it was trained on; nothing where it says
+/// nothing.
+inline lnfree::ShardIdentity trained_on(const std::filesystem::path& weights) {
+  const std::filesystem::path folder = std::filesystem::absolute(weights).parent_path();
+  if (!std::filesystem::exists(folder / "trainer.json")) return {};
+  return lnfree::saved_identity(lnfree::read_checkpoint_json(folder / "trainer.json"), "train");
+}
+
 /// The weights that a run begins with. Those of another architecture with the same tensors are a way to
 /// begin, too, as when GELU is exchanged for ReLU; it is said.
 template <class Model>
@@ -147,6 +156,12 @@ void initialize(Model& model, const ProgramOptions& options) {
   lnfree::load_weights(model, options.init_from);
   const std::string difference = difference_beside<Model>(options.init_from);
   if (!difference.empty()) std::printf("note: %s\n", difference.c_str());
+  if (options.train.empty()) return;
+  if (const auto before = trained_on(options.init_from), now = lnfree::tokenizer_of_shard(options.train);
+      lnfree::tokenizers_differ(before, now)) {
+    std::printf("note: %s is of another tokenizer than %s, on which the weights were trained\n",
+                lnfree::tokenizer_text(now).c_str(), lnfree::tokenizer_text(before).c_str());
+  }
 }
 
 template <class Model>
@@ -160,6 +175,7 @@ int plan_only(ProgramOptions options) {
 template <class Model>
 int evaluate_only(ProgramOptions options) {
   const lnfree::Windows windows = open_windows(options.validation, options);
+  lnfree::check_same_tokenizer(trained_on(options.init_from), lnfree::tokenizer_of_shard(options.validation));
   typename Model::Device device;
   plan_on<Model>(device, options);
   Model model(options.training.batch_size, lnfree::Purpose::evaluation, device);
@@ -258,6 +274,7 @@ int train(ProgramOptions options) {
 /// stopped.
 template <class Norm, class Activation, class EntropyObserver = lnfree::EntropyObserver>
 int trainer_main(int argc, char** argv) {
+  lnfree::cpu::share_cores(argv);
   const std::string description = "Trains a decoder-only transformer with norm " + std::string(Norm::name) +
                                   " and activation " + std::string(Activation::name) +
                                   " on token shards, and measures the entropy of every attention head.";

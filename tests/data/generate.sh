@@ -57,6 +57,10 @@ for file in model.safetensors config.json; do
 done
 
 refuse "has 4097 tokens, more than the model's 4096" "${arguments[@]::2}" --tokenizer large/tokenizer.model --prompt x
+"$prepare_corpus" --input sources --vocab-size 390 --held-out 0 --tokenizer-sample-bytes 1000000 --out second >/dev/null
+"$trainer" --steps 1 --batch-size 1 --train small/train.bin --out trained >/dev/null
+"$program" --checkpoint trained/checkpoint --tokenizer small/tokenizer.model --prompt x --tokens 1 >/dev/null || fail "its own tokenizer"
+refuse "is not the tokenizer of small/train.bin" --checkpoint trained/checkpoint --tokenizer second/tokenizer.model --prompt x
 refuse "--prompt is empty" "${arguments[@]::4}" --prompt ""
 refuse "--foo is no option" --foo
 refuse "--checkpoint is required" --prompt x

@@ -121,6 +121,69 @@ class BadInput(TrainerTest):
         config.unlink()
         self.refuse(*self.training(run, 2, "--resume"), says=["config.json"])
 
+    def describe(self, path, tokenizer, vocabulary=VOCABULARY):
+        """What prepare_corpus writes beside a shard."""
+        description = {"vocab_size": vocabulary, "context": CONTEXT, "tokenizer_fingerprint": tokenizer}
+        path.with_suffix(".json").write_text(json.dumps(description))
+
+    def test_another_corpus_is_not_resumed(self):
+        run, other, moved = self.folder / "run", self.folder / "other.bin", self.folder / "moved.bin"
+        validated = ["--val", self.val]
+        self.succeed(*self.training(run, 2, *validated))
+        resume = ["--out", run, "--steps", 2, *COMMON, "--resume"]
+        shard(other, 7, seed=3)
+        self.refuse("--train", other, *validated, *resume, says=["other.bin", "train.bin", "holds other tokens"])
+        shard(other, 3, seed=4)
+        self.refuse("--train", self.train, "--val", other, *resume, says=["other.bin", "val.bin", "evaluated on"])
+        # The same tokens are the same corpus, wherever they lie, and a description that comes later changes nothing.
+        moved.write_bytes(self.train.read_bytes())
+        self.describe(moved, "aaaa")
+        self.succeed("--train", moved, *resume)
+        # A run that is not evaluated for a while still knows what it was evaluated on.
+        self.refuse("--train", moved, "--val", other, *resume, says=["other.bin", "val.bin"])
+        # Checkpoints of earlier versions knew the number of windows alone.
+        state = run / "checkpoint" / "trainer.json"
+        earlier = json.loads(state.read_text())
+        del earlier["data"]
+        state.write_text(json.dumps(earlier))
+        shard(other, 7, seed=3)
+        self.succeed("--train", other, *validated, *resume)
+        earlier["data"] = {"train": {"tokens": 3}}
+        state.write_text(json.dumps(earlier))
+        self.refuse("--train", self.train, *resume, says=["trainer.json is damaged", "data.train"])
+
+    def test_another_tokenizer(self):
+        run = self.folder / "run"
+        self.describe(self.train, "aaaa")
+        self.describe(self.val, "bbbb")
+        both = ["tokenizer aaaa", "tokenizer bbbb", "train.bin", "val.bin"]
+        self.refuse(*self.training(run, 2, "--val", self.val), says=both)
+        self.succeed(*self.training(run, 2))
+        weights = run / "checkpoint" / "model.safetensors"
+        evaluation = ["--init-from", weights, "--evaluate-only", "--val", self.val]
+        self.refuse(*evaluation, says=both)
+        begun = self.succeed("--init-from", weights, *self.training(self.folder / "begun", 1, "--train", self.val)[2:])
+        self.assertRegex(begun.stdout, "note: .*bbbb.*another tokenizer than .*aaaa")
+        self.describe(self.val, "aaaa")
+        self.succeed(*evaluation)
+        self.describe(self.train, "bbbb")
+        self.refuse(*self.training(run, 2, "--resume"), says=["tokenizer aaaa", "tokenizer bbbb"])
+        # Without fingerprints the sizes of the vocabularies tell, or the tokenizer's model beside the shard.
+        self.describe(self.train, "", VOCABULARY - 1)
+        self.describe(self.val, "")
+        self.refuse(*self.training(self.folder / "new", 2, "--val", self.val), says=["of 4095 tokens", "of 4096 tokens"])
+        for name, model in (("one", b"a"), ("two", b"b"), ("three", b"a")):
+            (self.folder / name).mkdir()
+            (self.folder / name / "tokenizer.model").write_bytes(model)
+            shard(self.folder / name / "x.bin", 3, seed=5)
+            description = {"vocab_size": VOCABULARY, "context": CONTEXT, "tokenizer": "tokenizer.model"}
+            (self.folder / name / "x.json").write_text(json.dumps(description))
+        one, two, three = ([flag, self.folder / name / "x.bin"] for flag, name in
+                           (("--train", "one"), ("--val", "two"), ("--val", "three")))  # fmt: skip
+        rest = ["--out", self.folder / "new", "--steps", 1, *COMMON]
+        self.refuse(*one, *two, *rest, says=["one/x.bin", "two/x.bin"])
+        self.succeed(*one, *three, *rest)
+
     def test_a_run_in_progress(self):
         run = self.folder / "run"
         program = self.start(*self.training(run, 100000, "--log-every", 1))

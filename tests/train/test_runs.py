@@ -2,8 +2,10 @@
 
 import json
 import math
+import os
 import struct
 import unittest
+from pathlib import Path
 
 from trainer_program import (
     BATCH,
@@ -11,6 +13,7 @@ from trainer_program import (
     HEADS,
     LAYERS,
     NORMED,
+    PROGRAM,
     VOCABULARY,
     TrainerTest,
     content,
@@ -30,6 +33,31 @@ class Runs(TrainerTest):
         ).split():
             self.assertIn("--" + name, text)
         self.assertNotRegex(text, r"TEXT|INT|FLOAT|UINT|\{|Excludes|Needs")
+
+    def test_threads_do_not_spin_for_long(self):
+        """Unless the user wants it so: what counts is the environment of the program that runs."""
+        names = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME", "KMP_LIBRARY")
+        unset = {name: value for name, value in os.environ.items() if name not in names}
+        brief = {"GOMP_SPINCOUNT": "1000", "KMP_BLOCKTIME": "0"}
+        for own, expected in (
+            ({}, brief),
+            ({"OMP_WAIT_POLICY": "passive"}, {"OMP_WAIT_POLICY": "passive"}),
+            ({"OMP_WAIT_POLICY": "active"}, {"OMP_WAIT_POLICY": "active"}),
+            ({"GOMP_SPINCOUNT": "7"}, {"GOMP_SPINCOUNT": "7"}),
+            ({"KMP_BLOCKTIME": "3"}, {"KMP_BLOCKTIME": "3"}),
+        ):
+            with self.subTest(own):
+                run = self.folder / str(own)
+                program = self.start(*self.training(run, 100000, "--log-every", 1), environment={**unset, **own})
+                process = Path(f"/proc/{program.pid}")
+                entries = (process / "environ").read_bytes().decode().split("\0")
+                found = dict(entry.split("=", 1) for entry in entries if "=" in entry)
+                self.assertEqual({name: found[name] for name in names if name in found}, expected)
+                # Whoever looks for the program finds it under its name.
+                self.assertEqual((process / "comm").read_text().strip(), PROGRAM.name[:15])
+                self.assertEqual((process / "cmdline").read_bytes().split(b"\0")[0].decode(), str(PROGRAM))
+                program.kill()
+                program.wait()
 
     def test_no_steps(self):
         self.succeed("--steps", 0, "--seed", 5, "--out", self.folder / "a")

@@ -103,11 +103,11 @@ class TrainerTest(unittest.TestCase):
             self.assertIn(word, result.stderr)
         self.assertEqual(content(self.folder), before)
 
-    def start(self, *arguments, limit=None, preexec=None, wait=True):
+    def start(self, *arguments, limit=None, preexec=None, wait=True, environment=None):
         """A program that has trained at least a step, unless it is not to `wait` for that."""
         command = [str(x) for x in [PROGRAM, *arguments]]
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-        program = subprocess.Popen(command, **pipes, preexec_fn=preexec or limit_memory(limit))
+        program = subprocess.Popen(command, **pipes, env=environment, preexec_fn=preexec or limit_memory(limit))
         self.addCleanup(program.stdout.close)
         self.addCleanup(program.stderr.close)
         self.addCleanup(program.wait)

@@ -101,7 +101,7 @@ class WindowOrder {
 
   // A Feistel network with two halves of equal width: a bijection whatever the round function is.
   std::uint64_t permute(std::uint64_t x, std::uint64_t key) const {
-    const int half = (std::bit_width(static_cast<std::uint64_t>(count_ - 1)) + 1) / 2;
+    const auto half = (static_cast<unsigned>(std::bit_width(static_cast<std::uint64_t>(count_ - 1))) + 1) / 2;
     const std::uint64_t mask = (std::uint64_t{1} << half) - 1;
     std::uint64_t left = x >> half, right = x & mask;
     for (std::uint64_t round = 0; round < 6; ++round)

@@ -171,10 +171,11 @@ class SafetensorsFile {
     const std::uint64_t element = element_bytes(tensor.dtype);
     std::uint64_t bytes = std::max<std::uint64_t>(1, element);
     for (const Index extent : tensor.shape) {
-      if (extent < 0 || (extent > 0 && bytes > std::numeric_limits<std::uint64_t>::max() / 2 / extent)) {
+      const auto count = static_cast<std::uint64_t>(extent);
+      if (extent < 0 || (count > 0 && bytes > std::numeric_limits<std::uint64_t>::max() / 2 / count)) {
         throw Error(where + "impossible shape " + shape_text(tensor.shape));
       }
-      bytes *= static_cast<std::uint64_t>(extent);
+      bytes *= count;
     }
     if (tensor.end < tensor.begin || (element > 0 && tensor.end - tensor.begin != bytes)) {
       throw Error(where + "shape " + shape_text(tensor.shape) + " needs " + std::to_string(bytes) +

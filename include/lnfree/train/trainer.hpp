@@ -19,6 +19,7 @@
 #include <lnfree/train/evaluate.hpp>
 #include <lnfree/train/metrics.hpp>
 #include <lnfree/train/observations.hpp>
+#include <lnfree/train/shard_identity.hpp>
 #include <lnfree/train/window_batch.hpp>
 
 namespace lnfree {
@@ -109,7 +110,8 @@ class Trainer {
   };
 
   /// `train` may be null in a run of no steps; `validation` may be null: then nothing is evaluated. The
-  /// windows may be shorter than the model's context. Throws Error for options that do not suit the model.
+  /// windows may be shorter than the model's context. Throws Error for options that do not suit the model,
+  /// and where the two shards are known to be of different tokenizers.
   Trainer(Model& model, const Windows* train, const Windows* validation, TrainerOptions options,
           std::filesystem::path folder, Callbacks callbacks = {})
       : model_(model),
@@ -136,6 +138,9 @@ class Trainer {
       throw Error("windows of " + std::to_string(given->context()) +
                   " tokens are longer than the model's context of " + std::to_string(Model::config.context));
     }
+    if (train != nullptr) train_data_ = identity_of(train->shard());
+    if (validation != nullptr) validation_data_ = identity_of(validation->shard());
+    check_same_tokenizer(train_data_, validation_data_);
   }
 
   std::filesystem::path checkpoint_folder() const { return folder_ / "checkpoint"; }
@@ -162,7 +167,8 @@ class Trainer {
 
   /// Goes on from the folder's checkpoint. Metrics that are not there, or not all of them, as when the
   /// checkpoint alone was copied, are no hindrance: a message tells of them. Throws Error when there is no
-  /// checkpoint, or when it was made with other options.
+  /// checkpoint, or when it was made with other options, another training shard or another one to evaluate
+  /// on, whose losses would not continue the curve. The same tokens elsewhere are the same shard.
   void resume() {
     const auto state = read_checkpoint_state(checkpoint_folder());
     const auto course = this->course();
@@ -180,6 +186,7 @@ class Trainer {
                   " training windows, the shard now given has " + std::to_string(windows()) +
                   "; resume with the same one");
     }
+    check_same_data(state);
     const std::int64_t step = checkpoint_count(checkpoint_folder(), state, "step", options_.steps);
     const std::int64_t metrics_bytes = checkpoint_count(checkpoint_folder(), state, "metrics_bytes");
     if (const auto updates = checkpoint_count(checkpoint_folder(), state, "updates"); updates != step) {
@@ -275,6 +282,25 @@ class Trainer {
     return course;
   }
 
+  /// Checkpoints of earlier versions do not tell their data.
+  void check_same_data(const Json& state) {
+    const auto check = [&](ShardIdentity& given, const char* which, const char* purpose) {
+      const ShardIdentity saved = saved_identity(state, which);
+      if (tokenizers_differ(saved, given)) {
+        throw Error(checkpoint_folder().string() + " was " + purpose + " on " + tokenizer_text(saved) + ", " +
+                    tokenizer_text(given) + " is of another tokenizer; resume with the same shard");
+      }
+      if (tokens_differ(saved, given)) {
+        throw Error(checkpoint_folder().string() + " was " + purpose + " on " + saved.path +
+                    " (fingerprint " + saved.tokens + "), " + given.path +
+                    " holds other tokens (fingerprint " + given.tokens + "); resume with the same shard");
+      }
+      if (given.path.empty()) given = saved;  // a run that is not evaluated for a while
+    };
+    check(train_data_, "train", "trained");
+    check(validation_data_, "validation", "evaluated");
+  }
+
   static bool due(std::int64_t step, std::int64_t every) { return every > 0 && step % every == 0; }
 
   void message(const std::string& text) {
@@ -328,7 +354,8 @@ class Trainer {
                      {"steps", options_.steps},
                      {"windows", windows()},
                      {"metrics_bytes", metrics_->bytes()},
-                     {"course", course()}});
+                     {"course", course()},
+                     {"data", {{"train", to_json(train_data_)}, {"validation", to_json(validation_data_)}}}});
   }
 
   Model& model_;
@@ -336,6 +363,7 @@ class Trainer {
   const Windows* validation_;
   TrainerOptions options_;
   std::filesystem::path folder_;
+  ShardIdentity train_data_, validation_data_;
   Callbacks callbacks_;
   AdamW<Model> optimizer_;
   WindowOrder order_;

@@ -1,0 +1,98 @@
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <fstream>
+#include <iterator>
+#include <string>
+
+#include <lnfree/core/json.hpp>
+
+#include <lnfree/core/error.hpp>
+#include <lnfree/core/fingerprint.hpp>
+#include <lnfree/data/token_shard.hpp>
+
+namespace lnfree {
+
+/// Which tokens a shard holds and which tokenizer made them, wherever it lies. A checkpoint keeps it, so that
+/// a run cannot go on with other data. What is not known is empty or 0, and never differs.
+struct ShardIdentity {
+  std::string path;
+  std::string tokens;           ///< TokenShard::fingerprint().
+  std::string tokenizer;        ///< Fingerprint of the tokenizer's model; llm.c's shards do not tell.
+  std::int64_t vocab_size = 0;  ///< Of the tokenizer.
+
+  bool operator==(const ShardIdentity&) const = default;
+};
+
+/// The identity of a shard without its tokens, from the description beside it.
+inline ShardIdentity tokenizer_of_shard(const std::filesystem::path& shard) {
+  ShardIdentity identity;
+  identity.path = shard.string();
+  const auto info = read_shard_info(shard);
+  if (!info) return identity;
+  identity.vocab_size = info->vocab_size;
+  identity.tokenizer = info->tokenizer_fingerprint;
+  if (identity.tokenizer.empty() && !info->tokenizer.empty()) {
+    // Earlier descriptions have no fingerprint, but the model lies beside them.
+    std::ifstream model(shard.parent_path() / info->tokenizer, std::ios::binary);
+    if (model) identity.tokenizer = fingerprint(std::string(std::istreambuf_iterator<char>(model), {}));
+  }
+  return identity;
+}
+
+/// The identity of a shard. Reads all of it.
+inline ShardIdentity identity_of(const TokenShard& shard) {
+  ShardIdentity identity = tokenizer_of_shard(shard.path());
+  identity.tokens = shard.fingerprint();
+  return identity;
+}
+
+/// As it lies in a checkpoint's trainer.json.
+inline Json to_json(const ShardIdentity& identity) {
+  return {{"path", identity.path},
+          {"tokens", identity.tokens},
+          {"tokenizer", identity.tokenizer},
+          {"vocab_size", identity.vocab_size}};
+}
+
+/// One of the two identities ("train" or "validation") that a checkpoint's trainer.json may hold; earlier
+/// versions wrote none. Throws Error where it is something else.
+inline ShardIdentity saved_identity(const Json& state, const char* which) {
+  try {
+    const Json data = state.value("data", Json::object());
+    const Json saved = data.value(which, Json::object());
+    return {saved.value("path", ""), saved.value("tokens", ""), saved.value("tokenizer", ""),
+            saved.value("vocab_size", std::int64_t{0})};
+  } catch (const Json::exception&) {
+    throw Error(std::string("the checkpoint's trainer.json is damaged: its data.") + which +
+                " does not describe a token shard");
+  }
+}
+
+/// Whether two shards are known to be of different tokenizers.
+inline bool tokenizers_differ(const ShardIdentity& a, const ShardIdentity& b) {
+  if (!a.tokenizer.empty() && !b.tokenizer.empty()) return a.tokenizer != b.tokenizer;
+  return a.vocab_size > 0 && b.vocab_size > 0 && a.vocab_size != b.vocab_size;
+}
+
+/// Whether two shards are known to hold different tokens.
+inline bool tokens_differ(const ShardIdentity& a, const ShardIdentity& b) {
+  return !a.tokens.empty() && !b.tokens.empty() && a.tokens != b.tokens;
+}
+
+/// "corpus/train.bin (tokenizer 0123456789abcdef, 4096 tokens)", for messages.
+inline std::string tokenizer_text(const ShardIdentity& identity) {
+  return identity.path + " (" +
+         (identity.tokenizer.empty() ? "a tokenizer" : "tokenizer " + identity.tokenizer) + " of " +
+         std::to_string(identity.vocab_size) + " tokens)";
+}
+
+/// Throws Error where a shard of another tokenizer than the one that a model was trained with is to be read.
+inline void check_same_tokenizer(const ShardIdentity& trained, const ShardIdentity& given) {
+  if (!tokenizers_differ(trained, given)) return;
+  throw Error(tokenizer_text(given) + " is of another tokenizer than the training shard " +
+              tokenizer_text(trained) + ": the same ids mean other text; give one of the same tokenizer");
+}
+
+}  // namespace lnfree
