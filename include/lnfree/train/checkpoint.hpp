@@ -22,6 +22,7 @@
 #include <lnfree/core/atomic_file.hpp>
 #include <lnfree/core/config.hpp>
 #include <lnfree/core/error.hpp>
+#include <lnfree/core/excerpt.hpp>
 #include <lnfree/nn/parameter.hpp>
 #include <lnfree/norm/layer_norm.hpp>
 #include <lnfree/optim/adamw.hpp>
@@ -297,7 +298,7 @@ std::string architecture_difference(const std::filesystem::path& folder) {
     const Json found = saved.value(key, Json());
     if (found == value || (!is_own && found.is_null())) continue;
     return folder.string() + " is of another architecture than this program: its " + key + " is " +
-           (found.is_null() ? "missing" : found.dump()) + ", expected " + value.dump();
+           (found.is_null() ? "missing" : excerpt(found.dump())) + ", expected " + value.dump();
   }
   return "";
 }
