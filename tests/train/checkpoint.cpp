@@ -236,6 +236,71 @@ BOOST_AUTO_TEST_CASE(a_config_of_others_may_say_less_but_nothing_else) {
   BOOST_CHECK_EXCEPTION(architecture_difference<Plain>(folder / "none"), Error, says("config.json"));
 }
 
+// The configs of gpt2, distilgpt2 and DialoGPT with what transformers 4 and 5 add on saving, sizes left out.
+BOOST_AUTO_TEST_CASE(a_config_that_asks_for_another_model_is_refused_by_name) {
+  TemporaryFolder folder;
+  using Model = TinyModel<LayerNorm, GELUTanh>;
+  const Json ordinary = Json::parse(R"({
+    "_name_or_path": "gpt2", "_num_labels": 1, "_attn_implementation_autoset": true, "_commit_hash": "e7da7f2",
+    "activation_function": "gelu_new", "add_cross_attention": false, "architectures": ["GPT2LMHeadModel"],
+    "attn_pdrop": 0.1, "bad_words_ids": null, "begin_suppress_tokens": null, "bos_token_id": 50256,
+    "chunk_size_feed_forward": 0, "cross_attention_hidden_size": null, "decoder_start_token_id": null,
+    "diversity_penalty": 0.0, "do_sample": true, "dtype": "float32", "early_stopping": false,
+    "embd_pdrop": 0.1, "encoder_no_repeat_ngram_size": 0, "eos_token_id": 50256,
+    "exponential_decay_length_penalty": null, "finetuning_task": null, "gradient_checkpointing": false,
+    "id2label": {"0": "LABEL_0"}, "initializer_range": 0.02, "is_decoder": false, "is_encoder_decoder": false,
+    "label2id": {"LABEL_0": 0}, "layer_norm_epsilon": 1e-05, "length_penalty": 1.0, "max_length": 50,
+    "model_type": "gpt2", "n_ctx": 1024, "n_inner": null, "n_positions": 1024, "num_beams": 1,
+    "output_attentions": false, "output_past": true, "pad_token_id": 50256, "prefix": null,
+    "pruned_heads": {}, "reorder_and_upcast_attn": true, "repetition_penalty": 1.0, "resid_pdrop": 0.1,
+    "return_dict": true, "scale_attn_by_inverse_layer_idx": false, "scale_attn_weights": true,
+    "summary_activation": null, "summary_first_dropout": 0.1, "summary_proj_to_labels": true,
+    "summary_type": "cls_index", "summary_use_proj": true,
+    "task_specific_params": {"conversational": {"max_length": 1000}}, "temperature": 1.0,
+    "tie_encoder_decoder": false, "tie_word_embeddings": true, "tokenizer_class": null, "top_k": 50,
+    "top_p": 1.0, "torch_dtype": "float32", "torchscript": false, "transformers_version": "4.57.0",
+    "typical_p": 1.0, "use_bfloat16": false, "use_cache": true, "a_key_of_tomorrow": null})");
+  const auto difference = [&](const Json& config) {
+    folder.write("config.json", config.dump());
+    return architecture_difference<Model>(folder.path());
+  };
+  BOOST_TEST(difference(ordinary) == "");
+  Json saved_again = config_json<Model>();  // a checkpoint of lnfree that transformers loaded and saved
+  saved_again.update(ordinary);
+  for (const char* key : {"n_positions", "n_ctx", "n_inner"}) saved_again[key] = config_json<Model>()[key];
+  BOOST_TEST(difference(saved_again) == "");
+  for (const char* name : {"gelu_pytorch_tanh", "gelu_fast"}) {
+    Json renamed = ordinary;
+    renamed["activation_function"] = name;
+    BOOST_TEST(difference(renamed) == "");
+  }
+  const std::vector<std::pair<std::string, Json>> others{{"scale_attn_by_inverse_layer_idx", true},
+                                                         {"scale_attn_weights", false},
+                                                         {"add_cross_attention", true},
+                                                         {"tie_word_embeddings", false},
+                                                         {"n_inner", 45},
+                                                         {"n_layer", 3},
+                                                         {"activation_function", "gelu"},
+                                                         {"layer_norm_epsilon", 1e-6},
+                                                         {"model_type", "gpt_neo"},
+                                                         {"model_type", 3},
+                                                         {"pruned_heads", {{"0", {1}}}},
+                                                         {"num_key_value_heads", 1},
+                                                         {"rope_theta", 10000.0},
+                                                         {"rope_scaling", {{"type", "linear"}}},
+                                                         {"quantization_config", {{"bits", 8}}},
+                                                         {"sliding_window", 4},
+                                                         {"a_key_of_tomorrow", "on"}};
+  for (const auto& [key, value] : others) {
+    for (const Json& config : {ordinary, saved_again}) {
+      Json other = config;
+      other[key] = value;
+      BOOST_TEST(says("another architecture", "its " + key + " is " + value.dump())(Error(difference(other))),
+                 key << ": " << difference(other));
+    }
+  }
+}
+
 BOOST_AUTO_TEST_CASE(a_model_for_evaluation_takes_the_weights_of_a_checkpoint) {
   TemporaryFolder folder;
   Plain model(1);

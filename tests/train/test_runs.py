@@ -3,7 +3,9 @@
 import json
 import math
 import os
+import resource
 import struct
+import subprocess
 import unittest
 from pathlib import Path
 
@@ -58,6 +60,20 @@ class Runs(TrainerTest):
                 self.assertEqual((process / "cmdline").read_bytes().split(b"\0")[0].decode(), str(PROGRAM))
                 program.kill()
                 program.wait()
+
+    def test_small_stacks(self):
+        """Of the program and of its threads: no part of a step takes much of a stack."""
+        small = 128 << 10
+        limit = lambda: resource.setrlimit(resource.RLIMIT_STACK, (small, small))  # noqa: E731, ulimit -s
+        for name, preexec, environment in (
+            ("program", limit, dict(os.environ)),
+            ("threads", None, {**os.environ, "OMP_STACKSIZE": "64k"}),
+        ):
+            command = [PROGRAM, "--train", self.train, "--val", self.val, "--out", self.folder / name, "--steps", 2,
+                       "--batch-size", 16, "--threads", 2, "--observe-every", 1, "--eval-every", 1]  # fmt: skip
+            result = subprocess.run([str(x) for x in command], capture_output=True, text=True, env=environment,
+                                    preexec_fn=preexec)  # fmt: skip
+            self.assertEqual(result.returncode, 0, f"{name}: {result.stderr}")
 
     def test_no_steps(self):
         self.succeed("--steps", 0, "--seed", 5, "--out", self.folder / "a")

@@ -26,6 +26,7 @@
 #include <lnfree/nn/parameter.hpp>
 #include <lnfree/norm/layer_norm.hpp>
 #include <lnfree/optim/adamw.hpp>
+#include <lnfree/train/hugging_face_config.hpp>
 #include <lnfree/train/safetensors.hpp>
 #include <lnfree/version.hpp>
 
@@ -282,23 +283,41 @@ inline Json read_checkpoint_state(const std::filesystem::path& folder) {
 
 /// What the config.json in a folder says otherwise than the model is built, in words: two models may have the
 /// same tensors and still compute something else, with another activation for one. Empty when all it says
-/// agrees. What lnfree wrote must agree in every key. Keys that another program left out say nothing, and
-/// the size of its position table is for load_weights to judge.
+/// agrees. What lnfree wrote must agree in every key. Keys that another program left out say nothing, the
+/// size of its position table is for load_weights to judge, and keys that lnfree does not know may not ask
+/// for anything.
 template <class Model>
 std::string architecture_difference(const std::filesystem::path& folder) {
   const Json saved = read_checkpoint_json(folder / "config.json");
   const bool is_own = saved.contains("lnfree_version");
-  Json expected = config_json<Model>();
+  const auto differs = [&](const std::string& key, const Json& found, const std::string& otherwise) {
+    return folder.string() + " is of another architecture than this program: its " + key + " is " +
+           (found.is_null() ? "missing" : excerpt(found.dump())) + ", " + otherwise;
+  };
+  const Json all = config_json<Model>();
+  Json expected = all;
   // The one is another with every version; the other follows from the rest, and was gpt2 for more once.
   for (const char* key : {"lnfree_version", "model_type"}) expected.erase(key);
   if (!is_own) {
     for (const char* key : {"n_positions", "n_ctx"}) expected.erase(key);
   }
   for (const auto& [key, value] : expected.items()) {
-    const Json found = saved.value(key, Json());
+    Json found = saved.value(key, Json());
+    if (key == "activation_function") found = canonical_activation(found);
     if (found == value || (!is_own && found.is_null())) continue;
-    return folder.string() + " is of another architecture than this program: its " + key + " is " +
-           (found.is_null() ? "missing" : excerpt(found.dump())) + ", expected " + value.dump();
+    return differs(key, found, "expected " + value.dump());
+  }
+  for (const auto& [key, value] : saved.items()) {
+    if (key == "model_type") {
+      if (!value.is_null() && value != "gpt2" && value != "lnfree")
+        return differs(key, value, "expected \"gpt2\" or \"lnfree\"");
+    } else if (key == "scale_attn_weights") {
+      if (!value.is_null() && value != true) return differs(key, value, "expected true");
+    } else if (!all.contains(key) && !changes_no_logits(key) && !asks_for_nothing(value)) {
+      return differs(key, value,
+                     "which this program does not know; where it changes nothing of what the model computes, "
+                     "remove it from config.json");
+    }
   }
   return "";
 }

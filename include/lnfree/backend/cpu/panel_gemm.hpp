@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <bit>
 #include <cstring>
+#include <memory>
 
 #include <lnfree/backend/cpu/device.hpp>
 #include <lnfree/backend/cpu/tile_product.hpp>
@@ -50,6 +51,16 @@ class PanelGemm {
   static constexpr Index strips_in_vector = vector_width / strip_rows;
   using Right = float[block_depth * most_columns];
   using Block = float[(block_depth + 16) * block_rows];
+  struct alignas(64) Copies {
+    Right right;
+    Block block;
+  };
+
+  /// A thread's own, made with its first product: most of a megabyte, for which a stack may be too small.
+  static Copies& copies() {
+    static thread_local const auto mine = std::make_unique_for_overwrite<Copies>();
+    return *mine;
+  }
 
   /// Calls body.operator()<Vectors>(x) for each panel of columns side by side, of panel_vectors vectors or
   /// one less; x columns lie before it. Only the last one may reach beyond the columns.
@@ -69,8 +80,7 @@ class PanelGemm {
 
   /// Rows [row_begin, row_end), columns [column_begin, column_end) of C.
   void part(Index row_begin, Index row_end, Index column_begin, Index column_end) const {
-    alignas(64) Right right;
-    alignas(64) Block block;
+    auto& [right, block] = copies();
     const Index depth = a_.cols();
     const bool copies_a = a_.transposed && column_end - column_begin > panel_columns;
     const Index depth_at_once = copies_a ? block_depth : most_depth;
