@@ -42,8 +42,10 @@ def compile_command(build, program):
 
 def compile_once(folder, command, source, scratch):
     """Seconds, seconds of a core, and megabytes of the compiler, its parts included."""
+    command = [*command, "-c", str(source), "-o", str(scratch / "out.o")]
     started = time.monotonic()
-    process = subprocess.Popen([*command, "-c", str(source), "-o", str(scratch / "out.o")], cwd=folder)
+    # What ccache remembers was not compiled.
+    process = subprocess.Popen(command, cwd=folder, env=os.environ | {"CCACHE_DISABLE": "1"})
     _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
     if status != 0:

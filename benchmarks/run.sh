@@ -17,7 +17,7 @@ fail() {
   exit 1
 }
 
-project=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+project=$(realpath "$(dirname "$(realpath "${BASH_SOURCE[0]}")")/..")
 out='' quick=()
 while (($#)); do
   case $1 in
@@ -43,12 +43,10 @@ out=$(realpath -m "${out:-$project/out/benchmarks}")
 
 cd "$project"
 echo "$program: building"
-# A build folder that is already there keeps its choices; a new one leaves the tests and their libraries out.
-new_build=()
-[[ -f build/release/CMakeCache.txt ]] || new_build=(-DLNFREE_BUILD_TESTS=OFF)
 build_log=$(mktemp)
 trap 'rm -f "$build_log"' EXIT
-cmake --preset release -DLNFREE_BUILD_BENCHMARKS=ON "${new_build[@]}" >"$build_log" 2>&1 || {
+# Whatever this folder was configured for before: the benchmarks, and not what needs more libraries.
+cmake --preset release -DLNFREE_BUILD_BENCHMARKS=ON -DLNFREE_BUILD_TESTS=OFF >"$build_log" 2>&1 || {
   cat "$build_log" >&2
   fail "the build could not be configured; CMake's output is above."
 }

@@ -6,6 +6,12 @@
 
 list(APPEND CMAKE_MODULE_PATH ${CMAKE_CURRENT_LIST_DIR})
 include(${CMAKE_CURRENT_LIST_DIR}/lnfree-dependencies.cmake)
+if(NOT TARGET OpenMP::OpenMP_CXX)
+  message(FATAL_ERROR "lnfree needs OpenMP, which ${CMAKE_CXX_COMPILER} does not offer; clang++ has it from libomp-dev")
+endif()
+if(NOT TARGET nlohmann_json::nlohmann_json)
+  message(FATAL_ERROR "lnfree needs nlohmann-json, which was not found; on Debian: apt-get install nlohmann-json3-dev")
+endif()
 
 add_library(lnfree INTERFACE)
 add_library(lnfree::lnfree ALIAS lnfree)

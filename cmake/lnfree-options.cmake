@@ -1,5 +1,20 @@
 # How this project compiles its own programs and tests; nothing here reaches a user of lnfree::lnfree.
 
+# What was compiled before, in this folder or in another one, comes from ccache. A folder's place does not count; the
+# processor does, since -march=native means another one on another machine.
+find_program(LNFREE_CCACHE ccache)
+mark_as_advanced(LNFREE_CCACHE)
+if(LNFREE_CCACHE AND PROJECT_IS_TOP_LEVEL AND NOT DEFINED CMAKE_CXX_COMPILER_LAUNCHER)
+  set(processor ${CMAKE_SYSTEM_PROCESSOR})
+  if(EXISTS /proc/cpuinfo)
+    file(STRINGS /proc/cpuinfo processor REGEX "^(flags|Features)" LIMIT_COUNT 1)
+  endif()
+  string(MD5 processor "${processor}")
+  set(CMAKE_CXX_COMPILER_LAUNCHER ${CMAKE_COMMAND} -E env
+    CCACHE_BASEDIR=${PROJECT_SOURCE_DIR} CCACHE_NOHASHDIR=1 CCACHE_NAMESPACE=lnfree-${processor} ${LNFREE_CCACHE})
+  set(CMAKE_CUDA_COMPILER_LAUNCHER ${CMAKE_CXX_COMPILER_LAUNCHER})
+endif()
+
 set(options -Wall -Wextra -Wpedantic
   # g++ 12 warns of its own AVX-512 intrinsics, which xxHash uses.
   $<$<CXX_COMPILER_ID:GNU>:-Wno-maybe-uninitialized> $<$<CXX_COMPILER_ID:GNU>:-Wno-uninitialized>)

@@ -2,7 +2,6 @@
 
 #include <CLI/CLI.hpp>
 #include <charconv>
-#include <cstdio>
 #include <filesystem>
 #include <functional>
 #include <limits>
@@ -10,23 +9,37 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <type_traits>
+
+#include "signals.hpp"
+#include "standard_streams.hpp"
 
 /// The command line of a program in examples/: --help in words, and one sentence for what is wrong.
 class CommandLine : public CLI::App {
  public:
-  /// Of the program at `argv[0]`, which is called by its file's name.
+  /// Of the program at `argv[0]`, which is called by its file's name. To be made before any file is opened:
+  /// it keeps the standard streams, and lets writes to a broken pipe or beyond `ulimit -f` fail instead of
+  /// ending the program.
   CommandLine(const std::string& description, char** argv)
       : CLI::App(description, std::filesystem::path(argv[0]).filename().string()) {
+    keep_standard_streams();
+    signals::outlive_readers();
+    signals::report_file_size_limit();
     formatter(std::make_shared<Help>());
   }
 
   /// An option for a text, a path, or several of them; `type` stands for the value in --help.
   template <class T>
   CLI::Option* add_value(const char* name, T& value, const char* type, const char* text) {
-    return add_option(name, value, text)->type_name(type);
+    CLI::Option* const option = add_option(name, value, text)->type_name(type);
+    if constexpr (!std::is_same_v<T, std::string>)
+      option->check([](const std::string& path) {
+        return path.empty() ? std::string("the name of a file or folder was expected, not an empty one") : "";
+      });
+    return option;
   }
 
-  /// An option for a whole number from `least` to `most`.
+  /// An option for a whole number from `least` to `most`, in decimal whatever it starts with.
   template <class T>
   CLI::Option* add_count(const char* name, T& value, T least, const char* text,
                          T most = std::numeric_limits<T>::max()) {
@@ -36,7 +49,7 @@ class CommandLine : public CLI::App {
     return add_option(name, value, text)
         ->capture_default_str()
         ->type_name("N")
-        ->check(number(least, most, "a whole number " + range));
+        ->transform(number(least, most, "a whole number " + range));
   }
 
   /// An option for a number from 0 to `most`; `expected` says so in words.
@@ -45,27 +58,35 @@ class CommandLine : public CLI::App {
     return add_option(name, value, text)
         ->capture_default_str()
         ->type_name("X")
-        ->check(number(0.0, most, expected));
+        ->transform(number(0.0, most, expected));
   }
 
   /// Reads the arguments. When the program has nothing left to do, its exit status: 0 after --help, 1 after a
   /// sentence on standard error about what is wrong.
   std::optional<int> read(int argc, char** argv) {
     std::string fault;
+    bool on_command_line = true;
     try {
       parse(argc, argv);
       return std::nullopt;
     } catch (const CLI::Success& help) {
-      return exit(help);
+      exit(help);
+      try {
+        require_standard_output();
+        return 0;
+      } catch (const lnfree::Error& error) {
+        return complain(get_name(), error.what());
+      }
     } catch (const CLI::ConfigError& error) {
       fault = config_fault(error.what());
+      on_command_line = false;
     } catch (const CLI::ParseError& error) {
       fault = error.what();
     }
     // A misspelt option is often why another one is missing.
-    if (const auto unknown = remaining(); !unknown.empty()) fault = unknown.front() + " is no option";
-    std::fprintf(stderr, "%s: %s; --help shows the options\n", get_name().c_str(), fault.c_str());
-    return 1;
+    if (const auto unknown = remaining(); on_command_line && !unknown.empty())
+      fault = unknown.front() + " is no option";
+    return complain(get_name(), lnfree::excerpt(fault) + "; --help shows the options");
   }
 
  private:
@@ -88,16 +109,19 @@ class CommandLine : public CLI::App {
     }
   };
 
-  /// Checks that an option's value is a number from `least` to `most`; `expected` says so in words.
+  /// Checks that an option's value is a decimal number from `least` to `most`; `expected` says so in words.
+  /// CLI11 gets it without zeros in front, which would make it octal there.
   template <class T>
-  static std::function<std::string(const std::string&)> number(T least, T most, const std::string& expected) {
-    return [=](const std::string& text) -> std::string {
+  static CLI::Validator number(T least, T most, const std::string& expected) {
+    const auto read = [=](std::string& text) -> std::string {
       T value{};
       const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-      if (error == std::errc{} && end == text.data() + text.size() && value >= least && value <= most)
-        return "";
-      return text + " is not " + expected;
+      if (error != std::errc{} || end != text.data() + text.size() || !(value >= least && value <= most))
+        return text + " is not " + expected;
+      if constexpr (std::is_integral_v<T>) text = std::to_string(value);
+      return "";
     };
+    return {read, "", ""};
   }
 
   /// What is wrong with the file of --config, from CLI11's words for it.
@@ -105,6 +129,12 @@ class CommandLine : public CLI::App {
     const std::string file = get_config_ptr()->as<std::string>();
     constexpr std::string_view unknown_key = "INI was not able to parse ";
     if (!words.starts_with(unknown_key)) return file + ": " + words;
-    return file + ": " + words.substr(unknown_key.size()) + " is no option";
+    std::string key = words.substr(unknown_key.size());
+    constexpr std::string_view opens_section = ".++";
+    if (key.ends_with(opens_section)) {
+      key.erase(key.size() - opens_section.size());
+      return file + ": there are no sections such as [" + key + "]";
+    }
+    return file + ": " + key + " is no option";
   }
 };

@@ -17,7 +17,7 @@ fail() {
   exit 1
 }
 
-out="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)/out/python-sources"
+out=$(realpath "$(dirname "$(realpath "${BASH_SOURCE[0]}")")/..")/out/python-sources
 while (($#)); do
   case $1 in
     --out)

@@ -4,6 +4,7 @@
 #include <limits>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include <lnfree/backend/cpu/share_cores.hpp>
@@ -14,7 +15,6 @@
 #include <lnfree/train/shard_identity.hpp>
 
 #include "command_line.hpp"
-#include "signals.hpp"
 
 using namespace lnfree;
 
@@ -63,15 +63,17 @@ void run(const Options& options) {
   Model model(1, Purpose::evaluation);
   load_weights(model, options.checkpoint / "model.safetensors");
   WithinVocabulary<Model> speaker{model, tokenizer.vocab_size()};
-  std::fputs(options.prompt.c_str(), stdout);
+  const auto print = [](std::string_view text) {
+    std::fwrite(text.data(), 1, text.size(), stdout);
+    require_standard_output();
+  };
+  print(options.prompt);
   generate(speaker, tokenizer.encode(options.prompt), options.tokens, options.sampling,
            [&](std::int32_t token) {
-             const std::string bytes = tokenizer.decode({&token, 1});
-             std::fwrite(bytes.data(), 1, bytes.size(), stdout);
-             std::fflush(stdout);
+             print(tokenizer.decode({&token, 1}));
              return true;
            });
-  std::puts("");
+  print("\n");
 }
 
 /// Runs the one of the models that the checkpoint's config.json describes; false when none is.
@@ -104,7 +106,6 @@ bool run_shape(const Options& options) {
 
 int main(int argc, char** argv) {
   cpu::share_cores(argv);
-  signals::report_file_size_limit();
   CommandLine app("Continues a text with a model that a trainer has trained.", argv);
   Options options;
   app.add_value("--checkpoint", options.checkpoint, "DIR", "Folder checkpoint/ of a run")->required();
@@ -132,7 +133,6 @@ int main(int argc, char** argv) {
                   "examples/generate.cpp");
     }
   } catch (const std::exception& error) {
-    std::fprintf(stderr, "generate: %s\n", error.what());
-    return 1;
+    return complain("generate", error.what());
   }
 }

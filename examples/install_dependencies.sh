@@ -3,19 +3,19 @@
 #
 #   examples/install_dependencies.sh GROUP...
 #
-#   build      compiler, CMake, and the libraries lnfree stands on
+#   build      compiler, CMake, ccache, and the libraries lnfree stands on
 #   report     Python with matplotlib and markdown, for the report and its figures
-#   test       Boost.Test and Boost.Context, clang, and PyTorch as an independent reference
+#   test       Boost.Test and Boost.Context, clang with its sanitizers, and PyTorch as an independent reference
 #   benchmark  Google Benchmark, and PyTorch to be compared with
 #
 # Needs no rights when nothing is missing; otherwise root, or sudo.
 set -euo pipefail
 
 declare -A groups=(
-  [build]="g++ cmake ninja-build libopenblas-openmp-dev libdnnl-dev nlohmann-json3-dev libcli11-dev
+  [build]="g++ cmake ninja-build ccache libopenblas-openmp-dev libdnnl-dev nlohmann-json3-dev libcli11-dev
            libsentencepiece-dev libxxhash-dev"
   [report]="python3 python3-markdown python3-matplotlib python3-numpy"
-  [test]="libboost-test-dev libboost-context-dev clang libomp-dev python3 python3-numpy python3-torch"
+  [test]="libboost-test-dev libboost-context-dev clang libclang-rt-dev libomp-dev python3 python3-numpy python3-torch"
   [benchmark]="libbenchmark-dev python3 python3-numpy python3-torch"
 )
 

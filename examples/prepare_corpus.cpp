@@ -19,17 +19,30 @@
 
 #include "lnfree/core/atomic_file.hpp"
 #include "lnfree/core/error.hpp"
+#include "lnfree/core/excerpt.hpp"
 #include "lnfree/data/corpus.hpp"
 #include "lnfree/data/token_shard.hpp"
 #include "lnfree/data/tokenizer.hpp"
 
 #include "command_line.hpp"
-#include "signals.hpp"
 
 namespace {
 
 namespace fs = std::filesystem;
 using json = lnfree::Json;
+
+/// A path as a message names it.
+std::string name_of(const fs::path& path) {
+  return lnfree::excerpt(path.native());
+}
+
+/// A path as JSON holds it: absolute, whatever its bytes are. Throws Error if no file can have it.
+std::string text_of(const fs::path& path) {
+  std::error_code error;
+  const fs::path absolute = fs::weakly_canonical(path, error);
+  if (error) throw lnfree::Error(name_of(path) + " cannot be a file or folder: " + error.message() + ".");
+  return lnfree::printable(absolute.native());
+}
 
 struct Options {
   lnfree::CorpusOptions corpus;
@@ -42,13 +55,13 @@ struct Options {
   bool overwrite = false;
   fs::path json_file;
 
-  std::string folder() const { return fs::weakly_canonical(out).string(); }
+  std::string folder() const { return text_of(out); }
 
   /// What decides the content of the output folder.
   json arguments() const {
     const auto absolute = [](const std::vector<fs::path>& paths) {
       json list = json::array();
-      for (const auto& path : paths) list.push_back(fs::weakly_canonical(path).string());
+      for (const auto& path : paths) list.push_back(text_of(path));
       return list;
     };
     json arguments = {
@@ -60,7 +73,7 @@ struct Options {
       arguments["vocab_size"] = vocab_size;
       arguments["tokenizer_sample_bytes"] = sample_bytes;
     } else {
-      arguments["tokenizer"] = fs::weakly_canonical(tokenizer).string();
+      arguments["tokenizer"] = text_of(tokenizer);
     }
     return arguments;
   }
@@ -131,14 +144,20 @@ struct Side {
         {"bytes_per_token", tokens == 0 ? 0.0 : static_cast<double>(bytes) / static_cast<double>(tokens)}};
   }
 
-  void finish(std::int64_t context, const fs::path& path, const std::string& tokenizer_fingerprint) {
+  /// Brings the shard to the disk, but for its appearance.
+  void complete(std::int64_t context, const std::string& tokenizer_fingerprint) {
     lnfree::ShardInfo info;
     info.context = context;
     info.documents = documents;
     info.tokenizer = "tokenizer.model";
     info.tokenizer_fingerprint = tokenizer_fingerprint;
     info.split = split;
-    shard.finish(info);
+    shard.complete(info);
+    fingerprint.assign(16, '0');
+  }
+
+  void commit(const fs::path& path) {
+    shard.commit();
     fingerprint = lnfree::TokenShard::open(path).fingerprint();
   }
 };
@@ -200,6 +219,9 @@ class Encoder {
   std::size_t batch_bytes_ = 0;
 };
 
+/// What a prepared folder holds besides corpus.json.
+constexpr const char* output_files[] = {"train.bin", "train.json", "val.bin", "val.json", "tokenizer.model"};
+
 std::string count(std::int64_t number, const std::string& what) {
   return std::to_string(number) + " " + what + (number == 1 ? "" : "s");
 }
@@ -232,9 +254,9 @@ std::optional<json> earlier_report(const Options& options, const lnfree::Corpus&
   const auto report_file = options.out / "corpus.json";
   const auto here = [&](const char* name) { return fs::exists(options.out / name); };
   if (!fs::exists(report_file)) {
-    for (const char* name : {"train.bin", "train.json", "val.bin", "val.json", "tokenizer.model"})
+    for (const char* name : output_files)
       if (here(name))
-        throw lnfree::Error(options.out.string() + " holds a " + name +
+        throw lnfree::Error(name_of(options.out) + " holds a " + name +
                             " but no corpus.json, so it is no finished "
                             "corpus of this program; choose another --out or give --overwrite.");
     return std::nullopt;
@@ -242,7 +264,7 @@ std::optional<json> earlier_report(const Options& options, const lnfree::Corpus&
   std::ifstream file(report_file);
   json report = json::parse(file, nullptr, false);
   if (!report.is_object() || !report["arguments"].is_object() || !report["held_out"].is_object())
-    throw lnfree::Error(report_file.string() +
+    throw lnfree::Error(name_of(report_file) +
                         " was not written by this program; choose another --out or give "
                         "--overwrite.");
   const json arguments = options.arguments();
@@ -254,19 +276,19 @@ std::optional<json> earlier_report(const Options& options, const lnfree::Corpus&
     for (const auto& [name, value] : arguments.items())
       if (report["arguments"].value(name, json()) != value)
         difference += (difference.empty() ? "" : ", ") + name;
-    throw lnfree::Error(options.out.string() + " holds a corpus prepared with other arguments (" +
+    throw lnfree::Error(name_of(options.out) + " holds a corpus prepared with other arguments (" +
                         difference + "); choose another --out or give --overwrite.");
   }
   // A corpus of an earlier version does not say.
   if (report.contains("inputs") && report["inputs"] != extent(corpus))
-    throw lnfree::Error(options.out.string() + " holds a corpus of other contents of the inputs (" +
+    throw lnfree::Error(name_of(options.out) + " holds a corpus of other contents of the inputs (" +
                         words(report["inputs"]) + " then, " + words(extent(corpus)) +
                         " now); choose another --out or give --overwrite.");
   const bool held_out = report["held_out"].value("windows", 0) > 0;
   const bool complete = here("train.bin") && here("train.json") && here("tokenizer.model") &&
                         (!held_out || (here("val.bin") && here("val.json")));
   if (!complete)
-    throw lnfree::Error(options.out.string() +
+    throw lnfree::Error(name_of(options.out) +
                         " lacks files that its corpus.json speaks of; give --overwrite to "
                         "prepare them again.");
   return report;
@@ -277,7 +299,7 @@ lnfree::Tokenizer make_tokenizer(const Options& options, const lnfree::Corpus& c
     auto tokenizer = lnfree::Tokenizer::load(options.tokenizer);
     if (options.vocab_size != 0 && options.vocab_size != tokenizer.vocab_size())
       throw lnfree::Error(
-          options.tokenizer.string() + " has a vocabulary of " + std::to_string(tokenizer.vocab_size()) +
+          name_of(options.tokenizer) + " has a vocabulary of " + std::to_string(tokenizer.vocab_size()) +
           ", not of " + std::to_string(options.vocab_size) + "; leave --vocab-size out or give that number.");
     return tokenizer;
   }
@@ -299,16 +321,48 @@ lnfree::Tokenizer make_tokenizer(const Options& options, const lnfree::Corpus& c
   return tokenizer;
 }
 
+/// A folder with those above it, which go again, as far as they are new and empty, unless they are kept.
+class NewFolder {
+ public:
+  explicit NewFolder(const fs::path& path) {
+    std::error_code error;
+    for (fs::path above = path; !above.empty() && !fs::exists(above, error); above = above.parent_path())
+      new_.push_back(above);
+    fs::create_directories(path, error);
+    if (!error) return;
+    remove();
+    throw lnfree::Error(name_of(path) + " cannot be made: " + error.message() + ".");
+  }
+  NewFolder(const NewFolder&) = delete;
+  ~NewFolder() { remove(); }
+
+  void keep() { new_.clear(); }
+
+ private:
+  void remove() {
+    std::error_code not_empty;
+    for (const fs::path& path : new_) fs::remove(path, not_empty);
+  }
+
+  std::vector<fs::path> new_;  // the innermost first
+};
+
 json prepare(const Options& options, const lnfree::Corpus& corpus) {
   json report = {
       {"arguments", options.arguments()}, {"folder", options.folder()}, {"inputs", extent(corpus)}};
+  NewFolder folder(options.out);
   std::error_code error;
-  fs::create_directories(options.out, error);
-  if (error) throw lnfree::Error(options.out.string() + " cannot be made: " + error.message() + ".");
+  for (const char* name : output_files)
+    if (const auto status = fs::status(options.out / name, error);
+        fs::exists(status) && !fs::is_regular_file(status))
+      throw lnfree::Error(name_of(options.out / name) +
+                          " is there and is not a file; remove it or choose another --out.");
 
   // Opened before the long work, so that an output folder that cannot be written says so at once.
   lnfree::AtomicFile report_file(options.out / "corpus.json");
   const auto tokenizer = make_tokenizer(options, corpus, report);
+  lnfree::AtomicFile tokenizer_file(options.out / "tokenizer.model");
+  tokenizer_file.write(tokenizer.model().data(), tokenizer.model().size());
   const auto shard = [&](const char* name) {
     return lnfree::TokenShardWriter(options.out / name, tokenizer.vocab_size());
   };
@@ -333,62 +387,83 @@ json prepare(const Options& options, const lnfree::Corpus& corpus) {
     throw lnfree::Error("none of " + count(counts.held_out, "held-out document") + window +
                         "; raise --held-out (0 asks for none) or give a larger corpus.");
 
+  const auto write_report = [&] {
+    report["documents"] = counts.json();
+    report["context"] = options.context;
+    report["vocab_size"] = tokenizer.vocab_size();
+    report["tokenizer_fingerprint"] = tokenizer.fingerprint();
+    report["train"] = train.report(options.context);
+    report["held_out"] = held_out.report(options.context);
+    report["bytes_per_token"] = report["train"]["bytes_per_token"];
+    const std::string text = report.dump(2) + "\n";
+    report_file.rewind();
+    report_file.write(text.data(), text.size());
+    report_file.flush();
+  };
+  // A full disk fails here, where an older corpus is still whole. The report has its final length already.
+  tokenizer_file.flush();
+  train.complete(options.context, tokenizer.fingerprint());
+  if (wants_held_out) held_out.complete(options.context, tokenizer.fingerprint());
+  write_report();
   // corpus.json marks a complete folder: an older one goes before the first file changes, the new one comes
   // last.
-  fs::remove(options.out / "corpus.json");
-  tokenizer.save(options.out / "tokenizer.model");
-  train.finish(options.context, options.out / "train.bin", tokenizer.fingerprint());
+  fs::remove(report_file.target());
+  tokenizer_file.commit();
+  train.commit(options.out / "train.bin");
   if (wants_held_out) {
-    held_out.finish(options.context, options.out / "val.bin", tokenizer.fingerprint());
+    held_out.commit(options.out / "val.bin");
   } else {
     fs::remove(options.out / "val.bin");
     fs::remove(options.out / "val.json");
   }
-  report["documents"] = counts.json();
-  report["context"] = options.context;
-  report["vocab_size"] = tokenizer.vocab_size();
-  report["tokenizer_fingerprint"] = tokenizer.fingerprint();
-  report["train"] = train.report(options.context);
-  report["held_out"] = held_out.report(options.context);
-  report["bytes_per_token"] = report["train"]["bytes_per_token"];
-  const std::string text = report.dump(2) + "\n";
-  report_file.write(text.data(), text.size());
+  write_report();
   report_file.commit();
+  folder.keep();
   return report;
 }
 
 void run(const Options& options) {
   const lnfree::Corpus corpus(options.corpus);
+  // Opened before the long work, too. The report in --out needs no second writer.
+  std::optional<lnfree::AtomicFile> json_file;
+  if (!options.json_file.empty() && text_of(options.json_file) != text_of(options.out / "corpus.json"))
+    json_file.emplace(options.json_file);
   const auto earlier = earlier_report(options, corpus);
   if (earlier)
-    std::cout << options.out.string() << " already holds this corpus, prepared with the same arguments from "
+    std::cout << name_of(options.out) << " already holds this corpus, prepared with the same arguments from "
               << words(extent(corpus)) << "; nothing to do (--overwrite prepares it again)\n";
   const json report = earlier ? *earlier : prepare(options, corpus);
   if (!earlier) {
     const auto& documents = report["documents"];
     std::cout << "documents: " << documents["seen"] << " seen, " << documents["kept"] << " kept, "
               << documents["duplicates"] << " duplicates, " << documents["too_small"] << " too small, "
-              << documents["too_large"] << " too large, " << documents["invalid"] << " invalid\n";
+              << documents["too_large"] << " too large, " << documents["invalid"] << " invalid, "
+              << documents["unreadable"] << " unreadable; left out: " << documents["links"]
+              << " links (not followed), " << documents["other_files"] << " files of other names\n";
     for (const char* side : {"train", "held_out"})
       std::cout << side << ": " << report[side]["documents"] << " documents, " << report[side]["windows"]
                 << " windows of " << options.context << ", " << report[side]["tokens"] << " tokens\n";
     std::printf("vocabulary %d, %.3f bytes per token\nwrote %s\n", report["vocab_size"].get<int>(),
-                report["bytes_per_token"].get<double>(), options.out.c_str());
+                report["bytes_per_token"].get<double>(), name_of(options.out).c_str());
   }
-  if (!options.json_file.empty()) lnfree::write_file(options.json_file, report.dump(2) + "\n");
+  if (json_file) {
+    const std::string text = report.dump(2) + "\n";
+    json_file->write(text.data(), text.size());
+    json_file->commit();
+  }
 }
 
 }  // namespace
 
 int main(int argc, char** argv) {
-  signals::report_file_size_limit();
   Options options;
   CommandLine app(
       "Prepares a corpus of Python source code: tokenizer and token shards for training and evaluation.",
       argv);
-  app.add_value(
-         "--input", options.corpus.inputs, "PATH",
-         "Folder of *.py files, or .jsonl file with the source in \"content\"; may be given several times")
+  app.add_value("--input", options.corpus.inputs, "PATH",
+                "Folder of *.py files (links in it are not followed), or .jsonl file with the source in "
+                "\"content\"; "
+                "may be given several times")
       ->required();
   app.add_value("--held-out-input", options.corpus.held_out_inputs, "PATH",
                 "Like --input, but all of it is held out; may be given several times");
@@ -408,7 +483,7 @@ int main(int argc, char** argv) {
   app.add_count("--max-train-tokens", options.max_train_tokens, std::int64_t{0},
                 "Stop after this many training tokens, in the order of the inputs; 0: all");
   app.add_flag("--skip-invalid", options.corpus.skip_invalid,
-               "Count and leave out documents that are not UTF-8 or not JSON, instead of stopping");
+               "Count and leave out what cannot be read, is not UTF-8 or not JSON, instead of stopping");
   app.add_flag("--overwrite", options.overwrite, "Replace what --out holds");
   app.add_value("--json", options.json_file, "FILE", "Write the report here, too");
   if (const auto status = app.read(argc, argv)) return *status;
@@ -417,10 +492,13 @@ int main(int argc, char** argv) {
   if (!options.tokenizer.empty() && vocab_size->empty()) options.vocab_size = 0;
   try {
     run(options);
+  } catch (const fs::filesystem_error& error) {
+    std::cout.flush();
+    return complain("prepare_corpus",
+                    name_of(error.path1()) + " cannot be used: " + error.code().message() + ".");
   } catch (const std::exception& error) {
     std::cout.flush();
-    std::cerr << "prepare_corpus: " << error.what() << "\n";
-    return 1;
+    return complain("prepare_corpus", error.what());
   }
   return 0;
 }

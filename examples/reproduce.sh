@@ -2,7 +2,7 @@
 # Trains the paper's configurations on real Python code, compares them and writes a report.
 #
 #   examples/reproduce.sh [--experiment NAME] [--scale NAME] [--recipe NAME] [--seed N] [--seeds K] [--corpus PATH]
-#                         [--configs LIST] [--out DIR] [--device NAME]
+#                         [--skip-invalid] [--configs LIST] [--out DIR] [--device NAME]
 #
 #   --experiment NAME  perplexity (default): the four configurations; the paper's figures 1, 2, 4 and main table
 #                      slopes: learnable slopes of a leaky ReLU, decayed and not; figures 3 and 5
@@ -19,6 +19,7 @@
 #   --seeds K          this many seeds from N on (default 1); the report then gives mean and standard deviation
 #   --corpus PATH      a folder of Python files or a .jsonl file (one {"content": ...} a line);
 #                      default: the standard library, pandas, matplotlib, sklearn, seaborn from Debian packages
+#   --skip-invalid     leave out what in the corpus cannot be read, is not UTF-8 or not JSON, instead of stopping
 #   --configs LIST     configurations of the perplexity and stability experiments, separated by commas or spaces
 #                      (default: sm_ln_g sm_ln_r sm_g sm_r); changes in % refer to sm_ln_g
 #   --out DIR          where everything goes (default out/SCALE): report.html, report.md, results.json, figures/*.png
@@ -39,9 +40,9 @@ known_configs='sm_ln_g sm_ln_r sm_g sm_r sm_leaky_layerwise sm_leaky_global sm_l
 known_configs+=' sm_rms_g sm_dyt_g sm_derf_g sm_squared_relu sm_silu sm_relu_gelu sm_entropy_g'
 known_experiments='perplexity slopes pythia stability all'
 
-project=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+project=$(realpath "$(dirname "$(realpath "${BASH_SOURCE[0]}")")/..")
 experiment=perplexity scale=demo recipe=paper corpus='' configs='sm_ln_g sm_ln_r sm_g sm_r' seed=0 seeds=1 out=''
-device=cpu
+device=cpu skip_invalid=()
 while (($#)); do
   option=$1
   case $option in
@@ -57,6 +58,10 @@ while (($#)); do
       [[ -n ${2:-} ]] || fail "$option needs a value; see --help."
       printf -v "${option#--}" '%s' "$2"
       shift 2
+      ;;
+    --skip-invalid)
+      skip_invalid=(--skip-invalid)
+      shift
       ;;
     *) fail "unknown option '$option'; see --help." ;;
   esac
@@ -98,7 +103,7 @@ out=$(realpath -m "$out")
 # Debian's own interpreter: matplotlib, seaborn and markdown were installed for it.
 job=(/usr/bin/python3 "$project/examples/reproduce" --experiment "${experiments[@]}" --scale "$scale"
   --recipe "$recipe" --seed "$seed" --seeds "$seeds" --out "$out" --configs "${configs[@]}" --device "$device"
-  --programs "$project/build/release/bin")
+  --programs "$project/build/release/bin" "${skip_invalid[@]}")
 [[ -z $corpus ]] || job+=(--corpus "$corpus")
 "${job[@]}" --check
 
@@ -107,15 +112,14 @@ echo "$program: building"
 mapfile -t targets < <("${job[@]}" --targets)
 build_log=$(mktemp)
 trap 'rm -f "$build_log"' EXIT
-# A build folder that is already there keeps its choices; a new one leaves the tests and their libraries out.
-new_build=()
-[[ -f build/release/CMakeCache.txt ]] || new_build=(-DLNFREE_BUILD_TESTS=OFF)
-# Kernels for the GPU that is here, where it says which that is, and for no other.
-if [[ $device == cuda ]] && ((${#new_build[@]})) && command -v nvidia-smi >/dev/null; then
+# Whatever this folder was configured for before: the programs, and not what needs more libraries.
+options=(-DLNFREE_BUILD_EXAMPLES=ON -DLNFREE_BUILD_TESTS=OFF -DLNFREE_BUILD_BENCHMARKS=OFF)
+# In a new folder, kernels for the GPU that is here alone, where it says which that is.
+if [[ $device == cuda && ! -f build/release/CMakeCache.txt ]] && command -v nvidia-smi >/dev/null; then
   capability=$(nvidia-smi --query-gpu=compute_cap --format=csv,noheader 2>/dev/null | sed -n '1s/\.//p')
-  [[ ! $capability =~ ^[0-9]+$ ]] || new_build+=("-DCMAKE_CUDA_ARCHITECTURES=$capability")
+  [[ ! $capability =~ ^[0-9]+$ ]] || options+=("-DCMAKE_CUDA_ARCHITECTURES=$capability")
 fi
-cmake --preset release "${new_build[@]}" >"$build_log" 2>&1 || {
+cmake --preset release "${options[@]}" >"$build_log" 2>&1 || {
   cat "$build_log" >&2
   fail "the build could not be configured; CMake's output is above."
 }

@@ -1,60 +1,55 @@
 #!/usr/bin/env bash
-# Builds lnfree and runs all its tests: with g++ for this machine, and with clang++ under AddressSanitizer and
-# UndefinedBehaviorSanitizer; every warning is an error. Ends with the line "N passed, N failed".
+# Builds lnfree and runs all its tests: with g++ for this machine, and the unit tests once more with clang++ under
+# AddressSanitizer and UndefinedBehaviorSanitizer. Ends with the line "N passed, N failed".
+#
+# Installs what is missing (apt; sudo when not root). Takes a quarter of an hour on two cores, and a few minutes where
+# ccache knows the sources. A build folder that is already there is used, whatever it was configured for.
+# LNFREE_WERROR=ON in the environment makes every warning an error in a build folder that is new.
 set -uo pipefail
-cd "$(dirname "$0")/.."
 
-passed=0 failed=0
+tests=$(dirname "$(realpath "${BASH_SOURCE[0]}")")
+case ${1:-} in
+  '') ;;
+  -h | --help)
+    sed -n '2,/^set/{/^set/d;s/^# \{0,1\}//;p}' "${BASH_SOURCE[0]}"
+    exit 0
+    ;;
+  *)
+    echo "${0##*/}: unknown option '$1'; the only one is --help." >&2
+    exit 2
+    ;;
+esac
+cd "$tests/.." || exit
+source tests/stages.sh
+
 jobs=$(nproc)
+echo "${0##*/}: a quarter of an hour on two cores, less where ccache knows the sources: installs what is missing," \
+  "builds and tests with g++, builds and tests with clang++ under sanitizers"
 
-# stage NAME COMMAND...: a command that counts only when it fails.
-stage() {
-  local name=$1
-  shift
-  echo "== $name"
-  "$@" && return
-  echo "== $name: failed: $*"
-  failed=$((failed + 1))
-  return 1
+# configure PRESET COMPILER OPTION...: a build folder for the tests. The compiler by CXX, which counts for a new folder
+# only: to name another one than a folder has makes CMake forget the rest of its choices, the preset's too.
+configure() {
+  CXX=$2 cmake --preset "$1" -D LNFREE_BUILD_TESTS=ON -D LNFREE_BUILD_BENCHMARKS=OFF "${@:3}"
 }
 
-# run_ctest NAME BUILD_DIR ARGUMENT...: counts every test that ctest runs.
-run_ctest() {
-  local name=$1 build=$2 report total failures
-  shift 2
-  echo "== $name"
-  report=$(pwd)/$build/ctest.xml
-  rm -f "$report"
-  ctest --test-dir "$build" --output-on-failure --no-tests=error --output-junit "$report" "$@"
-  total=$(sed -n 's/.*tests="\([0-9]*\)".*/\1/p;T;q' "$report" 2>/dev/null)
-  failures=$(grep -c '<failure' "$report" 2>/dev/null)
-  if [[ -z $total ]]; then
-    echo "== $name: ctest ran nothing"
-    failed=$((failed + 1))
-    return
-  fi
-  failed=$((failed + failures))
-  passed=$((passed + total - failures))
+with_gcc() {
+  stage "configure, g++" configure release g++ -D LNFREE_BUILD_EXAMPLES=ON -D LNFREE_INSTALL=ON &&
+    stage "build, g++" cmake --build build/release -j "$jobs" &&
+    run_ctest "tests, g++" build/release -j "$jobs"
 }
-
-summary() {
-  echo "== summary: ${SECONDS} s"
-  echo "$passed passed, $failed failed"
-  exit $((failed > 0))
-}
-
-stage "dependencies" examples/install_dependencies.sh build report test || summary
-
-# By CXX, which counts for a new folder only: to name another compiler than a folder has makes CMake forget
-# the rest of its choices, the preset's too.
-stage "configure, g++" env CXX=g++ cmake --preset release -D LNFREE_WERROR=ON &&
-  stage "build, g++" cmake --build build/release -j "$jobs" &&
-  run_ctest "tests, g++" build/release -j "$jobs"
 
 # Without -march=native, so that the narrower vectors are tested too.
-export ASAN_OPTIONS=allocator_may_return_null=1 UBSAN_OPTIONS=print_stacktrace=1
-stage "configure, clang++ with sanitizers" env CXX=clang++ cmake --preset sanitize -D LNFREE_WERROR=ON &&
-  stage "build, clang++ with sanitizers" cmake --build build/sanitize -j "$jobs" --target unit_tests &&
-  run_ctest "tests, clang++ with sanitizers" build/sanitize -j "$jobs" -L unit
+with_clang() {
+  export ASAN_OPTIONS=allocator_may_return_null=1 UBSAN_OPTIONS=print_stacktrace=1
+  stage "configure, clang++ with sanitizers" configure sanitize clang++ &&
+    stage "build, clang++ with sanitizers" cmake --build build/sanitize -j "$jobs" --target unit_tests &&
+    run_ctest "tests, clang++ with sanitizers" build/sanitize -j "$jobs" -L unit
+}
 
+if stage "dependencies" examples/install_dependencies.sh build report test; then
+  # The second takes the cores that the first leaves idle, and is shown when that is done.
+  beside with_clang
+  with_gcc
+  join
+fi
 summary

@@ -12,7 +12,7 @@
 # the GPU meanwhile. docs/performance.md explains the figures; tests/gpu/run.sh --help says how to build elsewhere.
 set -euo pipefail
 
-source "$(dirname "${BASH_SOURCE[0]}")/../../tests/gpu/prepare.sh" gpu_benchmarks gpu-benchmarks \
+source "$(dirname "$(realpath "${BASH_SOURCE[0]}")")/../../tests/gpu/prepare.sh" gpu_benchmarks gpu-benchmarks \
   '--quick --no-pytorch' "$@"
 
 exec python3 -B "$project/benchmarks/gpu/compare.py" --build "$build" --out "$out" "${flags[@]}"

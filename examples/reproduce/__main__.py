@@ -16,7 +16,7 @@ from pathlib import Path
 import experiments
 from corpus import PROJECT, prepare
 from experiments import CONFIGURATIONS, DEVICE_SUFFIX, EXPERIMENTS, PAPER_CONFIGS, RECIPES, SCALES
-from files import ReproduceError, lock, read_settings, write_json
+from files import ReproduceError, lock, name_of, read_settings, write_json
 from jobs import Job, train_all, workers_of
 from plan import check_device, print_plan
 from programs import Interrupted, Stop
@@ -26,7 +26,7 @@ def settings_of(arguments):
     """What a root folder is bound to."""
     return {
         "scale": arguments.scale,
-        "corpus": str(arguments.corpus) if arguments.corpus else "debian",
+        "corpus": name_of(arguments.corpus) if arguments.corpus else "debian",
         "device": arguments.device,
     }
 
@@ -97,6 +97,7 @@ def parse_arguments():
     option("--scale", choices=list(SCALES), default="demo", help="how much to train (default: demo)")
     option("--recipe", choices=RECIPES, default="paper", help="of the paper's code, or of its text (clean)")
     option("--corpus", type=Path, help="folder of Python files or .jsonl file (default: Debian packages)")
+    option("--skip-invalid", action="store_true", help="leave out what cannot be read or is not text")
     option("--configs", nargs="+", choices=list(CONFIGURATIONS), default=list(PAPER_CONFIGS))
     option("--seed", type=int, default=0, help="first seed of weights, order and dropout (default: 0)")
     option("--seeds", type=int, default=1, help="how many seeds (default: 1)")
@@ -114,6 +115,9 @@ def parse_arguments():
 
 
 def main():
+    # A path may be any bytes; they are printed as they are.
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="surrogateescape")
     arguments = parse_arguments()
     if arguments.targets:
         trainers = dict.fromkeys(spec.trainer(arguments.device) for spec in grid_of(arguments))

@@ -1,13 +1,14 @@
 """From source files to token shards: one folder of them for each context, all with the same tokenizer."""
 
+import re
 import time
 from pathlib import Path
 
 import numpy as np
 
 from experiments import CORPUS_SEED, SCALES, options_of
-from files import ReproduceError, lock, read_json, write_json
-from programs import run_to_end
+from files import ReproduceError, lock, name_of, read_json, write_json
+from programs import ProgramRefused, run_to_end
 
 PROJECT = Path(__file__).resolve().parents[2]
 
@@ -33,6 +34,29 @@ def unigram_loss(folder, context):
     for part in np.array_split(train, max(1, len(train) >> 24)):
         counts += np.bincount(part, minlength=len(counts))
     return float(np.mean(np.log(counts.sum()) - np.log(counts[targets])))
+
+
+def skips_invalid(asked, folder):
+    """Whether prepare_corpus shall leave out what is invalid. A folder that is already prepared stays as it
+    is where that makes no difference: without the option nothing was invalid, or with it."""
+    report = read_json(folder / "corpus.json") or {}
+    before = report.get("arguments", {}).get("skip_invalid", asked)
+    counts = report.get("documents", {})
+    if before and not asked and counts.get("invalid", 0) + counts.get("unreadable", 0) > 0:
+        raise ReproduceError(
+            f"the corpus in {folder.parent} was prepared with --skip-invalid; give it again, or another --out."
+        )
+    return before
+
+
+def in_our_words(refusal, folder):
+    """What prepare_corpus refused, with advice that can be followed here: --scale fixes its other options."""
+    fact, semicolon, advice = str(refusal).partition("; ")
+    if "--overwrite" in advice:
+        advice = f"remove {folder} to have it made again, or give another --out."
+    elif "vocabulary" in advice or set(re.findall(r"--[a-z-]+", advice)) - {"--skip-invalid"}:
+        advice = "give a larger --corpus, or another --scale."
+    return ReproduceError(fact + semicolon + advice)
 
 
 def prepare(arguments, contexts, stop):
@@ -81,16 +105,24 @@ def prepare(arguments, contexts, stop):
             # Without corpus.json, what is there was left by an interrupted preparation.
             command += [] if (folder / "corpus.json").exists() else ["--overwrite"]
             folder.parent.mkdir(parents=True, exist_ok=True)
-            run_to_end(command, root / "log.txt", stop, "preparing the corpus")
-    corpus = {"input": str(arguments.corpus) if own else "Python sources of Debian packages"}
+            command += ["--skip-invalid"] if skips_invalid(arguments.skip_invalid, folder) else []
+            try:
+                run_to_end(command, root / "log.txt", stop, "preparing the corpus")
+            except ProgramRefused as refusal:
+                raise in_our_words(refusal, folder) from refusal
+    corpus = {"input": name_of(arguments.corpus) if own else "Python sources of Debian packages"}
     corpus |= {} if own else {"sources": read_json(root / "sources" / "sources.json")}
     prepared = {str(context): read_json(folder / "corpus.json") for context, folder in folders.items()}
     return folders, bind(arguments.out / "corpus.json", corpus, prepared, folders)
 
 
-def content_of(report):
-    """What prepare_corpus reports of the shards themselves, without where their sources lie."""
-    return {name: value for name, value in report.items() if name not in ("arguments", "inputs")}
+def differ(known, report):
+    """Whether two reports of prepare_corpus are of different shards, wherever their sources lie. What only one
+    of them says, one of an earlier version for instance, makes no difference."""
+    if not (isinstance(known, dict) and isinstance(report, dict)):
+        return known != report
+    names = known.keys() & report.keys() - {"arguments", "inputs", "folder"}
+    return any(differ(known[name], report[name]) for name in names)
 
 
 def bind(path, corpus, prepared, folders):
@@ -98,8 +130,7 @@ def bind(path, corpus, prepared, folders):
     bound = read_json(path) or corpus | {"prepared": {}, "unigram_loss": {}}
     known = bound["prepared"]
     if any(bound.get(name) != value for name, value in corpus.items()) or any(
-        content_of(known.get(context, report)) != content_of(report)
-        for context, report in prepared.items()
+        differ(known.get(context, report), report) for context, report in prepared.items()
     ):
         raise ReproduceError(
             f"the corpus in {folders[128].parent} is no longer the one that {path.parent} was started with; "

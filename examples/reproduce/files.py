@@ -3,10 +3,18 @@
 import fcntl
 import json
 import os
+import re
 
 
 class ReproduceError(Exception):
     """One clear sentence for the person who started the job."""
+
+
+def name_of(path):
+    """A path as text for a report or JSON: bytes that are not UTF-8 and control characters become \\xHH, as
+    prepare_corpus writes them."""
+    text = os.fsencode(path).decode("utf-8", "backslashreplace")
+    return re.sub(r"[\x00-\x1f\x7f]", lambda match: f"\\x{ord(match[0]):02x}", text)
 
 
 def write_text(path, text):

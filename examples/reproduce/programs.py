@@ -34,13 +34,17 @@ class Stop:
             raise Interrupted(self.signal)
 
 
+class ProgramRefused(ReproduceError):
+    """A program ended with a sentence about what is wrong."""
+
+
 class Program:
     """A program in a session of its own, writing to a log file; asked to stop should this process die."""
 
     def __init__(self, command, log, environment=None):
         self.command, self.log = [str(word) for word in command], log
         with open(log, "ab") as output:
-            output.write(f"$ {' '.join(self.command)}\n".encode())
+            output.write(os.fsencode(f"$ {' '.join(self.command)}\n"))
             output.flush()
             self.process = subprocess.Popen(
                 ["setpriv", "--pdeathsig", "TERM", "--", *self.command],
@@ -68,6 +72,12 @@ class Program:
         except ProcessLookupError:
             pass
 
+    def last_words(self):
+        """The sentence with which the program ended, without its name in front; None when there is none."""
+        line = self.last_lines(1).removeprefix("  | ")
+        start = f"{os.path.basename(self.command[0])}: "
+        return line.removeprefix(start) if line.startswith(start) else None
+
     def last_lines(self, count=12):
         lines = self.log.read_text(encoding="utf-8", errors="replace").replace("\r", "\n").splitlines()
         return "\n".join("  | " + line for line in lines[-count:])
@@ -80,7 +90,7 @@ def on_terminal():
 
 def run_to_end(command, log, stop, what):
     """Runs one program and waits for it, its last line shown on a terminal; raises ReproduceError when it
-    fails."""
+    fails: ProgramRefused when the program itself said in a sentence why."""
     program = Program(command, log)
     while program.poll() is None:
         if on_terminal():
@@ -99,6 +109,9 @@ def run_to_end(command, log, stop, what):
         time.sleep(POLL_SECONDS)
     if on_terminal():
         print("\x1b[K", end="")
+    sentence = program.last_words()
+    if program.poll() == 1 and sentence:
+        raise ProgramRefused(f"{what}: {sentence}")
     if program.poll() != 0:
         raise ReproduceError(
             f"{what} failed (exit status {program.poll()}); the end of {log}:\n{program.last_lines()}"

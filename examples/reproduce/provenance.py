@@ -65,9 +65,9 @@ def corpus_section(corpus):
     ]
     parts += [
         f"{seen['seen']:,} files were read and {seen['kept']:,} kept: {seen['duplicates']:,} duplicates, "
-        f"{seen['too_small']:,} too small, {seen['too_large']:,} too large and {seen['invalid']:,} "
-        f"unreadable ones were left out. Byte-pair encoding with {first['vocab_size']:,} pieces, "
-        f"{first['bytes_per_token']:.2f} bytes per token. Training and held-out data have no file in "
+        f"{seen['too_small']:,} too small, {seen['too_large']:,} too large and "
+        f"{seen['invalid'] + seen.get('unreadable', 0):,} unreadable ones were left out. Byte-pair encoding "
+        f"with {first['vocab_size']:,} pieces, {first['bytes_per_token']:.2f} bytes per token. Training and held-out data have no file in "
         f"common. A model that knows only how often each token occurs has a loss of "
         f"{corpus['unigram_loss']['128']:.3f} nats.",
         table(["Used", *(name for name, _ in sides)], rows),

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from experiments import BASELINE, CONFIGURATIONS, RECIPES, SHAPES
-from files import ReproduceError, write_json, write_text
+from files import ReproduceError, name_of, write_json, write_text
 from logs import read_root
 from page import html_page
 from provenance import SCALE_NOTES, corpus_section, recipe_section
@@ -123,6 +123,8 @@ def markdown(settings, corpus, runs, unfinished, pictures):
     experiments = ",".join(experiments_of(runs))
     own = settings["corpus"] != "debian"
     options = f" --corpus {shlex.quote(settings['corpus'])}" if own else ""
+    prepared = corpus["prepared"]["128"].get("arguments", {})
+    options += " --skip-invalid" if prepared.get("skip_invalid") else ""
     options += f" --device {settings['device']}" if settings["device"] != "cpu" else ""
     parts += [
         "## Running it again",
@@ -173,7 +175,7 @@ def main():
     except (ReproduceError, OSError) as error:
         print(f"report.py: {error}", file=sys.stderr)
         sys.exit(1)
-    print(f"wrote {root / 'report.html'}, report.md, results.json and figures/")
+    print(f"wrote {name_of(root / 'report.html')}, report.md, results.json and figures/")
 
 
 if __name__ == "__main__":

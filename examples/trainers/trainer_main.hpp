@@ -20,6 +20,7 @@
 #include <lnfree/train/trainer.hpp>
 
 #include "../signals.hpp"
+#include "../standard_streams.hpp"
 #include "profile_table.hpp"
 #include "progress_line.hpp"
 #include "run_plan.hpp"
@@ -231,7 +232,6 @@ int profile(ProgramOptions options) {
 /// Writes the initial checkpoint of a run of no steps, for which no data is needed.
 template <class Model>
 int train(ProgramOptions options) {
-  signals::outlive_readers();
   const lnfree::TrainerOptions& training = options.training;
   std::optional<lnfree::Windows> windows, validation;
   if (!options.train.empty()) windows.emplace(open_windows(options.train, options));
@@ -275,7 +275,6 @@ int train(ProgramOptions options) {
 template <class Norm, class Activation, class EntropyObserver = lnfree::EntropyObserver>
 int trainer_main(int argc, char** argv) {
   lnfree::cpu::share_cores(argv);
-  signals::report_file_size_limit();
   const std::string description = "Trains a decoder-only transformer with norm " + std::string(Norm::name) +
                                   " and activation " + std::string(Activation::name) +
                                   " on token shards, and measures the entropy of every attention head.";
@@ -285,15 +284,18 @@ int trainer_main(int argc, char** argv) {
   if (options->threads > 0) omp_set_num_threads(options->threads);
   try {
     using Model = trainers::Model<Norm, Activation, EntropyObserver>;
-    if (options->plan_only) return plan_only<Model>(*options);
-    if (options->evaluate_only) return evaluate_only<Model>(*options);
-    return options->profile > 0 ? profile<Model>(*options) : train<Model>(*options);
+    const bool trains = !options->plan_only && !options->evaluate_only && options->profile == 0;
+    if (trains) return train<Model>(*options);
+    const int status = options->plan_only       ? plan_only<Model>(*options)
+                       : options->evaluate_only ? evaluate_only<Model>(*options)
+                                                : profile<Model>(*options);
+    if (options->json.empty()) require_standard_output();
+    return status;
   } catch (const lnfree::NoDevice& error) {
-    std::fprintf(stderr, "%s: %s\n", std::filesystem::path(argv[0]).filename().c_str(), error.what());
+    complain(std::filesystem::path(argv[0]).filename(), error.what());
     return no_device_status;
   } catch (const std::exception& error) {
-    std::fprintf(stderr, "%s: %s\n", std::filesystem::path(argv[0]).filename().c_str(), error.what());
-    return 1;
+    return complain(std::filesystem::path(argv[0]).filename(), error.what());
   }
 }
 

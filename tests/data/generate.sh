@@ -32,6 +32,30 @@ arguments=(--checkpoint run/checkpoint --tokenizer small/tokenizer.model --promp
 "$program" "${arguments[@]}" --tokens 100 --temperature 1 --top-k 0 --seed 1 | cmp -s - text && fail "another seed, the same text"
 [[ $("$program" "${arguments[@]}" --tokens 0) == "def relu(" ]] || fail "--tokens 0 is not the prompt"
 
+# A text that does not arrive is no success, and nothing else receives it.
+for stdout in full broken closed; do
+  status=0
+  case $stdout in
+    full) "$program" "${arguments[@]}" --tokens 5 >/dev/full 2>stderr || status=$? ;;
+    broken)
+      exec 3> >(:)
+      wait $!
+      "$program" "${arguments[@]}" --tokens 5 >&3 2>stderr || status=$?
+      ;;
+    closed) "$program" "${arguments[@]}" --tokens 5 >&- 2>stderr || status=$? ;;
+  esac
+  [[ $status == 1 && $(wc -l <stderr) == 1 ]] || fail "stdout $stdout: status $status, $(cat stderr)"
+  grep -q "could not be written to standard output" stderr || fail "stdout $stdout: $(cat stderr)"
+done
+status=0
+"$trainer" --plan-only >/dev/full 2>stderr || status=$?
+[[ $status == 1 && $(wc -l <stderr) == 1 ]] || fail "--plan-only on a full disk: status $status, $(cat stderr)"
+"$trainer" --plan-only --json plan.json >/dev/full && [[ -s plan.json ]] || fail "--plan-only --json on a full disk"
+"$trainer" --steps 0 --out closed <&- >&- 2>&- || fail "a trainer without standard streams: status $?"
+for file in model.safetensors config.json; do
+  cmp run/checkpoint/$file closed/checkpoint/$file || fail "a trainer's words are in its $file"
+done
+
 refuse "has 4097 tokens, more than the model's 4096" "${arguments[@]::2}" --tokenizer large/tokenizer.model --prompt x
 "$prepare_corpus" --input sources --vocab-size 390 --held-out 0 --tokenizer-sample-bytes 1000000 --out second >/dev/null
 "$trainer" --steps 1 --batch-size 1 --train small/train.bin --out trained >/dev/null

@@ -41,6 +41,13 @@ expect_error "other arguments (context, vocab_size, tokenizer_sample_bytes)" --i
 "$program" --input sources --vocab-size 500 --context 16 --held-out 0.2 --out corpus --overwrite >/dev/null
 grep -q '"vocab_size": 500' corpus/train.json || fail "--overwrite did not"
 
+# Numbers are decimal, or refused.
+"$program" --input sources --vocab-size 0600 --context 032 --held-out 0.2 --out corpus_of_zeros >/dev/null
+cmp -s again/train.bin corpus_of_zeros/train.bin || fail "zeros in front change a number"
+for number in 0x20 +32 32.0 3e1 " 32" "32 " 0b11 1_000 32k 99999999999999999999; do
+  expect_error "$number is not a whole number from 2" --input sources --out new --context "$number"
+done
+
 # A corpus that has moved together with its inputs is the same one still; without them it is not.
 mkdir -p here there
 cp -r sources here
@@ -82,6 +89,13 @@ grep -q '"tokens": 992' capped/train.json || fail "--max-train-tokens"
 cmp -s again/tokenizer.model capped/tokenizer.model || fail "--tokenizer is not copied"
 [[ ! -e capped/val.bin ]] || fail "val.bin without held-out documents"
 
+# A table as one long word, as generated code has it, is a document like others.
+mkdir tables && cp sources/file_[1-3].py tables
+{ printf 'data = "'; awk 'BEGIN { for (i = 0; i < 70000; ++i) printf "%c", 65 + i * i % 23 }'; printf '"\n'; } >tables/table.py
+{ printf '\xef\xbb\xbf#'; LC_ALL=C awk 'BEGIN { for (i = 0; i < 20000; ++i) printf "\xe4\xb8%c\r\n", 128 + i * i % 23 }'; } >tables/han.py
+"$program" --input tables --vocab-size 600 --context 32 --held-out 0 --out of_tables >/dev/null || fail "long words: status $?"
+grep -q '"kept": 5' of_tables/corpus.json || fail "long words were left out"
+
 # The same documents as JSON lines, held out by a file of their own.
 for i in 1 2; do
   printf '{"repo_name": "r", "path": "f%d.py", "copies": "1", "content": "' "$i"
@@ -111,7 +125,10 @@ expect_error "gives one window of 1000000 tokens" --input sources --vocab-size 6
 expect_error "cannot be made" "${arguments[@]}" --out sources/file_1.py/new
 expect_error "is not UTF-8" --input latin --out again --overwrite
 [[ $before == $(stat -c '%n %i %Y' again/*) ]] || fail "a failed run changed the corpus that was there"
-[[ -z $(ls -A new 2>/dev/null) ]] || fail "a failed run left files: $(ls -A new)"
+[[ ! -e new ]] || fail "a failed run left files: $(ls -A new)"
+expect_error "is not UTF-8" --input latin --out new/below/new
+[[ ! -e new ]] || fail "a failed run left folders"
+expect_error "an empty one" --input "" --out new
 mkdir foreign && echo mine >foreign/train.bin
 expect_error "holds a train.bin but no corpus.json" "${arguments[@]}" --out foreign
 [[ $(cat foreign/train.bin) == mine ]] || fail "a foreign train.bin was overwritten"

@@ -5,7 +5,7 @@ trap 'chmod -R u+w "$work"; rm -rf "$work"' EXIT
 cd "$work"
 
 fail() {
-  echo "FAILED: $*" >&2
+  echo "FAILED: $*" | cut -c -300 >&2
   exit 1
 }
 

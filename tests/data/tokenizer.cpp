@@ -77,6 +77,55 @@ BOOST_AUTO_TEST_CASE(gives_random_text_back) {
   }
 }
 
+// SentencePiece alone ends the program on words of more than 32768 characters, and leaves documents with
+// U+2585 out.
+BOOST_AUTO_TEST_CASE(learns_from_every_text) {
+  const auto repeated = [](std::string_view text, int times) {
+    std::string all;
+    for (int i = 0; i < times; ++i) all += text;
+    return all;
+  };
+  std::mt19937 random(1);
+  std::string letters, han;
+  for (int i = 0; i < 70000; ++i) {
+    letters += "ABCDEFGHabcdefgh0123+/=_"[random() % 24];
+    han += "\xE4\xB8" + std::string(1, static_cast<char>(0x80 + random() % 24));
+  }
+  std::string alone;
+  for (const auto& document : documents()) alone += document;
+  const std::vector<std::string> texts = {
+      letters,
+      han,
+      repeated("a", 70000),
+      repeated(" ", 40000),
+      repeated(" ", 20000) + letters.substr(0, 20000) + repeated(" ", 40000),
+      "table = '" + letters + "'\n",
+      repeated("\r\n", 40000),
+      repeated("\t", 40000),
+      std::string(40000, '\0'),
+      repeated("\xEF\xBB\xBF", 40000),
+      repeated("\xE2\x96\x81", 40000),
+      repeated("\xE2\x96\x85", 40000),
+      "\xE2\x96\x85" + letters + "\xE2\x96\x85",
+      repeated("e\xCC\x81", 40000),
+      repeated("\xF0\x9F\x98\x80", 40000),
+      repeated("\xFF", 40000),
+  };
+  for (const auto& text : texts) {
+    const auto tokenizer = Tokenizer::train({alone, text}, 400);
+    BOOST_TEST((tokenizer.decode(tokenizer.encode(text)) == text));
+    BOOST_TEST(tokenizer.encode("        return").size() <= 2u);  // the other document counts as before
+  }
+  // A long run is learnt from as a short one is.
+  std::string run;
+  for (int i = 0; i < 5000; ++i) run += "payload" + std::to_string(i % 10) + "_";
+  BOOST_TEST(run.size() > 40000u);
+  BOOST_TEST(Tokenizer::train({alone, run}, 400).encode("payload").size() <= 2u);
+  // So are documents with U+2585.
+  BOOST_TEST(Tokenizer::train({alone + "\xE2\x96\x85\n" + alone}, 400).encode("        return").size() <= 2u);
+  BOOST_CHECK_EXCEPTION(Tokenizer::train({"\xE2\x96\x85"}, 400), Error, says("nothing that can become"));
+}
+
 BOOST_AUTO_TEST_CASE(indentation_and_words_become_pieces) {
   BOOST_TEST(trained().vocab_size() == 400);
   BOOST_TEST(trained().encode("        ").size() == 1u);

@@ -11,7 +11,7 @@ fail() {
   exit 1
 }
 
-project=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
+project=$(realpath "$(dirname "$(realpath "${BASH_SOURCE[0]}")")/../..")
 target=$1 out=$project/out/$2 known_flags=" $3 " build='' flags=()
 shift 3
 while (($#)); do

@@ -12,7 +12,7 @@
 #   cmake --preset release -B build/gpu -D LNFREE_GPU_TESTS=ON -D LNFREE_BLAS=OFF -D LNFREE_NATIVE=OFF
 set -euo pipefail
 
-source "$(dirname "${BASH_SOURCE[0]}")/prepare.sh" gpu_tests gpu-tests --quick "$@"
+source "$(dirname "$(realpath "${BASH_SOURCE[0]}")")/prepare.sh" gpu_tests gpu-tests --quick "$@"
 
 # The interpreter that has PyTorch, where one does.
 python=python3

@@ -1,5 +1,7 @@
 #include "all.hpp"
 
+double loss_of_another_source();
+
 double loss_of_another_source() {
   using namespace lnfree;
   Decoder<tiny, LayerNorm, GELU, Cpu, EntropyObserver> model(1);

@@ -2,6 +2,8 @@
 #   subdirectory     with add_subdirectory
 #   installed        with find_package from a prefix, which is asked for all PARTS that were built
 #   installed_alone  the same where neither a BLAS, oneDNN nor SentencePiece is to be found
+#   library_alone    the same, and lnfree configured where what only its examples and tests need is missing as well;
+#                    installed below a DESTDIR, then moved to a folder with a space in its name
 
 function(run)
   execute_process(COMMAND ${ARGN} RESULT_VARIABLE status OUTPUT_VARIABLE output ERROR_VARIABLE output)
@@ -10,6 +12,7 @@ function(run)
     message(FATAL_ERROR "failed: ${command}\n${output}")
   endif()
   message(STATUS "${output}")
+  set(output "${output}" PARENT_SCOPE)
 endfunction()
 
 file(REMOVE_RECURSE ${WORK})
@@ -18,11 +21,28 @@ set(options -G ${GENERATOR} -D CMAKE_BUILD_TYPE=Release -D CMAKE_CXX_FLAGS_RELEA
 if(WAY STREQUAL subdirectory)
   list(APPEND options -D LNFREE=${LNFREE})
 else()
-  run(${CMAKE_COMMAND} --install ${BUILT} --prefix ${WORK}/prefix)
-  list(APPEND options -D CMAKE_PREFIX_PATH=${WORK}/prefix)
-  if(WAY STREQUAL installed_alone)
-    list(APPEND options -D CMAKE_DISABLE_FIND_PACKAGE_LnfreeBLAS=ON -D CMAKE_DISABLE_FIND_PACKAGE_SentencePiece=ON
-      -D CMAKE_DISABLE_FIND_PACKAGE_xxHash=ON -D CMAKE_DISABLE_FIND_PACKAGE_oneDNN=ON)
+  set(absent -D CMAKE_DISABLE_FIND_PACKAGE_LnfreeBLAS=ON -D CMAKE_DISABLE_FIND_PACKAGE_SentencePiece=ON
+    -D CMAKE_DISABLE_FIND_PACKAGE_xxHash=ON -D CMAKE_DISABLE_FIND_PACKAGE_oneDNN=ON)
+  if(WAY STREQUAL library_alone)
+    run(${CMAKE_COMMAND} -S ${LNFREE} -B ${WORK}/lnfree ${options} ${absent} -D CMAKE_INSTALL_PREFIX=/usr
+      -D CMAKE_DISABLE_FIND_PACKAGE_CLI11=ON -D CMAKE_DISABLE_FIND_PACKAGE_Boost=ON)
+    foreach(left_out "examples are left out, since CLI11" "tests are left out, since Boost")
+      if(NOT output MATCHES "${left_out}")
+        message(FATAL_ERROR "the configuration does not say '${left_out}'")
+      endif()
+    endforeach()
+    set(ENV{DESTDIR} ${WORK}/root)
+    run(${CMAKE_COMMAND} --install ${WORK}/lnfree)
+    unset(ENV{DESTDIR})
+    file(REMOVE_RECURSE ${WORK}/lnfree)
+    file(RENAME ${WORK}/root/usr "${WORK}/a prefix")
+    list(APPEND options -D "CMAKE_PREFIX_PATH=${WORK}/a prefix")
+  else()
+    run(${CMAKE_COMMAND} --install ${BUILT} --prefix ${WORK}/prefix)
+    list(APPEND options -D CMAKE_PREFIX_PATH=${WORK}/prefix)
+  endif()
+  if(WAY MATCHES "_alone$")
+    list(APPEND options ${absent})
     execute_process(
       COMMAND ${CMAKE_COMMAND} -S ${CMAKE_CURRENT_LIST_DIR}/program -B ${WORK}/refused ${options} -D COMPONENTS=corpus
       RESULT_VARIABLE status OUTPUT_QUIET ERROR_VARIABLE output)

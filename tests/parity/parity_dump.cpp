@@ -46,10 +46,11 @@ constexpr DecoderConfig pythia = [] {
 }();
 constexpr int accumulation_steps = 2;
 constexpr int batch_size = 2;
+constexpr std::uint64_t dropout_seed = 0x0123456789abcdef;
 constexpr int windows_per_step = accumulation_steps * batch_size;
 
 template <DecoderConfig Config, class Norm, class Activation, class Observer = EntropyObserver>
-void dump(const std::filesystem::path& folder) {
+void dump(const std::filesystem::path& folder, double dropout_rate = 0) {
   using Model = Decoder<Config, Norm, Activation, Target, Observer>;
   Model model(batch_size);
   load_weights(model, folder / "model.safetensors");
@@ -64,19 +65,21 @@ void dump(const std::filesystem::path& folder) {
   }
   const Windows windows(TokenShard::open(folder / "tokens.bin"), Config.context, Config.vocab_size);
 
-  // Calls pass(batch) on both halves of a step's windows; the mean of what it returns.
+  // Calls pass(batch, number) on both halves of a step's windows, with the number of passes before it; the
+  // mean of what it returns.
   WindowBatch memory(batch_size, Config.context);
   const auto over_windows_of = [&](std::int64_t step, auto pass) {
     double sum = 0;
     for (int half = 0; half < accumulation_steps; ++half) {
-      const std::int64_t first = step * windows_per_step + half * batch_size;
-      for (int row = 0; row < batch_size; ++row) memory.read(windows, first + row, row);
-      sum += pass(memory.batch(batch_size));
+      const std::int64_t number = step * accumulation_steps + half;
+      for (int row = 0; row < batch_size; ++row) memory.read(windows, number * batch_size + row, row);
+      sum += pass(memory.batch(batch_size), static_cast<std::uint64_t>(number));
     }
     return sum / accumulation_steps;
   };
-  const auto accumulate_gradients = [&](const Batch& batch) {
-    return model.forward_backward(batch, {.gradient_scale = 1.0 / accumulation_steps});
+  const auto accumulate_gradients = [&](const Batch& batch, std::uint64_t number) {
+    return model.forward_backward(
+        batch, {.gradient_scale = 1.0 / accumulation_steps, .dropout = {dropout_rate, dropout_seed, number}});
   };
 
   nlohmann::ordered_json result;
@@ -93,7 +96,8 @@ void dump(const std::filesystem::path& folder) {
     optimizer.step(schedule(step));
   }
   save_weights(model, folder / "trained.safetensors");
-  result["trained_loss"] = over_windows_of(0, [&](const Batch& batch) { return model.loss(batch, false); });
+  result["trained_loss"] =
+      over_windows_of(0, [&](const Batch& batch, std::uint64_t) { return model.loss(batch, false); });
   write_file(folder / "result.json", result.dump(2) + "\n");
 }
 
@@ -131,6 +135,8 @@ int main(int argc, char** argv) try {
     dump<shape, Identity, Layerwise<ReLU, 2, GELU>>(folder);
   } else if (configuration == "entropy_g") {
     dump<shape, Identity, GELU, EntropyRegularizer>(folder);
+  } else if (configuration == "dropout_ln_g") {
+    dump<shape, LayerNorm, GELU>(folder, 0.2);
   } else {
     throw Error("there is no configuration " + std::string(configuration) + "; parity.py names them all");
   }

@@ -1,12 +1,14 @@
 """The paper's models, their loss and its training step in plain PyTorch: the oracle the C++ is held against.
 
-Written from the paper and its recipe alone. Everything runs in double precision, whatever the weights were
-stored in, so that a difference is the other side's rounding or the other side's error.
+Written from the paper and its recipe alone. It runs in double precision, whatever the weights were stored in, so that a
+difference is the other side's rounding or the other side's error. In float it shows how much rounding there has to be
+(float_precision.py).
 """
 
 import math
 from dataclasses import dataclass
 
+import numpy
 import torch
 import torch.nn.functional as F
 
@@ -32,6 +34,7 @@ class Configuration:
     final_norm: bool = True  # LayerNorm behind the last block
     pythia: bool = False  # rotary positions, sublayers side by side, biases everywhere, an output matrix of its own
     regularized: bool = False  # the entropy-guided loss
+    dropout: float = 0  # rate, of the embedding
 
 
 CONFIGURATIONS = {
@@ -49,12 +52,15 @@ CONFIGURATIONS = {
     "derf_g": Configuration(norm="dynamic_erf", activation="gelu"),
     "relu_gelu": Configuration(norm=None, activation="relu_gelu"),
     "entropy_g": Configuration(norm=None, activation="gelu", regularized=True),
+    "dropout_ln_g": Configuration(norm="layer_norm", activation="gelu", dropout=0.2),
 }
 
 # Of the hybrid activation: layers that have ReLU.
 RELU_LAYERS = 2
 # Of the entropy-guided loss, the mean over queries; the margin as a share of ln(context).
 PENALTY_COEFFICIENT, PENALTY_MARGIN = 0.3, 0.2
+# Of dropout: the run's seed, and the windows of a forward pass, each of which draws anew.
+DROPOUT_SEED, WINDOWS_PER_PASS = 0x0123456789ABCDEF, 2
 
 
 def tensor_shapes(shape, configuration):
@@ -97,12 +103,15 @@ def tensor_shapes(shape, configuration):
 class Model:
     """A decoder over a dictionary of weights: a Pre-LN GPT-2 or Pythia, with or without norms."""
 
-    def __init__(self, shape, configuration, weights):
+    def __init__(self, shape, configuration, weights, dtype=torch.float64, sides=()):
+        """`sides` overrules on which side of a kink numbers lie: for the first kinks that forward passes come to, a
+        mask of the numbers that it speaks of, and whether those are beyond the kink."""
         self.shape = shape
         self.configuration = configuration
-        # How close anything ever came to a point where the loss has a kink: a hidden unit to that of its activation, an
-        # entropy to the margin around its threshold.
-        self.nearest_kink = math.inf
+        # Whatever met a kink at 0, in the order of the passes: hidden units in front of ReLU and its kin, and how far
+        # entropies are outside the margin around their threshold.
+        self.distances = []
+        self._sides = iter(sides)
         expected = tensor_shapes(shape, configuration)
         found = {name: tuple(value.shape) for name, value in weights.items()}
         if found != expected:
@@ -112,8 +121,13 @@ class Model:
                 + ", ".join(f"{n} is {found.get(n)}, expected {expected.get(n)}" for n in different)
             )
         self.weights = {
-            name: torch.tensor(value, dtype=torch.float64, requires_grad=True) for name, value in weights.items()
+            name: torch.tensor(value, dtype=dtype, requires_grad=True) for name, value in weights.items()
         }
+
+    def _is_beyond_kink(self, distance):
+        self.distances.append(distance.detach())
+        mask, side = next(self._sides, (torch.tensor(False), torch.tensor(False)))
+        return torch.where(mask, side, self.distances[-1] > 0)
 
     def _layer_norm(self, name, x):
         w = self.weights
@@ -149,11 +163,15 @@ class Model:
         )
         if self.configuration.pythia:
             q, k = rotated(q, s.rotary_dims), rotated(k, s.rotary_dims)
-        scores = q @ k.transpose(2, 3) / math.sqrt(width // s.heads)
-        future = torch.ones(length, length, dtype=torch.bool).triu(1)
-        weights = torch.softmax(scores.masked_fill(future, -math.inf), dim=-1)
+        weights = torch.softmax(self._scores(q, k), dim=-1)
         heads = (weights @ v).transpose(1, 2).reshape(batch, length, width)
         return self._linear(h + "attn.c_proj", heads), weights
+
+    def _scores(self, q, k):
+        """(B, H, T, T), -inf where a query does not see a key."""
+        length, head_dim = q.shape[2:]
+        future = torch.ones(length, length, dtype=torch.bool).triu(1)
+        return (q @ k.transpose(2, 3) / math.sqrt(head_dim)).masked_fill(future, -math.inf)
 
     def _activation(self, layer, x):
         kind = self.configuration.activation
@@ -165,22 +183,38 @@ class Model:
             return x / (1 + torch.exp(-x))
         if kind == "squared_relu":
             return x.clamp_min(0) ** 2
-        self.nearest_kink = min(self.nearest_kink, x.detach().abs().min().item())
         if kind == "relu":
-            return torch.relu(x)
+            return torch.where(self._is_beyond_kink(x), x, 0.0)
         slope = self.weights["act.slope" if kind == "leaky_global" else f"h.{layer}.mlp.act.slope"]
-        return torch.where(x >= 0, x, slope * x)
+        return torch.where(self._is_beyond_kink(x), x, slope * x)
 
     def _feed_forward(self, layer, x):
         h = f"h.{layer}.mlp."
         return self._linear(h + "c_proj", self._activation(layer, self._linear(h + "c_fc", x)))
 
-    def forward(self, tokens):
-        """Logits (B, T, V) for tokens (B, T), and the attention weights (B, H, T, T) of every layer."""
+    def _embedding(self, tokens):
+        x = self.weights["wte.weight"][tokens]
+        return x if self.configuration.pythia else x + self.weights["wpe.weight"][: tokens.shape[1]]
+
+    def _dropout(self, x, step):
+        """Of a training pass: step s visits its windows in passes, which count on from those of the steps before."""
+        rate = self.configuration.dropout
+        if rate == 0:
+            return x
+        passes = x.split(WINDOWS_PER_PASS)
+        kept = [
+            dropout_numbers(step * len(passes) + i, part.numel()).reshape(part.shape) >= rate * 2**32
+            for i, part in enumerate(passes)
+        ]
+        return torch.where(torch.from_numpy(numpy.concatenate(kept)), x / (1 - rate), 0.0)
+
+    def forward(self, tokens, training_step=None):
+        """Logits (B, T, V) for tokens (B, T), and the attention weights (B, H, T, T) of every layer. Only training
+        has dropout."""
         w, c = self.weights, self.configuration
-        x = w["wte.weight"][tokens]
-        if not c.pythia:
-            x = x + w["wpe.weight"][: tokens.shape[1]]
+        x = self._embedding(tokens)
+        if training_step is not None:
+            x = self._dropout(x, training_step)
         attention_weights = []
         for layer in range(self.shape.layers):
             h = f"h.{layer}."
@@ -202,38 +236,62 @@ class Model:
         total = 0.0
         for weights in attention_weights:
             deviation = head_entropies(weights) - thresholds
-            excess = deviation.detach().abs() - PENALTY_MARGIN * most
-            self.nearest_kink = min(self.nearest_kink, excess.abs().min().item())
-            total = total + torch.where(excess > 0, deviation**2, 0.0).mean()
+            is_outside = self._is_beyond_kink(deviation.abs() - PENALTY_MARGIN * most)
+            total = total + torch.where(is_outside, deviation**2, 0.0).mean()
         return PENALTY_COEFFICIENT * total / len(attention_weights)
 
-    def objective(self, tokens):
-        """What training minimizes, and the loss in it."""
-        logits, attention_weights = self.forward(tokens)
-        loss = F.cross_entropy(logits[:, :-1].reshape(-1, self.shape.vocab_size), tokens[:, 1:].reshape(-1))
-        return loss + self.penalty(attention_weights) if self.configuration.regularized else loss, loss
+    def _target_losses(self, logits, tokens):
+        """Cross-entropies in nats: a token predicts the next one, the last one nothing."""
+        predicting = logits[:, :-1].reshape(-1, self.shape.vocab_size)
+        return F.cross_entropy(predicting, tokens[:, 1:].reshape(-1), reduction="none")
+
+    def objective(self, tokens, step):
+        """What the training step minimizes, the loss of each target, and the attention weights."""
+        logits, attention_weights = self.forward(tokens, training_step=step)
+        losses = self._target_losses(logits, tokens)
+        objective = losses.mean()
+        if self.configuration.regularized:
+            objective = objective + self.penalty(attention_weights)
+        return objective, losses, attention_weights
 
     def loss(self, tokens):
-        """Mean cross-entropy in nats of windows (B, T): a token predicts the next one, the last one nothing."""
-        return self.objective(tokens)[1]
+        """Mean cross-entropy in nats of windows (B, T)."""
+        return self._target_losses(self.forward(tokens)[0], tokens).mean()
 
     def evaluate(self, windows, batch=64):
-        """Mean loss over all targets of windows (N, T), and the mean entropy of every head [layer][head]."""
-        total, entropies = 0.0, 0.0
+        """The loss of every target of windows (N, T), and the mean entropy of every head [layer][head]."""
+        losses, entropies = [], 0.0
         with torch.no_grad():
             for tokens in windows.split(batch):
                 logits, attention = self.forward(tokens)
-                log_p = torch.log_softmax(logits[:, :-1], dim=-1)
-                total -= log_p.gather(2, tokens[:, 1:, None]).sum().item()
+                losses.append(self._target_losses(logits, tokens))
                 entropies = entropies + torch.stack([head_entropies(a).sum(dim=(0, 2)) for a in attention])
-        count, length = windows.shape
-        return total / (count * (length - 1)), (entropies / (count * length)).tolist()
+        return torch.cat(losses), entropies / windows.numel()
 
 
 def head_entropies(weights):
     """The entropy in nats of every query, (B, H, T), from attention weights (B, H, T, T): the paper's equation
     8 before its mean, with 0 ln 0 = 0 in place of its small constant."""
-    return -torch.where(weights > 0, weights * torch.log(weights.clamp_min(1e-300)), 0.0).sum(dim=-1)
+    return -torch.where(weights > 0, weights * torch.log(weights.clamp_min(torch.finfo(weights.dtype).tiny)), 0.0).sum(dim=-1)
+
+
+def dropout_numbers(number, count):
+    """The 32-bit numbers that decide about the first `count` elements in the pass of that number: Philox4x32-10 with
+    the seed as its key, and as its counter which four numbers, and the stream: the name's FNV-1a hash plus `number`."""
+    stream = 0xCBF29CE484222325
+    for byte in b"dropout":
+        stream = (stream ^ byte) * 0x100000001B3 % 2**64
+    stream = (stream + number) % 2**64
+    block = numpy.arange((count + 3) // 4, dtype=numpy.uint64)
+    low, half = numpy.uint64(0xFFFFFFFF), numpy.uint64(32)
+    c = [block & low, block >> half, numpy.full_like(block, stream % 2**32), numpy.full_like(block, stream >> 32)]
+    keys = [DROPOUT_SEED % 2**32, DROPOUT_SEED >> 32]
+    for _ in range(10):
+        products = c[0] * numpy.uint64(0xD2511F53), c[2] * numpy.uint64(0xCD9E8D57)
+        k0, k1 = map(numpy.uint64, keys)
+        c = [(products[1] >> half) ^ c[1] ^ k0, products[1] & low, (products[0] >> half) ^ c[3] ^ k1, products[0] & low]
+        keys = [(keys[0] + 0x9E3779B9) % 2**32, (keys[1] + 0xBB67AE85) % 2**32]
+    return numpy.stack(c, axis=1).reshape(-1)[:count]
 
 
 def rotated(x, dims):
@@ -243,7 +301,7 @@ def rotated(x, dims):
     number = torch.complex(x[..., :half], x[..., half:dims])
     frequencies = 10000.0 ** (-torch.arange(half, dtype=torch.float64) / half)
     angles = torch.arange(x.shape[2], dtype=torch.float64)[:, None] * frequencies
-    number = number * torch.polar(torch.ones_like(angles), angles)
+    number = number * torch.polar(torch.ones_like(angles), angles).to(number.dtype)
     return torch.cat([number.real, number.imag, x[..., dims:]], dim=-1)
 
 
@@ -255,17 +313,17 @@ def learning_rate(step, steps, peak, warmup_ratio, floor=1e-7):
     return floor + (peak - floor) * (1 - (step - warmup) / (steps - warmup))
 
 
+def is_decayed(name):
+    return not (name.endswith("bias") or "ln_" in name or name == "entropy_threshold")
+
+
 def train(model, batches, peak, warmup_ratio=0.05, weight_decay=0.1):
-    """One optimizer step for each (B, T) of `batches`. Returns the loss of each before its update and the
-    gradients' norm before clipping."""
-
-    def is_plain(name):
-        return name.endswith("bias") or "ln_" in name or name == "entropy_threshold"
-
-    plain = [w for name, w in model.weights.items() if is_plain(name)]
-    decayed = [w for name, w in model.weights.items() if not is_plain(name)]
+    """One optimizer step for each (B, T) of `batches`. Returns the losses of each one's targets before its update and
+    the gradients' norm before clipping."""
+    decayed = [w for name, w in model.weights.items() if is_decayed(name)]
+    others = [w for name, w in model.weights.items() if not is_decayed(name)]
     optimizer = torch.optim.AdamW(
-        [{"params": decayed, "weight_decay": weight_decay}, {"params": plain, "weight_decay": 0.0}],
+        [{"params": decayed, "weight_decay": weight_decay}, {"params": others, "weight_decay": 0.0}],
         lr=peak,
         betas=(0.9, 0.999),
         eps=1e-8,
@@ -275,9 +333,9 @@ def train(model, batches, peak, warmup_ratio=0.05, weight_decay=0.1):
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(step, len(batches), peak, warmup_ratio)
         optimizer.zero_grad()
-        objective, loss = model.objective(tokens)
+        objective, target_losses, _ = model.objective(tokens, step)
         objective.backward()
         norms.append(torch.nn.utils.clip_grad_norm_(list(model.weights.values()), 1.0).item())
         optimizer.step()
-        losses.append(loss.item())
+        losses.append(target_losses.detach())
     return losses, norms

@@ -4,7 +4,8 @@
 It keeps the programs' promises on files and signals and trains nothing. Environment: FAKE_HOLD=CONFIG:STEP
 waits there for a signal; FAKE_DIVERGE=CONFIG:STEP diverges there; FAKE_FAIL=CONFIG:STEP fails there, not
 before the file $FAKE_FAIL_AFTER exists. CONFIG is a trainer's name without train_demo_. FAKE_BATCH is the most
-windows in a pass that its device has memory for; FAKE_NO_DEVICE that it has no device at all. Every start is
+windows in a pass that its device has memory for; FAKE_NO_DEVICE that it has no device at all. FAKE_REFUSAL is a
+sentence with which prepare_corpus refuses its input. Every start is
 noted in $FAKE_STARTS.
 """
 
@@ -35,7 +36,7 @@ LOSS = {"sm_ln_g": 3.0, "sm_ln_r": 3.1, "sm_g": 3.4, "sm_r": 3.2}
 
 
 def note():
-    with open(os.environ["FAKE_STARTS"], "a", encoding="utf-8") as file:
+    with open(os.environ["FAKE_STARTS"], "a", encoding="utf-8", errors="surrogateescape") as file:
         file.write(" ".join([NAME, *sys.argv[1:]]) + "\n")
 
 
@@ -48,8 +49,12 @@ def prepare_corpus():
     parser.add_argument("--held-out", type=float)
     parser.add_argument("--tokenizer", type=Path)
     parser.add_argument("--overwrite", action="store_true")
+    parser.add_argument("--skip-invalid", action="store_true")
     options = parser.parse_args()
     out = options.out
+    refusal = os.environ.get("FAKE_REFUSAL", "")
+    if refusal and not ("--skip-invalid" in refusal and options.skip_invalid):
+        sys.exit(f"{NAME}: {refusal}")
     if options.tokenizer and not options.tokenizer.exists():
         sys.exit(f"{NAME}: {options.tokenizer} is missing")
     out.mkdir(exist_ok=True)
@@ -61,9 +66,11 @@ def prepare_corpus():
         (out / name).write_bytes(header.tobytes() + tokens.tobytes())
     windows = int(os.environ.get("FAKE_WINDOWS", "66875")) * 128 // options.context
     train = synthetic.PREPARED["train"] | {"windows": windows}
-    (out / "corpus.json").write_text(
-        json.dumps(synthetic.PREPARED | {"context": options.context, "train": train})
-    )
+    report = synthetic.PREPARED | {"context": options.context, "train": train}
+    report["arguments"] = {"skip_invalid": options.skip_invalid}
+    if refusal:
+        report["documents"] = report["documents"] | {"invalid": 1}
+    (out / "corpus.json").write_text(json.dumps(report))
 
 
 def batch_of(options):

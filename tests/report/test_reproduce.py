@@ -61,6 +61,7 @@ class ReproduceTest(unittest.TestCase):
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
+            errors="surrogateescape",
             start_new_session=True,
         )
 
@@ -72,7 +73,7 @@ class ReproduceTest(unittest.TestCase):
         return job.returncode, output, self.started()[before:]
 
     def started(self):
-        return self.starts.read_text().splitlines() if self.starts.exists() else []
+        return self.starts.read_text(errors="surrogateescape").splitlines() if self.starts.exists() else []
 
     def wait_for(self, condition):
         deadline = time.monotonic() + PATIENCE
@@ -331,6 +332,50 @@ class ReproduceTest(unittest.TestCase):
         self.assertEqual((status, self.trained(starts)), (1, []), output)
         self.assertIn("was started with learning_rate 1.0, not 0.002", output)
 
+    def test_refusals_of_the_corpus_give_advice_that_can_be_followed(self):
+        for refusal, words, foreign in (
+            ("they give at most 300 pieces; take more text or a smaller vocabulary.", "--corpus", "vocabulary"),
+            ("none gives one window; raise --held-out or give a larger corpus.", "--corpus", "--held-out"),
+            ("it holds another; choose another --out or give --overwrite.", "remove " + str(self.out), "--overw"),
+            ("it is not UTF-8; mend it, or leave it out with --skip-invalid.", "with --skip-invalid", "--scale"),
+            ("the corpus is empty.", "empty", "--scale"),
+        ):
+            with self.subTest(refusal=refusal):
+                status, output, starts = self.run_job("--configs", "sm_r", FAKE_REFUSAL=refusal)
+                self.assertEqual((status, self.trained(starts)), (1, []), output)
+                self.assertIn("preparing the corpus: " + refusal.partition(";")[0], output)
+                self.assertIn(words, output)
+                self.assertNotIn(foreign, output)
+
+    def test_what_is_invalid_is_left_out_when_asked(self):
+        refusal = {"FAKE_REFUSAL": "it is not UTF-8; leave it out with --skip-invalid."}
+        job = ("--configs", "sm_r")
+        self.assertEqual(self.run_job(*job, **refusal)[0], 1)
+        status, output, starts = self.run_job(*job, "--skip-invalid", **refusal)
+        self.assertEqual(status, 0, output)
+        self.assertTrue(any("--skip-invalid" in start for start in starts), starts)
+        self.assertIn(" --skip-invalid", (self.out / "report.md").read_text())
+        status, output, starts = self.run_job(*job)
+        self.assertEqual((status, starts), (1, []), output)
+        self.assertIn("was prepared with --skip-invalid; give it again", output)
+
+    def test_leaving_out_changes_nothing_where_nothing_is_invalid(self):
+        job = ("--configs", "sm_r")
+        self.assertEqual(self.run_job(*job)[0], 0)
+        status, output, starts = self.run_job(*job, "--skip-invalid")
+        self.assertEqual(status, 0, output)
+        self.assertFalse(any("--skip-invalid" in start for start in starts), starts)
+
+    def test_names_may_be_any_bytes(self):
+        latin = os.fsdecode(b"caf\xe9\n")
+        self.corpus, self.out = self.root / latin, self.root / f"run_{latin}"
+        self.corpus.mkdir()
+        for rendered in (False, True):
+            status, output, _ = self.run_job("--configs", "sm_r", rendered=rendered, LC_ALL="C.UTF-8")
+            self.assertEqual(status, 0, output)
+        self.assertTrue(self.results()["corpus"]["input"].endswith("/caf\\xe9\\x0a"))
+        self.assertIn("caf\\xe9\\x0a", (self.out / "report.html").read_text(encoding="utf-8"))
+
     def test_changed_corpus_is_refused(self):
         self.assertEqual(self.run_job("--configs", "sm_r")[0], 0)
         status, output, _ = self.run_job("--configs", "sm_g", FAKE_WINDOWS="7")
@@ -407,6 +452,8 @@ class CommandLineTest(unittest.TestCase):
                 (["--scale", "huge"], "unknown scale 'huge'"),
                 (["--configs", "sm_ln_g,sm_x"], "unknown configuration 'sm_x'"),
                 (["--corpus", place + "/none"], "does not exist"),
+                (["--skip-invalid", "--corpus", place + "/none"], "does not exist"),
+                (["--skip-invalid=yes"], "unknown option"),
                 (["--seed", "-1"], "--seed '-1'"),
                 (["--out", str(file)], "is a file"),
                 (["--seed"], "--seed needs a value"),

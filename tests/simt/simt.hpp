@@ -15,7 +15,7 @@
 #include <vector>
 
 #include <boost/context/fiber.hpp>
-#if LNFREE_SANITIZE
+#ifdef LNFREE_SANITIZE
 #include <sanitizer/common_interface_defs.h>
 #endif
 
@@ -36,7 +36,7 @@ struct Dim {
 
 /// AddressSanitizer is told of each switch between stacks: before it, where the stack to come lies, and after
 /// it, what was kept for the stack now in use. It says where the stack left behind lies.
-#if LNFREE_SANITIZE
+#ifdef LNFREE_SANITIZE
 inline void begin_switch(void** kept, const void* bottom, std::size_t bytes) {
   __sanitizer_start_switch_fiber(kept, bottom, bytes);
 }

@@ -93,6 +93,19 @@ BOOST_AUTO_TEST_CASE(a_write_that_fails_leaves_the_old_file) {
   BOOST_TEST(std::distance(std::filesystem::directory_iterator(folder.path()), {}) == 1);
 }
 
+BOOST_AUTO_TEST_CASE(messages_quote_briefly) {
+  TemporaryFolder folder;
+  const std::string data(4, '\0'), length(1'000'000, 'x');
+  std::string extents = "1";
+  for (int i = 0; i < 100'000; ++i) extents += ",1";
+  for (const auto& text : {header("F32", "[" + extents + ",2]", "[0,4]"), header(length, "[1]", "[0,4]"),
+                           R"({")" + length + R"(":{"dtype":"F32","shape":[2],"data_offsets":[0,4]}})"}) {
+    const auto path = folder.write("a.safetensors", raw_file(text, data));
+    BOOST_CHECK_EXCEPTION(SafetensorsFile::open(path).read("w"), Error,
+                          [](const Error& error) { return std::string_view(error.what()).size() < 1500; });
+  }
+}
+
 BOOST_AUTO_TEST_CASE(doubles_are_read) {
   TemporaryFolder folder;
   const auto data = bytes_of(std::vector<double>{0.1, -1e300, 1e-300});

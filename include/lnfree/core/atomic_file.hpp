@@ -2,9 +2,12 @@
 
 #include <fcntl.h>
 #include <sys/file.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
+#include <array>
 #include <cerrno>
+#include <charconv>
 #include <cstdio>
 #include <cstring>
 #include <filesystem>
@@ -13,6 +16,7 @@
 #include <utility>
 
 #include <lnfree/core/error.hpp>
+#include <lnfree/core/excerpt.hpp>
 
 namespace lnfree {
 
@@ -36,42 +40,37 @@ inline void sync_file_system(const std::filesystem::path& folder) {
 /// synced to the disk and renamed by commit(). Without commit() the destructor removes the temporary and what
 /// was there before stays. One process at a time may write a given file; a temporary left by a killed one is
 /// reused.
+///
+/// A link stays a link: the file it leads to is the one that is replaced. What is no regular file (a FIFO, a
+/// device, /dev/stdout or another of the process's own descriptors) is never replaced: commit() writes to it.
 class AtomicFile {
  public:
-  /// Opens the temporary for writing. Throws Error if the folder cannot be written or another process is at
-  /// it.
-  explicit AtomicFile(std::filesystem::path path)
-      : path_(std::move(path)),
-        temporary_(path_.parent_path() /
-                   std::filesystem::path(".").concat(path_.filename().string()).concat(".tmp")) {
-    // Emptied only once it is locked: it may be another process's work.
-    const int descriptor = ::open(temporary_.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0666);
-    if (descriptor < 0) fail("cannot be written");
-    if (::flock(descriptor, LOCK_EX | LOCK_NB) != 0) {
-      ::close(descriptor);
-      throw Error(path_.string() + " is being written by another process; wait for it or stop it.");
-    }
-    if (::ftruncate(descriptor, 0) == 0) file_ = ::fdopen(descriptor, "w+b");
-    if (file_ == nullptr) {
-      const int error = errno;
-      ::unlink(temporary_.c_str());
-      ::close(descriptor);
-      errno = error;
-      fail("cannot be written");
-    }
+  /// Opens the temporary for writing, and a FIFO or device, which waits for a FIFO's reader. Throws Error if
+  /// the path leads to a folder or nowhere, cannot be written, or another process is at it.
+  explicit AtomicFile(std::filesystem::path path) : path_(std::move(path)), target_(path_) {
+    follow_links();
+    if (special_ < 0)
+      open_temporary();
+    else if (file_ = std::tmpfile(); file_ == nullptr)
+      fail_closing(special_);
   }
 
   AtomicFile(AtomicFile&& other) noexcept
       : path_(std::move(other.path_)),
+        target_(std::move(other.target_)),
         temporary_(std::move(other.temporary_)),
+        special_(std::exchange(other.special_, -1)),
         file_(std::exchange(other.file_, nullptr)) {}
 
   AtomicFile& operator=(AtomicFile&&) = delete;
 
   ~AtomicFile() { discard(); }
 
-  /// The final name.
+  /// The name it was given.
   const std::filesystem::path& path() const { return path_; }
+
+  /// The file that is replaced: path(), or where that link leads.
+  const std::filesystem::path& target() const { return target_; }
 
   /// Writes `size` bytes at the current position. Throws Error if the disk refuses (full, for one).
   void write(const void* data, std::size_t size) {
@@ -83,28 +82,148 @@ class AtomicFile {
     if (::fseeko(file_, 0, SEEK_SET) != 0) fail("could not be written");
   }
 
+  /// Brings everything written so far to the disk, so that little can go wrong in commit().
+  void flush() {
+    if (std::fflush(file_) != 0 || ::fsync(::fileno(file_)) != 0) fail("could not be written");
+  }
+
   /// Makes the file appear under its name, replacing an older one. Nothing may be written afterwards.
   void commit() {
-    if (std::fflush(file_) != 0 || ::fsync(::fileno(file_)) != 0) fail("could not be written");
-    if (::rename(temporary_.c_str(), path_.c_str()) != 0) fail("could not be renamed into place");
+    flush();
+    if (special_ >= 0) {
+      pass_on();
+      ::close(std::exchange(special_, -1));
+    } else if (::rename(temporary_.c_str(), target_.c_str()) != 0) {
+      fail("could not be renamed into place");
+    }
     std::fclose(std::exchange(file_, nullptr));
-    sync_folder(path_.has_parent_path() ? path_.parent_path() : std::filesystem::path("."));
+    if (!temporary_.empty()) sync_folder(folder_of(target_));
   }
 
  private:
   [[noreturn]] void fail(const char* what) const {
-    throw Error(path_.string() + " " + what + ": " + std::strerror(errno) + ".");
+    throw Error(excerpt(path_.native()) + " " + what + ": " + std::strerror(errno) + ".");
+  }
+
+  [[noreturn]] void fail_closing(int descriptor) const {
+    const int error = errno;
+    ::close(descriptor);
+    errno = error;
+    fail("cannot be written");
+  }
+
+  static std::filesystem::path folder_of(const std::filesystem::path& file) {
+    return file.has_parent_path() ? file.parent_path() : std::filesystem::path(".");
+  }
+
+  // The number of the descriptor of this process that `path` names (/proc/self/fd/1), -1 for other paths.
+  static int own_descriptor(const std::filesystem::path& path) {
+    const std::string name = path.filename().string();
+    int number = -1;
+    const auto [end, error] = std::from_chars(name.data(), name.data() + name.size(), number);
+    if (error != std::errc{} || end != name.data() + name.size()) return -1;
+    std::error_code missing;
+    const auto own = std::filesystem::canonical("/proc/self/fd", missing);
+    return !missing && std::filesystem::canonical(folder_of(path), missing) == own ? number : -1;
+  }
+
+  // Finds the file to replace, or opens what can only be written to.
+  void follow_links() {
+    for (int links = 0;; ++links) {
+      // Opened anew, a file behind a descriptor would be overwritten from its start.
+      if (const int number = own_descriptor(target_); number >= 0) {
+        special_ = ::fcntl(number, F_DUPFD_CLOEXEC, 3);
+        if (special_ < 0) fail("cannot be written");
+        if ((::fcntl(special_, F_GETFL) & O_ACCMODE) == O_RDONLY) {
+          errno = EBADF;
+          fail_closing(std::exchange(special_, -1));
+        }
+        return;
+      }
+      std::error_code no_link;
+      const auto next = std::filesystem::read_symlink(target_, no_link);
+      if (no_link) break;
+      errno = ELOOP;
+      if (links == 40) fail("cannot be written");
+      target_ = target_.parent_path() / next;
+    }
+    struct stat status {};
+    if (::stat(target_.c_str(), &status) != 0) {
+      if (errno != ENOENT) fail("cannot be written");
+      if (!target_.has_filename()) fail("names no file");
+    } else if (S_ISDIR(status.st_mode)) {
+      throw Error(excerpt(path_.native()) + " is a folder; the name of a file was expected.");
+    } else if (S_ISBLK(status.st_mode)) {
+      throw Error(excerpt(path_.native()) + " is a disk; the name of a file was expected.");
+    } else if (!S_ISREG(status.st_mode)) {
+      special_ = ::open(target_.c_str(), O_WRONLY | O_CLOEXEC | O_NOCTTY);
+      if (special_ < 0) fail("cannot be written");
+    }
+  }
+
+  void open_temporary() {
+    temporary_ =
+        target_.parent_path() / std::filesystem::path(".").concat(target_.filename().string()).concat(".tmp");
+    int descriptor = -1;
+    for (struct stat opened{}, named{};; ::close(descriptor)) {
+      // Emptied only once it is locked: it may be another process's work.
+      descriptor = ::open(temporary_.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0666);
+      const bool taken = descriptor < 0 ? errno == ELOOP || errno == EISDIR
+                                        : ::fstat(descriptor, &opened) == 0 && !S_ISREG(opened.st_mode);
+      if (descriptor < 0 && !taken) fail("cannot be written");
+      if (taken) {
+        if (descriptor >= 0) ::close(descriptor);
+        throw Error(excerpt(path_.native()) + " cannot be written: " + excerpt(temporary_.native()) +
+                    ", the name of its temporary, is taken; remove that.");
+      }
+      if (::flock(descriptor, LOCK_EX | LOCK_NB) != 0) {
+        ::close(descriptor);
+        throw Error(excerpt(path_.native()) +
+                    " is being written by another process; wait for it or stop it.");
+      }
+      // Between the opening and the lock another process may have made the temporary its finished file.
+      if (::lstat(temporary_.c_str(), &named) == 0 && named.st_ino == opened.st_ino &&
+          named.st_dev == opened.st_dev)
+        break;
+    }
+    struct stat older {};
+    if (::stat(target_.c_str(), &older) == 0) ::fchmod(descriptor, older.st_mode & 0777);
+    if (::ftruncate(descriptor, 0) == 0) file_ = ::fdopen(descriptor, "w+b");
+    if (file_ == nullptr) {
+      const int error = errno;
+      ::unlink(temporary_.c_str());
+      errno = error;
+      fail_closing(descriptor);
+    }
+  }
+
+  // Copies the temporary to the FIFO or device.
+  void pass_on() {
+    std::fflush(stdout);  // which may be the same; what was printed before stays before
+    rewind();
+    std::array<char, 1 << 16> block;
+    while (const std::size_t read = std::fread(block.data(), 1, block.size(), file_)) {
+      for (std::size_t done = 0; done < read;) {
+        const auto written = ::write(special_, block.data() + done, read - done);
+        if (written < 0 && errno != EINTR) fail("could not be written");
+        if (written > 0) done += static_cast<std::size_t>(written);
+      }
+    }
+    if (std::ferror(file_)) fail("could not be written");
   }
 
   // Unlinked while still locked, so that another process's new temporary is never removed.
   void discard() {
+    if (special_ >= 0) ::close(std::exchange(special_, -1));
     if (file_ == nullptr) return;
-    ::unlink(temporary_.c_str());
+    if (!temporary_.empty()) ::unlink(temporary_.c_str());
     std::fclose(std::exchange(file_, nullptr));
   }
 
   std::filesystem::path path_;
-  std::filesystem::path temporary_;
+  std::filesystem::path target_;
+  std::filesystem::path temporary_;  // empty for what is not replaced
+  int special_ = -1;                 // the FIFO or device
   std::FILE* file_ = nullptr;
 };
 

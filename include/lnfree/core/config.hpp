@@ -2,6 +2,8 @@
 
 #include <cmath>
 
+#include <lnfree/core/macros.hpp>
+
 namespace lnfree {
 
 /// Which projections of a block carry a bias.

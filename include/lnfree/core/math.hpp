@@ -69,6 +69,39 @@ LNFREE_HOST_DEVICE inline float polynomial(float x, float highest, Coefficients.
 /// What rounds a number below 2^22 when it is added: the nearest integer is left in the low bits of the sum.
 inline constexpr float rounder = 12582912.0f;  // 1.5 * 2^23
 
+/// sum - rounder: the integer that the sum was rounded to. In clang no option lets the two be merged: some,
+/// like -funsafe-math-optimizations, define no macro by which macros.hpp could refuse them.
+LNFREE_HOST_DEVICE inline float without_rounder(float sum) {
+#if defined(__clang__)
+#pragma clang fp reassociate(off)
+#endif
+  return sum - rounder;
+}
+
+#if defined(__GNUC__) && !defined(__clang__) && !LNFREE_GPU_COMPILER
+[[gnu::error("lnfree computes wrong losses where #pragma GCC optimize allows fast math; remove it")]] void
+refuse_fast_math();
+#endif
+
+/// Makes g++ refuse a source in which a pragma allows what macros.hpp refuses as an option: pragmas change no
+/// macros. What is compared is a constant only where the rounding is optimised away.
+LNFREE_HOST_DEVICE inline void require_exact_rounding() {
+#if defined(__GNUC__) && !defined(__clang__) && !LNFREE_GPU_COMPILER
+  volatile float unknown = 0.25f;
+  const float x = unknown, rounded = (x + rounder) - rounder;
+  if (__builtin_constant_p(__builtin_bit_cast(std::uint32_t, rounded) - __builtin_bit_cast(std::uint32_t, x)))
+    refuse_fast_math();
+#endif
+}
+
+/// Whether x is neither NaN nor infinite. By its bits: pragmas can make std::isfinite always true.
+LNFREE_HOST_DEVICE inline bool is_finite(float x) {
+  return (std::bit_cast<std::uint32_t>(x) & 0x7f800000u) != 0x7f800000u;
+}
+LNFREE_HOST_DEVICE inline bool is_finite(double x) {
+  return (std::bit_cast<std::uint64_t>(x) & 0x7ff0000000000000u) != 0x7ff0000000000000u;
+}
+
 /// 2^n of the integer n that `rounder` has left in a sum, -127 < n < 128.
 LNFREE_HOST_DEVICE inline float power_of_two(float sum) {
   return std::bit_cast<float>((std::bit_cast<std::uint32_t>(sum) << 23) + 0x3f800000u);
@@ -84,7 +117,7 @@ LNFREE_HOST_DEVICE inline float exp(float x) {
   return expf(x);  // of which a GPU has the better half in an instruction
 #else
   x = clamp(x, -87.0f, 88.0f);
-  const float sum = x * 1.44269504f + rounder, n = sum - rounder;
+  const float sum = x * 1.44269504f + rounder, n = without_rounder(sum);
   const float r = (x - n * 0.693359375f) + n * 2.12194440e-4f;  // x - n ln 2
   // 2^n as a factor, not as an addition to the exponent, which would turn some NaNs into numbers.
   return polynomial(r, 0.00829030617f, 0.0418979754f, 0.166676366f, 0.499991492f, 0.999999707f, 1.0f) *
@@ -103,7 +136,7 @@ LNFREE_HOST_DEVICE inline float exp2(float x) {
   return exp2f(x);
 #else
   x = at_least(x, -126.0f);
-  const float sum = x + rounder, r = x - (sum - rounder);
+  const float sum = x + rounder, r = x - without_rounder(sum);
   return polynomial(r, 0.0013264727f, 0.009671513f, 0.055507336f, 0.24022242f, 0.69314698f, 1.0f) *
          power_of_two(sum);
 #endif

@@ -2,6 +2,7 @@
 
 #include <array>
 #include <cmath>
+#include <cstddef>
 #include <cstdint>
 #include <numbers>
 #include <string_view>
@@ -65,10 +66,10 @@ void fill_normal(T* values, Index count, double std, Philox random, Index first 
   constexpr double scale = 1.0 / 4294967296.0;
   for (Index i = 0; i < count; i += 4) {
     const Philox::Block block = random(static_cast<std::uint64_t>((first + i) / 4));
-    for (int pair = 0; pair < 2; ++pair) {
+    for (std::size_t pair = 0; pair < 2; ++pair) {
       const double radius = std * std::sqrt(-2.0 * std::log((block[2 * pair] + 0.5) * scale));
       const double angle = 2.0 * std::numbers::pi * ((block[2 * pair + 1] + 0.5) * scale);
-      const Index at = i + 2 * pair;
+      const Index at = i + static_cast<Index>(2 * pair);
       if (at < count) values[at] = static_cast<T>(radius * std::cos(angle));
       if (at + 1 < count) values[at + 1] = static_cast<T>(radius * std::sin(angle));
     }

@@ -4,6 +4,8 @@
 #include <cstdint>
 #include <type_traits>
 
+#include <lnfree/core/macros.hpp>
+
 namespace lnfree {
 
 /// Sizes and offsets: 64 bits, since a tensor may exceed 2 Gi elements.
@@ -18,9 +20,10 @@ struct Matrix {
   Index stride = 0;  ///< Elements from one row to the next, at least cols.
 
   constexpr Matrix() = default;
-  constexpr Matrix(T* data, Index rows, Index cols) : Matrix(data, rows, cols, cols) {}
-  constexpr Matrix(T* data, Index rows, Index cols, Index stride)
-      : data(data), rows(rows), cols(cols), stride(stride) {}
+  constexpr Matrix(T* first, Index row_count, Index col_count)
+      : Matrix(first, row_count, col_count, col_count) {}
+  constexpr Matrix(T* first, Index row_count, Index col_count, Index row_stride)
+      : data(first), rows(row_count), cols(col_count), stride(row_stride) {}
 
   /// A view to read through is had from one to write through.
   template <class U>
@@ -54,9 +57,9 @@ struct Operand {
   Matrix<const T> matrix;
   bool transposed = false;
 
-  constexpr Operand(Matrix<const T> matrix, bool transposed = false)
-      : matrix(matrix), transposed(transposed) {}
-  constexpr Operand(Matrix<T> matrix) : matrix(matrix) {}
+  constexpr Operand(Matrix<const T> stored, bool as_transpose = false)
+      : matrix(stored), transposed(as_transpose) {}
+  constexpr Operand(Matrix<T> stored) : matrix(stored) {}
 
   constexpr Index rows() const { return transposed ? matrix.cols : matrix.rows; }
   constexpr Index cols() const { return transposed ? matrix.rows : matrix.cols; }
@@ -74,7 +77,7 @@ struct Output {
   Matrix<T> matrix;
   Matrix<const T> addend;  ///< No data where nothing is added.
 
-  constexpr Output(Matrix<T> matrix, Matrix<const T> addend = {}) : matrix(matrix), addend(addend) {
+  constexpr Output(Matrix<T> result, Matrix<const T> added = {}) : matrix(result), addend(added) {
     assert(!adds() || (addend.rows == matrix.rows && addend.cols == matrix.cols));
   }
 

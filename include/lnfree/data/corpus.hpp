@@ -18,7 +18,8 @@
 #include <vector>
 
 #include <lnfree/core/error.hpp>
-#include <lnfree/data/utf8.hpp>
+#include <lnfree/core/excerpt.hpp>
+#include <lnfree/core/utf8.hpp>
 
 namespace lnfree {
 
@@ -47,12 +48,15 @@ struct CorpusOptions {
   std::uint64_t seed = 0;        ///< chooses the held-out documents
   std::int64_t min_bytes = 100;  ///< shorter documents are dropped
   std::int64_t max_bytes = 1'000'000;  ///< longer documents are dropped
-  bool skip_invalid = false;           ///< count and drop what is not UTF-8 or not JSON instead of throwing
+  bool skip_invalid = false;  ///< count and drop what cannot be read, is not UTF-8 or not JSON, not throw
 };
 
 /// What became of the documents of a corpus.
 struct CorpusCounts {
   std::int64_t seen = 0, kept = 0, duplicates = 0, too_small = 0, too_large = 0, invalid = 0;
+  std::int64_t unreadable = 0;   ///< files and folders that may not be read
+  std::int64_t links = 0;        ///< in the folders; they are not followed
+  std::int64_t other_files = 0;  ///< in the folders, not named *.py
   std::int64_t train = 0, held_out = 0;
   std::int64_t train_bytes = 0, held_out_bytes = 0;
 
@@ -63,6 +67,9 @@ struct CorpusCounts {
             {"too_small", too_small},
             {"too_large", too_large},
             {"invalid", invalid},
+            {"unreadable", unreadable},
+            {"links", links},
+            {"other_files", other_files},
             {"train", train},
             {"held_out", held_out},
             {"train_bytes", train_bytes},
@@ -79,11 +86,14 @@ struct Document {
   std::int64_t input_bytes = 0;  ///< bytes of the inputs read so far, this document included: for progress
 };
 
-/// Python source code as documents: the *.py files of folders, or the lines of .jsonl files with the source
-/// in "content". Visited one document after the other, as often as needed; never held in memory.
+/// Python source code as documents: the *.py files of folders and their subfolders, or the lines of .jsonl
+/// files with the source in "content". Links within a folder are not followed: what they lead to is either in
+/// the folder, then it comes by itself, or does not belong to it. Visited one document after the other, as
+/// often as needed; never held in memory.
 class Corpus {
  public:
-  /// Throws Error if an input is missing or neither a folder nor a .jsonl file, or if there is none.
+  /// Throws Error if an input is missing or neither a folder nor a .jsonl file, if there is none, or if a
+  /// subfolder cannot be read (see skip_invalid).
   explicit Corpus(CorpusOptions options) : options_(std::move(options)) {
     if (options_.inputs.empty()) throw Error("no corpus was given.");
     if (!(options_.held_out >= 0 && options_.held_out < 1))
@@ -104,17 +114,17 @@ class Corpus {
   /// JSON (see skip_invalid), and if no document is left.
   template <typename Visitor>
   CorpusCounts visit(Visitor&& visitor) const {
-    Pass<Visitor> pass{*this, visitor};
+    Pass<Visitor> pass{*this, visitor, left_out_};
     for (const auto& source : sources_) source.lines ? read_lines(source, pass) : read_folder(source, pass);
     const auto& counts = pass.counts;
     if (counts.seen == 0)
-      throw Error("the corpus is empty: no *.py file and no line of JSON in " + names() + ".");
+      throw Error("the corpus is empty: no *.py file and no line of JSON in " + names() + left_out() + ".");
     if (counts.kept == 0)
       throw Error("none of the " + std::to_string(counts.seen) + " documents in " + names() +
                   " can be used: " + std::to_string(counts.too_small) + " are under " +
                   std::to_string(options_.min_bytes) + " bytes, " + std::to_string(counts.too_large) +
                   " over " + std::to_string(options_.max_bytes) + ", " + std::to_string(counts.invalid) +
-                  " not readable as text.");
+                  " are not text in UTF-8, " + std::to_string(counts.unreadable) + " may not be read.");
     return counts;
   }
 
@@ -134,13 +144,12 @@ class Corpus {
   struct Pass {
     const Corpus& corpus;
     Visitor& visitor;
-    CorpusCounts counts{};
+    CorpusCounts counts;
     std::int64_t input_bytes = 0;
     std::unordered_set<ContentHash, HashOfHash> known{};
 
     void invalid(const std::string& sentence) {
-      if (!corpus.options_.skip_invalid)
-        throw Error(sentence + "; mend or remove it, or leave such documents out with --skip-invalid.");
+      corpus.refuse(sentence);
       ++counts.invalid;
     }
 
@@ -165,25 +174,23 @@ class Corpus {
   };
   using File = std::unique_ptr<std::FILE, CloseFile>;
 
-  static File open(const std::filesystem::path& path) {
-    File file(std::fopen(path.c_str(), "rbe"));
-    if (!file) throw Error(path.string() + " cannot be opened: " + std::strerror(errno) + ".");
-    return file;
+  // Throws Error on what cannot be used, unless such things are left out.
+  void refuse(const std::string& sentence) const {
+    if (!options_.skip_invalid)
+      throw Error(sentence + "; mend or remove it, or leave such documents out with --skip-invalid.");
+  }
+
+  [[noreturn]] static void fail(const std::filesystem::path& path) {
+    throw Error(excerpt(path.native()) + " cannot be read: " + std::strerror(errno) + ".");
   }
 
   void list(const std::filesystem::path& input) {
     namespace fs = std::filesystem;
     Source source{input, false, sources_.size() < options_.held_out_inputs.size(), {}};
     try {
-      if (!fs::exists(input)) throw Error("the corpus " + input.string() + " does not exist.");
+      if (!fs::exists(input)) throw Error("the corpus " + excerpt(input.native()) + " does not exist.");
       if (fs::is_directory(input)) {
-        for (const auto& entry : fs::recursive_directory_iterator(input)) {
-          // A link's target is either in the folder, then it comes by itself, or does not belong to it.
-          if (entry.is_symlink() || !entry.is_regular_file() || entry.path().extension() != ".py") continue;
-          source.files.push_back(entry.path().lexically_relative(input).generic_string());
-          ++input_files_;
-          input_bytes_ += static_cast<std::int64_t>(entry.file_size());
-        }
+        list_folder(input, source);
         std::sort(source.files.begin(), source.files.end());
       } else if (fs::is_regular_file(input) &&
                  (input.extension() == ".jsonl" || input.extension() == ".json")) {
@@ -191,14 +198,49 @@ class Corpus {
         ++input_files_;
         input_bytes_ += static_cast<std::int64_t>(fs::file_size(input));
       } else {
-        throw Error("the corpus " + input.string() +
+        throw Error("the corpus " + excerpt(input.native()) +
                     " is neither a folder of *.py files nor a .jsonl file (a compressed one must be unpacked "
                     "first).");
       }
     } catch (const fs::filesystem_error& error) {
-      throw Error("the corpus " + input.string() + " cannot be read: " + error.what() + ".");
+      throw Error("the corpus " + excerpt(input.native()) + " cannot be read: " + error.code().message() +
+                  ".");
     }
     sources_.push_back(std::move(source));
+  }
+
+  void list_folder(const std::filesystem::path& folder, Source& source) {
+    std::error_code error;
+    for (std::filesystem::directory_iterator entry(folder, error), end; !error && entry != end;
+         entry.increment(error)) {
+      const auto& path = entry->path();
+      if (entry->is_symlink()) {
+        ++left_out_.links;
+      } else if (entry->is_directory()) {
+        list_folder(path, source);
+      } else if (!entry->is_regular_file() || path.extension() != ".py") {
+        ++left_out_.other_files;
+      } else {
+        source.files.push_back(path.lexically_relative(source.path).generic_string());
+        ++input_files_;
+        input_bytes_ += static_cast<std::int64_t>(entry->file_size());
+      }
+    }
+    if (!error) return;
+    refuse("the folder " + excerpt(folder.native()) + " cannot be read: " + error.message());
+    ++left_out_.unreadable;
+  }
+
+  // What is there besides documents, for the message that there are none.
+  std::string left_out() const {
+    std::string text;
+    const auto add = [&](std::int64_t count, const std::string& what) {
+      if (count > 0) text += (text.empty() ? "" : ", ") + std::to_string(count) + " " + what;
+    };
+    add(left_out_.links, "links, which are not followed: give what they lead to");
+    add(left_out_.other_files, "files of other names");
+    add(left_out_.unreadable, "folders that may not be read");
+    return text.empty() ? "" : " (left out: " + text + ")";
   }
 
   template <typename PassT>
@@ -207,19 +249,23 @@ class Corpus {
     std::vector<char> buffer(static_cast<std::size_t>(options_.max_bytes) + 1);
     for (const auto& relative : source.files) {
       const auto path = source.path / relative;
-      const File file = open(path);
       ++pass.counts.seen;
-      const std::size_t size = std::fread(buffer.data(), 1, buffer.size(), file.get());
-      if (std::ferror(file.get()))
-        throw Error(path.string() + " cannot be read: " + std::strerror(errno) + ".");
+      const File file(std::fopen(path.c_str(), "rbe"));
+      const std::size_t size = file ? std::fread(buffer.data(), 1, buffer.size(), file.get()) : 0;
+      if (!file || std::ferror(file.get())) {
+        refuse(excerpt(path.native()) + " cannot be read: " + std::strerror(errno));
+        ++pass.counts.unreadable;
+        continue;
+      }
       pass.input_bytes += static_cast<std::int64_t>(size);
-      pass.add(path.string(), {buffer.data(), size}, source.held_out);
+      pass.add(excerpt(path.native()), {buffer.data(), size}, source.held_out);
     }
   }
 
   template <typename PassT>
   void read_lines(const Source& source, PassT& pass) const {
-    const File file = open(source.path);
+    const File file(std::fopen(source.path.c_str(), "rbe"));
+    if (!file) fail(source.path);
     std::string buffer;  // starts with the line at hand
     std::size_t begin = 0;
     bool end_of_file = false;
@@ -234,14 +280,14 @@ class Corpus {
                       " bytes; one JSON object per line was expected.");
         buffer.resize(searched + block_bytes);
         const std::size_t read = std::fread(buffer.data() + searched, 1, block_bytes, file.get());
-        if (std::ferror(file.get()))
-          throw Error(source.path.string() + " cannot be read: " + std::strerror(errno) + ".");
+        if (std::ferror(file.get())) fail(source.path);
         buffer.resize(searched + read);
         end_of_file = read == 0;
       }
       const bool last = end == std::string::npos;
-      const std::string_view line(buffer.data() + begin, (last ? buffer.size() : end) - begin);
+      std::string_view line(buffer.data() + begin, (last ? buffer.size() : end) - begin);
       pass.input_bytes += static_cast<std::int64_t>(line.size()) + !last;
+      if (number == 1 && line.starts_with(byte_order_mark)) line.remove_prefix(byte_order_mark.size());
       if (line.find_first_not_of(" \t\r") != std::string_view::npos) read_line(source, number, line, pass);
       if (last) return;
       begin = end + 1;
@@ -261,30 +307,32 @@ class Corpus {
         return pass.invalid(name + " is not a JSON object with the source in a string \"content\"");
       for (const char* key : {"repo_name", "path"})
         if (const auto found = object.find(key); found != object.end() && found->is_string())
-          name += " " + found->template get<std::string>();
+          name += " " + excerpt(found->template get_ref<const std::string&>());
       content = object["content"].template get<std::string>();
     } catch (const Json::exception& error) {
-      return pass.invalid(name + " is not JSON (" + error.what() + ")");
+      return pass.invalid(name + " is not JSON (" + excerpt(error.what()) + ")");
     }
     pass.add(std::move(name), content, source.held_out);
   }
 
   static std::string line_name(const Source& source, std::int64_t number) {
-    return source.path.string() + ":" + std::to_string(number);
+    return excerpt(source.path.native()) + ":" + std::to_string(number);
   }
 
   std::string names() const {
     std::string list;
-    for (const auto& source : sources_) list += (list.empty() ? "" : ", ") + source.path.string();
-    return list;
+    for (const auto& source : sources_) list += (list.empty() ? "" : ", ") + source.path.native();
+    return excerpt(list);
   }
 
+  static constexpr std::string_view byte_order_mark = "\xEF\xBB\xBF";
   static constexpr std::size_t block_bytes = 1 << 20;
   static constexpr std::size_t max_line_bytes = 64 << 20;
 
   CorpusOptions options_;
   std::vector<Source> sources_;
   std::int64_t input_files_ = 0, input_bytes_ = 0;
+  CorpusCounts left_out_;  // of the folders, before any document is read
 };
 
 /// A random sample of documents within a budget of bytes, the same whatever order they come in: as many as

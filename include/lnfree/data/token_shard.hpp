@@ -23,6 +23,7 @@
 
 #include <lnfree/core/atomic_file.hpp>
 #include <lnfree/core/error.hpp>
+#include <lnfree/core/excerpt.hpp>
 #include <lnfree/core/fingerprint.hpp>
 
 namespace lnfree {
@@ -81,9 +82,9 @@ inline std::optional<ShardInfo> read_shard_info(const std::filesystem::path& sha
     info.split = json.value("split", info.split);
     return info;
   } catch (const Json::exception& error) {
-    throw Error(path.string() + " should describe " + shard.filename().string() +
-                " (a JSON object with vocab_size, context, tokens), but cannot be read: " + error.what() +
-                "; mend or remove it.");
+    throw Error(excerpt(path.native()) + " should describe " + excerpt(shard.filename().native()) +
+                " (a JSON object with vocab_size, context, tokens), but cannot be read: " +
+                excerpt(error.what()) + "; mend or remove it.");
   }
 }
 
@@ -198,7 +199,9 @@ class TokenShard {
            std::to_string(size_) + " tokens its header claims; it is damaged or of another format");
   }
 
-  [[noreturn]] void fail(const std::string& what) const { throw Error(path_.string() + " " + what + "."); }
+  [[noreturn]] void fail(const std::string& what) const {
+    throw Error(excerpt(path_.native()) + " " + what + ".");
+  }
 
   template <typename Token>
   const Token* tokens() const {
@@ -240,7 +243,7 @@ class TokenShardWriter {
   void append(std::span<const std::int32_t> tokens) {
     for (const auto token : tokens)
       if (token < 0 || token >= vocab_size_)
-        throw Error(file_.path().string() + " cannot take token id " + std::to_string(token) +
+        throw Error(excerpt(file_.path().native()) + " cannot take token id " + std::to_string(token) +
                     ": its vocabulary has " + std::to_string(vocab_size_) + " entries.");
     const auto size = size_ + static_cast<std::int64_t>(tokens.size());
     make_shard_header(size, token_bytes_);
@@ -253,15 +256,16 @@ class TokenShardWriter {
     size_ = size;
   }
 
-  /// Completes the shard and writes `info` beside it, with the vocabulary size and the token count filled in.
-  /// Nothing may be appended afterwards.
-  void finish(ShardInfo info) {
+  /// Completes the shard and its description `info`, with the vocabulary size and the token count filled in,
+  /// and brings both to the disk, so that little can go wrong in commit(). Nothing may be appended
+  /// afterwards.
+  void complete(ShardInfo info) {
     info.vocab_size = vocab_size_;
     info.tokens = size_;
     const auto header = make_shard_header(size_, token_bytes_);
     file_.rewind();
     file_.write(header.data(), sizeof header);
-    file_.commit();
+    file_.flush();
     const Json json{{"vocab_size", info.vocab_size},
                     {"context", info.context},
                     {"documents", info.documents},
@@ -269,11 +273,27 @@ class TokenShardWriter {
                     {"tokenizer", info.tokenizer},
                     {"tokenizer_fingerprint", info.tokenizer_fingerprint},
                     {"split", info.split}};
-    write_file(shard_info_path(file_.path()), json.dump(2) + "\n");
+    const std::string text = json.dump(2) + "\n";
+    description_.emplace(shard_info_path(file_.path()));
+    description_->write(text.data(), text.size());
+    description_->flush();
+  }
+
+  /// Makes what complete() has completed appear under its names.
+  void commit() {
+    file_.commit();
+    description_->commit();
+  }
+
+  /// Completes the shard, writes `info` beside it and makes both appear.
+  void finish(ShardInfo info) {
+    complete(std::move(info));
+    commit();
   }
 
  private:
   AtomicFile file_;
+  std::optional<AtomicFile> description_;
   std::int64_t vocab_size_;
   int token_bytes_;
   std::int64_t size_ = 0;

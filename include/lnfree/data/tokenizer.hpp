@@ -3,6 +3,7 @@
 #include <sentencepiece_processor.h>
 #include <sentencepiece_trainer.h>
 
+#include <algorithm>
 #include <array>
 #include <charconv>
 #include <cstdint>
@@ -19,8 +20,9 @@
 
 #include <lnfree/core/atomic_file.hpp>
 #include <lnfree/core/error.hpp>
+#include <lnfree/core/excerpt.hpp>
 #include <lnfree/core/fingerprint.hpp>
-#include <lnfree/data/utf8.hpp>
+#include <lnfree/core/utf8.hpp>
 
 namespace lnfree {
 
@@ -49,7 +51,7 @@ class Tokenizer {
         {"remove_extra_whitespaces", "false"},
         {"allow_whitespace_only_pieces", "true"},
         {"character_coverage", "0.9995"},
-        // Documents are fed whole, line ends included; a longer "sentence" than this would be left out.
+        // Documents are fed with their line ends; a longer "sentence" than this would be left out.
         {"max_sentence_length", "1000000000"},
         {"bos_id", "-1"},
         {"eos_id", "-1"},
@@ -65,11 +67,18 @@ class Tokenizer {
   /// Reads a model that save() or SentencePiece wrote. Throws Error if it is missing, no SentencePiece model,
   /// or one without byte pieces.
   static Tokenizer load(const std::filesystem::path& path) {
+    const std::string name = excerpt(path.native());
+    std::error_code error;
     std::ifstream file(path, std::ios::binary);
-    if (!file || std::filesystem::is_directory(path))
-      throw Error(path.string() + " cannot be read; a tokenizer's model file was expected.");
-    return Tokenizer(std::string(std::istreambuf_iterator<char>(file), {}), path.string());
+    if (!file || !std::filesystem::is_regular_file(path, error))
+      throw Error(name + " cannot be read; a tokenizer's model file was expected.");
+    if (std::filesystem::file_size(path) > max_model_bytes)
+      throw Error(name + " is too large to be a tokenizer's model.");
+    return Tokenizer(std::string(std::istreambuf_iterator<char>(file), {}), name);
   }
+
+  /// The content of the model file.
+  const std::string& model() const { return model_; }
 
   /// Writes the model file.
   void save(const std::filesystem::path& path) const { write_file(path, model_); }
@@ -116,18 +125,51 @@ class Tokenizer {
 
  private:
   static constexpr std::string_view space_mark = "\xE2\x96\x81";  // U+2581
+  static constexpr std::uintmax_t max_model_bytes = 1 << 30;      // 2^24 pieces of 64 bytes
 
+  // Feeds documents to SentencePiece's trainer, whole but for two things that it does not bear. It numbers
+  // the characters of a word (spaces and what follows them up to the next space) in 15 bits and crashes
+  // beyond, so a longer word is cut. And it leaves out a whole document for its mark of the unknown, which is
+  // never part of a piece, so a document is cut at that mark.
   class Documents : public sentencepiece::SentenceIterator {
    public:
-    explicit Documents(std::vector<std::string> documents) : documents_(std::move(documents)) {}
+    explicit Documents(std::vector<std::string> documents) : documents_(std::move(documents)) { cut(); }
     bool done() const override { return next_ == documents_.size(); }
-    void Next() override { documents_[next_++] = std::string(); }  // SentencePiece keeps its own copy
-    const std::string& value() const override { return documents_[next_]; }
+    void Next() override {
+      cut();
+      if (part_.empty()) {
+        documents_[next_++] = std::string();  // SentencePiece keeps its own copy
+        position_ = 0;
+        cut();
+      }
+    }
+    const std::string& value() const override { return part_; }
     sentencepiece::util::Status status() const override { return {}; }
 
    private:
+    static constexpr std::string_view unknown_mark = "\xE2\x96\x85";  // U+2585
+    static constexpr std::size_t max_word_bytes = 32'000;
+
+    // Takes the next part of the document at hand; an empty one at its end.
+    void cut() {
+      part_.clear();
+      if (done()) return;
+      const std::string_view text = documents_[next_];
+      while (text.substr(position_, unknown_mark.size()) == unknown_mark) position_ += unknown_mark.size();
+      std::size_t end = position_;
+      for (std::size_t word = position_; end < text.size();) {
+        const std::size_t length = std::max<std::size_t>(utf8_length(text, end), 1);
+        if (text[end] == ' ' && end > position_ && text[end - 1] != ' ') word = end;
+        if (end + length - word > max_word_bytes || text.substr(end, length) == unknown_mark) break;
+        end += length;
+      }
+      part_ = text.substr(position_, end - position_);
+      position_ = end;
+    }
+
     std::vector<std::string> documents_;
-    std::size_t next_ = 0;
+    std::size_t next_ = 0, position_ = 0;
+    std::string part_;  // of the document `next_`, before `position_`
   };
 
   Tokenizer(std::string model, const std::string& name)
@@ -153,7 +195,8 @@ class Tokenizer {
     if (processor_->IsControl(id)) return {};
     if (processor_->IsUnknown(id)) return "\xEF\xBF\xBD";
     if (processor_->IsByte(id)) {  // named <0x00> to <0xFF>
-      if (piece.size() != 6) throw Error("the tokenizer has a malformed byte piece '" + piece + "'.");
+      if (piece.size() != 6)
+        throw Error("the tokenizer has a malformed byte piece '" + excerpt(piece) + "'.");
       unsigned char value = 0;
       std::from_chars(piece.data() + 3, piece.data() + 5, value, 16);
       return std::string(1, static_cast<char>(value));
@@ -171,7 +214,7 @@ class Tokenizer {
     if (text.empty()) return;
     std::vector<int> part;
     const auto status = processor_->Encode(text, &part);
-    if (!status.ok()) throw Error("SentencePiece cannot encode a text: " + status.ToString() + ".");
+    if (!status.ok()) throw Error("SentencePiece cannot encode a text: " + excerpt(status.ToString()) + ".");
     ids.insert(ids.end(), part.begin(), part.end());
   }
 
@@ -193,7 +236,9 @@ class Tokenizer {
     if (const int least = number_after(message, std::to_string(vocab_size) + " vs "))
       return start + "its bytes and characters alone need " + std::to_string(least) +
              "; take a larger vocabulary.";
-    return start + message;
+    if (message.find("sentences_.empty()") != std::string::npos)
+      return start + "they hold nothing that can become a piece; take other text.";
+    return start + excerpt(message);
   }
 
   std::string model_;

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include <lnfree/core/error.hpp>
+#include <lnfree/core/excerpt.hpp>
 #include <lnfree/data/token_shard.hpp>
 
 namespace lnfree {
@@ -19,12 +20,12 @@ class Windows {
   /// documents).
   Windows(TokenShard shard, std::int64_t context, std::int64_t vocab_size)
       : shard_(std::move(shard)), context_(context) {
-    const std::string name = shard_.path().string();
+    const std::string name = excerpt(shard_.path().native());
     if (context_ < 2)
       throw Error("a window of " + std::to_string(context_) +
                   " tokens predicts nothing: the context must be at least 2 tokens.");
     if (const auto info = read_shard_info(shard_.path())) {
-      const std::string info_name = shard_info_path(shard_.path()).string();
+      const std::string info_name = excerpt(shard_info_path(shard_.path()).native());
       if (info->tokens != 0 && info->tokens != shard_.size())
         throw Error(info_name + " describes another shard: it says " + std::to_string(info->tokens) +
                     " tokens, " + name + " holds " + std::to_string(shard_.size()) +
@@ -100,7 +101,7 @@ class WindowOrder {
 
   // A Feistel network with two halves of equal width: a bijection whatever the round function is.
   std::uint64_t permute(std::uint64_t x, std::uint64_t key) const {
-    const int half = (std::bit_width(static_cast<std::uint64_t>(count_ - 1)) + 1) / 2;
+    const auto half = (static_cast<unsigned>(std::bit_width(static_cast<std::uint64_t>(count_ - 1))) + 1) / 2;
     const std::uint64_t mask = (std::uint64_t{1} << half) - 1;
     std::uint64_t left = x >> half, right = x & mask;
     for (std::uint64_t round = 0; round < 6; ++round)

@@ -12,6 +12,7 @@
 #include <lnfree/backend/primitives.hpp>
 #include <lnfree/core/concepts.hpp>
 #include <lnfree/core/error.hpp>
+#include <lnfree/core/math.hpp>
 #include <lnfree/core/memory.hpp>
 #include <lnfree/core/recording.hpp>
 #include <lnfree/nn/block.hpp>
@@ -198,6 +199,7 @@ class Decoder {
         most_{max_batch, Config.context},
         embedding_(parameters_, Config),
         observer_(Config.layers, Config.heads) {
+    math::require_exact_rounding();
     if (max_batch < 1) throw Error("the batch size must be at least 1, not " + std::to_string(max_batch));
     Parameter<Device>* shared_slope = nullptr;
     if constexpr (LearnableActivation<Activation>) {
@@ -318,24 +320,26 @@ class Decoder {
                                                                  row_entropies(shape), pass.gradient_scale));
     }
     for (int l = Config.layers - 1; l >= 0; --l) {
-      const Matrix<const Scalar> input = l == 0 ? embedding_.output(x.rows) : blocks_[l - 1].output(x.rows);
+      const Matrix<const Scalar> input = l == 0 ? embedding_.output(x.rows) : block(l - 1).output(x.rows);
       if constexpr (EntropyRegularizing<Observer>) {
         const Index first = l * shape.rows() * Config.heads;
         const EntropyGradients<Accumulator> entropies{entropy_rows_ + first,
                                                       regularization_->d_rows() + first};
-        blocks_[l].backward(device_, shape, input, d_x.matrix, scratch_, entropies);
+        block(l).backward(device_, shape, input, d_x.matrix, scratch_, entropies);
       } else {
-        blocks_[l].backward(device_, shape, input, d_x.matrix, scratch_, Unobserved{});
+        block(l).backward(device_, shape, input, d_x.matrix, scratch_, Unobserved{});
       }
     }
   }
+
+  Block<Norm, Activation, Device>& block(int layer) { return blocks_[static_cast<std::size_t>(layer)]; }
 
   /// The residual stream (B, T, C) after the last block, from the embedding's output.
   Matrix<Scalar> forward(BatchShape shape, Watch watch) {
     Matrix<Scalar> x = embedding_.output(shape.rows());
     for (int l = 0; l < Config.layers; ++l) {
-      x = forward(blocks_[l], l, shape, x, watch);
-      if (watch.records) record_layer(l, x, blocks_[l].hidden(x.rows));
+      x = forward(block(l), l, shape, x, watch);
+      if (watch.records) record_layer(l, x, block(l).hidden(x.rows));
     }
     return x;
   }

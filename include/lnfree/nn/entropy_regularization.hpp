@@ -33,7 +33,7 @@ class EntropyRegularization {
     d_rows_ = arena.take<Accumulator>(layers_ * most.rows() * heads_);
     sums_ = arena.take<Accumulator>(Index{layers_} * most.batch * heads_);
     if (sums_ != nullptr)  // in a plan that is only counted the host takes nothing either
-      host_sums_.resize(static_cast<std::size_t>(layers_) * most.batch * heads_);
+      host_sums_.resize(static_cast<std::size_t>(Index{layers_} * most.batch * heads_));
   }
 
   /// From entropies (L B H, T) to their gradients and those of the thresholds, all times gradient_scale;

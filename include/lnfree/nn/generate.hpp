@@ -27,8 +27,9 @@ inline std::int32_t sample(std::span<const double> logits, const SamplingOptions
   }
   std::vector<std::int32_t> order(logits.size());
   std::iota(order.begin(), order.end(), 0);
+  const auto logit = [&](std::int32_t token) { return logits[static_cast<std::size_t>(token)]; };
   const auto likelier = [&](std::int32_t a, std::int32_t b) {
-    return logits[a] != logits[b] ? logits[a] > logits[b] : a < b;
+    return logit(a) != logit(b) ? logit(a) > logit(b) : a < b;
   };
   const std::size_t k =
       options.top_k == 0 ? order.size() : std::min(order.size(), std::size_t(options.top_k));
@@ -36,7 +37,7 @@ inline std::int32_t sample(std::span<const double> logits, const SamplingOptions
   std::vector<double> weights(k);
   double total = 0;
   for (std::size_t i = 0; i < k; ++i) {
-    weights[i] = std::exp((logits[order[i]] - logits[order[0]]) / options.temperature);
+    weights[i] = std::exp((logit(order[i]) - logit(order[0])) / options.temperature);
     total += weights[i];
   }
   double left = draw * total;

@@ -99,8 +99,8 @@ class ParameterSet {
       }
       ranges_.push_back({kind, begin, end - begin});
     }
-    values_ = Buffer<Device>(device, size_ * sizeof(Scalar));
-    if constexpr (has_master_copy) masters_ = Buffer<Device>(device, size_ * sizeof(Accumulator));
+    values_ = Buffer<Device>(device, bytes<Scalar>(size_));
+    if constexpr (has_master_copy) masters_ = Buffer<Device>(device, bytes<Accumulator>(size_));
     if (with_gradients) gradients_ = Buffer<Device>(device, gradient_bytes());
     for (Element& parameter : parameters_) {
       parameter.value = values() + parameter.offset;
@@ -134,7 +134,7 @@ class ParameterSet {
   /// Copies `count` elements from the host into a parameter, from its element `first` on.
   void write(Device& device, Element& parameter, Index first, Index count, const Accumulator* from) {
     has_values_ = true;
-    copy_to_device(device, parameter.master + first, from, count * sizeof(Accumulator));
+    copy_to_device(device, parameter.master + first, from, bytes<Accumulator>(count));
     if constexpr (has_master_copy) convert(device, count, parameter.master + first, parameter.value + first);
   }
 
@@ -197,11 +197,16 @@ class ParameterSet {
 
   /// What allocate() takes or will take for the values, master weights included, and for gradients.
   std::size_t value_bytes() const {
-    return size_ * (sizeof(Scalar) + (has_master_copy ? sizeof(Accumulator) : 0));
+    return bytes<Scalar>(size_) + (has_master_copy ? bytes<Accumulator>(size_) : 0);
   }
-  std::size_t gradient_bytes() const { return size_ * sizeof(Accumulator); }
+  std::size_t gradient_bytes() const { return bytes<Accumulator>(size_); }
 
  private:
+  template <class T>
+  static std::size_t bytes(Index count) {
+    return static_cast<std::size_t>(count) * sizeof(T);
+  }
+
   /// Elements of a parameter with the gap behind it: each tensor starts on a cache line.
   static Index padded(const Element& parameter) {
     constexpr Index alignment = 16;

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <functional>
 #include <limits>
@@ -26,7 +27,7 @@ class EntropyObserver {
 
   /// Forgets what was gathered.
   void reset() {
-    sums_.assign(static_cast<std::size_t>(layers_) * heads_, 0.0);
+    sums_.assign(static_cast<std::size_t>(Index{layers_} * heads_), 0.0);
     finite_rows_.assign(sums_.size(), 0);
     rows_ = 0;
   }
@@ -55,16 +56,16 @@ class EntropyObserver {
 
   /// Mean entropy of one head in nats; NaN when it had no finite row.
   double head_entropy(int layer, int head) const {
-    const Index at = Index{layer} * heads_ + head;
+    const auto at = static_cast<std::size_t>(Index{layer} * heads_ + head);
     if (finite_rows_[at] == 0) return std::numeric_limits<double>::quiet_NaN();
     return sums_[at] / static_cast<double>(finite_rows_[at]);
   }
 
   /// Mean entropy of every head in nats, [layer][head].
   std::vector<std::vector<double>> head_entropy() const {
-    std::vector<std::vector<double>> all(layers_, std::vector<double>(heads_));
+    std::vector<std::vector<double>> all(static_cast<std::size_t>(layers_));
     for (int l = 0; l < layers_; ++l) {
-      for (int h = 0; h < heads_; ++h) all[l][h] = head_entropy(l, h);
+      for (int h = 0; h < heads_; ++h) all[static_cast<std::size_t>(l)].push_back(head_entropy(l, h));
     }
     return all;
   }

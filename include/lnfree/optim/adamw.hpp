@@ -6,6 +6,7 @@
 
 #include <lnfree/core/adamw_step.hpp>
 #include <lnfree/core/error.hpp>
+#include <lnfree/core/math.hpp>
 #include <lnfree/core/memory.hpp>
 #include <lnfree/nn/parameter.hpp>
 #include <lnfree/optim/gradient_clipping.hpp>
@@ -47,7 +48,7 @@ class AdamW {
   double step(double learning_rate) {
     auto& parameters = model_.parameters();
     const double norm = gradient_norm(model_.device(), parameters);
-    if (!std::isfinite(norm)) return norm;
+    if (!math::is_finite(norm)) return norm;
     ++updates_;
     const double t = static_cast<double>(updates_);
     AdamWStep step{.learning_rate = learning_rate,

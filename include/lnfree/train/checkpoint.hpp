@@ -22,6 +22,7 @@
 #include <lnfree/core/atomic_file.hpp>
 #include <lnfree/core/config.hpp>
 #include <lnfree/core/error.hpp>
+#include <lnfree/core/excerpt.hpp>
 #include <lnfree/nn/parameter.hpp>
 #include <lnfree/norm/layer_norm.hpp>
 #include <lnfree/optim/adamw.hpp>
@@ -291,7 +292,7 @@ std::string architecture_difference(const std::filesystem::path& folder) {
   const bool is_own = saved.contains("lnfree_version");
   const auto differs = [&](const std::string& key, const Json& found, const std::string& otherwise) {
     return folder.string() + " is of another architecture than this program: its " + key + " is " +
-           (found.is_null() ? "missing" : found.dump()) + ", " + otherwise;
+           (found.is_null() ? "missing" : excerpt(found.dump())) + ", " + otherwise;
   };
   const Json all = config_json<Model>();
   Json expected = all;

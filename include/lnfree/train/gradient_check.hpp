@@ -36,7 +36,7 @@ struct GradientReport {
 
   double worst() const {
     double worst = 0;
-    for (const auto& p : parameters) worst = std::isnan(p.error) ? p.error : std::max(worst, p.error);
+    for (const auto& p : parameters) worst = !math::is_finite(p.error) ? p.error : std::max(worst, p.error);
     return worst;
   }
 
@@ -68,16 +68,16 @@ GradientReport gradient_check(const GradientCheckOptions& options = {}, const Pr
   auto& device = model.device();
   // Off the symmetric starting point: gains, biases and slopes that are no round numbers.
   for (auto& parameter : parameters.all()) {
-    std::vector<double> noise(parameter.size()), value = parameters.read(device, parameter);
+    std::vector<double> value = parameters.read(device, parameter), noise(value.size());
     fill_normal(noise.data(), parameter.size(), 0.1, Philox(options.seed + 1, stream_of(parameter.name)));
-    for (Index i = 0; i < parameter.trainable; ++i) value[i] += noise[i];
+    for (std::size_t i = 0; i < static_cast<std::size_t>(parameter.trainable); ++i) value[i] += noise[i];
     parameters.write(device, parameter, value.data());
   }
 
   const BatchShape shape{options.batch, Model::config.context};
-  std::vector<std::int32_t> tokens(shape.rows()), targets(shape.rows());
+  std::vector<std::int32_t> tokens(static_cast<std::size_t>(shape.rows())), targets(tokens.size());
   const Philox random(options.seed, stream_of("tokens"));
-  for (Index i = 0; i < shape.rows(); ++i) {
+  for (std::size_t i = 0; i < tokens.size(); ++i) {
     const auto draw = random(i);
     tokens[i] = static_cast<std::int32_t>(draw[0] % Model::config.vocab_size);
     targets[i] = draw[1] % 8 == 0 ? -1 : static_cast<std::int32_t>(draw[2] % Model::config.vocab_size);
@@ -97,8 +97,8 @@ GradientReport gradient_check(const GradientCheckOptions& options = {}, const Pr
     const auto& gradient = gradients[p];
     std::vector<double> value = parameters.read(device, parameter);
     GradientError worst{.parameter = parameter.name, .error = -1};
-    const Index stride = std::max(Index{1}, parameter.size() / options.elements);
-    for (Index i = 0; i < parameter.size(); i += stride) {
+    const auto stride = static_cast<std::size_t>(std::max(Index{1}, parameter.size() / options.elements));
+    for (std::size_t i = 0; i < value.size(); i += stride) {
       const auto loss_at = [&](double x) {
         const double kept = value[i];
         value[i] = x;
@@ -112,8 +112,8 @@ GradientReport gradient_check(const GradientCheckOptions& options = {}, const Pr
           (loss_at(value[i] + options.step) - loss_at(value[i] - options.step)) / (2 * options.step);
       const double error =
           std::abs(gradient[i] - difference) / (std::abs(gradient[i]) + std::abs(difference) + 1e-4);
-      if (error > worst.error || std::isnan(error))
-        worst = {parameter.name, i, gradient[i], difference, error};
+      if (error > worst.error || !math::is_finite(error))
+        worst = {parameter.name, static_cast<Index>(i), gradient[i], difference, error};
     }
     parameters.write(device, parameter, value.data());
     report.parameters.push_back(worst);

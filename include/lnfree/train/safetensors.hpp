@@ -20,6 +20,7 @@
 
 #include <lnfree/core/atomic_file.hpp>
 #include <lnfree/core/error.hpp>
+#include <lnfree/core/excerpt.hpp>
 #include <lnfree/core/tensor.hpp>
 
 /// The safetensors format: a 64-bit little-endian header length, a JSON header that names each tensor's
@@ -48,7 +49,7 @@ struct TensorInfo {
 inline std::string shape_text(const std::vector<Index>& shape) {
   std::string text = "[";
   for (std::size_t i = 0; i < shape.size(); ++i) text += (i == 0 ? "" : ", ") + std::to_string(shape[i]);
-  return text + "]";
+  return excerpt(text + "]");
 }
 
 /// A safetensors file open for reading. The header is checked against the file's size before anything is read
@@ -83,7 +84,7 @@ class SafetensorsFile {
   /// Throws Error when the tensor's numbers are of a type that is not read.
   void check_type(const TensorInfo& tensor) const {
     if (element_bytes(tensor.dtype) == 0) {
-      throw Error(path_.string() + ", tensor " + tensor.name + ": dtype " + tensor.dtype +
+      throw Error(path_.string() + ", tensor " + excerpt(tensor.name) + ": dtype " + excerpt(tensor.dtype) +
                   " cannot be read, only F32, F64, F16 and BF16");
     }
   }
@@ -154,7 +155,7 @@ class SafetensorsFile {
   TensorInfo parse(const std::string& name, const Json& entry, std::uint64_t data_size) const {
     TensorInfo tensor;
     tensor.name = name;
-    const std::string where = path_.string() + ", tensor " + name + ": ";
+    const std::string where = path_.string() + ", tensor " + excerpt(name) + ": ";
     const auto counts = [](const Json& list) {
       return list.is_array() &&
              std::all_of(list.begin(), list.end(), [](const Json& x) { return x.is_number_unsigned(); });
@@ -170,10 +171,11 @@ class SafetensorsFile {
     const std::uint64_t element = element_bytes(tensor.dtype);
     std::uint64_t bytes = std::max<std::uint64_t>(1, element);
     for (const Index extent : tensor.shape) {
-      if (extent < 0 || (extent > 0 && bytes > std::numeric_limits<std::uint64_t>::max() / 2 / extent)) {
+      const auto count = static_cast<std::uint64_t>(extent);
+      if (extent < 0 || (count > 0 && bytes > std::numeric_limits<std::uint64_t>::max() / 2 / count)) {
         throw Error(where + "impossible shape " + shape_text(tensor.shape));
       }
-      bytes *= static_cast<std::uint64_t>(extent);
+      bytes *= count;
     }
     if (tensor.end < tensor.begin || (element > 0 && tensor.end - tensor.begin != bytes)) {
       throw Error(where + "shape " + shape_text(tensor.shape) + " needs " + std::to_string(bytes) +

@@ -11,7 +11,7 @@
 #include <utility>
 
 #include <lnfree/core/json.hpp>
-
+#include <lnfree/core/math.hpp>
 #include <lnfree/data/windows.hpp>
 #include <lnfree/optim/adamw.hpp>
 #include <lnfree/optim/schedule.hpp>
@@ -235,7 +235,7 @@ class Trainer {
       const double loss = accumulate_gradients(model_, *train_, order_, memory_, options_, step_, observes);
       if (observes) write_observations();
       const double norm = optimizer_.step(rate);
-      if (!std::isfinite(loss) || !std::isfinite(norm)) {
+      if (!math::is_finite(loss) || !math::is_finite(norm)) {
         report_divergence(loss, norm);
         return Outcome::diverged;
       }
@@ -335,7 +335,7 @@ class Trainer {
     for (const auto& parameter : model_.parameters().all()) {
       const auto gradient =
           model_.parameters().read(model_.device(), parameter, model_.parameters().gradients());
-      if (std::all_of(gradient.begin(), gradient.end(), [](auto g) { return std::isfinite(g); })) continue;
+      if (std::all_of(gradient.begin(), gradient.end(), [](auto g) { return math::is_finite(g); })) continue;
       where = parameter.name;
       break;
     }

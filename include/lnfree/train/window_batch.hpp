@@ -15,7 +15,9 @@ namespace lnfree {
 class WindowBatch {
  public:
   WindowBatch(int max_batch, int context)
-      : context_(context), tokens_(static_cast<std::size_t>(max_batch) * context), targets_(tokens_.size()) {}
+      : context_(context),
+        tokens_(static_cast<std::size_t>(Index{max_batch} * context)),
+        targets_(tokens_.size()) {}
 
   /// Reads window `index` into row `row`.
   void read(const Windows& windows, std::int64_t index, int row) {
@@ -28,7 +30,7 @@ class WindowBatch {
 
   /// The first `rows` windows.
   Batch batch(int rows) const {
-    const auto count = static_cast<std::size_t>(rows) * context_;
+    const auto count = static_cast<std::size_t>(Index{rows} * context_);
     return {{rows, context_}, {tokens_.data(), count}, {targets_.data(), count}};
   }
 

@@ -71,7 +71,11 @@ class BF16Products {
       sum.append_sum(1.0f);
       attributes.set_post_ops(sum);
     }
+#if DNNL_VERSION_MAJOR >= 3
+    const dnnl::matmul::primitive_desc description(engine_, a, b, c, attributes);
+#else
     const dnnl::matmul::primitive_desc description(dnnl::matmul::desc(a, b, c), attributes, engine_);
+#endif
     const auto memory = [&](const dnnl::memory::desc& d) { return dnnl::memory(d, engine_, nullptr); };
     return {dnnl::matmul(description),
             {{DNNL_ARG_SRC, memory(a)}, {DNNL_ARG_WEIGHTS, memory(b)}, {DNNL_ARG_DST, memory(c)}}};

@@ -20,7 +20,7 @@ void dropout(D&, Matrix<typename D::Scalar> x, double rate, Philox random) {
     const Philox::Block draw = random(static_cast<std::uint64_t>(position));
     S* values = x.data + 4 * position;
     for (Index lane = 0; lane < count; ++lane)
-      values[lane] = draw[lane] < threshold ? 0.0f : values[lane] * scale;
+      values[lane] = draw[static_cast<std::size_t>(lane)] < threshold ? 0.0f : values[lane] * scale;
   };
   parallel_for(x.size() / 4, elementwise_grain / 16, [&](Index begin, Index end) {
     for (Index position = begin; position < end; ++position) block(position, 4);

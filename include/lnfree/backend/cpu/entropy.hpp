@@ -5,6 +5,7 @@
 
 #include <lnfree/backend/cpu/device.hpp>
 #include <lnfree/backend/primitives.hpp>
+#include <lnfree/core/math.hpp>
 #include <lnfree/core/tensor.hpp>
 
 namespace lnfree::cpu {
@@ -16,7 +17,7 @@ inline void entropy_sums(Cores&, Matrix<const float> rows, float* sums, std::int
       std::int32_t finite = 0;
       for (Index i = 0; i < rows.cols; ++i) {
         const float entropy = rows.row(r)[i];
-        const bool counts = std::isfinite(entropy);
+        const bool counts = math::is_finite(entropy);
         sum += counts ? static_cast<double>(entropy) : 0.0;
         finite += counts;
       }
@@ -42,7 +43,7 @@ void entropy_penalty(D&, const EntropyPenalty& penalty, int heads, Matrix<const 
 #pragma omp simd reduction(+ : sum, d_sum)
         for (Index i = 0; i < rows.cols; ++i) {
           const float deviation = rows.row(r)[i] - threshold;
-          const bool counts = std::abs(deviation) > margin && std::isfinite(deviation);
+          const bool counts = std::abs(deviation) > margin && math::is_finite(deviation);
           const float counted = counts ? deviation : 0.0f;
           sum += counted * counted;
           d_sum += twice_scale * counted;

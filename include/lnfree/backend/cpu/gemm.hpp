@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <cassert>
 
-#if LNFREE_HAS_BLAS
+#if defined(LNFREE_HAS_BLAS) && LNFREE_HAS_BLAS
 #include <cblas.h>
 #endif
 
@@ -16,7 +16,7 @@ namespace lnfree::cpu {
 
 /// Whether products are a BLAS's: compiled for any processor of its kind, a program has narrow vectors, while
 /// a BLAS looks at the one it runs on. With other threads a BLAS may round otherwise; own products do not.
-#if LNFREE_HAS_BLAS
+#if defined(LNFREE_HAS_BLAS) && LNFREE_HAS_BLAS
 inline constexpr bool products_by_blas = vector_width < 8;
 #else
 inline constexpr bool products_by_blas = false;
@@ -31,7 +31,7 @@ void place_addend(Output<T> c) {
 
 inline void gemm(Cpu&, Operand<float> a, Operand<float> b, Output<float> c) {
   assert(a.rows() == c.matrix.rows && b.cols() == c.matrix.cols && a.cols() == b.rows());
-#if LNFREE_HAS_BLAS
+#if defined(LNFREE_HAS_BLAS) && LNFREE_HAS_BLAS
   if constexpr (products_by_blas) {
     const auto order = [](const Operand<float>& m) { return m.transposed ? CblasTrans : CblasNoTrans; };
     const auto to_int = [](Index i) { return static_cast<int>(i); };

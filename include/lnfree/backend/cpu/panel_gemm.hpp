@@ -153,7 +153,7 @@ class PanelGemm {
       return;
     }
     // The panel's last columns are zero: a whole tile is computed aside, and the part that exists kept.
-    alignas(64) float whole[Rows * width];
+    alignas(64) float whole[std::size_t{Rows * width}];
     for (; count > 0; --count, a.data += step) {
       column_of_tiles<Rows, Vectors>(a, step, {panel, width}, depth, {whole, width}, {nullptr, 0}, 1);
       for (int r = 0; r < Rows; ++r) keep(whole + r * width, columns, c, addend);

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <algorithm>
+#include <cstddef>
 #include <cstdint>
 
 #include <lnfree/core/bfloat16.hpp>
@@ -26,7 +27,8 @@ inline Vector load(const BFloat16* from) {
   using Bits16 [[gnu::vector_size(vector_width * 2), gnu::aligned(alignof(BFloat16)), gnu::may_alias]] =
       std::uint16_t;
   using Bits32 [[gnu::vector_size(vector_width * 4)]] = std::uint32_t;
-  return (Vector)(__builtin_convertvector(*reinterpret_cast<const Bits16*>(from), Bits32) << 16);
+  return reinterpret_cast<Vector>(__builtin_convertvector(*reinterpret_cast<const Bits16*>(from), Bits32)
+                                  << 16);
 }
 inline void store(float* to, Vector vector) {
   *reinterpret_cast<Vector*>(to) = vector;
@@ -79,7 +81,7 @@ template <int Rows, int Vectors>
 [[gnu::noinline]] void column_of_tiles(LeftFactor a, Index step, Part<const float> b, Index depth,
                                        Part<float> c, Part<const float> addend, Index count) {
   for (; count > 0; --count) {
-    Vector sum[Rows][Vectors];
+    Vector sum[std::size_t{Rows}][std::size_t{Vectors}];
     // Loops that are not written out would keep the sums in memory before and after the one over k.
 #pragma GCC unroll 16
     for (int r = 0; r < Rows; ++r) {
@@ -91,7 +93,7 @@ template <int Rows, int Vectors>
 #pragma GCC unroll 8
     for (Index k = 0; k < depth; ++k) {
       const float* b_row = b.data + k * b.stride;
-      Vector right[Vectors];
+      Vector right[std::size_t{Vectors}];
       for (int v = 0; v < Vectors; ++v) right[v] = load(b_row + v * vector_width);
       for (int r = 0; r < Rows; ++r) {
         const float left = a.data[r * a.row_stride + k * a.column_stride];

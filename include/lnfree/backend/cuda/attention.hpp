@@ -194,8 +194,8 @@ struct BackwardTiles {
 
   __device__ BackwardTiles() {
     S* memory = shared_memory<S>();
-    for (S** tile : {&q, &d_y, &k, &v, &d_q}) {
-      *tile = memory;
+    for (S** matrix : {&q, &d_y, &k, &v, &d_q}) {
+      *matrix = memory;
       memory += tile_size<S, Dim>;
     }
     auto* numbers = reinterpret_cast<float*>(memory);

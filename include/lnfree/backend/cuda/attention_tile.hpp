@@ -40,11 +40,11 @@ struct HeadTile {
   int tile;
 
   /// `head` counts those of all sequences.
-  __device__ HeadTile(AttentionShape shape, unsigned head, unsigned tile)
-      : shape(shape),
-        b(head / static_cast<unsigned>(shape.heads)),
-        h(head % static_cast<unsigned>(shape.heads)),
-        tile(static_cast<int>(tile)) {}
+  __device__ HeadTile(AttentionShape of_all, unsigned head, unsigned of_head)
+      : shape(of_all),
+        b(head / static_cast<unsigned>(of_all.heads)),
+        h(head % static_cast<unsigned>(of_all.heads)),
+        tile(static_cast<int>(of_head)) {}
 
   /// This head's columns, from row `first` of the sequence on, in the `part`-th of the matrices that lie side
   /// by side: Q | K | V.

@@ -70,8 +70,8 @@ struct Normalized {
   Floats<N> y, d_y, d_out;
 
   template <class S>
-  __device__ Normalized(const S* x, const S* gain, RowStatistics<float> row, const S* d_out)
-      : y(load<N>(x)), d_y(load<N>(d_out)), d_out(d_y) {
+  __device__ Normalized(const S* x, const S* gain, RowStatistics<float> row, const S* d_result)
+      : y(load<N>(x)), d_y(load<N>(d_result)), d_out(d_y) {
 #pragma unroll
     for (int e = 0; e < N; ++e) y[e] = Policy::value(y[e], row);
     if constexpr (Policy::has_gain) {

@@ -13,7 +13,8 @@ void dropout(Reference<S>&, Matrix<S> x, double rate, Philox random) {
   for (Index i = 0; i < x.rows; ++i) {
     for (Index j = 0; j < x.cols; ++j) {
       const Index element = i * x.cols + j;
-      const auto draw = random(static_cast<std::uint64_t>(element / 4))[element % 4];
+      const auto draw =
+          random(static_cast<std::uint64_t>(element / 4))[static_cast<std::size_t>(element % 4)];
       S& value = x.row(i)[j];
       value = draw < threshold ? S(0) : value * scale;
     }

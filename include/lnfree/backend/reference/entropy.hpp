@@ -6,6 +6,7 @@
 
 #include <lnfree/backend/primitives.hpp>
 #include <lnfree/backend/reference/device.hpp>
+#include <lnfree/core/math.hpp>
 #include <lnfree/core/tensor.hpp>
 
 namespace lnfree::reference {
@@ -17,7 +18,7 @@ void entropy_sums(Reference<S>&, std::type_identity_t<Matrix<const S>> rows, S* 
     sums[r] = 0;
     finite_rows[r] = 0;
     for (Index i = 0; i < rows.cols; ++i) {
-      if (!std::isfinite(rows.row(r)[i])) continue;
+      if (!math::is_finite(rows.row(r)[i])) continue;
       sums[r] += rows.row(r)[i];
       ++finite_rows[r];
     }
@@ -33,7 +34,7 @@ void entropy_penalty(Reference<S>&, const EntropyPenalty& penalty, int heads,
     sums[r] = 0;
     for (Index i = 0; i < rows.cols; ++i) {
       const S deviation = rows.row(r)[i] - threshold;
-      const bool counts = std::abs(deviation) > static_cast<S>(penalty.margin) && std::isfinite(deviation);
+      const bool counts = std::abs(deviation) > static_cast<S>(penalty.margin) && math::is_finite(deviation);
       sums[r] += counts ? deviation * deviation : S(0);
       const S d_deviation = counts ? S(2) * static_cast<S>(penalty.scale) * deviation : S(0);
       d_rows.row(r)[i] = d_deviation;

@@ -1,0 +1,20 @@
+# Whether examples and tests are built where nobody has said so: not in another project, and not where a library is
+# missing that only they need. Whoever installs lnfree needs no more than lnfree does.
+
+# lnfree_programs_default(KIND group package [arguments of find_package...])
+function(lnfree_programs_default kind group package)
+  set(default ${PROJECT_IS_TOP_LEVEL})
+  if(default AND NOT DEFINED LNFREE_BUILD_${kind})
+    find_package(${package} QUIET ${ARGN})
+    if(NOT ${package}_FOUND)
+      set(default OFF)
+      string(TOLOWER ${kind} name)
+      message(STATUS "lnfree: the ${name} are left out, since ${package} was not found; to build them, run "
+        "examples/install_dependencies.sh ${group} and configure with -D LNFREE_BUILD_${kind}=ON")
+    endif()
+  endif()
+  set(LNFREE_${kind}_DEFAULT ${default} PARENT_SCOPE)
+endfunction()
+
+lnfree_programs_default(EXAMPLES build CLI11)
+lnfree_programs_default(TESTS "build test" Boost 1.74 COMPONENTS unit_test_framework context)

@@ -1,0 +1,172 @@
+#!/usr/bin/env bash
+# The program among files that are not as they should be: tests/data/prepare_corpus_files.sh <path of prepare_corpus>
+set -euo pipefail
+
+program=$1
+source "${BASH_SOURCE%/*}/program_test.sh"
+
+mkdir sources
+for i in 1 2 3 4 5; do
+  awk -v seed="$i" 'BEGIN { srand(seed); for (i = 0; i < 60; ++i) { word = ""; for (j = 0; j < 6; ++j)
+    word = word sprintf("%c", 97 + int(26 * rand())); print "def " word "(self):" } }' >"sources/file_$i.py"
+done
+arguments=(--held-out 0 --context 16 --vocab-size 330)
+"$program" --input sources "${arguments[@]}" --out corpus >/dev/null
+
+# same_corpus <out>: what the program made of `sources` there is whole.
+same_corpus() {
+  for file in train.bin train.json tokenizer.model; do cmp corpus/$file "$1/$file" || fail "$1/$file is another"; done
+  grep -q '^  "train"' "$1/corpus.json" && [[ $(tail -c 2 "$1/corpus.json") == "}" ]] || fail "$1/corpus.json is not whole"
+  [[ $(head -c 1 "$1/corpus.json") == "{" ]] || fail "something else is in $1/corpus.json"
+  [[ -z $(find "$1" -name '.*.tmp') ]] || fail "left over in $1: $(ls -A "$1")"
+}
+
+# What does not fit leaves a corpus that is there as it is, and no new one begun.
+before=$(stat -c '%n %i %Y %s' corpus/*)
+for kilobytes in 1 2 4 6; do
+  status=0
+  (ulimit -f $kilobytes && exec "$program" --input sources "${arguments[@]:0:4}" --vocab-size 331 --out corpus --overwrite) \
+    >/dev/null 2>stderr || status=$?
+  [[ $status == 1 && $(wc -l <stderr) == 1 ]] || fail "a file beyond $kilobytes KB: status $status, $(cat stderr)"
+  (ulimit -f $kilobytes && exec "$program" --input sources "${arguments[@]}" --out unfit) >/dev/null 2>&1 || true
+  [[ ! -e unfit ]] || fail "half a corpus: $(ls -A unfit)"
+done
+[[ $before == $(stat -c '%n %i %Y %s' corpus/*) && $(ls -A corpus | wc -l) == 4 ]] || fail "a corpus was spoilt: $(ls -A corpus)"
+
+# Standard streams that are closed, full or broken cost words about progress and nothing else.
+"$program" --input sources "${arguments[@]}" --out no_stdout >&- || fail "stdout closed: status $?"
+same_corpus no_stdout
+"$program" --input sources "${arguments[@]}" --out no_streams <&- >&- 2>&- || fail "all streams closed: status $?"
+same_corpus no_streams
+"$program" --input sources "${arguments[@]}" --out full_stdout >/dev/full || fail "stdout full: status $?"
+same_corpus full_stdout
+{ "$program" --input sources "${arguments[@]}" --out broken_pipe || echo "$?" >broken_status; } | true
+[[ ! -e broken_status ]] || fail "stdout a broken pipe: status $(cat broken_status)"
+same_corpus broken_pipe
+
+# What was asked for on standard output must arrive there.
+status=0
+"$program" --help 2>stderr >/dev/full || status=$?
+[[ $status == 1 && $(wc -l <stderr) == 1 ]] || fail "--help on a full disk: status $status, $(cat stderr)"
+"$program" --input sources "${arguments[@]}" --out corpus --json /dev/stdout >log
+sed -n '/^{$/,$p' log | cmp - corpus/corpus.json || fail "--json /dev/stdout: $(cat log)"
+head -n 1 log | grep -q "nothing to do" || fail "--json /dev/stdout overwrote what came before: $(cat log)"
+for stdout in /dev/full closed; do
+  status=0
+  if [[ $stdout == closed ]]; then
+    "$program" --input sources "${arguments[@]}" --out corpus --json /dev/stdout >&- 2>stderr || status=$?
+  else
+    "$program" --input sources "${arguments[@]}" --out corpus --json /dev/stdout >$stdout 2>stderr || status=$?
+  fi
+  [[ $status == 1 && $(wc -l <stderr) == 1 ]] || fail "--json /dev/stdout, $stdout: status $status, $(cat stderr)"
+done
+
+# --json writes through what is no file, follows links, and refuses the rest before the work.
+mkfifo fifo
+cat fifo >from_fifo &
+"$program" --input sources "${arguments[@]}" --out corpus --json fifo >/dev/null
+wait "$!"
+cmp from_fifo corpus/corpus.json || fail "--json with a FIFO"
+[[ -p fifo ]] || fail "the FIFO was replaced"
+ln -s /dev/null null
+"$program" --input sources "${arguments[@]}" --out corpus --json null >/dev/null
+[[ -L null && -c /dev/null ]] || fail "/dev/null was replaced"
+mkdir reports && ln -s reports/report.json link
+"$program" --input sources "${arguments[@]}" --out corpus --json link >/dev/null
+[[ -L link ]] && cmp reports/report.json corpus/corpus.json || fail "--json with a link"
+"$program" --input sources "${arguments[@]}" --out corpus --json /dev/fd/7 7>from_fd >/dev/null
+cmp from_fd corpus/corpus.json || fail "--json /dev/fd/7"
+ln -s loop loop
+for bad in reports loop nowhere/report.json /dev/full /dev/fd/99; do
+  expect_error "$bad" --input sources "${arguments[@]}" --out corpus --json $bad
+done
+for bad in reports loop nowhere/report.json; do
+  expect_error "$bad" --input sources "${arguments[@]}" --out new --json $bad
+  [[ ! -e new ]] || fail "--json $bad was refused after the work"
+done
+"$program" --input sources "${arguments[@]}" --out own_report --json own_report/corpus.json >/dev/null
+same_corpus own_report
+
+# Files of the corpus may lie elsewhere; other things in their place are refused.
+mkdir linked elsewhere
+for file in train.bin corpus.json; do ln -s "../elsewhere/$file" linked/$file; done
+"$program" --input sources "${arguments[@]}" --out linked >/dev/null
+[[ -L linked/train.bin && -L linked/corpus.json ]] || fail "links in --out were replaced"
+same_corpus linked
+mkdir -p occupied/val.bin
+expect_error "is there and is not a file" --input sources "${arguments[@]}" --out occupied --overwrite
+[[ $(ls -A occupied) == val.bin ]] || fail "left over: $(ls -A occupied)"
+
+# Names may be any bytes; messages stay on one line.
+latin=$'caf\xe9\n'
+mkdir "$latin"
+cp sources/*.py "$latin"
+mv "$latin/file_1.py" "$latin/$latin.py"
+"$program" --input "$latin" "${arguments[@]}" --out "out_$latin" --json report.json >/dev/null || fail "a name in Latin-1: status $?"
+same_corpus "out_$latin"
+grep -qF '/caf\\xe9\\x0a"' report.json || fail "the name in corpus.json: $(head -n 5 report.json)"
+"$program" --input "$latin" "${arguments[@]}" --out "out_$latin" | grep -q "nothing to do" || fail "prepared again"
+expect_error 'caf\xe9\x0a does not exist' --input "no/$latin" "${arguments[@]}" --out new
+printf '# caf\xe9\n%0120d\n' 0 >"$latin/$latin.py"
+expect_error 'caf\xe9\x0a.py is not UTF-8' --input "$latin" "${arguments[@]}" --out new
+
+# Messages quote the start and the end of what is long.
+awk 'BEGIN { printf "{\"content\": \""; for (i = 0; i < 300000; ++i) printf "ten bytes " }' >cut.jsonl
+{ printf '{"repo_name": "'; head -c 1000000 cut.jsonl | tail -c 900000; printf '", "path": 1, "content": "'; cat sources/file_1.py | tr '\n' ' '; printf '\xff"}\n'; } >named.jsonl
+long=$(printf 'x%.0s' {1..100000})
+expect_error "cut.jsonl:1 is not JSON" --input cut.jsonl "${arguments[@]}" --out new
+(($(wc -c <stderr) < 1000)) || fail "a message of $(wc -c <stderr) bytes"
+expect_error "named.jsonl:1 is not UTF-8" --input named.jsonl "${arguments[@]}" --out new
+for option in --input --context --tokenizer --out --json "--$long"; do
+  given=(--input sources --out new)
+  [[ $option != --out ]] || given=(--input sources)
+  [[ $option != --input ]] || given=(--out new)
+  expect_error "xxx" "${given[@]}" "$option" "$long"
+  (($(wc -c <stderr) < 1000)) || fail "a message of $(wc -c <stderr) bytes for ${option:0:20}"
+done
+
+# What a folder holds besides documents is told.
+mkdir links
+ln -s ../sources links/sources
+ln -s ../sources/file_1.py links/file_1.py
+ln -s . links/loop
+expect_error "left out: 3 links, which are not followed" --input links "${arguments[@]}" --out new
+cp sources/file_1.py links/notes.txt
+expect_error "1 files of other names" --input links "${arguments[@]}" --out new
+cp sources/file_[2-5].py links
+"$program" --input links "${arguments[@]}" --out of_links | grep -q "left out: 3 links (not followed), 1 files of other names" || fail "links: not told"
+grep -q '"links": 3' of_links/corpus.json || fail "corpus.json does not count links"
+ln -s sources by_link
+"$program" --input by_link "${arguments[@]}" --out of_by_link >/dev/null
+same_corpus of_by_link
+
+# Folders and files that may not be read are named, or left out.
+mkdir -p guarded/secret && cp sources/*.py guarded && cp sources/file_1.py guarded/secret
+as_other=()
+((EUID != 0)) || as_other=(setpriv --reuid 65534 --regid 65534 --clear-groups)
+chmod 000 guarded/secret
+chmod 755 "$work"
+mkdir -m 777 shared
+if "${as_other[@]}" "$program" --help >/dev/null 2>&1 && ! "${as_other[@]}" ls guarded/secret >/dev/null 2>&1; then
+  main=$program
+  program() { "${as_other[@]}" "$main" "$@"; }
+  program=program
+  expect_other() { # <words> <arguments>...: expect_error of a program that is not root
+    local words=$1 status=0
+    shift
+    program "$@" >stdout 2>stderr || status=$?
+    [[ $status == 1 && $(wc -l <stderr) == 1 ]] || fail "$*: status $status, $(cat stderr)"
+    grep -qF -- "$words" stderr || fail "$*: expected '$words', got: $(cat stderr)"
+  }
+  expect_other "guarded/secret cannot be read: Permission denied" --input guarded "${arguments[@]}" --out shared/new
+  program --input guarded "${arguments[@]}" --skip-invalid --out shared/skipped >log
+  grep -q " 1 unreadable" log || fail "an unreadable folder is not counted: $(cat log)"
+  chmod 755 guarded/secret && chmod 000 guarded/file_2.py
+  expect_other "guarded/file_2.py cannot be read: Permission denied" --input guarded "${arguments[@]}" --out shared/new
+  program --input guarded "${arguments[@]}" --skip-invalid --out shared/without | grep -q " 1 unreadable" || fail "an unreadable file is not counted"
+else
+  echo "not tested: what may not be read, for want of another user to be"
+fi
+chmod -R u+rwX guarded
+
+echo "prepare_corpus among files: all checks passed"
