@@ -210,6 +210,18 @@ class ReportTest(unittest.TestCase):
         self.assertIn((488, 1.25), run.evaluations)
         self.assertEqual(run.evaluations[-1], (3906, math.log(28.64)))
 
+    def test_metrics_that_begin_late(self):
+        """As where a run went on from its checkpoint alone, on another machine."""
+        synthetic.write_folder(self.folder, configs=("sm_g", "sm_r"), seeds=(3, 4))
+        for path, first in ((self.path("sm_r", "metrics.jsonl"), 2000), (self.path("sm_g", "metrics.jsonl"), 1e9)):
+            lines = [line for line in path.read_text().splitlines(keepends=True) if json.loads(line)["step"] >= first]
+            path.write_text("".join(lines))
+        results, _ = self.report()
+        self.assertEqual(len(results["runs"]), 4)
+        late = [run for run in logs.read_root(self.folder)[2] if run.spec.seed == 3]
+        self.assertTrue(all(step >= 2000 for run in late for step, _ in run.evaluations + run.entropies))
+        self.assertTrue(all(run.evaluations[-1][0] == 3906 for run in late))
+
     def test_unfinished_run_is_left_out_and_named(self):
         synthetic.write_folder(self.folder, configs=("sm_g", "sm_r"))
         self.path("sm_r", "evaluation.json").unlink()

@@ -1,6 +1,7 @@
 """Bad input to the trainers: one sentence, exit status 1, and nothing is touched."""
 
 import json
+import os
 import struct
 import unittest
 from pathlib import Path
@@ -20,6 +21,9 @@ class BadInput(TrainerTest):
 
         bad = self.folder / "bad.bin"
         refuse(bad, "No such file")
+        os.mkfifo(bad)
+        refuse(bad, "not a file")
+        bad.unlink()
         bad.write_bytes(b"")
         refuse(bad, "empty")
         whole = self.train.read_bytes()
@@ -53,6 +57,9 @@ class BadInput(TrainerTest):
         refuse(weights, "another architecture", "h.0.ln_1")
         bad = self.folder / "bad.safetensors"
         refuse(bad, "No such file")
+        os.mkfifo(bad)
+        refuse(bad, "a .safetensors file was expected")
+        bad.unlink()
         whole = weights.read_bytes()
         bad.write_bytes(whole[:-1])
         refuse(bad, "truncated", program=NORMED)

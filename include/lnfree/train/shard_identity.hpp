@@ -5,6 +5,7 @@
 #include <fstream>
 #include <iterator>
 #include <string>
+#include <system_error>
 
 #include <lnfree/core/json.hpp>
 
@@ -35,8 +36,12 @@ inline ShardIdentity tokenizer_of_shard(const std::filesystem::path& shard) {
   identity.tokenizer = info->tokenizer_fingerprint;
   if (identity.tokenizer.empty() && !info->tokenizer.empty()) {
     // Earlier descriptions have no fingerprint, but the model lies beside them.
-    std::ifstream model(shard.parent_path() / info->tokenizer, std::ios::binary);
-    if (model) identity.tokenizer = fingerprint(std::string(std::istreambuf_iterator<char>(model), {}));
+    const auto path = shard.parent_path() / std::filesystem::path(info->tokenizer).filename();
+    std::error_code error;
+    if (std::filesystem::is_regular_file(path, error)) {
+      std::ifstream model(path, std::ios::binary);
+      identity.tokenizer = fingerprint(std::string(std::istreambuf_iterator<char>(model), {}));
+    }
   }
   return identity;
 }
