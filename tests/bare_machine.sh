@@ -58,12 +58,16 @@ if [[ -z $tree ]]; then
 fi
 mounted=()
 clean_up() {
-  local point
+  local process point
+  for process in /proc/[0-9]*; do
+    [[ $(readlink "$process/root") != "$(realpath "$tree")" ]] || kill -KILL "${process##*/}" || true
+  done 2>/dev/null
   for point in "${mounted[@]}"; do umount -l "$point"; done
   # Only a tree without mounts is removed: what is mounted in it is this machine's own.
   if [[ -n $own_tree && -z $keep ]] && ! grep -q " $tree/" /proc/mounts; then rm -rf --one-file-system "$tree"; fi
 }
 trap clean_up EXIT
+trap 'exit 130' INT TERM
 
 if [[ ! -x $tree/usr/bin/apt-get ]]; then
   echo "$program: making a bare $release in $tree"
@@ -102,7 +106,8 @@ status=0
 for command; do
   echo "$program: $release, $user: $command"
   started=$SECONDS
-  in_tree "$command" </dev/null || status=$?
+  in_tree "$command" </dev/null & # in the background, so that a signal is heard at once
+  wait "$!" || status=$?
   echo "$program: $release, $user: $command ended with status $status after $((SECONDS - started)) s"
   ((status == 0)) || break
 done
