@@ -120,6 +120,19 @@ class Runs(TrainerTest):
         self.assertTrue(all(1 <= kurtosis <= 64 for kurtosis in stream["kurtosis"]))
         self.assertTrue(all(0.2 < share < 0.8 for share in stream["zeros"]))  # ReLU
 
+    def test_paths_may_be_any_bytes(self):
+        folder = Path(os.fsdecode(os.fsencode(self.folder) + b"/caf\xe9"))
+        folder.mkdir()
+        self.train = self.train.rename(folder / "train.bin")
+        run = folder / "run"
+        environment = {**os.environ, "LC_ALL": "C"}
+        for more in ([], ["--resume"]):
+            command = [PROGRAM, *self.training(run, 2, *more)]
+            result = subprocess.run([os.fsencode(str(x)) for x in command], capture_output=True, env=environment)
+            self.assertEqual(result.returncode, 0, result.stderr)
+        state = json.loads((run / "checkpoint" / "trainer.json").read_text())
+        self.assertIn("caf\\xe9/train.bin", state["data"]["train"]["path"])
+
     def test_a_corpus_of_fewer_tokens_is_told(self):
         description = self.train.with_suffix(".json")
         for vocabulary, told in ((1000, True), (VOCABULARY, False)):

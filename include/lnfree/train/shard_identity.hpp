@@ -10,6 +10,7 @@
 #include <lnfree/core/json.hpp>
 
 #include <lnfree/core/error.hpp>
+#include <lnfree/core/excerpt.hpp>
 #include <lnfree/core/fingerprint.hpp>
 #include <lnfree/data/token_shard.hpp>
 
@@ -29,7 +30,7 @@ struct ShardIdentity {
 /// The identity of a shard without its tokens, from the description beside it.
 inline ShardIdentity tokenizer_of_shard(const std::filesystem::path& shard) {
   ShardIdentity identity;
-  identity.path = shard.string();
+  identity.path = printable(shard.native());
   const auto info = read_shard_info(shard);
   if (!info) return identity;
   identity.vocab_size = info->vocab_size;
