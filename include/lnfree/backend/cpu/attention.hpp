@@ -117,6 +117,15 @@ void for_each_key(Matrix<float> rows, Index keys, Index first, const Body& body)
   for (Index j = first; j < keys; ++j) body(rows.row(j), static_cast<int>(j - first));
 }
 
+/// The largest score of each query of a tile among the keys that it sees.
+inline void max_scores(Matrix<float> rows, Index keys, Index first, QueryLanes& max) {
+  std::fill_n(max, query_tile, -std::numeric_limits<float>::infinity());
+  for_each_key(rows, keys, first, [&](const float* row, int diagonal) {
+#pragma omp simd
+    for (int i = 0; i < query_tile; ++i) max[i] = i >= diagonal && row[i] > max[i] ? row[i] : max[i];
+  });
+}
+
 /// The sum of a tile's rows, lane by lane.
 inline void sum_rows(Matrix<const float> rows, QueryLanes& sums) {
   constexpr int vectors = query_tile / vector_width;
@@ -161,11 +170,7 @@ void attention_forward(Device& device, AttentionShape shape, Matrix<const typena
       product_with_queries(k.top(keys), q, my.q_transposed, my.weights);
 
       QueryLanes max, sum, weighted;
-      std::fill_n(max, query_tile, -std::numeric_limits<float>::infinity());
-      for_each_key(my.weights, keys, first, [&](const float* row, int diagonal) {
-#pragma omp simd
-        for (int i = 0; i < query_tile; ++i) max[i] = i >= diagonal && row[i] > max[i] ? row[i] : max[i];
-      });
+      max_scores(my.weights, keys, first, max);
       for_each_key(my.weights, keys, first, [&, scale_to_bits](float* row, int diagonal) {
         [[maybe_unused]] float* const product = my.d_weights.data + (row - my.weights.data);
 #pragma omp simd
@@ -208,56 +213,68 @@ void attention_forward(Device& device, AttentionShape shape, Matrix<const typena
 
 template <CpuDevice Device, class Gradients>
 void attention_backward(Device& device, AttentionShape shape, Matrix<const typename Device::Scalar> qkv,
-                        Matrix<const typename Device::Scalar> y, const float* log_sum,
+                        Matrix<const typename Device::Scalar> /*y*/, [[maybe_unused]] const float* log_sum,
                         Matrix<const typename Device::Scalar> d_y, Matrix<typename Device::Scalar> d_qkv,
                         float* workspace, [[maybe_unused]] Gradients entropies) {
   constexpr bool has_entropies = !std::is_same_v<Gradients, Unobserved>;
   const Index T = shape.length, D = shape.head_dim;
   const float scale = 1.0f / std::sqrt(static_cast<float>(D));
-  constexpr float bits_per_nat = std::numbers::log2e_v<float>;
-  const float scale_to_bits = scale * bits_per_nat;
+  const float scale_to_bits = scale * std::numbers::log2e_v<float>;
   for_each_head(device, shape, workspace, [&](Index b, Index h, const HeadWorkspace& my) {
     const HeadView head{shape, b, h};
     const Matrix<const float> k = fill(my.k, head(qkv, 1)), v = fill(my.v, head(qkv, 2));
-    const float* const head_log_sum = log_sum + (b * shape.heads + h) * T;
     // From the last tile to the first: the last one meets every key and so writes all of d_k and d_v, the
     // others add.
     for (Index first = (T - 1) / query_tile * query_tile; first >= 0; first -= query_tile) {
       const Index count = std::min(query_tile, T - first), keys = first + count;
       const Matrix<const float> q = fill(my.q, head(qkv).slice(first, count));
       const Matrix<const float> d_out = fill(my.d_y, head(d_y).slice(first, count));
-      const Matrix<const float> out = fill(my.result, head(y).slice(first, count));
       product_with_queries(k.top(keys), q, my.q_transposed, my.weights);
       product_with_queries(v.top(keys), d_out, my.d_y_transposed, my.d_weights);
 
-      QueryLanes total = {}, row_sum = {};  // row_sum = sum_j a_ij d_a_ij = d_y_i y_i
-      [[maybe_unused]] QueryLanes entropy = {}, d_entropy = {};
-      for (Index i = 0; i < count; ++i) {
-        const float *o = out.row(i), *d_o = d_out.row(i);
-        float dot = 0;
-#pragma omp simd reduction(+ : dot)
-        for (Index c = 0; c < D; ++c) dot += o[c] * d_o[c];
-        row_sum[i] = dot;
-        total[i] = bits_per_nat * head_log_sum[first + i];
-        if constexpr (has_entropies) {
+      [[maybe_unused]] QueryLanes total = {}, entropy = {}, d_entropy = {};
+      if constexpr (has_entropies) {
+        for (Index i = 0; i < count; ++i) {
           const Index at = (b * shape.heads + h) * T + first + i;
+          total[i] = log_sum[at];
           entropy[i] = entropies.rows[at];
           d_entropy[i] = entropies.d_rows[at];
         }
       }
+      // The softmax once more from its beginning, not from log_sum, of which large scores leave no digits;
+      // and row_sum from the same products, not as d_y_i y_i: for a weight of 1 the gradient is 0 then,
+      // without rounding.
+      QueryLanes max, sum = {}, row_sum = {};  // row_sum = sum_j a_ij d_a_ij
+      max_scores(my.weights, keys, first, max);
       for_each_key(my.weights, keys, first, [&, scale, scale_to_bits](float* row, int diagonal) {
+        float* const d_row = my.d_weights.data + (row - my.weights.data);
+        QueryLanes e;
+#pragma omp simd
+        for (int i = 0; i < query_tile; ++i) e[i] = math::exp2(scale_to_bits * (row[i] - max[i]));
+        std::fill_n(e, diagonal, 0.0f);
+        std::fill_n(row, diagonal, 0.0f);
+        std::fill_n(d_row, diagonal, 0.0f);
+#pragma omp simd
+        for (int i = 0; i < query_tile; ++i) {
+          sum[i] += e[i];
+          row_sum[i] += e[i] * d_row[i];
+          if constexpr (has_entropies) d_row[i] -= d_entropy[i] * (scale * row[i] - total[i] + entropy[i]);
+          row[i] = e[i];
+        }
+      });
+      QueryLanes per_sum;
+      for (int i = 0; i < query_tile; ++i) {
+        per_sum[i] = 1.0f / sum[i];
+        row_sum[i] *= per_sum[i];
+      }
+      for_each_key(my.weights, keys, first, [&, scale](float* row, int diagonal) {
         float* const d_row = my.d_weights.data + (row - my.weights.data);
 #pragma omp simd
         for (int i = 0; i < query_tile; ++i) {
-          const float bits = scale_to_bits * row[i] - total[i];
-          const float weight = math::exp2(bits);
-          float d_weight = d_row[i] - row_sum[i];
-          if constexpr (has_entropies) d_weight -= d_entropy[i] * (bits / bits_per_nat + entropy[i]);
-          const float d_score = scale * weight * d_weight;
+          const float weight = row[i] * per_sum[i];
+          d_row[i] = scale * weight * (d_row[i] - row_sum[i]);
           row[i] = weight;
-          d_row[i] = d_score;
         }
-        std::fill_n(row, diagonal, 0.0f);
         std::fill_n(d_row, diagonal, 0.0f);
       });
 
