@@ -82,6 +82,16 @@ BOOST_AUTO_TEST_CASE_TEMPLATE(bears_large_scores, D, Backends) {
            {.tolerance = std::max(5e-4, 3 * rounding<D>)});
 }
 
+#ifndef LNFREE_TEST_CUDA
+// Scores of 1e8, each query attending to one key: the logarithm of the sum of their exponentials has no digits left
+// from which the backward pass could make the weights again.
+BOOST_AUTO_TEST_CASE_TEMPLATE(bears_huge_scores, D, Backends) {
+  check<D>("huge scores", [](auto& bench) {
+    attention_case(bench, {2, 45, 2, 5}, Entropies::nobody, 15000);
+  });
+}
+#endif
+
 // What a later position holds, a NaN or an infinity included, is nothing to an earlier one.
 BOOST_AUTO_TEST_CASE_TEMPLATE(bears_values_that_are_not_finite, D, Backends) {
   for (const double bad : {double(NAN), double(INFINITY)}) {
