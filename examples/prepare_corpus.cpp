@@ -438,8 +438,8 @@ void run(const Options& options) {
     std::cout << "documents: " << documents["seen"] << " seen, " << documents["kept"] << " kept, "
               << documents["duplicates"] << " duplicates, " << documents["too_small"] << " too small, "
               << documents["too_large"] << " too large, " << documents["invalid"] << " invalid, "
-              << documents["unreadable"] << " unreadable; left out: " << documents["links"]
-              << " links (not followed), " << documents["other_files"] << " files of other names\n";
+              << documents["unreadable"] << " unreadable; left out: links (not followed): "
+              << documents["links"] << ", files of other names: " << documents["other_files"] << "\n";
     for (const char* side : {"train", "held_out"})
       std::cout << side << ": " << report[side]["documents"] << " documents, " << report[side]["windows"]
                 << " windows of " << options.context << ", " << report[side]["tokens"] << " tokens\n";

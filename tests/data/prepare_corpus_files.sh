@@ -130,11 +130,11 @@ mkdir links
 ln -s ../sources links/sources
 ln -s ../sources/file_1.py links/file_1.py
 ln -s . links/loop
-expect_error "left out: 3 links, which are not followed" --input links "${arguments[@]}" --out new
+expect_error "left out: links (not followed; give what they lead to): 3" --input links "${arguments[@]}" --out new
 cp sources/file_1.py links/notes.txt
-expect_error "1 files of other names" --input links "${arguments[@]}" --out new
+expect_error "files of other names: 1" --input links "${arguments[@]}" --out new
 cp sources/file_[2-5].py links
-"$program" --input links "${arguments[@]}" --out of_links | grep -q "left out: 3 links (not followed), 1 files of other names" || fail "links: not told"
+"$program" --input links "${arguments[@]}" --out of_links | grep -q "left out: links (not followed): 3, files of other names: 1" || fail "links: not told"
 grep -q '"links": 3' of_links/corpus.json || fail "corpus.json does not count links"
 ln -s sources by_link
 "$program" --input by_link "${arguments[@]}" --out of_by_link >/dev/null

@@ -234,12 +234,12 @@ class Corpus {
   // What is there besides documents, for the message that there are none.
   std::string left_out() const {
     std::string text;
-    const auto add = [&](std::int64_t count, const std::string& what) {
-      if (count > 0) text += (text.empty() ? "" : ", ") + std::to_string(count) + " " + what;
+    const auto add = [&](const std::string& what, std::int64_t count) {
+      if (count > 0) text += (text.empty() ? "" : ", ") + what + ": " + std::to_string(count);
     };
-    add(left_out_.links, "links, which are not followed: give what they lead to");
-    add(left_out_.other_files, "files of other names");
-    add(left_out_.unreadable, "folders that may not be read");
+    add("links (not followed; give what they lead to)", left_out_.links);
+    add("files of other names", left_out_.other_files);
+    add("unreadable folders", left_out_.unreadable);
     return text.empty() ? "" : " (left out: " + text + ")";
   }
 
