@@ -29,7 +29,7 @@ echo "${0##*/}: a quarter of an hour on two cores, less where ccache knows the s
 # configure PRESET COMPILER OPTION...: a build folder for the tests. The compiler by CXX, which counts for a new folder
 # only: to name another one than a folder has makes CMake forget the rest of its choices, the preset's too.
 configure() {
-  CXX=$2 cmake --preset "$1" -D LNFREE_BUILD_TESTS=ON -D LNFREE_BUILD_BENCHMARKS=OFF "${@:3}"
+  CXX=$2 cmake --preset "$1" -D LNFREE_BUILD_TESTS=ON -D LNFREE_BUILD_BENCHMARKS=OFF -D LNFREE_GPU_TESTS=OFF "${@:3}"
 }
 
 with_gcc() {
