@@ -10,6 +10,7 @@ BOOST_AUTO_TEST_SUITE(backend_gemm)
 BOOST_AUTO_TEST_CASE_TEMPLATE(agrees, D, Backends) {
   for (const auto& [m, n, k] : {std::tuple<Index, Index, Index>{1, 1, 1},
                                 {1, 64, 17},
+                                {64, 1, 17},
                                 {7, 5, 100},
                                 {7, 100, 1},
                                 {128, 17, 64},

@@ -32,6 +32,7 @@ class BF16Products {
   /// c = a b, or a b and an addend, c in bf16 or in float.
   template <class T>
   void run(Operand<BFloat16> a, Operand<BFloat16> b, Output<T> c) {
+    if (has_spread_vector(a, b, c.matrix)) return run_plainly(a, b, c);
     constexpr bool result_is_float = std::is_same_v<T, float>;
     const Key key{a.rows(),        b.cols(),     a.cols(),     a.matrix.stride, b.matrix.stride,
                   c.matrix.stride, a.transposed, b.transposed, c.adds(),        result_is_float};
@@ -47,6 +48,28 @@ class BF16Products {
   }
 
  private:
+  /// Whether a factor or the result is a vector whose numbers do not lie next to each other. oneDNN 3 takes it
+  /// for one whose numbers do. No layer of a model has such a product.
+  template <class T>
+  static bool has_spread_vector(Operand<BFloat16> a, Operand<BFloat16> b, Matrix<T> c) {
+    return (a.rows() == 1 && a.transposed && a.matrix.stride != 1) ||
+           (b.cols() == 1 && ((!b.transposed && b.matrix.stride != 1) || c.stride != 1));
+  }
+
+  template <class T>
+  static void run_plainly(Operand<BFloat16> a, Operand<BFloat16> b, Output<T> c) {
+    const auto element = [](Operand<BFloat16> x, Index i, Index j) -> float {
+      return x.transposed ? x.matrix.row(j)[i] : x.matrix.row(i)[j];
+    };
+    for (Index i = 0; i < c.matrix.rows; ++i) {
+      for (Index j = 0; j < c.matrix.cols; ++j) {
+        float sum = c.adds() ? static_cast<float>(c.addend.row(i)[j]) : 0.0f;
+        for (Index k = 0; k < a.cols(); ++k) sum += element(a, i, k) * element(b, k, j);
+        c.matrix.row(i)[j] = sum;
+      }
+    }
+  }
+
   /// Rows, columns and depth; strides of A, B and C; A^T, B^T, whether something is added, C in float.
   using Key = std::array<Index, 10>;
   struct Product {
