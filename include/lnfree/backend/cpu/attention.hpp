@@ -246,7 +246,7 @@ void attention_backward(Device& device, AttentionShape shape, Matrix<const typen
       // without rounding.
       QueryLanes max, sum = {}, row_sum = {};  // row_sum = sum_j a_ij d_a_ij
       max_scores(my.weights, keys, first, max);
-      for_each_key(my.weights, keys, first, [&, scale, scale_to_bits](float* row, int diagonal) {
+      for_each_key(my.weights, keys, first, [&, scale_to_bits](float* row, int diagonal) {
         float* const d_row = my.d_weights.data + (row - my.weights.data);
         QueryLanes e;
 #pragma omp simd
