@@ -44,13 +44,13 @@ run_ctest() {
   fi
 }
 
-# beside FUNCTION: runs stages in the background, with the lowest priority, until join.
+# beside FUNCTION: runs stages in the background, with a lower priority, until join.
 beside() {
   output=$(mktemp -d)
   trap 'kill -- "-$background" 2>/dev/null; rm -rf "$output"' EXIT
   set -m # a process group of its own, so that all of it can be ended
   {
-    renice -n 19 "$BASHPID" >/dev/null
+    renice -n 10 "$BASHPID" >/dev/null
     passed=0 failed=0 skipped=0
     "$1"
     echo "$passed $failed $skipped" >"$output/counts"
