@@ -81,6 +81,9 @@ for point in proc dev dev/pts; do
   mount --bind "/$point" "$tree/$point"
   mounted=("$tree/$point" "${mounted[@]}")
 done
+# Every user may write there on a running system, and clang's OpenMP does.
+mount -t tmpfs -o mode=1777 tmpfs "$tree/dev/shm"
+mounted=("$tree/dev/shm" "${mounted[@]}")
 
 home=/root
 if [[ $user != root ]]; then
