@@ -90,9 +90,9 @@ void run_part(const Body& body, Index begin, Index end) {
 /// `grain` if it can be helped. Parts begin at multiples of `align`.
 template <class Body>
 void parallel_for(Index count, Index grain, const Body& body, Index align = 1,
-                  Index most_threads = omp_get_max_threads()) {
+                  Index max_threads = omp_get_max_threads()) {
   const Index wanted = std::max(Index{1}, count / std::max(Index{1}, grain));
-  const int threads = static_cast<int>(std::min({most_threads, Index{omp_get_max_threads()}, wanted}));
+  const int threads = static_cast<int>(std::min({max_threads, Index{omp_get_max_threads()}, wanted}));
   if (threads == 1) {
     run_part(body, Index{0}, count);
     return;

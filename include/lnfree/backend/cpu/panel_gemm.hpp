@@ -42,14 +42,14 @@ class PanelGemm {
   // Panels side by side and some rows of A stay in the second-level cache; a block that meets several groups
   // of panels need not. Where A is not copied, few panels twice as deep save half the passes over C.
   static constexpr Index panel_columns = panel_vectors * vector_width;
-  static constexpr Index most_columns = vector_width == 16 ? panel_columns : 4 * panel_columns;
-  static constexpr Index block_depth = 384, most_depth = vector_width == 16 ? block_depth : 2 * block_depth;
+  static constexpr Index max_columns = vector_width == 16 ? panel_columns : 4 * panel_columns;
+  static constexpr Index block_depth = 384, max_depth = vector_width == 16 ? block_depth : 2 * block_depth;
   static constexpr Index rows_in_cache = 192, block_rows = 2 * rows_in_cache;
   static constexpr Index rows_together = 4, rows_ahead = 8;  // Copied, and fetched into the cache meanwhile.
   // Where a vector is not made of whole strips: floats copied at once, of which strip_rows count.
   static constexpr Index copied_floats = std::bit_ceil(strip_rows + 0u);
   static constexpr Index strips_in_vector = vector_width / strip_rows;
-  using Right = float[block_depth * most_columns];
+  using Right = float[block_depth * max_columns];
   using Block = float[(block_depth + 16) * block_rows];
   struct alignas(64) Copies {
     Right right;
@@ -83,14 +83,14 @@ class PanelGemm {
     auto& [right, block] = copies();
     const Index depth = a_.cols();
     const bool copies_a = a_.transposed && column_end - column_begin > panel_columns;
-    const Index depth_at_once = copies_a ? block_depth : most_depth;
+    const Index depth_at_once = copies_a ? block_depth : max_depth;
     const Index slices = std::max(Index{1}, (depth + depth_at_once - 1) / depth_at_once);
     for (Index slice = 0; slice < slices; ++slice) {
       const Index k = depth * slice / slices, count = depth * (slice + 1) / slices - k;
       const Matrix<const float> addend = slice > 0 ? Matrix<const float>(c_.matrix) : c_.addend;
       const Index columns_together =
-          std::min(most_columns,
-                   block_depth * most_columns / std::max(Index{1}, count) / panel_columns * panel_columns);
+          std::min(max_columns,
+                   block_depth * max_columns / std::max(Index{1}, count) / panel_columns * panel_columns);
       const bool panels_suffice = column_end - column_begin <= columns_together;
       const Index rows_at_once = !copies_a        ? row_end - row_begin
                                  : panels_suffice ? rows_in_cache

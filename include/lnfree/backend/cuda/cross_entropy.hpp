@@ -45,14 +45,14 @@ struct ExpSum {
   }
 };
 
-inline constexpr int most_cross_entropy_threads = 1024;
+inline constexpr int max_cross_entropy_threads = 1024;
 template <class S>
-inline constexpr std::size_t cross_entropy_sums_bytes = most_cross_entropy_threads / 32 * sizeof(ExpSum<S>);
+inline constexpr std::size_t cross_entropy_sums_bytes = max_cross_entropy_threads / 32 * sizeof(ExpSum<S>);
 
 /// A block for each row of logits, of which it keeps the first `kept` in shared memory, so that they are read
 /// once. With gradient_scale they become their gradient.
 template <int N, bool WithGradient, class S>
-__global__ void __launch_bounds__(most_cross_entropy_threads)
+__global__ void __launch_bounds__(max_cross_entropy_threads)
     cross_entropy_kernel(Matrix<S> logits, const std::int32_t* targets, float* losses, float gradient_scale,
                          Index kept_cols) {
   const Index i = blockIdx.x, first = static_cast<Index>(threadIdx.x) * N;
@@ -67,7 +67,7 @@ __global__ void __launch_bounds__(most_cross_entropy_threads)
     return;
   }
   ExpSum<S>* const warps = shared_memory<ExpSum<S>>();
-  S* const kept = reinterpret_cast<S*>(warps + most_cross_entropy_threads / 32);
+  S* const kept = reinterpret_cast<S*>(warps + max_cross_entropy_threads / 32);
   if constexpr (N == pack_size<S>) {
     for (Index j = first; j < kept_cols; j += step) begin_copy(kept + j, row + j, true);
     wait_for_copies();
@@ -109,7 +109,7 @@ void launch_cross_entropy(D& device, Matrix<typename D::Scalar> logits, const st
         const Index kept = n() == pack_size<S> ? std::min(logits.cols, most / n() * n()) : 0;
         const Index four_packs_each = (logits.cols + 4 * n() - 1) / (4 * n());
         const auto threads =
-            static_cast<int>(std::min(Index{most_cross_entropy_threads}, (four_packs_each + 31) / 32 * 32));
+            static_cast<int>(std::min(Index{max_cross_entropy_threads}, (four_packs_each + 31) / 32 * 32));
         device.stream().launch(cross_entropy_kernel<n(), WithGradient, S>, logits.rows, threads,
                                cross_entropy_sums_bytes<S> + static_cast<std::size_t>(kept) * sizeof(S),
                                logits, targets, losses, static_cast<float>(gradient_scale), kept);
