@@ -54,6 +54,7 @@ command -v debootstrap >/dev/null || fail "debootstrap is missing: apt-get insta
 own_tree=''
 if [[ -z $tree ]]; then
   tree=$(mktemp -d /var/tmp/bare-XXXXXX)
+  chmod 755 "$tree" # every user of the tree goes through its root
   own_tree=1
 fi
 mounted=()
