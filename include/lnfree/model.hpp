@@ -25,6 +25,7 @@
 #include <lnfree/observer/observers.hpp>
 #include <lnfree/observer/outlier_observer.hpp>
 #include <lnfree/optim/adamw.hpp>
+#include <lnfree/optim/muon.hpp>
 #include <lnfree/optim/schedule.hpp>
 
 // nvcc does not take the vectors of the Cpu: a source in CUDA has the GPU instead.

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include <lnfree/core/config.hpp>
+#include <lnfree/core/dual.hpp>
 #include <lnfree/core/policies.hpp>
 #include <lnfree/core/tensor.hpp>
 
@@ -56,28 +57,52 @@ concept ActivationOfLayers = Activation<A> ||
       { A::count } -> std::convertible_to<int>;
     });
 
-/// A norm that maps each row by its mean and variance: statistics(mean, variance), value(x, row) and the
-/// gradient of the row's x given d_y, y, and the row means of d_y and of d_y y (y before gain and bias).
+/// The learnable parameters that a norm declares in `static constexpr std::array parameters`.
 template <class N>
-concept RowNorm = requires(double x, RowStatistics<double> row) {
-  { N::statistics(x, x) } -> std::same_as<RowStatistics<double>>;
-  { N::value(x, row) } -> std::same_as<double>;
-  { N::gradient(x, x, row, x, x) } -> std::same_as<double>;
-  { N::has_gain } -> std::convertible_to<bool>;
-  { N::has_bias } -> std::convertible_to<bool>;
+inline constexpr int norm_parameter_count = [] {
+  if constexpr (requires { N::parameters.size(); }) {
+    return static_cast<int>(N::parameters.size());
+  } else {
+    return 0;
+  }
+}();
+
+/// `count` numbers as a policy takes them, or none.
+template <class T, int Count>
+using NormNumbers = const T (&)[Count > 0 ? Count : 1];
+
+/// A norm's value of x, with the row's statistics if it has any, and with its parameters if it has any.
+template <class N, class T>
+concept HasNormValue = requires(T x, RowStatistics<T> row, NormNumbers<T, norm_parameter_count<N>> p) {
+  { N::value(x, row, p) } -> std::same_as<T>;
+} || requires(T x, RowStatistics<T> row) {
+  { N::value(x, row) } -> std::same_as<T>;
+  requires norm_parameter_count<N> == 0;
+};
+template <class N, class T>
+concept HasPointwiseNormValue = requires(T x, NormNumbers<T, norm_parameter_count<N>> p) {
+  { N::value(x, p) } -> std::same_as<T>;
+  requires norm_parameter_count<N> > 0;
+} || requires(T x) {
+  { N::value(x) } -> std::same_as<T>;
+  requires norm_parameter_count<N> == 0;
 };
 
-/// A norm that knows nothing of the row: y = value(alpha x + shift), with alpha and, if has_shift, shift
-/// learned scalars. derivative(u) is that of value(u).
+/// Whether a norm looks at the row as a whole: it has statistics(mean, variance).
 template <class N>
-concept PointwiseNorm = requires(double u) {
-  { N::value(u) } -> std::same_as<double>;
-  { N::derivative(u) } -> std::same_as<double>;
-  { N::initial_alpha } -> std::convertible_to<double>;
-  { N::has_shift } -> std::convertible_to<bool>;
-  { N::has_gain } -> std::convertible_to<bool>;
-  { N::has_bias } -> std::convertible_to<bool>;
+concept HasRowStatistics = requires(double x) {
+  { N::statistics(x, x) } -> std::same_as<RowStatistics<double>>;
 };
+
+/// A norm that maps each element of a row given two numbers of the row, statistics(mean, variance):
+/// y = value(x, row) or, with parameters, value(x, row, p). Its derivatives are taken by computing with Dual.
+template <class N>
+concept RowNorm = HasRowStatistics<N> && HasNormValue<N, double> && HasNormValue<N, Dual<double>>;
+
+/// A norm that knows nothing of the row: y = value(x) or value(x, p).
+template <class N>
+concept PointwiseNorm =
+    !HasRowStatistics<N> && HasPointwiseNormValue<N, double> && HasPointwiseNormValue<N, Dual<double>>;
 
 /// What stands in front of a sublayer: nothing (Identity), or a norm of one of the two kinds.
 template <class N>

@@ -21,7 +21,7 @@ class Attention {
       : heads_(config.heads),
         head_dim_(config.head_dim()),
         rotary_dims_(config.rotary_dims),
-        c_attn_(parameters, name + ".c_attn", config.width, 3 * config.width, biased_columns(config)),
+        c_attn_(parameters, name + ".c_attn", config.width, 3 * config.width, biased_columns(config), 3),
         c_proj_(parameters, name + ".c_proj", config.width, config.width,
                 config.biases == Biases::all ? config.width : 0) {}
 

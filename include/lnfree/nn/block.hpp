@@ -39,9 +39,9 @@ class Block {
   Block(ParameterSet<Device>& parameters, const std::string& name, const DecoderConfig& config, int layer,
         Parameter<Device>* shared_slope)
       : parallel_(config.parallel_residual),
-        norm_1_(parameters, name + ".ln_1", config.width),
+        norm_1_(parameters, name + ".ln_1", config.width, NormSite::attention),
         attention_(parameters, name + ".attn", config),
-        norm_2_(parameters, name + ".ln_2", config.width),
+        norm_2_(parameters, name + ".ln_2", config.width, NormSite::feed_forward),
         feed_forward_(parameters, name + ".mlp", config, layer, shared_slope) {}
 
   /// Reserves the residual stream after each sublayer and what the sublayers keep.

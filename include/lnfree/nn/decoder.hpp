@@ -61,11 +61,18 @@ class Decoder {
                 "lnfree: width must be a multiple of heads, since each head gets width / heads channels");
   static_assert(PositionsCoverTheContext<Config>,
                 "lnfree: positions must be at least context, or 0 to mean context");
-  static_assert(
-      lnfree::Norm<NormPolicy>,
-      "lnfree: the norm must be Identity, or offer name, has_gain, has_bias, statistics, value and gradient, "
-      "or, knowing nothing of the row, name, has_gain, has_bias, has_shift, initial_alpha, value and "
-      "derivative (docs/adding-a-norm.md)");
+  static_assert(Named<NormPolicy>,
+                "lnfree: the norm lacks `static constexpr std::string_view name` (docs/adding-a-norm.md)");
+  static_assert(!Named<NormPolicy> || std::is_same_v<NormPolicy, Identity> || !HasRowStatistics<NormPolicy> ||
+                    RowNorm<NormPolicy>,
+                "lnfree: a norm with statistics() must offer `template <class T> static T value(T x, "
+                "RowStatistics<T> row)`, with `const T (&p)[K]` after it for its K parameters "
+                "(docs/adding-a-norm.md)");
+  static_assert(!Named<NormPolicy> || std::is_same_v<NormPolicy, Identity> || HasRowStatistics<NormPolicy> ||
+                    PointwiseNorm<NormPolicy>,
+                "lnfree: the norm must be Identity, or offer `template <class T> static T value(T x)`, with "
+                "`const T (&p)[K]` after x for its K parameters, or with statistics() for what it knows of a row "
+                "(docs/adding-a-norm.md)");
   static_assert(
       ActivationOfLayers<ActivationPolicy>,
       "lnfree: the activation must offer name, saved, value and derivative (docs/adding-an-activation.md)");
@@ -211,7 +218,7 @@ class Decoder {
     for (int l = 0; l < Config.layers; ++l) {
       blocks_.emplace_back(parameters_, "h." + std::to_string(l), Config, l, shared_slope);
     }
-    final_norm_.emplace(parameters_, "ln_f", Config.width);
+    final_norm_.emplace(parameters_, "ln_f", Config.width, NormSite::final_norm);
     head_.emplace(parameters_, Config, embedding_.token_table());
     if constexpr (EntropyRegularizing<Observer>) regularization_.emplace(parameters_, Config);
 

@@ -21,7 +21,7 @@ class OutputHead {
   OutputHead(ParameterSet<Device>& parameters, const DecoderConfig& config, Parameter<Device>& token_table)
       : weight_(config.tied_output ? token_table
                                    : parameters.add("lm_head.weight", {config.vocab_size, config.width},
-                                                    ParameterKind::weight)) {}
+                                                    ParameterKind::embedding)) {}
 
   void plan(Arena& arena, BatchShape most) {
     // As many rows as the device wants at a time, but enough for an efficient product; chunks of equal size.
