@@ -2,5 +2,5 @@
 
 /// GELU, no normalization, and the entropy-guided loss.
 int main(int argc, char** argv) {
-  return trainers::trainer_main<lnfree::Identity, lnfree::GELU, lnfree::EntropyRegularizer>(argc, argv);
+  return trainers::trainer_main<lnfree::Identity, lnfree::GELU, lnfree::EntropyGuided>(argc, argv);
 }

@@ -54,10 +54,11 @@ inline constexpr bool is_clean = false;
 inline constexpr lnfree::DecoderConfig shape =
     is_clean ? lnfree::clean(LNFREE_TRAINER_SHAPE) : LNFREE_TRAINER_SHAPE;
 
-/// What a trainer trains. `EntropyObserver` is the library's, or one that does more.
-template <class Norm, class Activation, class EntropyObserver>
+/// What a trainer trains.
+template <class Norm, class Activation, template <class> class Objective>
 using Model = lnfree::Decoder<shape, Norm, Activation, Device,
-                              lnfree::Observers<EntropyObserver, lnfree::OutlierObserver>>;
+                              lnfree::Observers<lnfree::EntropyObserver, lnfree::OutlierObserver>,
+                              lnfree::AsConfigured, Objective>;
 
 /// The paper's recipe: 512 windows a step, in passes as large as a GPU's memory allows, or that fit a CPU's
 /// memory. At the small shapes another batch, number of steps and learning rate, the same for every
@@ -272,7 +273,7 @@ int train(ProgramOptions options) {
 
 /// `main` of every trainer: 0 done, 1 an error said in one sentence, 3 diverged, 4 no GPU, 128 + signal when
 /// stopped.
-template <class Norm, class Activation, class EntropyObserver = lnfree::EntropyObserver>
+template <class Norm, class Activation, template <class> class Objective = lnfree::CrossEntropy>
 int trainer_main(int argc, char** argv) {
   lnfree::cpu::share_cores(argv);
   const std::string description = "Trains a decoder-only transformer with norm " + std::string(Norm::name) +
@@ -283,7 +284,7 @@ int trainer_main(int argc, char** argv) {
   if (!options) return exit_status;
   if (options->threads > 0) omp_set_num_threads(options->threads);
   try {
-    using Model = trainers::Model<Norm, Activation, EntropyObserver>;
+    using Model = trainers::Model<Norm, Activation, Objective>;
     const bool trains = !options->plan_only && !options->evaluate_only && options->profile == 0;
     if (trains) return train<Model>(*options);
     const int status = options->plan_only       ? plan_only<Model>(*options)

@@ -49,17 +49,18 @@ constexpr int batch_size = 2;
 constexpr std::uint64_t dropout_seed = 0x0123456789abcdef;
 constexpr int windows_per_step = accumulation_steps * batch_size;
 
-template <DecoderConfig Config, class Norm, class Activation, class Observer = EntropyObserver>
+template <DecoderConfig Config, class Norm, class Activation, class Layout = AsConfigured,
+          template <class> class Objective = CrossEntropy>
 void dump(const std::filesystem::path& folder, double dropout_rate = 0) {
-  using Model = Decoder<Config, Norm, Activation, Target, Observer>;
+  using Model = Decoder<Config, Norm, Activation, Target, EntropyObserver, Layout, Objective>;
   Model model(batch_size);
   load_weights(model, folder / "model.safetensors");
   // One head's row is as good as another: the mean does not depend on how a step's windows are cut into
   // passes.
-  if constexpr (EntropyRegularizing<Observer>) {
+  if constexpr (requires { model.objective().options(); }) {
     // Not assigned as {.coefficient = 0.3, .sums_rows = false}: nvcc 13 gives the second value to the second
     // member.
-    EntropyRegularizerOptions& options = model.observer().options();
+    EntropyGuidedOptions& options = model.objective().options();
     options.coefficient = 0.3;
     options.sums_rows = false;
   }
@@ -86,7 +87,10 @@ void dump(const std::filesystem::path& folder, double dropout_rate = 0) {
   result["loss"] = over_windows_of(0, accumulate_gradients);
   result["head_entropy"] = model.observer().head_entropy();
   result["nonfinite_rows"] = model.observer().nonfinite_rows();
-  save_safetensors(folder / "gradients.safetensors", named_tensors(model, model.parameters().gradients()));
+  std::vector<NamedTensor> gradients;
+  for (const auto& parameter : model.parameters().all())
+    gradients.push_back(named_tensor(model, parameter, parameter.gradient));
+  save_safetensors(folder / "gradients.safetensors", gradients);
   model.parameters().zero_gradients(model.device());
 
   AdamW optimizer(model);
@@ -134,7 +138,7 @@ int main(int argc, char** argv) try {
   } else if (configuration == "relu_gelu") {
     dump<shape, Identity, Layerwise<ReLU, 2, GELU>>(folder);
   } else if (configuration == "entropy_g") {
-    dump<shape, Identity, GELU, EntropyRegularizer>(folder);
+    dump<shape, Identity, GELU, PreNorm, EntropyGuided>(folder);
   } else if (configuration == "dropout_ln_g") {
     dump<shape, LayerNorm, GELU>(folder, 0.2);
   } else {

@@ -34,6 +34,17 @@ struct RowEntropies {
   A* rows;  ///< (B, H, T): the entropy of each query in nats, not finite where one of its scores is not.
 };
 
+/// The same with the largest score of each query.
+template <class A>
+struct RowScores : RowEntropies<A> {
+  A* max_scores;  ///< (B, H, T), of the scores that the query sees.
+};
+
+template <class E>
+concept HasMaxScores = requires(E entropies) {
+  entropies.max_scores;
+};
+
 /// What the attention's backward pass takes in when entropies enter what is minimized.
 template <class A>
 struct EntropyGradients {
@@ -47,7 +58,7 @@ struct Unobserved {};
 /// A penalty on entropies far from a head's threshold, in nats: for deviation e = H_i - threshold, e^2 where
 /// |e| > margin, else 0.
 struct EntropyPenalty {
-  double most;  ///< Thresholds are learned as shares of it.
+  double max_entropy;  ///< Thresholds are learned as shares of it.
   double margin;
   double scale;  ///< Of the gradients: that of what is minimized by the sum of all penalties.
 };
@@ -153,18 +164,20 @@ template <class D>
 concept HasAttention = requires(D& device, AttentionShape shape, Matrix<const typename D::Scalar> qkv,
                                 Matrix<typename D::Scalar> y, typename D::Accumulator* log_sum,
                                 RowEntropies<typename D::Accumulator> entropies,
+                                RowScores<typename D::Accumulator> scores,
                                 EntropyGradients<typename D::Accumulator> gradients,
                                 Matrix<typename D::Scalar> d_qkv, typename D::Accumulator* workspace) {
   { attention_workspace(device, shape) } -> std::convertible_to<Index>;
   attention_forward(device, shape, qkv, y, log_sum, workspace, Unobserved{});
   attention_forward(device, shape, qkv, y, log_sum, workspace, entropies);
+  attention_forward(device, shape, qkv, y, log_sum, workspace, scores);
   attention_backward(device, shape, qkv, y, log_sum, y, d_qkv, workspace, Unobserved{});
   attention_backward(device, shape, qkv, y, log_sum, y, d_qkv, workspace, gradients);
 };
 
 /// entropy.hpp — over entropies, a row of T queries for each head of each sequence (and layer): the sum of
 /// each row's finite entropies, and how many those are. The penalty of row r is that of head r mod heads,
-/// whose threshold is thresholds[r mod heads] penalty.most: sums_r = sum_i penalty(H_ri), d_rows = scale
+/// whose threshold is thresholds[r mod heads] penalty.max_entropy: sums_r = sum_i penalty(H_ri), d_rows = scale
 /// times its derivative, and d_thresholds += . An entropy that is not finite has none.
 template <class D>
 concept HasEntropy = requires(D& device, Matrix<const typename D::Accumulator> rows,

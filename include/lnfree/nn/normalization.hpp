@@ -12,69 +12,54 @@
 
 namespace lnfree {
 
-/// A norm in a model, whose policy N says what it computes. With Identity there is none: what reads its output
-/// reads x itself, and adds its gradient straight to that of x.
+/// A norm of a model, whatever its policy.
+template <class Device>
+class NormLayer {
+ public:
+  using Scalar = typename Device::Scalar;
+
+  virtual ~NormLayer() = default;
+
+  /// Reserves what the norm keeps of each row.
+  virtual void plan(Arena& arena, Index rows) = 0;
+
+  /// y = norm(x), (rows, C).
+  virtual void forward(Device& device, Matrix<const Scalar> x, Output<Scalar> y) = 0;
+
+  /// From d_y to d_x; the parameters' gradients are added to. d_x is not the memory of d_y.
+  virtual void backward(Device& device, Matrix<const Scalar> x, Matrix<const Scalar> d_y,
+                        Output<Scalar> d_x) = 0;
+};
+
+/// The norm whose policy N says what it computes. Where a model has Identity there is none of these.
 template <class N, class Device>
-class Normalization {
+class Normalization final : public NormLayer<Device> {
  public:
   using Scalar = typename Device::Scalar;
   using Accumulator = typename Device::Accumulator;
-  static constexpr bool is_identity = std::is_same_v<N, Identity>;
-  static_assert(!Norm<N> || is_identity || HasNorm<Device, N>,
+  static_assert(!Norm<N> || HasNorm<Device, N>,
                 "lnfree: the device has no norm_forward and norm_backward for this norm "
                 "(backend/primitives.hpp)");
 
   Normalization(ParameterSet<Device>& parameters, const std::string& name, Index width, NormSite site) {
-    if constexpr (!is_identity) {
-      for_norm_parameters<N>([&](auto k) {
-        constexpr NormParameter p = norm_parameter<N, k()>;
-        parameters_[k()] = &parameters.add(name + "." + std::string(p.name), {p.is_per_channel ? width : 1},
-                                           ParameterKind::norm, p.initial.at(site));
-      });
-    }
+    for_norm_parameters<N>([&](auto k) {
+      constexpr NormParameter p = norm_parameter<N, k()>;
+      parameters_[k()] = &parameters.add(name + "." + std::string(p.name), {p.is_per_channel ? width : 1},
+                                         ParameterKind::norm, p.initial.at(site));
+    });
   }
 
-  /// Reserves the output (rows, width) and, if the norm looks at rows, what it keeps of each.
-  void plan(Arena& arena, Index rows, Index width) {
-    if constexpr (!is_identity) {
-      y_ = arena.matrix<Scalar>(rows, width);
-      if constexpr (RowNorm<N>) rows_ = arena.take<NormRow<Accumulator>>(rows);
-    }
+  void plan(Arena& arena, Index rows) override {
+    if constexpr (RowNorm<N>) rows_ = arena.take<NormRow<Accumulator>>(rows);
   }
 
-  /// The normalized x, or x itself.
-  Matrix<const Scalar> forward(Device& device, Matrix<const Scalar> x) {
-    if constexpr (is_identity) {
-      return x;
-    } else {
-      norm_forward(device, N{}, x, values(), y_.top(x.rows), rows_);
-      return y_.top(x.rows);
-    }
+  void forward(Device& device, Matrix<const Scalar> x, Output<Scalar> y) override {
+    norm_forward(device, N{}, x, values(), y, rows_);
   }
 
-  /// What forward returned.
-  Matrix<const Scalar> output(Matrix<const Scalar> x) const {
-    if constexpr (is_identity) {
-      return x;
-    } else {
-      return y_.top(x.rows);
-    }
-  }
-
-  /// Where the sublayer shall leave the gradient of what forward returned: in d_x itself, or in `scratch`
-  /// first.
-  Output<Scalar> gradient_of_output(Output<Scalar> d_x, Matrix<Scalar> scratch) const {
-    if constexpr (is_identity) {
-      return d_x;
-    } else {
-      return scratch.top(d_x.matrix.rows);
-    }
-  }
-
-  /// From the gradient left there to d_x.
-  void backward(Device& device, Matrix<const Scalar> x, Output<Scalar> d_y, Output<Scalar> d_x) {
-    if constexpr (!is_identity)
-      norm_backward(device, N{}, x, values(), rows_, d_y.matrix, d_x, gradients());
+  void backward(Device& device, Matrix<const Scalar> x, Matrix<const Scalar> d_y,
+                Output<Scalar> d_x) override {
+    norm_backward(device, N{}, x, values(), rows_, d_y, d_x, gradients());
   }
 
  private:
@@ -90,7 +75,6 @@ class Normalization {
   }
 
   Parameter<Device>* parameters_[norm_parameter_count<N> > 0 ? norm_parameter_count<N> : 1] = {};
-  Matrix<Scalar> y_;
   NormRow<Accumulator>* rows_ = nullptr;
 };
 

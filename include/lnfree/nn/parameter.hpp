@@ -95,6 +95,13 @@ class ParameterSet {
     return parameter;
   }
 
+  /// The parameter of that name, a new one if there is none yet: layers that ask for the same share it.
+  Element& find_or_add(const std::string& name, std::vector<Index> shape, ParameterKind kind, double initial) {
+    const auto found = std::find_if(parameters_.begin(), parameters_.end(),
+                                    [&](const Element& parameter) { return parameter.name == name; });
+    return found != parameters_.end() ? *found : add(name, std::move(shape), kind, initial);
+  }
+
   /// Gives every parameter its memory, zeroed; gradients only for a model that trains.
   void allocate(Device& device, bool with_gradients) {
     Index end = 0;

@@ -24,6 +24,8 @@
 #include <lnfree/core/config.hpp>
 #include <lnfree/core/error.hpp>
 #include <lnfree/core/excerpt.hpp>
+#include <lnfree/layout/parallel.hpp>
+#include <lnfree/layout/pre_norm.hpp>
 #include <lnfree/nn/parameter.hpp>
 #include <lnfree/norm/layer_norm.hpp>
 #include <lnfree/optim/optimizer.hpp>
@@ -130,7 +132,7 @@ Json config_json() {
                              : config.biases == Biases::none ? "none"
                                                              : "query_key";
   // What GPT-2 is elsewhere. A reader that knows only that would put norms where there are none.
-  const bool is_gpt2 = config.rotary_dims == 0 && !config.parallel_residual &&
+  const bool is_gpt2 = config.rotary_dims == 0 && std::is_same_v<typename Model::Layout, PreNorm> &&
                        std::is_same_v<typename Model::Norm, LayerNorm> &&
                        std::is_same_v<typename Model::FinalNormPolicy, LayerNorm>;
   return {{"model_type", is_gpt2 ? "gpt2" : "lnfree"},
@@ -142,13 +144,14 @@ Json config_json() {
           {"n_ctx", config.context},
           {"vocab_size", config.vocab_size},
           {"activation_function", Model::Activation::name},
-          {"layer_norm_epsilon", 1e-5},
+          {"layer_norm_epsilon", LayerNorm::epsilon},
           {"tie_word_embeddings", config.tied_output},
           {"norm", Model::Norm::name},
           {"final_norm", Model::FinalNormPolicy::name},
           {"biases", biases},
           {"rotary_dims", config.rotary_dims},
-          {"parallel_residual", config.parallel_residual},
+          {"parallel_residual", std::is_same_v<typename Model::Layout, Parallel>},
+          {"layout", Model::Layout::name},
           {"lnfree_version", LNFREE_VERSION}};
 }
 
@@ -304,6 +307,10 @@ std::string architecture_difference(const std::filesystem::path& folder) {
   if (!is_own) {
     for (const char* key : {"n_positions", "n_ctx"}) expected.erase(key);
   }
+  // Earlier versions had two layouts, told apart by parallel_residual.
+  if (!saved.contains("layout") &&
+      (std::is_same_v<typename Model::Layout, PreNorm> || std::is_same_v<typename Model::Layout, Parallel>))
+    expected.erase("layout");
   for (const auto& [key, value] : expected.items()) {
     Json found = saved.value(key, Json());
     if (key == "activation_function") found = canonical_activation(found);

@@ -140,6 +140,9 @@ __global__ void __launch_bounds__(attention_threads<S>, sizeof(S) == 2 && Dim <=
     if constexpr (observed) {
       const float entropy = log_of_sum - row_sum(weighted[r]) * ln_2 * per_sum;
       if (writes) head.numbers(entropies.rows)[query] = fabsf(entropy) <= FLT_MAX ? entropy : NAN;
+      if constexpr (HasMaxScores<Entropies>) {
+        if (writes) head.numbers(entropies.max_scores)[query] = max[r] * to_bits * ln_2;
+      }
     }
 #pragma unroll
     for (int n = 0; n < Dim / 8; ++n) {
