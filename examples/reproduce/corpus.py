@@ -6,9 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
-from experiments import CORPUS_SEED, SCALES, options_of
 from files import ReproduceError, lock, name_of, read_json, write_json
 from programs import ProgramRefused, run_to_end
+from runs import options_of
+from scales import CORPUS_SEED, SCALES
 
 PROJECT = Path(__file__).resolve().parents[2]
 
