@@ -1,11 +1,10 @@
 # The names in configurations.def, for CMake. A change of that file configures the build anew.
 
 set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS ${CMAKE_CURRENT_LIST_DIR}/configurations.def)
-set(LNFREE_CONFIGURATIONS_FILE ${CMAKE_CURRENT_LIST_DIR}/configurations.def)
 
 # lnfree_names(VARIABLE MACRO): the first word of each line MACRO(...), in the file's order.
 function(lnfree_names variable macro)
-  file(STRINGS ${LNFREE_CONFIGURATIONS_FILE} lines ENCODING UTF-8 REGEX "^${macro}\\([A-Za-z0-9_]+")
+  file(STRINGS ${CMAKE_CURRENT_FUNCTION_LIST_DIR}/configurations.def lines ENCODING UTF-8 REGEX "^${macro}\\([A-Za-z0-9_]+")
   set(names)
   foreach(line IN LISTS lines)
     string(REGEX MATCH "^${macro}\\(([A-Za-z0-9_]+)" _ "${line}")
@@ -16,7 +15,7 @@ endfunction()
 
 # lnfree_paper_table(VARIABLE): the configurations of the paper's main table.
 function(lnfree_paper_table variable)
-  file(STRINGS ${LNFREE_CONFIGURATIONS_FILE} line ENCODING UTF-8 REGEX "^PAPER_TABLE\\([A-Za-z0-9_, ]+\\)")
+  file(STRINGS ${CMAKE_CURRENT_FUNCTION_LIST_DIR}/configurations.def line ENCODING UTF-8 REGEX "^PAPER_TABLE\\([A-Za-z0-9_, ]+\\)")
   string(REGEX REPLACE "^PAPER_TABLE\\((.*)\\).*$" "\\1" names "${line}")
   string(REGEX MATCHALL "[A-Za-z0-9_]+" names "${names}")
   set(${variable} ${names} PARENT_SCOPE)
