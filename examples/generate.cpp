@@ -4,7 +4,6 @@
 #include <cstdint>
 #include <cstdio>
 #include <filesystem>
-#include <limits>
 #include <optional>
 #include <span>
 #include <string>
@@ -94,8 +93,7 @@ int main(int argc, char** argv) {
       ->required();
   app.add_value("--prompt", options.prompt, "TEXT", "Text to continue, at least a character")->required();
   app.add_count("--tokens", options.tokens, 0, "Tokens to add");
-  app.add_real("--temperature", options.sampling.temperature, std::numeric_limits<double>::max(),
-               "a number of 0 or more", "0: always the most likely token");
+  app.add_real("--temperature", options.sampling.temperature, "0: always the most likely token");
   app.add_count("--top-k", options.sampling.top_k, 0, "Draw from the k most likely tokens; 0: from all");
   app.add_count("--seed", options.sampling.seed, std::uint64_t{0}, "Seed of the draws");
   app.callback([&] {

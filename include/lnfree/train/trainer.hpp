@@ -24,6 +24,9 @@
 
 namespace lnfree {
 
+/// Whether an option is part of the course of training: a run can only be resumed with the same.
+enum class Course { part, free };
+
 /// Everything about a training run that is chosen at run time. The defaults are the paper's recipe.
 struct TrainerOptions {
   std::int64_t steps = 32000;
@@ -43,18 +46,35 @@ struct TrainerOptions {
   std::int64_t checkpoint_every =
       500;  ///< Steps between checkpoints, besides the first and the last; 0: none.
 
-  /// What the course of training depends on: a run can only be resumed with the same.
+  /// Calls f(name, member, help, course) for each option of `options`, a TrainerOptions, const or not.
+  template <class Self, class F>
+  static void for_each(Self& options, F&& f) {
+    f("steps", options.steps, "Optimizer steps; 0 writes the initial checkpoint and stops", Course::part);
+    f("batch_size", options.batch_size, "Windows in one pass", Course::part);
+    f("accumulate", options.accumulate, "Passes in one optimizer step", Course::part);
+    f("learning_rate", options.learning_rate, "Peak learning rate", Course::part);
+    f("warmup_ratio", options.warmup_ratio, "Share of the steps that warm up", Course::part);
+    f("weight_decay", options.weight_decay, "Weight decay of matrices and embeddings", Course::part);
+    f("decay_slopes", options.decay_slopes, "Learnable slopes decay like matrices", Course::part);
+    f("dropout", options.dropout, "Dropout of the embedding", Course::part);
+    f("seed", options.seed, "Seed of weights, order and dropout", Course::part);
+    f("shuffle", options.shuffle, "Visit the windows in a new random order each epoch", Course::part);
+    f("log_every", options.log_every, "Steps between lines of metrics; 0: never", Course::free);
+    f("observe_every", options.observe_every, "Steps between observations of the heads; 0: never",
+      Course::free);
+    f("eval_every", options.eval_every, "Steps between evaluations, besides the last; 0: none at all",
+      Course::free);
+    f("checkpoint_every", options.checkpoint_every,
+      "Steps between checkpoints, besides the first and last; 0: none", Course::free);
+  }
+
+  /// What the course of training depends on.
   Json course() const {
-    return {{"steps", steps},
-            {"batch_size", batch_size},
-            {"accumulate", accumulate},
-            {"learning_rate", learning_rate},
-            {"warmup_ratio", warmup_ratio},
-            {"weight_decay", weight_decay},
-            {"decay_slopes", decay_slopes},
-            {"dropout", dropout},
-            {"seed", seed},
-            {"shuffle", shuffle}};
+    Json course;
+    for_each(*this, [&](const char* name, const auto& value, const char*, Course part) {
+      if (part == Course::part) course[name] = value;
+    });
+    return course;
   }
 };
 
