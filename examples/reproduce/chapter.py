@@ -6,6 +6,7 @@ from pathlib import Path
 
 from configurations import CONFIGURATIONS
 from runs import FIRST_RECIPE
+from scales import CONTEXT, Scale
 from text import image
 
 
@@ -14,14 +15,17 @@ class Chapter:
     """What an experiment's section is made from; figures go into `pictures`."""
 
     recipe: str
+    scale: Scale
     runs: list
     unigram: float  # loss, in nats, of the model that knows only how often each token occurs
     pictures: Path
 
     @cached_property
     def plain(self):
-        """Runs of the paper's main architecture."""
-        return [run for run in self.runs if not run.spec.is_pythia]
+        """Runs of the scale's main shape with windows of the usual length."""
+        return [
+            run for run in self.runs if (run.spec.shape, run.spec.context) == (self.scale.shape, CONTEXT)
+        ]
 
     @cached_property
     def fixed(self):

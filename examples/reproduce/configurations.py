@@ -8,6 +8,10 @@ EXAMPLES = Path(__file__).resolve().parents[1]
 SIZES = EXAMPLES.parent / "include" / "lnfree" / "core" / "config.hpp"
 
 
+class Malformed(SystemExit):
+    """Ends the program with a sentence, since these files are part of it."""
+
+
 def split(text):
     """The parts of a list in C++, at the commas that stand in no quotes or brackets."""
     parts, depth, quoted = [""], 0, False
@@ -47,10 +51,10 @@ class Definitions:
                 continue
             whole = re.fullmatch(r"[A-Z_]+\((\w+)(?:,\s*(.*))?\)(?:\s*//.*)?", line)
             if not whole:
-                raise ValueError(f"{path}:{number}: an entry is one line NAME(name, ...), not: {line}")
+                raise Malformed(f"{path}:{number}: an entry is one line NAME(name, ...), not: {line}")
             name, rest = whole.groups()
             if name in self.entries.setdefault(macro[0], {}):
-                raise ValueError(f"{path}:{number}: there is an entry {macro[0]}({name}, ...) already")
+                raise Malformed(f"{path}:{number}: there is an entry {macro[0]}({name}, ...) already")
             self.entries[macro[0]][name] = split(rest) if rest else []
 
     def __getitem__(self, macro):
@@ -66,8 +70,11 @@ class Configuration:
     activation: str
 
     @classmethod
-    def of(cls, label, norm, activation, *_observer):
-        return cls(label.strip('"'), norm, activation)
+    def of(cls, name, *arguments):
+        """Of the arguments in configurations.def."""
+        if not 3 <= len(arguments) <= 4 or not re.fullmatch(r'"[^"]+"', arguments[0]):
+            raise Malformed(f"{_PATH}: CONFIGURATION({name}, ...) needs a label in quotes, a norm and an activation")
+        return cls(arguments[0].strip('"'), *arguments[1:3])
 
     def layers_by_activation(self, layers):
         """How many of `layers` layers have which activation."""
@@ -77,7 +84,7 @@ class Configuration:
         first, count, rest = arguments
         part = re.fullmatch(r"(?:shape\.layers\s*/\s*)?(\d+)", count)
         if not part:
-            raise ValueError(f"the layers of {self.activation} are neither a number nor shape.layers / a number")
+            raise Malformed(f"the layers of {self.activation} are neither a number nor shape.layers / a number")
         count = int(part[1]) if count == part[1] else layers // int(part[1])
         return {template(first)[0]: count, template(rest)[0]: layers - count}
 
@@ -110,24 +117,33 @@ class Shape:
     training: dict
 
     @classmethod
-    def of(cls, training, *sizes):
-        """`sizes` name a shape of the library, or are a DecoderConfig{...}."""
+    def of(cls, name, training, *sizes):
+        """Of the arguments in configurations.def; `sizes` name a shape of the library, or are a DecoderConfig{...}."""
+        if training not in TRAININGS:
+            raise Malformed(f"{_PATH}: SHAPE({name}, {training}, ...) names no TRAINING")
         text = ", ".join(sizes)
         if "{" not in text:
-            found = re.search(rf"^inline constexpr DecoderConfig {text}(\{{.*?\}});", SIZES.read_text(), re.DOTALL | re.MULTILINE)
+            pattern = rf"^inline constexpr DecoderConfig {text}(\{{.*?\}});"
+            found = re.search(pattern, SIZES.read_text(), re.DOTALL | re.MULTILINE)
             if not found:
-                raise ValueError(f"{SIZES} has no shape {text}")
+                raise Malformed(f"{SIZES} has no shape {text}, which configurations.def names")
             text = found[1]
         fields = fields_of(split(text[text.index("{") + 1 : text.rindex("}")]))
-        names = ("layers", "heads", "width", "ffn_width", "context")
-        return cls(*(fields[name] for name in names), training)
+        values = [fields.get(size) for size in ("layers", "heads", "width", "ffn_width", "context")]
+        if not all(isinstance(value, int) for value in values):
+            raise Malformed(f"the sizes of SHAPE({name}, ...) are not numbers: {text}")
+        return cls(*values, TRAININGS[training])
 
 
-_DEFINITIONS = Definitions(EXAMPLES / "configurations.def")
-CONFIGURATIONS = {name: Configuration.of(*rest) for name, rest in _DEFINITIONS["CONFIGURATION"].items()}
+_PATH = EXAMPLES / "configurations.def"
+_DEFINITIONS = Definitions(_PATH)
+CONFIGURATIONS = {name: Configuration.of(name, *rest) for name, rest in _DEFINITIONS["CONFIGURATION"].items()}
 TRAININGS = {name: fields_of(rest) for name, rest in _DEFINITIONS["TRAINING"].items()}
 RECIPES = {name: fields_of(rest) for name, rest in _DEFINITIONS["RECIPE"].items()}
-SHAPES = {name: Shape.of(TRAININGS[training], *sizes) for name, (training, *sizes) in _DEFINITIONS["SHAPE"].items()}
+SHAPES = {name: Shape.of(name, *rest) for name, rest in _DEFINITIONS["SHAPE"].items()}
 # The configurations of the paper's main table, and the one that changes in % refer to.
-PAPER_CONFIGS = next((name, *rest) for name, rest in _DEFINITIONS["PAPER_TABLE"].items())
+PAPER_CONFIGS = tuple(name for first, rest in _DEFINITIONS["PAPER_TABLE"].items() for name in (first, *rest))
+for _name in PAPER_CONFIGS:
+    if _name not in CONFIGURATIONS:
+        raise Malformed(f"{_PATH}: PAPER_TABLE names {_name}, which is no CONFIGURATION")
 BASELINE = PAPER_CONFIGS[0]

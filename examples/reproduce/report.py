@@ -22,6 +22,7 @@ from files import ReproduceError, name_of, write_json, write_text
 from logs import read_root
 from page import html_page
 from provenance import SCALE_NOTES, corpus_section, recipe_section
+from scales import SCALES
 from text import bullets, names
 
 
@@ -105,7 +106,7 @@ def markdown(settings, corpus, runs, unfinished, pictures):
     told = {}  # the experiments that have something to say
     for recipe in RECIPES:
         same = [run for run in runs if run.spec.recipe == recipe]
-        chapter = Chapter(recipe, same, corpus["unigram_loss"]["128"], pictures)
+        chapter = Chapter(recipe, SCALES[scale], same, corpus["unigram_loss"]["128"], pictures)
         for experiment in SECTIONS:
             section = experiment.section(chapter)
             parts += section

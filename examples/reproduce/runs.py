@@ -3,7 +3,7 @@
 from dataclasses import asdict, dataclass, fields
 
 from configurations import CONFIGURATIONS, RECIPES, SHAPES
-from scales import SCALES
+from scales import CONTEXT, SCALES
 
 # Trainers of another device have another suffix; nothing else knows how a trainer's name is formed.
 DEVICE_SUFFIX = {"cpu": "", "cuda": "_cuda"}
@@ -46,7 +46,7 @@ class Spec:
         """The run in words."""
         parts = [CONFIGURATIONS[self.config].label]
         parts += ["Pythia"] if self.is_pythia else []
-        parts += [f"T {self.context}"] if self.context != 128 else []
+        parts += [f"T {self.context}"] if self.context != CONTEXT else []
         parts += [self.recipe] if self.recipe != FIRST_RECIPE else []
         parts += [f"{self.rate_factor} x rate"] if self.rate_factor != 1 else []
         parts += [] if self.decay_slopes is None else ["decayed" if self.decay_slopes else "undecayed"]
@@ -74,7 +74,7 @@ def recipe_of(spec, scale, windows, device="cpu"):
     options |= {"dropout": recipe["dropout"], "context": spec.context, "seed": spec.seed}
     if spec.decay_slopes is not None:
         options["decay_slopes"] = spec.decay_slopes
-    shorter = 1 if scale.steps is None else spec.context / 128
+    shorter = 1 if scale.steps is None else spec.context / CONTEXT
     options["steps"] = windows // windows_of_step(options) if scale.steps is None else round(scale.steps / shorter)
     every = {name: max(1, round(steps / shorter)) for name, steps in scale.every.items()}
     return options | every

@@ -5,9 +5,13 @@ from dataclasses import dataclass, field
 from configurations import SHAPES
 
 
+# Tokens of a window, where an experiment says nothing else.
+CONTEXT = 128
+
+
 @dataclass(frozen=True)
 class Scale:
-    """Shapes are trained as configurations.def says. `steps` and every ..._every are optimizer steps at 128
+    """Shapes are trained as configurations.def says. `steps` and every ..._every are optimizer steps at CONTEXT
     tokens a window; with longer windows they are as many fewer as the windows are longer, so that the tokens
     stay the same."""
 

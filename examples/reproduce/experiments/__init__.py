@@ -15,9 +15,9 @@ import pkgutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from configurations import CONFIGURATIONS, PAPER_CONFIGS, RECIPES
+from configurations import CONFIGURATIONS, PAPER_CONFIGS, RECIPES, Malformed
 from runs import Spec
-from scales import SCALES, Scale
+from scales import CONTEXT, SCALES, Scale
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Request:
     seed: int
     configs: tuple = PAPER_CONFIGS
 
-    def spec(self, config, shape=None, context=128, rate_factor=1, decay_slopes=None):
+    def spec(self, config, shape=None, context=CONTEXT, rate_factor=1, decay_slopes=None):
         """One run, of the scale's main shape unless another is named. Slopes decay as in the recipe unless said."""
         if CONFIGURATIONS[config].learnable and decay_slopes is None:
             decay_slopes = RECIPES[self.recipe]["decay_slopes"]
@@ -37,18 +37,18 @@ class Request:
 
 
 def _load():
-    """The modules of this folder in their order; raises TypeError for one that is no experiment."""
+    """The modules of this folder in their order; ends the program at one that is no experiment."""
     modules = []
     for name in sorted(module.name for module in pkgutil.iter_modules(__path__)):
         module = importlib.import_module(f"{__name__}.{name}")
         module.name = name
         lines = Path(module.__file__).read_text(encoding="utf-8").splitlines()
         if f"ORDER = {getattr(module, 'ORDER', None)}" not in lines or not hasattr(module, "section"):
-            raise TypeError(f"{module.__file__} is no experiment: it needs a line ORDER = N and section(chapter)")
+            raise Malformed(f"{module.__file__} is no experiment: it needs a line ORDER = N and section(chapter)")
         if hasattr(module, "HELP") != hasattr(module, "grid"):
-            raise TypeError(f"{module.__file__} needs both HELP and grid(request), or neither")
+            raise Malformed(f"{module.__file__} needs both HELP and grid(request), or neither")
         if hasattr(module, "HELP") and f'HELP = "{module.HELP}"' not in lines:
-            raise TypeError(f'{module.__file__} needs its HELP as one line HELP = "...", which reproduce.sh reads')
+            raise Malformed(f'{module.__file__} needs its HELP as one line HELP = "...", which reproduce.sh reads')
         modules.append(module)
     return sorted(modules, key=lambda module: module.ORDER)
 

@@ -139,8 +139,9 @@ def grid(request):
 
 def section(chapter):
     """Multiples of the learning rate, of the configurations that were tried at any."""
-    tried = {(run.config, run.spec.decay_slopes) for run in chapter.plain if run.spec.rate_factor != 1}
-    runs = [run for run in chapter.plain if (run.config, run.spec.decay_slopes) in tried]
+    runs = [run for run in chapter.plain if run.spec.rate_factor in RATE_FACTORS]
+    tried = {(run.config, run.spec.decay_slopes) for run in runs if run.spec.rate_factor != 1}
+    runs = [run for run in runs if (run.config, run.spec.decay_slopes) in tried]
     if not runs:
         return []
     judged = Stability(runs, chapter.unigram)
