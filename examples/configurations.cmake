@@ -4,19 +4,17 @@ set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS ${CMAKE_CURRENT_L
 
 # lnfree_names(VARIABLE MACRO): the first word of each line MACRO(...), in the file's order.
 function(lnfree_names variable macro)
-  file(STRINGS ${CMAKE_CURRENT_FUNCTION_LIST_DIR}/configurations.def lines ENCODING UTF-8 REGEX "^${macro}\\([A-Za-z0-9_]+")
-  set(names)
-  foreach(line IN LISTS lines)
-    string(REGEX MATCH "^${macro}\\(([A-Za-z0-9_]+)" _ "${line}")
-    list(APPEND names ${CMAKE_MATCH_1})
-  endforeach()
+  file(READ ${CMAKE_CURRENT_FUNCTION_LIST_DIR}/configurations.def text)
+  string(REGEX MATCHALL "\n${macro}\\([A-Za-z0-9_]+" entries "${text}")
+  list(TRANSFORM entries REPLACE "^.*\\(" "" OUTPUT_VARIABLE names)
   set(${variable} ${names} PARENT_SCOPE)
 endfunction()
 
 # lnfree_paper_table(VARIABLE): the configurations of the paper's main table.
 function(lnfree_paper_table variable)
-  file(STRINGS ${CMAKE_CURRENT_FUNCTION_LIST_DIR}/configurations.def line ENCODING UTF-8 REGEX "^PAPER_TABLE\\([A-Za-z0-9_, ]+\\)")
-  string(REGEX REPLACE "^PAPER_TABLE\\((.*)\\).*$" "\\1" names "${line}")
+  file(READ ${CMAKE_CURRENT_FUNCTION_LIST_DIR}/configurations.def text)
+  string(REGEX MATCH "\nPAPER_TABLE\\([A-Za-z0-9_, ]+\\)" names "${text}")
+  string(REGEX REPLACE "^.*\\(|\\)" "" names "${names}")
   string(REGEX MATCHALL "[A-Za-z0-9_]+" names "${names}")
   set(${variable} ${names} PARENT_SCOPE)
 endfunction()

@@ -41,21 +41,26 @@ def fields_of(parts):
 
 
 class Definitions:
-    """The entries of a file like configurations.def by macro: {name: [further arguments, as they stand there]}."""
+    """The entries of a file like configurations.def by macro: {name: [further arguments, as they stand there]}.
+
+    Refuses what the preprocessor would take for more or less than the other readers do, which look at lines.
+    """
+
+    ENTRY = re.compile(r"(?P<macro>[A-Z_]+)\((?P<name>[A-Za-z0-9_]+)(?:,\s*(?P<rest>.*))?\)(?:\s*//.*)?", re.ASCII)
+    IGNORED = re.compile(r"\s*(?://.*)?|#(?:ifndef|undef) [A-Z_]+|#define [A-Z_]+\(\.\.\.\)|#endif", re.ASCII)
 
     def __init__(self, path):
         self.path, self.entries = path, {}
         for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
-            macro = re.match(r"[A-Z_]+(?=\()", line)
-            if not macro:
+            if self.IGNORED.fullmatch(line):
                 continue
-            whole = re.fullmatch(r"[A-Z_]+\((\w+)(?:,\s*(.*))?\)(?:\s*//.*)?", line)
-            if not whole:
+            entry = self.ENTRY.fullmatch(line)
+            if not entry:
                 raise Malformed(f"{path}:{number}: an entry is one line NAME(name, ...), not: {line}")
-            name, rest = whole.groups()
-            if name in self.entries.setdefault(macro[0], {}):
-                raise Malformed(f"{path}:{number}: there is an entry {macro[0]}({name}, ...) already")
-            self.entries[macro[0]][name] = split(rest) if rest else []
+            same = self.entries.setdefault(entry["macro"], {})
+            if entry["name"] in same:
+                raise Malformed(f"{path}:{number}: there is an entry {entry['macro']}({entry['name']}, ...) already")
+            same[entry["name"]] = split(entry["rest"]) if entry["rest"] else []
 
     def __getitem__(self, macro):
         return self.entries.get(macro, {})

@@ -17,7 +17,7 @@ CXX = os.environ.get("CXX", "c++")
 PATIENCE = 300
 
 LINES = {
-    "CONFIGURATION": 'CONFIGURATION(sm_dyt_relu_silu, "SM + DyT + R, (then) S", DynamicTanh, Layerwise<ReLU, 2, SiLU>)',
+    "CONFIGURATION": 'CONFIGURATION(sm_dyt_relu_silu, "SM + DyT + R; [then S", DynamicTanh, Layerwise<ReLU, 2, SiLU>)',
     "SHAPE": "SHAPE(wee, brief, DecoderConfig{.layers = 4, .heads = 2, .width = 8, .ffn_width = 16, .context = 9, .vocab_size = 5})",
     "TRAINING": "TRAINING(brief, .steps = 5, .batch_size = 3, .accumulate = 2, .learning_rate = 1e-2, .warmup_ratio = 0.5, "
     ".weight_decay = 0, .init_std = 0.5)",
@@ -137,7 +137,7 @@ class ConfigurationsTest(unittest.TestCase):
         text = self.run_in_tree(
             sys.executable, self.root / "examples/reproduce/report.py", "--private-inference", "wee"
         )
-        row = next(line for line in text.splitlines() if line.startswith("| SM + DyT + R, (then) S |"))
+        row = next(line for line in text.splitlines() if line.startswith("| SM + DyT + R; [then S |"))
         self.assertIn("4 layers", self.shape_of("wee"))
         # Two of four layers with ReLU, two with SiLU, of 16 values each.
         self.assertEqual(row.split("|")[2:].count(" 8 "), 2, row)
@@ -198,10 +198,15 @@ class ConfigurationsTest(unittest.TestCase):
             ("SHAPE(wee, small, none)", "no shape none"),
             ("SHAPE(wee, small, DecoderConfig{.layers = 2})", "not numbers"),
             ("PAPER_TABLE(sm_none)", "sm_none"),
+            ('  CONFIGURATION(sm_x, "SM", Identity, GELU)', "one line"),
+            ('CONFIGURATION( sm_x, "SM", Identity, GELU)', "one line"),
+            ('/* CONFIGURATION(sm_x, "SM", Identity, GELU) */', "one line"),
+            ("#if 0", "one line"),
         ):
             with self.subTest(line=line):
                 whole = self.definitions.read_text(encoding="utf-8")
-                self.add(**{line.partition("(")[0]: line})
+                macro = line.partition("(")[0]
+                self.add(**{macro if macro in (*LINES, "PAPER_TABLE") else "RECIPE": line})
                 text = self.job("--targets", "--out", "x", status=1)
                 self.assertIn(words, text)
                 self.assertEqual(len(text.splitlines()), 1, text)
