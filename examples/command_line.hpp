@@ -7,6 +7,7 @@
 #include <limits>
 #include <memory>
 #include <optional>
+#include <sstream>
 #include <string>
 #include <string_view>
 #include <type_traits>
@@ -52,13 +53,20 @@ class CommandLine : public CLI::App {
         ->transform(number(least, most, "a whole number " + range));
   }
 
-  /// An option for a number from 0 to `most`; `expected` says so in words.
-  CLI::Option* add_real(const char* name, double& value, double most, const std::string& expected,
-                        const char* text) {
+  /// An option for a number from 0 to `most`.
+  CLI::Option* add_real(const char* name, double& value, const char* text,
+                        double most = std::numeric_limits<double>::max()) {
+    std::ostringstream expected;
+    expected << "a number ";
+    if (most == std::numeric_limits<double>::max()) {
+      expected << "of 0 or more";
+    } else {
+      expected << "from 0 to " << most;
+    }
     return add_option(name, value, text)
         ->capture_default_str()
         ->type_name("X")
-        ->transform(number(0.0, most, expected));
+        ->transform(number(0.0, most, expected.str()));
   }
 
   /// Reads the arguments. When the program has nothing left to do, its exit status: 0 after --help, 1 after a

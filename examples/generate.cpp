@@ -1,7 +1,10 @@
 /// Continues a text with a model that a trainer has trained: greedy, or sampled by temperature and top-k.
+#include "generate.hpp"
+
+#include <cstdint>
 #include <cstdio>
 #include <filesystem>
-#include <limits>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -9,7 +12,6 @@
 
 #include <lnfree/backend/cpu/share_cores.hpp>
 #include <lnfree/data/tokenizer.hpp>
-#include <lnfree/model.hpp>
 #include <lnfree/nn/generate.hpp>
 #include <lnfree/train/checkpoint.hpp>
 #include <lnfree/train/shard_identity.hpp>
@@ -27,26 +29,32 @@ struct Options {
   SamplingOptions sampling{.temperature = 0.8, .top_k = 40};
 };
 
+/// The first of the models in configurations.def that the checkpoint describes.
+std::optional<DescribedModel> described_model(const std::filesystem::path& checkpoint) {
+#define SHAPE(name, ...) \
+  if (auto model = generators::name(checkpoint)) return model;
+#include "configurations.def"
+  return std::nullopt;
+}
+
 /// A model as its tokenizer knows it: one that was trained on a corpus of a smaller vocabulary than its own
-/// has logits for tokens that there are not.
-template <class Model>
+/// has logits for tokens that do not exist.
 struct WithinVocabulary {
-  Model& model;
+  NextLogits model;
   int vocab_size;
 
   std::vector<double> next_logits(std::span<const std::int32_t> tokens) {
-    std::vector<double> logits = model.next_logits(tokens);
+    std::vector<double> logits = model(tokens);
     logits.resize(static_cast<std::size_t>(vocab_size));
     return logits;
   }
 };
 
-template <class Model>
-void run(const Options& options) {
+void run(const Options& options, const DescribedModel& model) {
   const Tokenizer tokenizer = Tokenizer::load(options.tokenizer);
-  if (tokenizer.vocab_size() > Model::config.vocab_size) {
+  if (tokenizer.vocab_size() > model.vocab_size) {
     throw Error(options.tokenizer.string() + " has " + std::to_string(tokenizer.vocab_size()) +
-                " tokens, more than the model's " + std::to_string(Model::config.vocab_size) +
+                " tokens, more than the model's " + std::to_string(model.vocab_size) +
                 ", so the model was trained on another corpus; give the tokenizer.model of that one");
   }
   if (std::filesystem::exists(options.checkpoint / "trainer.json")) {
@@ -60,9 +68,7 @@ void run(const Options& options) {
                   " was trained; give the tokenizer.model of that corpus");
     }
   }
-  Model model(1, Purpose::evaluation);
-  load_weights(model, options.checkpoint / "model.safetensors");
-  WithinVocabulary<Model> speaker{model, tokenizer.vocab_size()};
+  WithinVocabulary speaker{model.load(), tokenizer.vocab_size()};
   const auto print = [](std::string_view text) {
     std::fwrite(text.data(), 1, text.size(), stdout);
     require_standard_output();
@@ -76,32 +82,6 @@ void run(const Options& options) {
   print("\n");
 }
 
-/// Runs the one of the models that the checkpoint's config.json describes; false when none is.
-template <class... Models>
-bool run_matching(const Options& options) {
-  const auto run_if_described = [&]<class Model>() {
-    if (!architecture_difference<Model>(options.checkpoint).empty()) return false;
-    run<Model>(options);
-    return true;
-  };
-  return (run_if_described.template operator()<Models>() || ...);
-}
-
-/// The configurations that examples/trainers trains, at one shape.
-template <DecoderConfig Shape>
-bool run_shape(const Options& options) {
-  using PerLayer = LeakyLearnable<Scope::per_layer>;
-  using Global = LeakyLearnable<Scope::global>;
-  const auto run_norm = [&]<class Norm, class... Activations>() {
-    return run_matching<Decoder<Shape, Norm, Activations>...>(options);
-  };
-  return run_norm.template operator()<LayerNorm, GELU, ReLU, PerLayer, Global>() ||
-         run_norm.template operator()<Identity, GELU, ReLU, PerLayer, Global, SquaredReLU, SiLU,
-                                      Layerwise<ReLU, Shape.layers / 2, GELU>>() ||
-         run_norm.template operator()<RMSNorm, GELU>() || run_norm.template operator()<DynamicTanh, GELU>() ||
-         run_norm.template operator()<DynamicErf, GELU>();
-}
-
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -113,8 +93,7 @@ int main(int argc, char** argv) {
       ->required();
   app.add_value("--prompt", options.prompt, "TEXT", "Text to continue, at least a character")->required();
   app.add_count("--tokens", options.tokens, 0, "Tokens to add");
-  app.add_real("--temperature", options.sampling.temperature, std::numeric_limits<double>::max(),
-               "a number of 0 or more", "0: always the most likely token");
+  app.add_real("--temperature", options.sampling.temperature, "0: always the most likely token");
   app.add_count("--top-k", options.sampling.top_k, 0, "Draw from the k most likely tokens; 0: from all");
   app.add_count("--seed", options.sampling.seed, std::uint64_t{0}, "Seed of the draws");
   app.callback([&] {
@@ -126,12 +105,13 @@ int main(int argc, char** argv) {
     const std::filesystem::path path = options.checkpoint / "config.json";
     if (!std::filesystem::exists(path))
       throw Error("cannot read " + path.string() + "; --checkpoint takes the folder checkpoint/ of a run");
-    // Each shape is fourteen models to compile.
-    if (!run_shape<demo>(options) && !run_shape<gpt2_small>(options)) {
-      throw Error(path.string() + " describes none of the models that this program knows, those of " +
-                  "train_demo_<configuration> and train_gpt2_<configuration>; add yours to "
-                  "examples/generate.cpp");
+    const std::optional<DescribedModel> model = described_model(options.checkpoint);
+    if (!model) {
+      throw Error(path.string() +
+                  " describes none of the models that this program knows, those of the programs "
+                  "train_<shape>_<configuration>; add yours to examples/configurations.def");
     }
+    run(options, *model);
   } catch (const std::exception& error) {
     return complain("generate", error.what());
   }

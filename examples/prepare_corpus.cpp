@@ -471,8 +471,8 @@ int main(int argc, char** argv) {
       ->required();
   auto* vocab_size = app.add_count("--vocab-size", options.vocab_size, 1, "Tokens of the tokenizer", 1 << 24);
   app.add_count("--context", options.context, std::int64_t{2}, "Tokens in a window", std::int64_t{1} << 24);
-  auto* held_out = app.add_real("--held-out", options.corpus.held_out, 1, "a number from 0 to 1",
-                                "Share of documents to hold out; 0.03, or 0 with --held-out-input")
+  auto* held_out = app.add_real("--held-out", options.corpus.held_out,
+                                "Share of documents to hold out; 0.03, or 0 with --held-out-input", 1)
                        ->default_str("");
   app.add_count("--seed", options.corpus.seed, std::uint64_t{0}, "Chooses the held-out documents");
   app.add_value("--tokenizer", options.tokenizer, "FILE",

@@ -4,10 +4,7 @@
 #   examples/reproduce.sh [--experiment NAME] [--scale NAME] [--recipe NAME] [--seed N] [--seeds K] [--corpus PATH]
 #                         [--skip-invalid] [--configs LIST] [--out DIR] [--device NAME]
 #
-#   --experiment NAME  perplexity (default): the four configurations; the paper's figures 1, 2, 4 and main table
-#                      slopes: learnable slopes of a leaky ReLU, decayed and not; figures 3 and 5
-#                      pythia: the four on Pythia's architecture, windows of 128 and 256; its table
-#                      stability: the four at 1, 2 and 4 times the learning rate
+#   --experiment NAME  @experiments
 #                      all: all of these, in one report; or several of them, separated by commas or spaces
 #   --scale NAME       demo (default): 8 layers of width 64, 8 million tokens each, 18 minutes for four on two cores;
 #                      smoke: the same path in under three minutes, showing nothing but that it works;
@@ -20,8 +17,9 @@
 #   --corpus PATH      a folder of Python files or a .jsonl file (one {"content": ...} a line);
 #                      default: the standard library, pandas, matplotlib, sklearn, seaborn from Debian packages
 #   --skip-invalid     leave out what in the corpus cannot be read, is not UTF-8 or not JSON, instead of stopping
-#   --configs LIST     configurations of the perplexity and stability experiments, separated by commas or spaces
-#                      (default: sm_ln_g sm_ln_r sm_g sm_r); changes in % refer to sm_ln_g
+#   --configs LIST     configurations of examples/configurations.def, separated by commas or spaces, for the experiments
+#                      that do not say themselves what they compare (default: @paper_table);
+#                      changes in % refer to @baseline
 #   --out DIR          where everything goes (default out/SCALE): report.html, report.md, results.json, figures/*.png
 #                      and a folder per run with its log, metrics and checkpoint
 #   --device NAME      cpu (default); cuda: an NVIDIA GPU, one run at a time, with CUDA's nvcc (12 or newer) and driver
@@ -36,18 +34,57 @@ fail() {
   exit 1
 }
 
-known_configs='sm_ln_g sm_ln_r sm_g sm_r sm_leaky_layerwise sm_leaky_global sm_ln_leaky_layerwise sm_ln_leaky_global'
-known_configs+=' sm_rms_g sm_dyt_g sm_derf_g sm_squared_relu sm_silu sm_relu_gelu sm_entropy_g'
-known_experiments='perplexity slopes pythia stability all'
-
 project=$(realpath "$(dirname "$(realpath "${BASH_SOURCE[0]}")")/..")
-experiment=perplexity scale=demo recipe=paper corpus='' configs='sm_ln_g sm_ln_r sm_g sm_r' seed=0 seeds=1 out=''
+definitions=$project/examples/configurations.def reproduce=$project/examples/reproduce
+
+mapfile -t known_configs < <(sed -n 's/^CONFIGURATION(\([A-Za-z0-9_]*\),.*/\1/p' "$definitions")
+mapfile -t known_recipes < <(sed -n 's/^RECIPE(\([A-Za-z0-9_]*\),.*/\1/p' "$definitions")
+mapfile -t known_scales < <(sed -n 's/^    "\([A-Za-z0-9_]*\)": Scale($/\1/p' "$reproduce/scales.py")
+read -r -a paper_table < <(sed -n 's/^PAPER_TABLE(\([A-Za-z0-9_, ]*\)).*/\1/p' "$definitions" | sed 's/,/ /g')
+known_devices=(cpu cuda)
+
+# The experiments with runs of their own, in the order that their files say, and what each is. Bash visits an array by its
+# indices.
+known_experiments=() help_of=()
+for file in "$reproduce"/experiments/*.py; do
+  order='' help=''
+  while IFS= read -r line; do
+    case $line in
+      'ORDER = '*) order=${line#ORDER = } ;;
+      'HELP = "'*) help=${line#HELP = \"} help=${help%\"} ;;
+    esac
+  done <"$file"
+  if [[ $order && $help ]]; then
+    place=$((100 * order + ${#known_experiments[@]}))
+    known_experiments[place]=${file##*/} known_experiments[place]=${known_experiments[place]%.py} help_of[place]=$help
+  fi
+done
+
+# The head of this file, with what is known filled in.
+usage() {
+  local line place default
+  sed -n '2,/^set/{/^set/d;s/^# \{0,1\}//;p}' "${BASH_SOURCE[0]}" | while IFS= read -r line; do
+    if [[ $line == *@experiments ]]; then
+      line=${line%@experiments} default=' (default)'
+      for place in "${!known_experiments[@]}"; do
+        echo "$line${known_experiments[place]}$default: ${help_of[place]}"
+        line=${line//?/ } default=''
+      done
+    else
+      line=${line/@paper_table/${paper_table[*]}}
+      echo "${line/@baseline/${paper_table[0]}}"
+    fi
+  done
+}
+
+experiments=("${known_experiments[@]}")
+experiment=${experiments[0]} scale=demo recipe=${known_recipes[0]} corpus='' configs=${paper_table[*]} seed=0 seeds=1 out=''
 device=cpu skip_invalid=()
 while (($#)); do
   option=$1
   case $option in
     -h | --help)
-      sed -n '2,/^set/{/^set/d;s/^# \{0,1\}//;p}' "${BASH_SOURCE[0]}"
+      usage
       exit 0
       ;;
     --*=*)
@@ -68,16 +105,18 @@ while (($#)); do
 done
 
 # Everything a person can get wrong is told before anything is installed.
-# one_of WHAT NAME KNOWN: NAME is one of the words of KNOWN.
+# one_of WHAT NAME KNOWN...: NAME is one of KNOWN.
 one_of() {
-  [[ " $3 " == *" $2 "* && $2 != *' '* ]] || fail "unknown $1 '$2'; choose from $3."
+  local what=$1 name=$2
+  shift 2
+  [[ " $* " == *" $name "* && $name != *' '* ]] || fail "unknown $what '$name'; choose from $*."
 }
 read -r -a experiments <<<"${experiment//,/ }"
-((${#experiments[@]})) || fail "--experiment names no experiment; choose from $known_experiments."
-for experiment in "${experiments[@]}"; do one_of experiment "$experiment" "$known_experiments"; done
-one_of scale "$scale" "smoke demo gpt2"
-one_of recipe "$recipe" "paper clean"
-one_of device "$device" "cpu cuda"
+((${#experiments[@]})) || fail "--experiment names no experiment; choose from ${known_experiments[*]} all."
+for experiment in "${experiments[@]}"; do one_of experiment "$experiment" "${known_experiments[@]}" all; done
+one_of scale "$scale" "${known_scales[@]}"
+one_of recipe "$recipe" "${known_recipes[@]}"
+one_of device "$device" "${known_devices[@]}"
 if [[ $device == cuda && ! -x ${CUDA_PATH:-/usr/local/cuda}/bin/nvcc ]]; then
   command -v nvcc >/dev/null || fail "--device cuda needs CUDA's compiler nvcc, which is neither in PATH nor in" \
     "${CUDA_PATH:-/usr/local/cuda}/bin; install NVIDIA's CUDA toolkit, or set CUDA_PATH to where it is."
@@ -86,8 +125,8 @@ fi
 [[ $seeds =~ ^[0-9]{1,3}$ && $((10#$seeds)) -ge 1 ]] || fail "--seeds '$seeds' is not a whole number from 1 to 999."
 seed=$((10#$seed)) seeds=$((10#$seeds))
 read -r -a configs <<<"${configs//,/ }"
-((${#configs[@]})) || fail "--configs names no configuration; choose from $known_configs."
-for config in "${configs[@]}"; do one_of configuration "$config" "$known_configs"; done
+((${#configs[@]})) || fail "--configs names no configuration; choose from ${known_configs[*]}."
+for config in "${configs[@]}"; do one_of configuration "$config" "${known_configs[@]}"; done
 if [[ -n $corpus ]]; then
   [[ -d $corpus || -f $corpus ]] ||
     fail "the corpus $corpus does not exist; give a folder of Python files or a .jsonl file."
@@ -101,7 +140,7 @@ out=$(realpath -m "$out")
 "$project/examples/install_dependencies.sh" build report
 
 # Debian's own interpreter: matplotlib, seaborn and markdown were installed for it.
-job=(/usr/bin/python3 "$project/examples/reproduce" --experiment "${experiments[@]}" --scale "$scale"
+job=(/usr/bin/python3 "$reproduce" --experiment "${experiments[@]}" --scale "$scale"
   --recipe "$recipe" --seed "$seed" --seeds "$seeds" --out "$out" --configs "${configs[@]}" --device "$device"
   --programs "$project/build/release/bin" "${skip_invalid[@]}")
 [[ -z $corpus ]] || job+=(--corpus "$corpus")

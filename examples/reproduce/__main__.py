@@ -14,12 +14,15 @@ import sys
 from pathlib import Path
 
 import experiments
+from configurations import CONFIGURATIONS, PAPER_CONFIGS, RECIPES
 from corpus import PROJECT, prepare
-from experiments import CONFIGURATIONS, DEVICE_SUFFIX, EXPERIMENTS, PAPER_CONFIGS, RECIPES, SCALES
+from experiments import EXPERIMENTS
 from files import ReproduceError, lock, name_of, read_settings, write_json
 from jobs import Job, train_all, workers_of
 from plan import check_device, print_plan
 from programs import Interrupted, Stop
+from runs import DEVICE_SUFFIX, FIRST_RECIPE
+from scales import SCALES
 
 
 def settings_of(arguments):
@@ -93,9 +96,9 @@ def reproduce(arguments, stop):
 def parse_arguments():
     parser = argparse.ArgumentParser(prog="reproduce", description=__doc__.split("\n")[0])
     option = parser.add_argument
-    option("--experiment", nargs="+", choices=[*EXPERIMENTS, "all"], default=["perplexity"])
+    option("--experiment", nargs="+", choices=[*EXPERIMENTS, "all"], default=[next(iter(EXPERIMENTS))])
     option("--scale", choices=list(SCALES), default="demo", help="how much to train (default: demo)")
-    option("--recipe", choices=RECIPES, default="paper", help="of the paper's code, or of its text (clean)")
+    option("--recipe", choices=list(RECIPES), default=FIRST_RECIPE, help="of the paper's code, or of its text (clean)")
     option("--corpus", type=Path, help="folder of Python files or .jsonl file (default: Debian packages)")
     option("--skip-invalid", action="store_true", help="leave out what cannot be read or is not text")
     option("--configs", nargs="+", choices=list(CONFIGURATIONS), default=list(PAPER_CONFIGS))

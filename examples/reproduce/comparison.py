@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from experiments import BASELINE, CONFIGURATIONS
+from configurations import BASELINE, CONFIGURATIONS
 from files import ReproduceError
 from text import number_text
 

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
-from experiments import CORPUS_SEED, SCALES, options_of
 from files import ReproduceError, lock, name_of, read_json, write_json
 from programs import ProgramRefused, run_to_end
+from runs import options_of
+from scales import CONTEXT, CORPUS_SEED, SCALES
 
 PROJECT = Path(__file__).resolve().parents[2]
 
@@ -65,7 +66,7 @@ def prepare(arguments, contexts, stop):
     own = arguments.corpus is not None
     root = arguments.out / "corpus" if own else PROJECT / "out" / "corpus"
     place = root if own else root / arguments.scale
-    folders = {context: place / f"T{context}" for context in sorted({128, *contexts})}
+    folders = {context: place / f"T{context}" for context in sorted({CONTEXT, *contexts})}
     waited = False
     while (held := lock(root / ".lock")) is None:
         if not waited:
@@ -86,8 +87,8 @@ def prepare(arguments, contexts, stop):
         scale = SCALES[arguments.scale]
         options = scale.corpus | (scale.corpus_own if own else {})
         for context, folder in folders.items():
-            if context != 128:
-                options = {"held_out": options["held_out"], "tokenizer": folders[128] / "tokenizer.model"} | {
+            if context != CONTEXT:
+                options = {"held_out": options["held_out"], "tokenizer": folders[CONTEXT] / "tokenizer.model"} | {
                     name: value for name, value in options.items() if name == "max_train_tokens"
                 }
             command = [
@@ -133,7 +134,7 @@ def bind(path, corpus, prepared, folders):
         differ(known.get(context, report), report) for context, report in prepared.items()
     ):
         raise ReproduceError(
-            f"the corpus in {folders[128].parent} is no longer the one that {path.parent} was started with; "
+            f"the corpus in {folders[CONTEXT].parent} is no longer the one that {path.parent} was started with; "
             "give another --out."
         )
     if not set(prepared) <= set(known):

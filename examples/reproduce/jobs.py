@@ -6,10 +6,11 @@ import subprocess
 import sys
 import time
 
-from experiments import SCALES, options_of, recipe_of, tokens_of_step
 from files import ReproduceError, read_json, write_json
 from programs import POLL_SECONDS, STOP_SECONDS, Program
 from progress import Progress
+from runs import options_of, recipe_of, tokens_of_step
+from scales import SCALES
 
 # Exit status of a trainer whose loss stopped being a number.
 DIVERGED_STATUS = 3

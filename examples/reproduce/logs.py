@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from experiments import CONFIGURATIONS, Spec, tokens_of
+from configurations import CONFIGURATIONS
 from files import ReproduceError, read_json, read_settings
+from runs import Spec, tokens_of
 
 
 STREAM = ("rms", "kurtosis", "zeros")

@@ -5,11 +5,12 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-from experiments import SCALES, options_of, recipe_of, tokens_of, tokens_of_step
 from files import ReproduceError, read_json
 from jobs import environment_of
 from programs import run_to_end
 from progress import duration
+from runs import options_of, recipe_of, tokens_of, tokens_of_step
+from scales import SCALES
 
 BATCH_OPTIONS = ("step_windows", "batch_size", "accumulate")
 

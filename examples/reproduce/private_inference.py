@@ -8,16 +8,13 @@ ReLU they give an upper bound; of softmax nothing.
 
 from dataclasses import dataclass
 
-from experiments import CONFIGURATIONS, SHAPES
-from text import table
+from configurations import CONFIGURATIONS, SHAPES
+from text import bullets, table
 
-ELEMENTWISE = {
-    "GELU": {"GELU": 1.0},
-    "ReLU": {"ReLU": 1.0},
-    "LeakyLearnable": {"ReLU": 1.0, "products": 1.0},  # slope * x + (1 - slope) * ReLU(x)
-    "SquaredReLU": {"ReLU": 1.0, "products": 1.0},
-    "SiLU": {"SiLU": 1.0},
-    "ReLU, then GELU": {"ReLU": 0.5, "GELU": 0.5},
+# What a value costs that passes an activation made of others; any other activation is an operation of its own.
+COMPOSED = {
+    "LeakyLearnable": ("ReLU", "products"),  # slope * x + (1 - slope) * ReLU(x)
+    "SquaredReLU": ("ReLU", "products"),
 }
 
 
@@ -66,7 +63,10 @@ def counts(config, shape):
     the values in them), rows and values of softmax (of all keys: a protocol that uses the mask needs
     half)."""
     configuration, sizes = CONFIGURATIONS[config], SHAPES[shape]
-    found = {name: part * sizes.ffn_width for name, part in ELEMENTWISE[configuration.activation].items()}
+    found = {}
+    for activation, layers in configuration.layers_by_activation(sizes.layers).items():
+        for name in COMPOSED.get(activation, (activation,)):
+            found[name] = found.get(name, 0) + sizes.ffn_width * layers / sizes.layers
     if configuration.norm in ("DynamicTanh", "DynamicErf"):
         found[configuration.norm] = 2 * sizes.width
     elif configuration.norm != "Identity":
@@ -133,3 +133,18 @@ def findings():
         "alone.",
         f"Source: {SOURCE}.",
     ]
+
+
+def section(shape, configs):
+    """The costs of private inference of a shape, and of the GPT-2 that published costs are of."""
+    parts = ["## Private inference"]
+    for name in dict.fromkeys((shape, "gpt2")):
+        sizes = SHAPES[name]
+        parts += [
+            f"Nonlinear operations of one token in one layer of {name} ({sizes.heads} heads, width "
+            f"{sizes.width}, FFN {sizes.ffn_width}, {sizes.context} tokens; softmax without use of the "
+            "causal mask; a final norm would be one row more per token, once):",
+            counts_table(configs, name),
+            activation_sentence(name),
+        ]
+    return [*parts, measurements_table(), bullets(findings())]

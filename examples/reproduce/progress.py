@@ -3,9 +3,9 @@
 import shutil
 import time
 
-from experiments import tokens_of_step
 from files import read_json
 from programs import on_terminal
+from runs import tokens_of_step
 
 LINE_SECONDS = 20.0
 

@@ -75,6 +75,13 @@ def corpus_section(corpus):
     return parts
 
 
+def option_text(name, value):
+    """An option's value in the table of recipes."""
+    if name == "init_std" and value == 0:
+        return "by width"
+    return "–" if value is None else f"{value:,}" if isinstance(value, int) else f"{value:g}"
+
+
 def recipe_section(runs):
     """The options of the trainers, by shape, context and recipe, and what each run took."""
     parts = [
@@ -94,15 +101,7 @@ def recipe_section(runs):
         if name not in ("seed", "decay_slopes")
     ]
     rows = [
-        [
-            name.replace("_", " "),
-            *(
-                f"{recipe[name]:,}"
-                if isinstance(recipe.get(name), int)
-                else f"{recipe.get(name, math.nan):g}"
-                for recipe in kinds.values()
-            ),
-        ]
+        [name.replace("_", " "), *(option_text(name, recipe.get(name)) for recipe in kinds.values())]
         for name in options
     ]
     if kinds:

@@ -14,12 +14,15 @@ from pathlib import Path
 
 import numpy as np
 
-from experiments import BASELINE, CONFIGURATIONS, RECIPES, SHAPES
+import private_inference
+from chapter import Chapter
+from configurations import BASELINE, CONFIGURATIONS, RECIPES, SHAPES
+from experiments import SECTIONS
 from files import ReproduceError, name_of, write_json, write_text
 from logs import read_root
 from page import html_page
 from provenance import SCALE_NOTES, corpus_section, recipe_section
-from sections import Sections, inference_section
+from scales import SCALES
 from text import bullets, names
 
 
@@ -50,7 +53,7 @@ def results(settings, corpus, runs):
         run.spec.as_json()
         | {
             "norm": CONFIGURATIONS[run.config].norm,
-            "activation": CONFIGURATIONS[run.config].activation,
+            "activation": CONFIGURATIONS[run.config].activation_name,
             "options": run.recipe,
             "parameters": run.parameters,
             "steps": run.steps,
@@ -73,19 +76,6 @@ def results(settings, corpus, runs):
         "corpus": corpus,
         "runs": [finite_or_none(entry) for entry in entries],
     }
-
-
-def experiments_of(runs):
-    """The experiments whose runs are there."""
-    fixed = [run.spec for run in runs if not CONFIGURATIONS[run.config].learnable]
-    plain = [spec for spec in fixed if not spec.shape.startswith("pythia")]
-    there = {
-        "perplexity": plain,
-        "slopes": len(fixed) < len(runs),
-        "pythia": len(plain) < len(fixed),
-        "stability": any(run.spec.rate_factor != 1 for run in runs),
-    }
-    return [name for name, found in there.items() if found]
 
 
 def markdown(settings, corpus, runs, unfinished, pictures):
@@ -113,14 +103,20 @@ def markdown(settings, corpus, runs, unfinished, pictures):
         )
     if unfinished:
         parts.append(f"Not finished and therefore left out: {'; '.join(unfinished)}.")
+    told = {}  # the experiments that have something to say
     for recipe in RECIPES:
-        if any(run.spec.recipe == recipe for run in runs):
-            parts += Sections(recipe, runs, corpus["unigram_loss"]["128"], pictures).all()
+        same = [run for run in runs if run.spec.recipe == recipe]
+        chapter = Chapter(recipe, SCALES[scale], same, corpus["unigram_loss"]["128"], pictures)
+        for experiment in SECTIONS:
+            section = experiment.section(chapter)
+            parts += section
+            if section and hasattr(experiment, "grid"):
+                told[experiment.name] = True
     used = {run.config for run in runs}
-    parts += inference_section(shape, [config for config in CONFIGURATIONS if config in used])
+    parts += private_inference.section(shape, [config for config in CONFIGURATIONS if config in used])
     parts += ["## What this scale can and cannot show", bullets(SCALE_NOTES[scale])]
     parts += ["## Recipe", *recipe_section(runs), "## Corpus", *corpus_section(corpus)]
-    experiments = ",".join(experiments_of(runs))
+    experiments = ",".join(told)
     own = settings["corpus"] != "debian"
     options = f" --corpus {shlex.quote(settings['corpus'])}" if own else ""
     prepared = corpus["prepared"]["128"].get("arguments", {})
@@ -167,7 +163,7 @@ def main():
     arguments = parser.parse_args()
     if arguments.private_inference:
         shape = arguments.private_inference
-        print("\n\n".join(inference_section(shape, list(CONFIGURATIONS))))
+        print("\n\n".join(private_inference.section(shape, list(CONFIGURATIONS))))
         return
     root = arguments.run_dir
     try:

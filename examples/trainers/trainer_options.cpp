@@ -1,8 +1,52 @@
 #include "trainer_options.hpp"
 
+#include <algorithm>
 #include <limits>
+#include <string>
+#include <string_view>
+#include <type_traits>
 
 #include "../command_line.hpp"
+
+namespace {
+
+/// What an option accepts.
+struct Limits {
+  double least = 0;
+  double most = std::numeric_limits<double>::max();
+};
+
+/// Options that accept something else than any number of 0 or more.
+Limits limits_of(std::string_view name) {
+  if (name == "batch_size" || name == "accumulate") return {.least = 1};
+  if (name == "warmup_ratio") return {.most = 1};
+  if (name == "dropout") return {.most = 0.999};
+  return {};
+}
+
+/// The flag of an option of lnfree::TrainerOptions, whose line in for_each is all that it needs.
+template <class T>
+void add_training_option(CommandLine& app, const std::string& name, T& value, const std::string& help,
+                         const std::string& group) {
+  std::string flag = "--" + name;
+  std::replace(flag.begin(), flag.end(), '_', '-');
+  const Limits limits = limits_of(name);
+  CLI::Option* option = nullptr;
+  if constexpr (std::is_same_v<T, bool>) {
+    const std::string flags = flag + ",!--no-" + flag.substr(2);
+    const std::string text = help + (value ? " (default), or not" : ", or not (default)");
+    option = app.add_flag(flags, value, text);
+  } else if constexpr (std::is_integral_v<T>) {
+    option = app.add_count(flag.c_str(), value, static_cast<T>(limits.least), help.c_str());
+  } else if constexpr (std::is_floating_point_v<T>) {
+    option = app.add_real(flag.c_str(), value, help.c_str(), limits.most);
+  } else {
+    option = app.add_value(flag.c_str(), value, "TEXT", help.c_str());
+  }
+  option->group(group);
+}
+
+}  // namespace
 
 std::optional<ProgramOptions> parse_options(int argc, char** argv, const std::string& description,
                                             const ProgramOptions& defaults, int& exit_status) {
@@ -14,25 +58,15 @@ std::optional<ProgramOptions> parse_options(int argc, char** argv, const std::st
   app.allow_config_extras(CLI::config_extras_mode::error);
 
   const auto data = "Data", course = "Training", log = "Logging and checkpoints", run = "Run";
-  constexpr double any = std::numeric_limits<double>::max();
-  const std::string positive = "a number of 0 or more";
-
   app.add_value("--train", options.train, "FILE", "Token shard (.bin) to train on")->group(data);
   app.add_value("--val", options.validation, "FILE", "Token shard (.bin) to evaluate on")->group(data);
   app.add_count("--context", options.context, 0, "Tokens in a window; 0: the model's context")->group(data);
-  app.add_flag("--shuffle,!--no-shuffle", training.shuffle,
-               training.shuffle
-                   ? "Visit the windows in a new random order each epoch (default), or in file order"
-                   : "Visit the windows in a new random order each epoch, or in file order (default)")
-      ->group(data);
-
-  app.add_count("--steps", training.steps, std::int64_t{0},
-                "Optimizer steps; 0 writes the initial checkpoint and stops")
-      ->group(course);
-  CLI::Option* const batch_size =
-      app.add_count("--batch-size", training.batch_size, 1, "Windows in one pass")->group(course);
-  CLI::Option* const accumulate =
-      app.add_count("--accumulate", training.accumulate, 1, "Passes in one optimizer step")->group(course);
+  lnfree::TrainerOptions::for_each(
+      training, [&](const char* name, auto& value, const char* help, lnfree::Course part) {
+        add_training_option(app, name, value, help, part == lnfree::Course::part ? course : log);
+      });
+  CLI::Option* const batch_size = app.get_option("--batch-size");
+  CLI::Option* const accumulate = app.get_option("--accumulate");
   app.add_count(
          "--step-windows", options.step_windows, 0,
          "Windows in one optimizer step, as many of them in a pass as memory holds; 0: --batch-size and "
@@ -40,38 +74,9 @@ std::optional<ProgramOptions> parse_options(int argc, char** argv, const std::st
       ->group(course)
       ->excludes(batch_size)
       ->excludes(accumulate);
-  app.add_real("--learning-rate", training.learning_rate, any, positive, "Peak learning rate")->group(course);
-  app.add_real("--warmup-ratio", training.warmup_ratio, 1, "a number from 0 to 1",
-               "Share of the steps that warm up")
-      ->group(course);
-  app.add_real("--weight-decay", training.weight_decay, any, positive,
-               "Weight decay of matrices and embeddings")
-      ->group(course);
-  app.add_flag("--decay-slopes,!--no-decay-slopes", training.decay_slopes,
-               training.decay_slopes ? "Learnable slopes decay like matrices (default), or not"
-                                     : "Learnable slopes decay like matrices, or not (default)")
-      ->group(course);
-  app.add_real("--dropout", training.dropout, 0.999, "a number from 0 to 0.999", "Dropout of the embedding")
-      ->group(course);
-  app.add_real("--init-std", options.init_std, any, positive,
+  app.add_real("--init-std", options.init_std,
                "Standard deviation of the initial weights; 0: 0.02 sqrt(768 / width)")
       ->group(course);
-  app.add_count("--seed", training.seed, std::uint64_t{0}, "Seed of weights, order and dropout")
-      ->group(course);
-
-  app.add_count("--log-every", training.log_every, std::int64_t{0},
-                "Steps between lines of metrics; 0: never")
-      ->group(log);
-  app.add_count("--observe-every", training.observe_every, std::int64_t{0},
-                "Steps between observations of the heads; 0: never")
-      ->group(log);
-  app.add_count("--eval-every", training.eval_every, std::int64_t{0},
-                "Steps between evaluations, besides the last; 0: none at all")
-      ->group(log);
-  app.add_count("--checkpoint-every", training.checkpoint_every, std::int64_t{0},
-                "Steps between checkpoints, besides the first and last; 0: none")
-      ->group(log);
-
   app.add_value("--out", options.out, "DIR", "Folder of the run: metrics.jsonl and checkpoint/")->group(run);
   CLI::Option* const resume =
       app.add_flag("--resume", options.resume, "Go on from the checkpoint in --out")->group(run);

@@ -56,7 +56,11 @@ class PytorchStep(unittest.TestCase):
             weights[oracle_name(name)] = value.numpy()
         shape = parity_model.Shape(SHAPE["layers"], SHAPE["heads"], SHAPE["width"], 4 * SHAPE["width"],
                                    context, SHAPE["vocab"], SHAPE["positions"])  # fmt: skip
-        oracle = parity_model.Model(shape, parity_model.CONFIGURATIONS[configuration], weights)
+        parts = parity_model.Configuration(
+            norm="layer_norm" if "_ln_" in configuration else None,
+            activation="gelu" if configuration.endswith("_g") else "relu",
+        )
+        oracle = parity_model.Model(shape, parts, weights)
         tokens = torch.randint(SHAPE["vocab"], (2, context))
         targets = torch.nn.functional.pad(tokens[:, 1:], (0, 1), value=-1)
         (loss, entropies), expected = timed(tokens, targets), oracle.loss(tokens)

@@ -72,6 +72,13 @@ sed -i 's/"model_type": "lnfree"/"model_type": "gpt2"/' earlier/config.json
 cp -r run/checkpoint other
 sed -i 's/"n_layer": 8/"n_layer": 9/' other/config.json
 refuse "other/config.json describes none of the models" --checkpoint other "${arguments[@]:2}"
+# Other shapes are known, too: a config.json of Pythia's asks for Pythia's tensors.
+sed -e 's/"n_layer": 9/"n_layer": 8/; s/"n_ctx": 128/"n_ctx": 256/; s/"n_positions": 128/"n_positions": 256/' \
+  -e 's/"biases": "query_key"/"biases": "all"/; s/"rotary_dims": 0/"rotary_dims": 4/' \
+  -e 's/"tie_word_embeddings": true/"tie_word_embeddings": false/; s/"parallel_residual": false/"parallel_residual": true/' \
+  -i other/config.json
+refuse "other/model.safetensors is of another architecture than this program: tensor h.0.attn.c_proj.bias is missing" \
+  --checkpoint other "${arguments[@]:2}"
 "$program" --help >help
 grep -q "^Usage: generate " help || fail "--help: $(cat help)"
 

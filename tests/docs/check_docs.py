@@ -4,7 +4,11 @@
 
 In README.md and docs/*.md a C++ block under a line such as <!-- examples/custom_norm.cpp --> must stand in that
 file word for word; the README's must be examples/quickstart.cpp from the first line to the last. The README and
-docs/adding-*.md and docs/change.md may hold no C++ that is not checked this way. Links to files of the repository must lead to one.
+docs/adding-*.md and docs/change.md may hold no C++ that is not checked this way. Links to files of the
+repository must lead to one.
+
+The documents' tables of configurations, shapes, recipes, experiments and scales must have a row for each that the programs know,
+and no other; a configuration that is named anywhere must exist.
 """
 
 import re
@@ -51,12 +55,56 @@ def faults_of(root, document):
             yield f"{document}:{line}: the link leads to {path}, which is not there"
 
 
+def lists_of(root):
+    """(document, head of the first column, {name: the rest of its row, or None where that may be any}) of each table."""
+    sys.path.insert(0, str(root / "examples" / "reproduce"))
+    from configurations import CONFIGURATIONS, RECIPES, SHAPES
+    from experiments import EXPERIMENTS
+    from scales import SCALES
+
+    rows = {name: f"{each.label} | `{each.norm}` | `{each.activation}`" for name, each in CONFIGURATIONS.items()}
+    reproducing = "docs/reproducing-the-paper.md"
+    return [
+        ("docs/training.md", "`<configuration>`", rows),
+        ("docs/training.md", "`<shape>`", dict.fromkeys(SHAPES)),
+        (reproducing, "`--recipe`", dict.fromkeys(RECIPES)),
+        (reproducing, "`--experiment`", dict.fromkeys([*EXPERIMENTS, "all"])),
+        (reproducing, "`--scale`", dict.fromkeys(SCALES)),
+    ]
+
+
+def faults_of_table(root, document, head, expected):
+    """What a table says that is not so, and what it leaves out."""
+    text = (root / document).read_text()
+    table = re.search(rf"^\| {re.escape(head)} \|.*\n\|[-:| ]+\n(?P<rows>(?:\|.*\n)+)", text, re.MULTILINE)
+    if not table:
+        yield f"{document}: there is no table whose first column is {head}"
+        return
+    found = {}
+    for row in table["rows"].splitlines():
+        name, rest = re.fullmatch(r"\| (.*?) \| (.*) \|", row).groups()
+        found.update(dict.fromkeys(re.findall(r"`(\w+)`", name), rest))
+    for name, rest in expected.items():
+        if name not in found or rest not in (None, found[name]):
+            yield f"{document}: the table of {head} needs a row | `{name}` | {rest or '...'} |"
+    for name in found.keys() - expected.keys():
+        yield f"{document}: the table of {head} has a row {name}, which no program knows"
+
+
 def main():
     root = Path(sys.argv[1])
     documents = ["README.md", *sorted(str(p.relative_to(root)) for p in (root / "docs").glob("*.md"))]
     faults = [f"{name}: is missing" for name in MUST_SHOW if name not in documents]
     for document in documents:
         faults += faults_of(root, document)
+    lists = lists_of(root)
+    for each in lists:
+        faults += faults_of_table(root, *each)
+    configurations = lists[0][2]
+    for document in documents:
+        for name in sorted(set(re.findall(r"\bsm_(?!\d)\w+", (root / document).read_text())) - configurations.keys()):
+            if name not in ("sm_quad",):  # the reader's own in docs/adding-an-activation.md
+                faults.append(f"{document}: there is no configuration {name}")
     for fault in faults:
         print(f"check_docs.py: {fault}", file=sys.stderr)
     return 1 if faults else 0

@@ -34,13 +34,11 @@ except ModuleNotFoundError as error:
 
 from float_precision import runs_in_float
 from formats import read_safetensors, write_safetensors, write_shard
-from parity_model import CONFIGURATIONS, Model, Shape, head_entropies, tensor_shapes, train
+from parity_model import Configuration, Model, Shape, head_entropies, tensor_shapes, train
 
-# As parity_dump.cpp has them.
-SHAPE = Shape(layers=3, heads=4, width=64, ffn_width=256, context=32, vocab_size=256, positions=40)
-PYTHIA_70M = Shape(
-    layers=6, heads=8, width=512, ffn_width=2048, context=256, vocab_size=50000, positions=256, rotary_dims=16
-)
+FULL_SIZE = "pythia_70m"
+GAIN_WIDTH = 64  # at which random weights have the size that they have here
+# As parity_dump.cpp has it.
 WINDOWS_PER_STEP = 4
 STEPS = 10
 PEAK_LEARNING_RATE = 1e-3
@@ -80,7 +78,7 @@ def random_weights(shape, configuration, random):
     times; no value that a mistake could hide behind, such as a gain of 1, a bias of 0, or a residual stream beside which
     a norm's epsilon is nothing."""
     weights = {}
-    gain = (SHAPE.width / shape.width) ** 0.5  # the same effect of a matrix at every width
+    gain = (GAIN_WIDTH / shape.width) ** 0.5  # the same effect of a matrix at every width
     has_epsilon, clips_at_times = configuration.norm in ("layer_norm", "rms_norm"), configuration.norm == "dynamic_erf"
     for name, size in tensor_shapes(shape, configuration).items():
         value = random.normal(0, gain * (0.2 if "c_attn" in name or "wpe" in name else 0.12), size)
@@ -152,13 +150,37 @@ def without_key_bias(name, tensor):
     return numpy.delete(tensor, numpy.s_[width : 2 * width])
 
 
+@dataclass(frozen=True)
+class Case:
+    """A model that the program has."""
+
+    name: str
+    shape: Shape
+    configuration: Configuration
+
+
+def cases_of(program):
+    """name -> Case, of all that the program says it has."""
+    run = subprocess.run([program, "--list"], capture_output=True, text=True)
+    if run.returncode != 0:
+        raise Failure(f"parity_dump --list exited with {run.returncode}: {run.stderr.strip()}")
+    return {
+        name: Case(
+            name,
+            Shape.of(case["architecture"]),
+            Configuration.of(case["architecture"], regularized=case["is_regularized"], dropout=case["dropout"]),
+        )
+        for name, case in json.loads(run.stdout).items()
+    }
+
+
 class Oracle:
     """A case's weights and windows, and what PyTorch makes of them."""
 
-    def __init__(self, name, shape, steps, seed):
-        self.name, self.shape = name, shape
-        self.configuration = CONFIGURATIONS[name if name in CONFIGURATIONS else "pythia_ln_g"]
-        self.random = numpy.random.default_rng([seed, *name.encode()])
+    def __init__(self, case, steps, seed):
+        self.name, self.shape, self.configuration = case.name, case.shape, case.configuration
+        shape = case.shape
+        self.random = numpy.random.default_rng([seed, *case.name.encode()])
         self.weights = random_weights(shape, self.configuration, self.random)
         tokens = self.random.integers(0, shape.vocab_size, (steps * WINDOWS_PER_STEP, shape.context))
         self.windows = torch.from_numpy(tokens)
@@ -253,22 +275,26 @@ def main():
     print(f"seed {options.seed}")
 
     breaches, header_printed = [], False
-    if options.full_size:
-        # The first step's learning rate is 0: weights are compared as they were given.
-        cases, tolerance = [("pythia_70m", PYTHIA_70M, 1)], FLOAT_FULL_SIZE
-    else:
-        cases, tolerance = [(name, SHAPE, STEPS) for name in CONFIGURATIONS], FLOAT
-    for case in cases:
+    program = options.program.resolve()
+    try:
+        cases = cases_of(program)
+    except (Failure, ValueError) as error:
+        sys.exit(f"parity.py: {error}")
+    # The first step's learning rate is 0: weights are compared as they were given.
+    steps, tolerance = (1, FLOAT_FULL_SIZE) if options.full_size else (STEPS, FLOAT)
+    for name, case in cases.items():
+        if (name == FULL_SIZE) != options.full_size:
+            continue
         try:
-            row, found = compare(Oracle(*case, options.seed), BF16 if options.bf16 else tolerance, options.program.resolve())
+            row, found = compare(Oracle(case, steps, options.seed), BF16 if options.bf16 else tolerance, program)
         except Failure as failure:
-            breaches.append(f"{case[0]}: {failure}")
+            breaches.append(f"{name}: {failure}")
             continue
         breaches += found
         if not header_printed:
-            print("  ".join(f"{column:>15}" for column in row))
+            print("  ".join(f"{column:>{21 if column == 'configuration' else 15}}" for column in row))
             header_printed = True
-        print("  ".join(f"{v:>15}" if isinstance(v, str) else f"{v:>15.4g}" for v in row.values()))
+        print("  ".join(f"{v:>21}" if isinstance(v, str) else f"{v:>15.4g}" for v in row.values()))
     for breach in breaches:
         print(f"parity.py: {breach}", file=sys.stderr)
     return 1 if breaches else 0

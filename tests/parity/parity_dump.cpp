@@ -1,9 +1,11 @@
-/// parity_dump CONFIGURATION FOLDER
+/// parity_dump CASE FOLDER
+/// parity_dump --list
 ///
 /// What parity.py compares with PyTorch: from FOLDER/model.safetensors and FOLDER/tokens.bin, the loss, the
 /// gradients (FOLDER/gradients.safetensors) and head entropies of the first optimizer step's windows; and
 /// after as many steps as there are windows for, the weights (FOLDER/trained.safetensors) and the first
-/// step's loss again. The numbers go to FOLDER/result.json.
+/// step's loss again. The numbers go to FOLDER/result.json. --list prints the cases as JSON: the architecture
+/// of each as in config.json, its rate of dropout, and whether its loss is the entropy-guided one.
 #include <cstdint>
 #include <exception>
 #include <filesystem>
@@ -21,6 +23,8 @@
 #include <lnfree/train/checkpoint.hpp>
 #include <lnfree/train/evaluate.hpp>
 
+#include "../../examples/configurations.hpp"
+
 using namespace lnfree;
 
 #ifndef LNFREE_PARITY_DEVICE
@@ -28,7 +32,7 @@ using namespace lnfree;
 #endif
 using Target = LNFREE_PARITY_DEVICE;
 
-// As parity.py has them; a step's windows come in two halves, so that accumulation is compared too.
+// A step's windows come in two halves, so that accumulation is compared too.
 constexpr DecoderConfig shape{.layers = 3,
                               .heads = 4,
                               .width = 64,
@@ -49,10 +53,9 @@ constexpr int batch_size = 2;
 constexpr std::uint64_t dropout_seed = 0x0123456789abcdef;
 constexpr int windows_per_step = accumulation_steps * batch_size;
 
-template <DecoderConfig Config, class Norm, class Activation, class Layout = AsConfigured,
-          template <class> class Objective = CrossEntropy>
-void dump(const std::filesystem::path& folder, double dropout_rate = 0) {
-  using Model = Decoder<Config, Norm, Activation, Target, EntropyObserver, Layout, Objective>;
+template <class Model>
+void dump(const std::filesystem::path& folder, double dropout_rate) {
+  constexpr DecoderConfig config = Model::config;
   Model model(batch_size);
   load_weights(model, folder / "model.safetensors");
   // One head's row is as good as another: the mean does not depend on how a step's windows are cut into
@@ -64,11 +67,11 @@ void dump(const std::filesystem::path& folder, double dropout_rate = 0) {
     options.coefficient = 0.3;
     options.sums_rows = false;
   }
-  const Windows windows(TokenShard::open(folder / "tokens.bin"), Config.context, Config.vocab_size);
+  const Windows windows(TokenShard::open(folder / "tokens.bin"), config.context, config.vocab_size);
 
   // Calls pass(batch, number) on both halves of a step's windows, with the number of passes before it; the
   // mean of what it returns.
-  WindowBatch memory(batch_size, Config.context);
+  WindowBatch memory(batch_size, config.context);
   const auto over_windows_of = [&](std::int64_t step, auto pass) {
     double sum = 0;
     for (int half = 0; half < accumulation_steps; ++half) {
@@ -105,45 +108,51 @@ void dump(const std::filesystem::path& folder, double dropout_rate = 0) {
   write_file(folder / "result.json", result.dump(2) + "\n");
 }
 
+/// What is compared, under one name.
+struct Case {
+  std::string_view name;
+  double dropout;
+  bool is_regularized;
+  Json (*architecture)();
+  void (*dump)(const std::filesystem::path& folder, double dropout_rate);
+};
+
+template <DecoderConfig Config, template <DecoderConfig> class Configuration>
+constexpr Case case_of(std::string_view name, double dropout = 0) {
+  using Model = typename Configuration<Config>::template Model<Config, Target, EntropyObserver>;
+  constexpr bool is_regularized = PenalisesEntropies<typename Model::Objective, Target>;
+  return {name, dropout, is_regularized, config_json<Model>, dump<Model>};
+}
+
+// Every configuration of the trainers, and what else changes a model's mathematics.
+constexpr Case cases[] = {
+#define CONFIGURATION(name, ...) case_of<shape, configurations::name>(#name),
+#include "../../examples/configurations.def"
+    case_of<clean(shape), configurations::sm_r>("clean"),
+    case_of<pythia, configurations::sm_ln_g>("pythia_ln_g"),
+    case_of<pythia, configurations::sm_r>("pythia_r"),
+    case_of<shape, configurations::sm_ln_g>("dropout_ln_g", 0.2),
+    case_of<pythia_70m, configurations::sm_ln_g>("pythia_70m"),
+};
+
 int main(int argc, char** argv) try {
-  if (argc != 3) throw Error("usage: parity_dump CONFIGURATION FOLDER");
-  const std::string_view configuration = argv[1];
-  const std::filesystem::path folder = argv[2];
-  if (configuration == "sm_ln_g") {
-    dump<shape, LayerNorm, GELU>(folder);
-  } else if (configuration == "sm_ln_r") {
-    dump<shape, LayerNorm, ReLU>(folder);
-  } else if (configuration == "sm_g") {
-    dump<shape, Identity, GELU>(folder);
-  } else if (configuration == "sm_r") {
-    dump<shape, Identity, ReLU>(folder);
-  } else if (configuration == "leaky_per_layer") {
-    dump<shape, Identity, LeakyLearnable<Scope::per_layer>>(folder);
-  } else if (configuration == "leaky_global") {
-    dump<shape, Identity, LeakyLearnable<Scope::global>>(folder);
-  } else if (configuration == "clean") {
-    dump<clean(shape), Identity, ReLU>(folder);
-  } else if (configuration == "pythia_ln_g") {
-    dump<pythia, LayerNorm, GELU>(folder);
-  } else if (configuration == "pythia_r") {
-    dump<pythia, Identity, ReLU>(folder);
-  } else if (configuration == "pythia_70m") {
-    dump<pythia_70m, LayerNorm, GELU>(folder);
-  } else if (configuration == "rms_silu") {
-    dump<shape, RMSNorm, SiLU>(folder);
-  } else if (configuration == "dyt_squared_relu") {
-    dump<shape, DynamicTanh, SquaredReLU>(folder);
-  } else if (configuration == "derf_g") {
-    dump<shape, DynamicErf, GELU>(folder);
-  } else if (configuration == "relu_gelu") {
-    dump<shape, Identity, Layerwise<ReLU, 2, GELU>>(folder);
-  } else if (configuration == "entropy_g") {
-    dump<shape, Identity, GELU, PreNorm, EntropyGuided>(folder);
-  } else if (configuration == "dropout_ln_g") {
-    dump<shape, LayerNorm, GELU>(folder, 0.2);
-  } else {
-    throw Error("there is no configuration " + std::string(configuration) + "; parity.py names them all");
+  if (argc == 2 && std::string_view(argv[1]) == "--list") {
+    Json list;
+    for (const Case& each : cases) {
+      list[std::string(each.name)] = {{"architecture", each.architecture()},
+                                      {"dropout", each.dropout},
+                                      {"is_regularized", each.is_regularized}};
+    }
+    std::cout << list.dump(2) << '\n';
+    return 0;
   }
+  if (argc != 3) throw Error("usage: parity_dump CASE FOLDER, or parity_dump --list");
+  for (const Case& each : cases) {
+    if (each.name != argv[1]) continue;
+    each.dump(argv[2], each.dropout);
+    return 0;
+  }
+  throw Error("there is no case " + std::string(argv[1]) + "; --list prints them all");
 } catch (const std::exception& error) {
   std::cerr << "parity_dump: " << error.what() << '\n';
   return 1;

@@ -6,6 +6,7 @@ difference is the other side's rounding or the other side's error. In float it s
 """
 
 import math
+import re
 from dataclasses import dataclass
 
 import numpy
@@ -22,41 +23,57 @@ class Shape:
     context: int
     vocab_size: int
     positions: int
-    rotary_dims: int = 4  # of the architectures with rotary positions: channels of each head that turn
+    rotary_dims: int = 0  # channels of each head that positions turn; 0: learned positions
+
+    @classmethod
+    def of(cls, architecture):
+        """That of a checkpoint's config.json."""
+        names = ("n_layer", "n_head", "n_embd", "n_inner", "n_ctx", "vocab_size", "n_positions", "rotary_dims")
+        return cls(*(architecture[name] for name in names))
 
 
 @dataclass(frozen=True)
 class Configuration:
-    """One architecture of the comparison."""
+    """One architecture of the comparison, its parts under the names of config.json."""
 
-    norm: str | None  # layer_norm, rms_norm, dynamic_tanh, dynamic_erf, or nothing in front of the sublayers
-    activation: str  # gelu, relu, leaky_per_layer, leaky_global, squared_relu, silu, relu_gelu
-    final_norm: bool = True  # LayerNorm behind the last block
+    norm: str | None  # in front of the sublayers
+    activation: str  # or that of the first layers and that of the rest: "relu*2+gelu"
+    final_norm: str | None = "layer_norm"  # behind the last block
     pythia: bool = False  # rotary positions, sublayers side by side, biases everywhere, an output matrix of its own
     regularized: bool = False  # the entropy-guided loss
     dropout: float = 0  # rate, of the embedding
 
+    @classmethod
+    def of(cls, architecture, **others):
+        """That of a checkpoint's config.json; raises ValueError for parts that are not written here."""
+        norm, final_norm = (None if architecture[key] == "identity" else architecture[key] for key in ("norm", "final_norm"))
+        configuration = cls(norm, architecture["activation_function"], final_norm, architecture["parallel_residual"], **others)
+        unknown = {norm, final_norm} - LEARNED_BY_NORM.keys() | set(configuration.activations) - set(ACTIVATIONS)
+        if unknown:
+            raise ValueError(f"the oracle has no {', '.join(map(str, unknown))}; write its formula in parity_model.py")
+        return configuration
 
-CONFIGURATIONS = {
-    "sm_ln_g": Configuration(norm="layer_norm", activation="gelu"),
-    "sm_ln_r": Configuration(norm="layer_norm", activation="relu"),
-    "sm_g": Configuration(norm=None, activation="gelu"),
-    "sm_r": Configuration(norm=None, activation="relu"),
-    "leaky_per_layer": Configuration(norm=None, activation="leaky_per_layer"),
-    "leaky_global": Configuration(norm=None, activation="leaky_global"),
-    "clean": Configuration(norm=None, activation="relu", final_norm=False),
-    "pythia_ln_g": Configuration(norm="layer_norm", activation="gelu", pythia=True),
-    "pythia_r": Configuration(norm=None, activation="relu", pythia=True),
-    "rms_silu": Configuration(norm="rms_norm", activation="silu"),
-    "dyt_squared_relu": Configuration(norm="dynamic_tanh", activation="squared_relu"),
-    "derf_g": Configuration(norm="dynamic_erf", activation="gelu"),
-    "relu_gelu": Configuration(norm=None, activation="relu_gelu"),
-    "entropy_g": Configuration(norm=None, activation="gelu", regularized=True),
-    "dropout_ln_g": Configuration(norm="layer_norm", activation="gelu", dropout=0.2),
+    @property
+    def activations(self):
+        """Of the first layers and of the rest, the same where there is one."""
+        return re.split(r"\*\d+\+", self.activation)
+
+    def activation_of(self, layer):
+        """That of one layer."""
+        count = re.search(r"\*(\d+)\+", self.activation)
+        return self.activations[0 if count is None or layer < int(count[1]) else -1]
+
+
+# What a norm learns, of which size: one number, or one for each channel.
+LEARNED_BY_NORM = {
+    None: {},
+    "layer_norm": {"weight": "width", "bias": "width"},
+    "rms_norm": {"weight": "width"},
+    "dynamic_tanh": {"alpha": 1, "weight": "width", "bias": "width"},
+    "dynamic_erf": {"alpha": 1, "shift": 1, "weight": "width", "bias": "width"},
 }
+ACTIVATIONS = ("gelu", "relu", "silu", "squared_relu", "leaky_learnable_per_layer", "leaky_learnable_global")
 
-# Of the hybrid activation: layers that have ReLU.
-RELU_LAYERS = 2
 # Of the entropy-guided loss, the mean over queries; the margin as a share of ln(context).
 PENALTY_COEFFICIENT, PENALTY_MARGIN = 0.3, 0.2
 # Of dropout: the run's seed, and the windows of a forward pass, each of which draws anew.
@@ -71,13 +88,11 @@ def tensor_shapes(shape, configuration):
         shapes["lm_head.weight"] = (shape.vocab_size, d)
     else:
         shapes["wpe.weight"] = (shape.positions, d)
-    learned_by_norm = {
-        None: {},
-        "layer_norm": {"weight": (d,), "bias": (d,)},
-        "rms_norm": {"weight": (d,)},
-        "dynamic_tanh": {"alpha": (1,), "weight": (d,), "bias": (d,)},
-        "dynamic_erf": {"alpha": (1,), "shift": (1,), "weight": (d,), "bias": (d,)},
-    }[configuration.norm]
+
+    def add_norm(place, norm):
+        for name, size in LEARNED_BY_NORM[norm].items():
+            shapes[f"{place}.{name}"] = (d if size == "width" else size,)
+
     for layer in range(shape.layers):
         h = f"h.{layer}."
         shapes[h + "attn.c_attn.weight"] = (d, 3 * d)
@@ -87,14 +102,13 @@ def tensor_shapes(shape, configuration):
         shapes[h + "mlp.c_proj.weight"] = (f, d)
         if configuration.pythia:
             shapes |= {h + "attn.c_proj.bias": (d,), h + "mlp.c_fc.bias": (f,), h + "mlp.c_proj.bias": (d,)}
-        for norm in ("ln_1", "ln_2"):
-            shapes |= {f"{h}{norm}.{name}": size for name, size in learned_by_norm.items()}
-        if configuration.activation == "leaky_per_layer":
+        add_norm(h + "ln_1", configuration.norm)
+        add_norm(h + "ln_2", configuration.norm)
+        if configuration.activation_of(layer) == "leaky_learnable_per_layer":
             shapes[h + "mlp.act.slope"] = (1,)
-    if configuration.activation == "leaky_global":
+    if "leaky_learnable_global" in configuration.activations:
         shapes["act.slope"] = (1,)
-    if configuration.final_norm:
-        shapes["ln_f.weight"] = shapes["ln_f.bias"] = (d,)
+    add_norm("ln_f", configuration.final_norm)
     if configuration.regularized:
         shapes["entropy_threshold"] = (shape.heads,)
     return shapes
@@ -133,9 +147,9 @@ class Model:
         w = self.weights
         return F.layer_norm(x, (self.shape.width,), w[name + ".weight"], w[name + ".bias"], eps=1e-5)
 
-    def _norm(self, name, x):
-        """What stands in front of a sublayer."""
-        w, kind = self.weights, self.configuration.norm
+    def _norm(self, name, x, kind):
+        """What stands in front of a sublayer, or behind the last block."""
+        w = self.weights
         if kind is None:
             return x
         if kind == "layer_norm":
@@ -174,9 +188,7 @@ class Model:
         return (q @ k.transpose(2, 3) / math.sqrt(head_dim)).masked_fill(future, -math.inf)
 
     def _activation(self, layer, x):
-        kind = self.configuration.activation
-        if kind == "relu_gelu":
-            kind = "relu" if layer < RELU_LAYERS else "gelu"
+        kind = self.configuration.activation_of(layer)
         if kind == "gelu":
             return 0.5 * x * (1 + torch.erf(x / math.sqrt(2)))
         if kind == "silu":
@@ -185,7 +197,7 @@ class Model:
             return x.clamp_min(0) ** 2
         if kind == "relu":
             return torch.where(self._is_beyond_kink(x), x, 0.0)
-        slope = self.weights["act.slope" if kind == "leaky_global" else f"h.{layer}.mlp.act.slope"]
+        slope = self.weights["act.slope" if kind == "leaky_learnable_global" else f"h.{layer}.mlp.act.slope"]
         return torch.where(self._is_beyond_kink(x), x, slope * x)
 
     def _feed_forward(self, layer, x):
@@ -218,15 +230,14 @@ class Model:
         attention_weights = []
         for layer in range(self.shape.layers):
             h = f"h.{layer}."
-            attended, weights = self._attention(h, self._norm(h + "ln_1", x))
+            attended, weights = self._attention(h, self._norm(h + "ln_1", x, c.norm))
             attention_weights.append(weights)
             if c.pythia:
-                x = x + attended + self._feed_forward(layer, self._norm(h + "ln_2", x))
+                x = x + attended + self._feed_forward(layer, self._norm(h + "ln_2", x, c.norm))
             else:
                 x = x + attended
-                x = x + self._feed_forward(layer, self._norm(h + "ln_2", x))
-        if c.final_norm:
-            x = self._layer_norm("ln_f", x)
+                x = x + self._feed_forward(layer, self._norm(h + "ln_2", x, c.norm))
+        x = self._norm("ln_f", x, c.final_norm)
         return x @ w["lm_head.weight" if c.pythia else "wte.weight"].T, attention_weights
 
     def penalty(self, attention_weights):

@@ -27,10 +27,8 @@ except ModuleNotFoundError as error:
 
 from float_precision import runs_in_float
 from formats import read_safetensors, write_shard
-from parity_model import CONFIGURATIONS, Model, Shape, train
+from parity_model import Configuration, Model, Shape, train
 
-# The demo shape, DecoderConfig demo in core/config.hpp.
-SHAPE = Shape(layers=8, heads=4, width=64, ffn_width=256, context=128, vocab_size=4096, positions=128)
 BATCH = 2
 STEPS = 12
 HELD_OUT_WINDOWS = 5  # no multiple of the batch
@@ -69,11 +67,11 @@ def loss_errors(found, exact):
     return [numpy.abs(f - e).mean() / e.mean() for f, e in zip(found, exact)]
 
 
-def windows_like_text(count, random):
-    """Windows whose ids are as unevenly frequent as a text's, and half of the time repeat what stood a little
+def windows_like_text(shape, count, random):
+    """Windows for models of a shape, whose ids are as unevenly frequent as a text's, and half of the time repeat what stood a little
     before: there is something to learn within a few steps."""
-    ids = random.zipf(1.3, (count, SHAPE.context)) % SHAPE.vocab_size
-    for t in range(8, SHAPE.context):
+    ids = random.zipf(1.3, (count, shape.context)) % shape.vocab_size
+    for t in range(8, shape.context):
         ids[:, t] = numpy.where(random.random(count) < 0.5, ids[:, t - 8], ids[:, t])
     return torch.from_numpy(ids)
 
@@ -81,13 +79,16 @@ def windows_like_text(count, random):
 def compare(program, name, folder, seed):
     """One row of the table."""
     random = numpy.random.default_rng(seed)
+    run(program, "--steps", 0, "--seed", seed % 2**31, "--out", folder / "initial")
+    weights = folder / "initial" / "checkpoint" / "model.safetensors"
+    architecture = json.loads((weights.parent / "config.json").read_text())
+    shape, configuration = Shape.of(architecture), Configuration.of(architecture)
     # Fewer windows than the steps visit: the file is gone through again.
-    windows, held_out = windows_like_text(STEPS * BATCH - 7, random), windows_like_text(HELD_OUT_WINDOWS, random)
+    windows = windows_like_text(shape, STEPS * BATCH - 7, random)
+    held_out = windows_like_text(shape, HELD_OUT_WINDOWS, random)
     write_shard(folder / "train.bin", windows.reshape(-1).numpy())
     write_shard(folder / "held_out.bin", held_out.reshape(-1).numpy())
 
-    run(program, "--steps", 0, "--seed", seed % 2**31, "--out", folder / "initial")
-    weights = folder / "initial" / "checkpoint" / "model.safetensors"
     run(program, "--init-from", weights, "--evaluate-only", "--batch-size", BATCH,
         "--val", folder / "held_out.bin", "--json", folder / "evaluation.json")  # fmt: skip
     run(program, "--init-from", weights, "--train", folder / "train.bin", "--steps", STEPS,
@@ -98,7 +99,7 @@ def compare(program, name, folder, seed):
     found = json.loads((folder / "evaluation.json").read_text())
     lines = map(json.loads, (folder / "trained" / "metrics.jsonl").read_text().splitlines())
     curve = {line["step"]: line["loss"] for line in lines if line["kind"] == "train"}
-    targets = HELD_OUT_WINDOWS * (SHAPE.context - 1)
+    targets = HELD_OUT_WINDOWS * (shape.context - 1)
     if found["targets"] != targets or found["nonfinite_rows"] != 0:
         raise Breach(f"{found['targets']} targets and {found['nonfinite_rows']} non-finite rows, expected {targets}, 0")
     if list(curve) != list(range(STEPS)):
@@ -113,7 +114,7 @@ def compare(program, name, folder, seed):
         curve, _ = train(model, visited.split(BATCH), LEARNING_RATE, WARMUP_RATIO)
         return [part.double().numpy() for part in (losses, *curve)], entropies.double().numpy()
 
-    model = Model(SHAPE, CONFIGURATIONS[name], weights)
+    model = Model(shape, configuration, weights)
     losses, entropies = results(model)
     # Many numbers are in each error: they can be small by luck only where there are kinks.
     in_float = list(runs_in_float(results, model, weights, 2 if model.distances else 1, random))

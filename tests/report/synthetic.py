@@ -7,7 +7,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "examples" / "reproduce"))
 
-import experiments
+import runs
+from configurations import CONFIGURATIONS
 
 # fmt: off
 # A run in which the paper's table shows: perplexity, and the mean entropy of each layer (nats).
@@ -43,9 +44,9 @@ def heads_of(layers):
 def spec_of(config, seed=3, **changes):
     """The Spec of a demo run."""
     changes = {"shape": "demo", "context": 128, "seed": seed} | changes
-    if experiments.CONFIGURATIONS[config].learnable:
+    if CONFIGURATIONS[config].learnable:
         changes.setdefault("decay_slopes", True)
-    return experiments.Spec(config=config, **changes)
+    return runs.Spec(config=config, **changes)
 
 
 def write_run(root, spec, perplexity, layers, slopes=None, stream=None, **changes):
@@ -53,7 +54,7 @@ def write_run(root, spec, perplexity, layers, slopes=None, stream=None, **change
     end; `changes` overwrite keys of evaluation.json. Returns its folder."""
     place = root / "runs" / spec.name
     place.mkdir(parents=True)
-    recipe = experiments.recipe_of(spec, "demo", 0)
+    recipe = runs.recipe_of(spec, "demo", 0)
     steps = recipe["steps"]
     loss = math.log(perplexity) if perplexity else None
     heads = heads_of(layers)

@@ -22,7 +22,7 @@ import report
 import synthetic
 import unrendered
 from comparison import Estimate
-from experiments import CONFIGURATIONS, SHAPES
+from configurations import CONFIGURATIONS, SHAPES
 
 FIGURES = ["entropy_heatmaps", "entropy_quarters", "evaluation_loss", "layer_entropy"]
 
@@ -40,7 +40,7 @@ class ReportTest(unittest.TestCase):
 
     def report(self, rendered=False):
         """Writes the report. Figures are put together always, but only `rendered` ones become pictures."""
-        with contextlib.nullcontext() if rendered else mock.patch.object(figures, "_save", unrendered.save):
+        with contextlib.nullcontext() if rendered else mock.patch.object(figures, "save", unrendered.save):
             report.write_report(self.folder)
 
         def no_constant(name):

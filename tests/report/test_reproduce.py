@@ -18,6 +18,9 @@ EXAMPLES = HERE.parent.parent / "examples"
 sys.path.insert(0, str(EXAMPLES / "reproduce"))
 
 import experiments
+import runs
+from configurations import RECIPES
+from scales import SCALES
 
 ALL = ["sm_ln_g", "sm_ln_r", "sm_g", "sm_r"]
 PATIENCE = 120  # seconds until a hanging job is called hanging
@@ -35,10 +38,10 @@ class ReproduceTest(unittest.TestCase):
         grid = [
             spec
             for scale in ("smoke", "gpt2")
-            for recipe in experiments.RECIPES
+            for recipe in RECIPES
             for spec in experiments.grid(experiments.EXPERIMENTS, scale, recipe, [0])
         ]
-        trainers = {spec.trainer(device) for spec in grid for device in experiments.DEVICE_SUFFIX}
+        trainers = {spec.trainer(device) for spec in grid for device in runs.DEVICE_SUFFIX}
         for name in {"prepare_corpus", *trainers}:
             (self.programs / name).symlink_to(HERE / "fake_trainer.py")
 
@@ -396,44 +399,29 @@ class ReproduceTest(unittest.TestCase):
 class GridTest(unittest.TestCase):
     """What is run, without running it."""
 
-    def test_shapes_are_those_of_the_library(self):
-        text = (EXAMPLES.parent / "include" / "lnfree" / "core" / "config.hpp").read_text()
-        found = dict(re.findall(r"inline constexpr DecoderConfig (\w+)\{(.*?)\};", text, re.DOTALL))
-        for name, shape in experiments.SHAPES.items():
-            body = found["gpt2_small" if name == "gpt2" else name]
-            sizes = {key: int(value) for key, value in re.findall(r"\.(\w+) = (\d+)", body)}
-            for key in ("layers", "heads", "width", "ffn_width", "context"):
-                self.assertEqual(getattr(shape, key), sizes[key], f"{name}.{key}")
-
     def test_names_are_unique_and_come_back(self):
-        for recipe in experiments.RECIPES:
+        for recipe in RECIPES:
             specs = experiments.grid(experiments.EXPERIMENTS, "demo", recipe, [0, 1])
             self.assertEqual(len(specs), 56)
             self.assertEqual(len({spec.name for spec in specs}), len(specs))
             self.assertEqual(len({spec.label for spec in specs}), len(specs))
             for spec in specs:
-                self.assertEqual(experiments.Spec.from_json(json.loads(json.dumps(spec.as_json()))), spec)
+                self.assertEqual(runs.Spec.from_json(json.loads(json.dumps(spec.as_json()))), spec)
 
     def test_tokens_do_not_depend_on_the_context(self):
         for scale in ("smoke", "demo"):
             specs = experiments.grid(["pythia"], scale, "paper", [0])
-            tokens = {experiments.tokens_of(experiments.recipe_of(spec, scale, 0)) for spec in specs}
+            tokens = {runs.tokens_of(runs.recipe_of(spec, scale, 0)) for spec in specs}
             self.assertEqual(len(tokens), 1)
 
     def test_recipes(self):
         paper, clean = (
-            experiments.recipe_of(experiments.grid(["slopes"], "gpt2", recipe, [0])[0], "gpt2", 16_700_000)
-            for recipe in experiments.RECIPES
+            runs.recipe_of(experiments.grid(["slopes"], "gpt2", recipe, [0])[0], "gpt2", 16_700_000)
+            for recipe in RECIPES
         )
         self.assertEqual((paper["dropout"], clean["dropout"]), (0.1, 0.0))
         self.assertEqual(paper["steps"], 32617)
         self.assertEqual(paper["learning_rate"], 1e-3)
-
-    def test_configurations_are_those_of_the_script(self):
-        script = (EXAMPLES / "reproduce.sh").read_text()
-        known = " ".join(re.findall(r"known_configs\+?='(.*)'", script)).split()
-        self.assertEqual(known, list(experiments.CONFIGURATIONS))
-        self.assertIn(f"known_experiments='{' '.join(experiments.EXPERIMENTS)} all'", script)
 
 
 class CommandLineTest(unittest.TestCase):

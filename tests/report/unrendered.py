@@ -10,7 +10,7 @@ REPRODUCE = Path(__file__).resolve().parent.parent.parent / "examples" / "reprod
 
 
 def save(figure, path):
-    """In place of figures._save: an empty file."""
+    """In place of figures.save: an empty file."""
     path.write_bytes(b"")
     sys.modules["figures"].plt.close(figure)
 
@@ -23,7 +23,7 @@ def main():
     figures = importlib.util.module_from_spec(spec)
     sys.modules["figures"] = figures
     spec.loader.exec_module(figures)
-    figures._save = save
+    figures.save = save
     runpy.run_path(str(REPRODUCE), run_name="__main__")
 
 

@@ -3,9 +3,11 @@
 import json
 import math
 import os
+import re
 import resource
 import struct
 import subprocess
+import sys
 import unittest
 from pathlib import Path
 
@@ -35,6 +37,22 @@ class Runs(TrainerTest):
         ).split():
             self.assertIn("--" + name, text)
         self.assertNotRegex(text, r"TEXT|INT|FLOAT|UINT|\{|Excludes|Needs")
+
+    def test_the_defaults_are_the_recipe(self):
+        """That of configurations.def, as the experiments read it."""
+        sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "examples" / "reproduce"))
+        from configurations import RECIPES, SHAPES
+
+        text = " ".join(self.succeed("--help").stdout.split())
+        recipe = {name: value for name, value in RECIPES["paper"].items() if name != "final_norm"}
+        for name, value in (SHAPES["demo"].training | recipe).items():
+            flag = "--" + name.replace("_", "-")
+            if isinstance(value, bool):
+                expected = " (default), or not" if value else ", or not (default)"
+            else:
+                expected = f"={value:g} "
+            entry = re.search(rf"{flag}[ ,].*?(?= --[a-z]|$)", text)
+            self.assertIn(expected, entry[0])
 
     def test_threads_do_not_spin_for_long(self):
         """Unless the user wants it so: what counts is the environment of the program that runs."""

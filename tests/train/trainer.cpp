@@ -8,8 +8,11 @@
 #include <cmath>
 #include <functional>
 #include <limits>
+#include <set>
 #include <sstream>
 #include <string>
+#include <string_view>
+#include <type_traits>
 #include <vector>
 
 #include <lnfree/optim/muon.hpp>
@@ -87,6 +90,22 @@ Index slope_offset(Model& model) {
 /// A stop that is asked for after `steps` steps of this call.
 std::function<bool()> after(int steps) {
   return [=]() mutable { return steps-- == 0; };
+}
+
+/// Stands for a value of any type where an aggregate is counted.
+struct Anything {
+  template <class T>
+  operator T() const;
+};
+
+/// How many members an aggregate has.
+template <class T, class... Found>
+constexpr int members_of() {
+  if constexpr (requires { T{Found{}..., Anything{}}; }) {
+    return members_of<T, Found..., Anything>();
+  } else {
+    return sizeof...(Found);
+  }
 }
 
 }  // namespace
@@ -230,6 +249,48 @@ BOOST_AUTO_TEST_CASE(a_run_killed_between_checkpoints_resumes_bit_for_bit) {
     run.trainer.run();
     check_same_run(data.folder / "whole", folder);
   }
+}
+
+// The command line, the course and the check of a resumed run all come from for_each.
+BOOST_AUTO_TEST_CASE(every_option_has_its_line) {
+  std::vector<std::string> names;
+  TrainerOptions::for_each(options, [&](const char* name, const auto&, const char* help, Course) {
+    names.push_back(name);
+    BOOST_TEST(std::string(help) != "");
+  });
+  BOOST_TEST(names.size() == std::size_t{members_of<TrainerOptions>()});
+  BOOST_TEST(std::set<std::string>(names.begin(), names.end()).size() == names.size());
+}
+
+BOOST_AUTO_TEST_CASE(a_resumed_run_has_the_same_course_whatever_else_is_different) {
+  Data data;
+  {
+    Run run(data, data.folder / "run");
+    run.trainer.start();
+    run.trainer.run(after(2));
+  }
+  int parts = 0;
+  TrainerOptions::for_each(options, [&](const char* changed, const auto&, const char*, Course part) {
+    TrainerOptions other = options;
+    TrainerOptions::for_each(other, [&](const char* name, auto& value, const char*, Course) {
+      if (std::string_view(name) != changed) return;
+      using Value = std::remove_reference_t<decltype(value)>;
+      if constexpr (std::is_same_v<Value, bool>) {
+        value = !value;
+      } else {
+        value = value > 1 ? value - 1 : value + Value(1) / 2 + std::is_integral_v<Value>;
+      }
+    });
+    Run run(data, data.folder / "run", other);
+    if (part == Course::part) {
+      ++parts;
+      BOOST_CHECK_EXCEPTION(run.trainer.resume(), Error, says(std::string("was made with ") + changed));
+    } else {
+      run.trainer.resume();
+      BOOST_TEST(run.trainer.step() == 2);
+    }
+  });
+  BOOST_TEST(parts >= 10);
 }
 
 BOOST_AUTO_TEST_CASE(another_course_is_refused_by_name) {

@@ -4,10 +4,21 @@ import math
 
 import numpy as np
 
-import paper
-from experiments import CONFIGURATIONS, SLOPE_CONFIGS
-from text import number_text, table
+from comparison import Comparison
+from configurations import CONFIGURATIONS
+from text import bullets, number_text, table
 
+ORDER = 3
+HELP = "learnable slopes of a leaky ReLU, decayed and not; figures 3 and 5"
+
+LEARNED = [config for config, configuration in CONFIGURATIONS.items() if configuration.learnable]
+CONFIGS = ("sm_leaky_layerwise", "sm_leaky_global", "sm_ln_leaky_layerwise", "sm_ln_leaky_global")
+# What the paper says of learned slopes.
+PAPER = {
+    "layerwise": "early layers first learn positive slopes, deeper ones negative; later all come to about "
+    "zero",
+    "global": "the slope first goes positive, then comes to about zero",
+}
 # Every slope starts here. "About zero" means: no farther from zero than it started; a rise is clear when it is
 # at least half as large.
 START = 0.01
@@ -15,7 +26,7 @@ CLEAR_RISE = START / 2
 
 
 def scope_of(config):
-    return "global" if config.endswith("global") else "layerwise"
+    return "global" if "global" in CONFIGURATIONS[config].activation else "layerwise"
 
 
 class SlopeRuns:
@@ -49,7 +60,7 @@ def groups_of(runs):
     """SlopeRuns in the order of the configurations, decayed before not decayed, of runs that logged slopes
     and did not diverge."""
     found = []
-    for config in SLOPE_CONFIGS:
+    for config in LEARNED:
         for decayed in (True, False):
             same = [
                 run
@@ -133,12 +144,92 @@ def decay_sentence(decayed, undecayed):
 def findings(groups):
     scopes = dict.fromkeys(scope_of(group.config) for group in groups)
     sentences = [
-        f"The paper: {'; '.join(f'{scope}, {paper.SLOPES[scope]}' for scope in scopes)}. *About zero* means "
+        f"The paper: {'; '.join(f'{scope}, {PAPER[scope]}' for scope in scopes)}. *About zero* means "
         f"here: no farther from zero than the {START} where slopes start."
     ]
     sentences += [course_sentence(group) for group in groups]
-    for config in SLOPE_CONFIGS:
+    for config in LEARNED:
         pair = [group for group in groups if group.config == config]
         if len(pair) == 2:
             sentences.append(decay_sentence(*pair))
     return sentences
+
+
+def grid(request):
+    return [request.spec(config, decay_slopes=decayed) for config in CONFIGS for decayed in (True, False)]
+
+
+def section(chapter):
+    """The paper's figures 3 and 5."""
+    runs = [run for run in chapter.plain if run.spec.rate_factor == 1 and run.config in LEARNED]
+    groups = groups_of(runs)
+    lost = [run.spec.label for run in runs if run.diverged]
+    parts = [chapter.title("Learnable slopes")] if groups or lost else []
+    if lost:
+        parts.append(bullets([f"**{label} diverged** and is left out." for label in lost]))
+    if not groups:
+        return parts
+    parts += [slope_table(groups), bullets(findings(groups))]
+    for scope, figure in (("layerwise", "3a"), ("global", "3b")):
+        same = [group for group in groups if scope_of(group.config) == scope]
+        if same:
+            parts += [
+                chapter.draw(draw_slopes, same, name=f"slopes_{scope}", alt=f"Slopes over training, {scope}"),
+                f"The paper's figure {figure}, decayed as in its code beside not decayed.",
+            ]
+    panels = [(group.label, group.runs) for group in groups]
+    largest = Comparison([group.runs[0] for group in groups]).largest_possible
+    parts += [
+        chapter.draw(
+            lambda figures: figures.layer_entropy(panels, largest),
+            name="slopes_layer_entropy",
+            alt="Mean entropy per layer, learnable slopes",
+        ),
+        "The paper's figure 5.",
+    ]
+    return parts
+
+
+def draw_slopes(figures, groups):
+    """Slopes over training tokens, one panel for each SlopeRuns, decayed beside not decayed; one line
+    per layer, or one for all with the range over seeds."""
+    rows = {config: index for index, config in enumerate(dict.fromkeys(group.config for group in groups))}
+    columns = {
+        decayed: index for index, decayed in enumerate(dict.fromkeys(group.decayed for group in groups))
+    }
+    figure, axes = figures.plt.subplots(
+        len(rows),
+        len(columns),
+        figsize=(1.4 + 3.9 * len(columns), 0.9 + 2.6 * len(rows)),
+        sharex=True,
+        sharey=True,
+        squeeze=False,
+        layout="constrained",
+    )
+    layerwise = scope_of(groups[0].config) == "layerwise"
+    layers = len(groups[0].final())
+    colors = figures.layer_colors(layers) if layerwise else None
+    most = max(run.tokens for group in groups for run in group.runs)
+    for axis in axes.flat:
+        axis.set_visible(False)
+    for group in groups:
+        axis = axes[rows[group.config]][columns[group.decayed]]
+        axis.set_visible(True)
+        steps, values = figures.by_seed(run.slopes for run in group.runs)
+        tokens = group.runs[0].tokens_at(steps)
+        for layer in range(layers):
+            color = colors[layer] if layerwise else figures.COLORS[group.config]
+            axis.plot(tokens, values[:, :, layer].mean(axis=0), color=color, linewidth=1.5)
+            if not layerwise and len(group.runs) > 1:
+                low, high = values[:, :, layer].min(axis=0), values[:, :, layer].max(axis=0)
+                axis.fill_between(tokens, low, high, color=color, alpha=0.2, linewidth=0)
+        axis.axhline(0, color="#555555", linewidth=0.9)
+        axis.axhline(START, color="#999999", linewidth=0.9, linestyle=(0, (4, 3)))
+        axis.set_title(group.label)
+        axis.grid(zorder=0)
+        label = figures.tokens_axis(axis, most)
+    figure.supxlabel(label, fontsize=10)
+    figure.supylabel(f"negative slope (dashed: where it starts, {START})", fontsize=10)
+    if layerwise:
+        figures.layer_bar(figure, axes, layers, colors)
+    return figure

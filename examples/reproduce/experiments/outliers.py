@@ -1,9 +1,13 @@
-"""The residual stream and the hidden layer by layer: size, outliers, zeros."""
+"""The residual stream and the hidden layer by layer: size, outliers, zeros. The runs are those of the perplexity
+experiment."""
 
 import numpy as np
 
-from experiments import CONFIGURATIONS
-from text import number_text, table
+from comparison import Comparison
+from configurations import CONFIGURATIONS
+from text import bullets, number_text, table
+
+ORDER = 6
 
 QUANTITIES = (
     ("rms", "RMS of the residual stream after block", ".2f"),
@@ -52,3 +56,18 @@ def findings(comparison):
             text = f"{100 * value:.0f} % zeros" if name == "zeros" else f"a kurtosis of {value:.1f}"
             sentences.append(f"{what}: {text} in layer {layer} of {CONFIGURATIONS[config].label}.")
     return sentences
+
+
+def section(chapter):
+    """What flows through the residual stream and the hidden layer, where it was logged."""
+    if not any(run.stream for run in chapter.fixed):
+        return []
+    comparison = Comparison(chapter.fixed)
+    return [
+        chapter.title("Residual stream and hidden layer"),
+        "At the end of training, on the held-out files where the evaluation measured it. Kurtosis of the "
+        "channels' RMS, mean s⁴ / (mean s²)² over the channels (He et al. 2024): 1 when all channels are "
+        "equally strong, the width when one is alone.",
+        *tables(comparison),
+        bullets(findings(comparison)),
+    ]

@@ -13,8 +13,13 @@ import math
 
 import numpy as np
 
-from experiments import CONFIGURATIONS
-from text import names, table
+from configurations import CONFIGURATIONS
+from text import bullets, names, table
+
+ORDER = 5
+HELP = "the four at 1, 2 and 4 times the learning rate"
+
+RATE_FACTORS = (1, 2, 4)
 
 KEPT = 0.9
 HALF = 0.5
@@ -124,3 +129,20 @@ class Stability:
                 )
             sentences.append(f"At {factor} x the learning rate {text}.")
         return sentences
+
+
+def grid(request):
+    return [
+        request.spec(config, rate_factor=factor) for factor in RATE_FACTORS for config in request.configs
+    ]
+
+
+def section(chapter):
+    """Multiples of the learning rate, of the configurations that were tried at any."""
+    runs = [run for run in chapter.plain if run.spec.rate_factor in RATE_FACTORS]
+    tried = {(run.config, run.spec.decay_slopes) for run in runs if run.spec.rate_factor != 1}
+    runs = [run for run in runs if (run.config, run.spec.decay_slopes) in tried]
+    if not runs:
+        return []
+    judged = Stability(runs, chapter.unigram)
+    return [chapter.title("Stability at higher learning rates"), judged.table(), bullets(judged.findings())]

@@ -1,5 +1,7 @@
-#pragma once
-
+/// A trainer. CMake compiles this file once for each program train_<shape>_<configuration>, with the names in
+/// configurations.def that it is for: LNFREE_TRAINER_SHAPE, LNFREE_TRAINER_CONFIGURATION and
+/// LNFREE_TRAINER_RECIPE; and with LNFREE_TRAINER_BF16 or LNFREE_TRAINER_CUDA, where the device is another
+/// one.
 #include <omp.h>
 
 #include <chrono>
@@ -19,6 +21,7 @@
 #include <lnfree/train/evaluate.hpp>
 #include <lnfree/train/trainer.hpp>
 
+#include "../configurations.hpp"
 #include "../signals.hpp"
 #include "../standard_streams.hpp"
 #include "profile_table.hpp"
@@ -26,9 +29,7 @@
 #include "run_plan.hpp"
 #include "trainer_options.hpp"
 
-/// The program that all trainers share. A trainer's source says the norm and the activation; the build says
-/// the shape and the variant.
-namespace trainers {
+namespace {
 
 #if defined(LNFREE_TRAINER_BF16)
 using Backend = lnfree::CpuBF16;
@@ -40,58 +41,47 @@ using Backend = lnfree::Cpu;
 using Device = lnfree::Profiled<Backend>;  // for --profile
 
 #ifdef LNFREE_TRAINER_CUDA
-inline constexpr bool is_on_gpu = true;
+constexpr bool is_on_gpu = true;
 #else
-inline constexpr bool is_on_gpu = false;
+constexpr bool is_on_gpu = false;
 #endif
 
-#ifdef LNFREE_TRAINER_CLEAN
-inline constexpr bool is_clean = true;
-#else
-inline constexpr bool is_clean = false;
-#endif
+constexpr configurations::Recipe recipe = configurations::recipes::LNFREE_TRAINER_RECIPE;
+constexpr configurations::Training schedule = configurations::shapes::LNFREE_TRAINER_SHAPE.training;
+constexpr lnfree::DecoderConfig shape = configurations::shapes::LNFREE_TRAINER_SHAPE.by(recipe);
+using Configuration = configurations::LNFREE_TRAINER_CONFIGURATION<shape>;
+using Model =
+    Configuration::Model<shape, Device, lnfree::Observers<lnfree::EntropyObserver, lnfree::OutlierObserver>>;
 
-inline constexpr lnfree::DecoderConfig shape =
-    is_clean ? lnfree::clean(LNFREE_TRAINER_SHAPE) : LNFREE_TRAINER_SHAPE;
-
-/// What a trainer trains.
-template <class Norm, class Activation, template <class> class Objective>
-using Model = lnfree::Decoder<shape, Norm, Activation, Device,
-                              lnfree::Observers<lnfree::EntropyObserver, lnfree::OutlierObserver>,
-                              lnfree::AsConfigured, Objective>;
-
-/// The paper's recipe: 512 windows a step, in passes as large as a GPU's memory allows, or that fit a CPU's
-/// memory. At the small shapes another batch, number of steps and learning rate, the same for every
-/// configuration. The clean recipe is that of the paper's text: no dropout, and slopes that do not decay.
-inline ProgramOptions defaults() {
-  constexpr bool is_small = shape.width < 512;
+/// The options of a run that is told nothing else.
+ProgramOptions defaults() {
   ProgramOptions options;
   lnfree::TrainerOptions& training = options.training;
-  if (is_small) {
-    training = {.steps = 3906, .batch_size = 16, .accumulate = 1, .learning_rate = 2e-3, .warmup_ratio = 0.1};
-  } else if (is_on_gpu) {
-    options.step_windows = 512;
+  training.steps = schedule.steps;
+  training.learning_rate = schedule.learning_rate;
+  training.warmup_ratio = schedule.warmup_ratio;
+  training.weight_decay = schedule.weight_decay;
+  training.dropout = recipe.dropout;
+  training.decay_slopes = recipe.decay_slopes;
+  options.init_std = schedule.init_std;
+  if (is_on_gpu && schedule.accumulate > 1) {
+    options.step_windows = schedule.batch_size * schedule.accumulate;
   } else {
-    training.batch_size = 8;
-    training.accumulate = 64;
-  }
-  if (is_clean) {
-    training.dropout = 0;
-    training.decay_slopes = false;
+    training.batch_size = schedule.batch_size;
+    training.accumulate = schedule.accumulate;
   }
   return options;
 }
 
 /// Exit status of a run whose loss stopped being a number.
-inline constexpr int diverged_status = 3;
+constexpr int diverged_status = 3;
 
 /// Exit status where there is no GPU for a program that needs one.
-inline constexpr int no_device_status = 4;
+constexpr int no_device_status = 4;
 
 /// Settles the batch, and says what the program takes of its device before it takes it. Throws Error where
 /// that is more than the device has.
-template <class Model>
-RunPlan plan_on(typename Model::Device& device, ProgramOptions& options) {
+RunPlan plan_on(Model::Device& device, ProgramOptions& options) {
   const lnfree::Purpose purpose =
       options.evaluate_only ? lnfree::Purpose::evaluation : lnfree::Purpose::training;
   RunPlan plan = plan_run(options, device_name(device), free_bytes(device), [&](int batch_size) {
@@ -105,7 +95,6 @@ RunPlan plan_on(typename Model::Device& device, ProgramOptions& options) {
   return plan;
 }
 
-template <class Model>
 void print_model(const Model& model) {
   constexpr lnfree::DecoderConfig config = Model::config;
   std::printf("%s, %s: %d layers, %d heads, width %d, context %d, vocabulary %d, %lld parameters\n",
@@ -116,7 +105,7 @@ void print_model(const Model& model) {
 
 /// The windows of a shard, as long as was asked for or else as the model's context. Says when the corpus has
 /// fewer tokens than the model: that trains, and no program could read the rest.
-inline lnfree::Windows open_windows(const std::filesystem::path& shard, const ProgramOptions& options) {
+lnfree::Windows open_windows(const std::filesystem::path& shard, const ProgramOptions& options) {
   if (options.context > shape.context) {
     throw lnfree::Error("--context " + std::to_string(options.context) +
                         " is more than the model's context of " + std::to_string(shape.context) + " tokens");
@@ -132,7 +121,6 @@ inline lnfree::Windows open_windows(const std::filesystem::path& shard, const Pr
 
 /// What the config.json beside some weights says against their use in this program; empty where there is none
 /// or it agrees.
-template <class Model>
 std::string difference_beside(const std::filesystem::path& weights) {
   const std::filesystem::path folder = std::filesystem::absolute(weights).parent_path();
   if (!std::filesystem::exists(folder / "config.json")) return "";
@@ -141,7 +129,7 @@ std::string difference_beside(const std::filesystem::path& weights) {
 
 /// What the checkpoint that some weights lie in says of the data it was trained on; nothing where it says
 /// nothing.
-inline lnfree::ShardIdentity trained_on(const std::filesystem::path& weights) {
+lnfree::ShardIdentity trained_on(const std::filesystem::path& weights) {
   const std::filesystem::path folder = std::filesystem::absolute(weights).parent_path();
   if (!std::filesystem::exists(folder / "trainer.json")) return {};
   return lnfree::saved_identity(lnfree::read_checkpoint_json(folder / "trainer.json"), "train");
@@ -149,13 +137,12 @@ inline lnfree::ShardIdentity trained_on(const std::filesystem::path& weights) {
 
 /// The weights that a run begins with. Those of another architecture with the same tensors are a way to
 /// begin, too, as when GELU is exchanged for ReLU; it is said.
-template <class Model>
 void initialize(Model& model, const ProgramOptions& options) {
   const double std = options.init_std > 0 ? options.init_std : Model::config.init_std();
   model.initialize(options.training.seed, std);
   if (options.init_from.empty()) return;
   lnfree::load_weights(model, options.init_from);
-  const std::string difference = difference_beside<Model>(options.init_from);
+  const std::string difference = difference_beside(options.init_from);
   if (!difference.empty()) std::printf("note: %s\n", difference.c_str());
   if (options.train.empty()) return;
   if (const auto before = trained_on(options.init_from), now = lnfree::tokenizer_of_shard(options.train);
@@ -165,23 +152,21 @@ void initialize(Model& model, const ProgramOptions& options) {
   }
 }
 
-template <class Model>
 int plan_only(ProgramOptions options) {
-  typename Model::Device device;
-  const RunPlan plan = plan_on<Model>(device, options);
+  Model::Device device;
+  const RunPlan plan = plan_on(device, options);
   if (!options.json.empty()) lnfree::write_file(options.json, plan.json().dump(2) + "\n");
   return 0;
 }
 
-template <class Model>
 int evaluate_only(ProgramOptions options) {
   const lnfree::Windows windows = open_windows(options.validation, options);
   lnfree::check_same_tokenizer(trained_on(options.init_from), lnfree::tokenizer_of_shard(options.validation));
-  typename Model::Device device;
-  plan_on<Model>(device, options);
+  Model::Device device;
+  plan_on(device, options);
   Model model(options.training.batch_size, lnfree::Purpose::evaluation, device);
   lnfree::load_weights(model, options.init_from);
-  const std::string difference = difference_beside<Model>(options.init_from);
+  const std::string difference = difference_beside(options.init_from);
   if (!difference.empty()) throw lnfree::Error(difference);
   print_model(model);
   const lnfree::Evaluation result = lnfree::evaluate(model, windows);
@@ -199,12 +184,11 @@ int evaluate_only(ProgramOptions options) {
 }
 
 /// Where the time of a step goes: the steps of a run, heads observed.
-template <class Model>
 int profile(ProgramOptions options) {
   const lnfree::TrainerOptions& training = options.training;
   const lnfree::Windows windows = open_windows(options.train, options);
-  typename Model::Device device;
-  plan_on<Model>(device, options);
+  Model::Device device;
+  plan_on(device, options);
   Model model(training.batch_size, lnfree::Purpose::training, device);
   initialize(model, options);
   lnfree::AdamW optimizer(model,
@@ -231,15 +215,14 @@ int profile(ProgramOptions options) {
 }
 
 /// Writes the initial checkpoint of a run of no steps, for which no data is needed.
-template <class Model>
 int train(ProgramOptions options) {
   const lnfree::TrainerOptions& training = options.training;
   std::optional<lnfree::Windows> windows, validation;
   if (!options.train.empty()) windows.emplace(open_windows(options.train, options));
   if (!options.validation.empty()) validation.emplace(open_windows(options.validation, options));
 
-  typename Model::Device device;
-  plan_on<Model>(device, options);
+  Model::Device device;
+  plan_on(device, options);
   Model model(training.batch_size, lnfree::Purpose::training, device);
   initialize(model, options);
 
@@ -271,25 +254,25 @@ int train(ProgramOptions options) {
   return 1;
 }
 
-/// `main` of every trainer: 0 done, 1 an error said in one sentence, 3 diverged, 4 no GPU, 128 + signal when
-/// stopped.
-template <class Norm, class Activation, template <class> class Objective = lnfree::CrossEntropy>
-int trainer_main(int argc, char** argv) {
+}  // namespace
+
+/// 0 done, 1 an error said in one sentence, 3 diverged, 4 no GPU, 128 + signal when stopped.
+int main(int argc, char** argv) {
   lnfree::cpu::share_cores(argv);
-  const std::string description = "Trains a decoder-only transformer with norm " + std::string(Norm::name) +
-                                  " and activation " + std::string(Activation::name) +
+  const std::string description = "Trains a decoder-only transformer with norm " +
+                                  std::string(Model::Norm::name) + " and activation " +
+                                  std::string(Model::Activation::name) +
                                   " on token shards, and measures the entropy of every attention head.";
   int exit_status = 0;
   const auto options = parse_options(argc, argv, description, defaults(), exit_status);
   if (!options) return exit_status;
   if (options->threads > 0) omp_set_num_threads(options->threads);
   try {
-    using Model = trainers::Model<Norm, Activation, Objective>;
     const bool trains = !options->plan_only && !options->evaluate_only && options->profile == 0;
-    if (trains) return train<Model>(*options);
-    const int status = options->plan_only       ? plan_only<Model>(*options)
-                       : options->evaluate_only ? evaluate_only<Model>(*options)
-                                                : profile<Model>(*options);
+    if (trains) return train(*options);
+    const int status = options->plan_only       ? plan_only(*options)
+                       : options->evaluate_only ? evaluate_only(*options)
+                                                : profile(*options);
     if (options->json.empty()) require_standard_output();
     return status;
   } catch (const lnfree::NoDevice& error) {
@@ -299,5 +282,3 @@ int trainer_main(int argc, char** argv) {
     return complain(std::filesystem::path(argv[0]).filename(), error.what());
   }
 }
-
-}  // namespace trainers

@@ -1,9 +1,18 @@
 """The perplexities of configurations beside the paper's, and what they say."""
 
-import paper
-from experiments import BASELINE, CONFIGURATIONS, PAPER_CONFIGS
-from text import direction, names, signed, table
+import math
 
+import numpy as np
+
+from comparison import Comparison
+from configurations import BASELINE, CONFIGURATIONS, PAPER_CONFIGS
+from text import bullets, direction, names, signed, table
+
+ORDER = 1
+HELP = "the four configurations; the paper's figures 1, 2, 4 and main table"
+
+# The paper's table 2: evaluation perplexity of GPT-2 and its change in % as printed.
+PAPER = {"sm_ln_g": (2.688, 0.00), "sm_ln_r": (2.757, 2.53), "sm_g": (3.197, 18.92), "sm_r": (2.936, 9.20)}
 PAIRS = (
     ("sm_r", "sm_g", "ReLU for GELU without LayerNorm"),
     ("sm_ln_r", "sm_ln_g", "ReLU for GELU with LayerNorm"),
@@ -71,7 +80,7 @@ def pair_sentence(comparison, config, reference, subject, printed):
         if lost:
             return f"{subject}: no comparison, {names(lost)} diverged."
         return f"{subject}: no comparison, no seed has a sound run of both."
-    theirs = paper.change(printed, config, reference)
+    theirs = change(printed, config, reference)
     agrees = (
         "the same direction as in the paper"
         if (delta.mean < 0) == (theirs < 0)
@@ -145,3 +154,86 @@ def findings(comparison, printed):
     sentences += [pair_sentence(comparison, *pair, printed) for pair in PAIRS]
     sentences.append(other_sentence(comparison))
     return [sentence for sentence in sentences if sentence]
+
+
+def change(table, config, reference):
+    """How far one configuration's perplexity lies above another's in %, in a table of the paper."""
+    return 100 * ((100 + table[config][1]) / (100 + table[reference][1]) - 1)
+
+
+def grid(request):
+    return [request.spec(config) for config in request.configs]
+
+
+def section(chapter):
+    """The paper's main table and figure 2b; its figures 1, 2a and 4 are in the section on entropy."""
+    if not chapter.fixed:
+        return []
+    comparison = Comparison(chapter.fixed)
+    several = len(comparison.seeds) > 1
+    return [
+        chapter.title("Perplexity on held-out files"),
+        perplexity_table([("", comparison, PAPER)]),
+        seeds_sentence(comparison),
+        bullets(findings(comparison, PAPER)),
+        chapter.draw(draw_evaluation_loss, comparison, name="evaluation_loss", alt="Evaluation loss over training"),
+        "The paper's figure 2b." + (" Lines: mean over the seeds; bands: their range." if several else ""),
+    ]
+
+
+def draw_evaluation_loss(figures, comparison):
+    """Evaluation loss over training tokens, the values after the first fifth filling the height; of several
+    seeds the mean and the range."""
+    figure, axis = figures.plt.subplots(figsize=(7.2, 4.2), layout="constrained")
+    most = max(run.tokens for run in comparison.runs)
+    settled, ends, lost = [], {}, False
+    for config in comparison.configs:
+        runs = comparison.sound(config) or comparison.by_config[config]
+        steps, losses = figures.by_seed(run.evaluations for run in runs)
+        tokens, loss = runs[0].tokens_at(steps), losses.mean(axis=0)
+        diverged = not comparison.sound(config)
+        lost |= diverged
+        axis.plot(
+            tokens,
+            loss,
+            color=figures.COLORS[config],
+            marker=figures.MARKERS[config],
+            markersize=5,
+            linewidth=1.8,
+            markeredgecolor="white",
+            markeredgewidth=0.6,
+            label=figures.label(config) + (" (diverged)" if diverged else ""),
+        )
+        if len(runs) > 1:
+            axis.fill_between(
+                tokens, losses.min(axis=0), losses.max(axis=0), color=figures.COLORS[config], alpha=0.18, linewidth=0
+            )
+        settled.extend(losses[:, tokens > 0.2 * most].ravel())
+        if np.isfinite(loss[-1]):
+            ends[config] = loss[-1]
+    label = figures.tokens_axis(axis, most)
+    settled = [value for value in settled if np.isfinite(value)]
+    if settled:
+        low, high = min(settled), max(settled)
+        margin = max(0.06 * (high - low), 0.01)
+        axis.set_ylim(low - margin, high + margin)
+        # Direct labels, spread so that lines that end close together stay readable.
+        gap, above = 0.055 * (high - low + 2 * margin), -np.inf
+        for config, end in sorted(ends.items(), key=lambda item: item[1]):
+            above = max(end, above + gap)
+            axis.annotate(
+                f"{figures.label(config)}  {end:.3f}",
+                (most, end),
+                (most * 1.035, above),
+                annotation_clip=False,
+                color=figures.COLORS[config],
+                va="center",
+                fontsize=9,
+                fontweight="medium",
+            )
+    axis.set_xlabel(label)
+    axis.set_ylabel("evaluation loss (nats per token)")
+    axis.grid(zorder=0)
+    if lost:
+        axis.legend(frameon=False, loc="upper right")
+    return figure

@@ -1,0 +1,73 @@
+#pragma once
+
+#include <cstdint>
+
+#include <lnfree/model.hpp>
+
+/// The lines of configurations.def as C++. An activation or norm of your own is included here.
+namespace configurations {
+
+using namespace lnfree;
+
+/// What the blocks of a model are made of.
+template <class Norm, class Activation, template <class> class Objective = CrossEntropy,
+          class Layout = AsConfigured>
+struct Configuration {
+  template <DecoderConfig Config, class Device, class Observer>
+  using Model = Decoder<Config, Norm, Activation, Device, Observer, Layout, Objective>;
+};
+
+/// How models of a size are trained on a CPU. On a GPU a step of several passes has as many windows, in
+/// passes as large as its memory allows.
+struct Training {
+  std::int64_t steps;
+  int batch_size;  ///< Windows in one pass.
+  int accumulate;  ///< Passes in one optimizer step.
+  double learning_rate;
+  double warmup_ratio;
+  double weight_decay;
+  double init_std;  ///< Of the initial weights; 0: what suits the width, DecoderConfig::init_std().
+};
+
+/// What the paper's code and its text say differently.
+struct Recipe {
+  FinalNorm final_norm;
+  double dropout;
+  bool decay_slopes;
+};
+
+/// A shape of models, and how they are trained.
+struct Shape {
+  DecoderConfig config;
+  Training training;
+
+  /// The architecture by `recipe`.
+  constexpr DecoderConfig by(const Recipe& recipe) const {
+    DecoderConfig result = config;
+    result.final_norm = recipe.final_norm;
+    return result;
+  }
+};
+
+// The names in the file become names in these namespaces.
+namespace trainings {
+#define TRAINING(name, ...) inline constexpr Training name{__VA_ARGS__};
+#include "configurations.def"
+}  // namespace trainings
+
+namespace recipes {
+#define RECIPE(name, ...) inline constexpr Recipe name{__VA_ARGS__};
+#include "configurations.def"
+}  // namespace recipes
+
+namespace shapes {
+#define SHAPE(name, training, ...) inline constexpr Shape name{lnfree::__VA_ARGS__, trainings::training};
+#include "configurations.def"
+}  // namespace shapes
+
+#define CONFIGURATION(name, label, ...) \
+  template <DecoderConfig shape>        \
+  using name = Configuration<__VA_ARGS__>;
+#include "configurations.def"
+
+}  // namespace configurations

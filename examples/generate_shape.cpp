@@ -1,0 +1,36 @@
+/// The models of one shape, LNFREE_GENERATE_SHAPE, in the program generate.
+#include <filesystem>
+#include <memory>
+#include <optional>
+#include <span>
+
+#include <lnfree/train/checkpoint.hpp>
+
+#include "configurations.hpp"
+#include "generate.hpp"
+
+using namespace lnfree;
+
+namespace {
+
+template <class Model>
+NextLogits load(const std::filesystem::path& checkpoint) {
+  const auto model = std::make_shared<Model>(1, Purpose::evaluation);
+  load_weights(*model, checkpoint / "model.safetensors");
+  return [model](std::span<const std::int32_t> tokens) { return model->next_logits(tokens); };
+}
+
+}  // namespace
+
+std::optional<DescribedModel> generators::LNFREE_GENERATE_SHAPE(const std::filesystem::path& checkpoint) {
+  constexpr DecoderConfig shape = configurations::shapes::LNFREE_GENERATE_SHAPE.config;
+  std::optional<DescribedModel> found;
+  const auto take_if_described = [&]<class Configuration>() {
+    using Model = typename Configuration::template Model<shape, Cpu, NoObserver>;
+    if (!found && architecture_difference<Model>(checkpoint).empty())
+      found = {shape.vocab_size, [checkpoint] { return load<Model>(checkpoint); }};
+  };
+#define CONFIGURATION(name, ...) take_if_described.template operator()<configurations::name<shape>>();
+#include "configurations.def"
+  return found;
+}

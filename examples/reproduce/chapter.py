@@ -1,0 +1,51 @@
+"""The runs of one recipe, and where the sections about them are written."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from configurations import CONFIGURATIONS
+from runs import FIRST_RECIPE
+from scales import CONTEXT, Scale
+from text import image
+
+
+@dataclass(frozen=True)
+class Chapter:
+    """What an experiment's section is made from; figures go into `pictures`."""
+
+    recipe: str
+    scale: Scale
+    runs: list
+    unigram: float  # loss, in nats, of the model that knows only how often each token occurs
+    pictures: Path
+
+    @cached_property
+    def plain(self):
+        """Runs of the scale's main shape with windows of the usual length."""
+        return [
+            run for run in self.runs if (run.spec.shape, run.spec.context) == (self.scale.shape, CONTEXT)
+        ]
+
+    @cached_property
+    def fixed(self):
+        """Those at the plain learning rate without learned slopes."""
+        return [
+            run
+            for run in self.plain
+            if run.spec.rate_factor == 1 and not CONFIGURATIONS[run.config].learnable
+        ]
+
+    def title(self, text):
+        """A heading, which names the recipe where that is not the usual one."""
+        recipe = f" ({self.recipe} recipe)" if self.recipe != FIRST_RECIPE else ""
+        return f"## {text}{recipe}"
+
+    def draw(self, function, *arguments, name, alt):
+        """Draws the figure that `function` returns and returns the Markdown that shows it. Its first argument is
+        the module figures, which takes seconds to load and is not needed before."""
+        import figures
+
+        name += f"_{self.recipe}" if self.recipe != FIRST_RECIPE else ""
+        figures.save(function(figures, *arguments), self.pictures / f"{name}.png")
+        return image(alt, name)

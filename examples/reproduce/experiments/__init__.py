@@ -1,0 +1,65 @@
+"""The experiments, a file each: a module of this folder is an experiment of its name. It has
+
+    ORDER               its place in --help and in the report
+    HELP                what it is, for --help, in one line; without it the module has no runs of its own and adds
+                        a section about those of others
+    grid(request)       the runs that it needs of one seed, made by request.spec()
+    section(chapter)    its part of the report on the runs of one recipe, as Markdown, with its figures; nothing where
+                        none of its runs are there
+
+and holds what the paper says about it. reproduce.sh finds the lines ORDER and HELP by themselves.
+"""
+
+import importlib
+import pkgutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from configurations import CONFIGURATIONS, PAPER_CONFIGS, RECIPES, Malformed
+from runs import Spec
+from scales import CONTEXT, SCALES, Scale
+
+
+@dataclass(frozen=True)
+class Request:
+    """What runs are asked for: `configs` where an experiment does not say itself which it compares."""
+
+    scale: Scale
+    recipe: str
+    seed: int
+    configs: tuple = PAPER_CONFIGS
+
+    def spec(self, config, shape=None, context=CONTEXT, rate_factor=1, decay_slopes=None):
+        """One run, of the scale's main shape unless another is named. Slopes decay as in the recipe unless said."""
+        if CONFIGURATIONS[config].learnable and decay_slopes is None:
+            decay_slopes = RECIPES[self.recipe]["decay_slopes"]
+        return Spec(shape or self.scale.shape, config, context, self.seed, self.recipe, rate_factor, decay_slopes)
+
+
+def _load():
+    """The modules of this folder in their order; ends the program at one that is no experiment."""
+    modules = []
+    for name in sorted(module.name for module in pkgutil.iter_modules(__path__)):
+        module = importlib.import_module(f"{__name__}.{name}")
+        module.name = name
+        lines = Path(module.__file__).read_text(encoding="utf-8").splitlines()
+        if f"ORDER = {getattr(module, 'ORDER', None)}" not in lines or not hasattr(module, "section"):
+            raise Malformed(f"{module.__file__} is no experiment: it needs a line ORDER = N and section(chapter)")
+        if hasattr(module, "HELP") != hasattr(module, "grid"):
+            raise Malformed(f"{module.__file__} needs both HELP and grid(request), or neither")
+        if hasattr(module, "HELP") and f'HELP = "{module.HELP}"' not in lines:
+            raise Malformed(f'{module.__file__} needs its HELP as one line HELP = "...", which reproduce.sh reads')
+        modules.append(module)
+    return sorted(modules, key=lambda module: module.ORDER)
+
+
+def grid(experiments, scale, recipe, seeds, configs=PAPER_CONFIGS):
+    """The runs that these experiments need, each once, seed by seed."""
+    configs = tuple(config for config in CONFIGURATIONS if config in configs)
+    requests = [Request(SCALES[scale], recipe, seed, configs) for seed in seeds]
+    chosen = [module for name, module in EXPERIMENTS.items() if name in experiments]
+    return list(dict.fromkeys(spec for request in requests for module in chosen for spec in module.grid(request)))
+
+
+SECTIONS = _load()
+EXPERIMENTS = {module.name: module for module in SECTIONS if hasattr(module, "grid")}
