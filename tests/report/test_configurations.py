@@ -32,7 +32,7 @@ static_assert(shape.layers == 4 && shape.vocab_size == 5 && shape.final_norm == 
 static_assert(shapes::wee.training.steps == 5 && shapes::wee.training.init_std == 0.5 && recipes::wet.dropout == 0.25);
 using New = sm_dyt_relu_silu<shape>;
 using Model = New::Model<shape, Cpu, EntropyObserver>;
-static_assert(Model::Activation::name == "relu*2+silu" && std::is_same_v<New::Norm, DynamicTanh>);
+static_assert(Model::Activation::name == "relu*2+silu" && std::is_same_v<Model::Norm, DynamicTanh>);
 """
 EXPERIMENT = '''"""The paper's best norm-free model at a third of the learning rate, say."""
 

@@ -28,6 +28,7 @@
 #include <lnfree/layout/pre_norm.hpp>
 #include <lnfree/nn/parameter.hpp>
 #include <lnfree/norm/layer_norm.hpp>
+#include <lnfree/objective/cross_entropy.hpp>
 #include <lnfree/optim/optimizer.hpp>
 #include <lnfree/train/hugging_face_config.hpp>
 #include <lnfree/train/safetensors.hpp>
@@ -135,7 +136,7 @@ Json config_json() {
   const bool is_gpt2 = config.rotary_dims == 0 && std::is_same_v<typename Model::Layout, PreNorm> &&
                        std::is_same_v<typename Model::Norm, LayerNorm> &&
                        std::is_same_v<typename Model::FinalNormPolicy, LayerNorm>;
-  return {{"model_type", is_gpt2 ? "gpt2" : "lnfree"},
+  Json json = {{"model_type", is_gpt2 ? "gpt2" : "lnfree"},
           {"n_layer", config.layers},
           {"n_head", config.heads},
           {"n_embd", config.width},
@@ -153,6 +154,10 @@ Json config_json() {
           {"parallel_residual", std::is_same_v<typename Model::Layout, Parallel>},
           {"layout", Model::Layout::name},
           {"lnfree_version", LNFREE_VERSION}};
+  // An objective may have parameters, which are then among the weights.
+  if (!std::is_same_v<typename Model::Objective, CrossEntropy<typename Model::Device>>)
+    json["objective"] = Model::Objective::name;
+  return json;
 }
 
 /// A parameter, or what else has its shape and lies at `values` on the device, for save_safetensors.
@@ -311,6 +316,7 @@ std::string architecture_difference(const std::filesystem::path& folder) {
   if (!saved.contains("layout") &&
       (std::is_same_v<typename Model::Layout, PreNorm> || std::is_same_v<typename Model::Layout, Parallel>))
     expected.erase("layout");
+  if (!saved.contains("objective") && !saved.contains("layout")) expected.erase("objective");
   for (const auto& [key, value] : expected.items()) {
     Json found = saved.value(key, Json());
     if (key == "activation_function") found = canonical_activation(found);
