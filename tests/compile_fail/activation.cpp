@@ -1,7 +1,7 @@
 // error: lnfree: the activation must offer name, saved, value and derivative
 #include <string_view>
 
-#include <lnfree/backend/reference/reference.hpp>
+#include <lnfree/backend/eigen/eigen.hpp>
 #include <lnfree/nn/decoder.hpp>
 #include <lnfree/observer/no_observer.hpp>
 
