@@ -6,8 +6,8 @@
 #include <lnfree/backend/cpu/tile_product.hpp>
 #include <lnfree/core/tensor.hpp>
 
-/// Whether products are Eigen's: compiled for any processor of its kind, a program has narrow vectors, for which
-/// PanelGemm is not made, while a BLAS that Eigen may hand them to looks at the processor it runs on.
+/// Whether products are Eigen's: compiled for any processor of its kind, a program has narrow vectors, for
+/// which PanelGemm is not made, while a BLAS that Eigen may hand them to looks at the processor it runs on.
 #if defined(__AVX__)
 #include <lnfree/backend/cpu/panel_gemm.hpp>
 namespace lnfree::cpu {
