@@ -93,7 +93,7 @@ class Lnfree:
 
     def blas_folder(self):
         """The folder of the BLAS that the build found, or None."""
-        match = re.search(r"^LnfreeBLAS_LIBRARY:\w+=(/.+)$", (self.build / "CMakeCache.txt").read_text(), re.MULTILINE)
+        match = re.search(r"^BLAS_\w+_LIBRARY:\w+=(/.+)$", (self.build / "CMakeCache.txt").read_text(), re.MULTILINE)
         return Path(match[1]).resolve().parent if match else None
 
 
@@ -144,6 +144,7 @@ def measure(lnfree, configurations, with_primitives, say):
             results["steps"][path] = {"lnfree": ours, "pytorch": theirs, "others_cores": others.worst()}
             results["observer_cost"][path] = costs
     in_turn = [f"norm_free_speedup/{shape}/{NORM_FREE}" for shape in SHAPES]
+    in_turn += [f"eigen_speedup/{shape}/{BASELINE}" for shape in ON_ALL_THREADS]
     if threads > 1:
         in_turn += [f"thread_speedup/{shape}/{BASELINE}" for shape in ON_ALL_THREADS]
     # Built without oneDNN there is no such benchmark; where the processor has no bf16 it says so instead of figures.
@@ -218,6 +219,7 @@ def goals_of(results, rows):
     speedups = {
         "norm_free_speedup": ("{}: SM+R over SM+LN+G, in turn", 1.05),
         "thread_speedup": (f"{{}}, SM+LN+G: 1 -> {threads} threads, in turn", 0.9 * threads),
+        "eigen_speedup": ("{}, SM+LN+G: EigenCpu over Cpu, in turn", 0.45),
         "bf16_speedup": ("{}, SM+LN+G: bf16 over float, in turn", 1.5),
     }
     for name, turns in results["in_turn"].items():

@@ -143,6 +143,16 @@ void norm_free_speedup(benchmark::State& state, const Shape& shape) {
       state, shape, [&] { return with_norms.step(true); }, [&] { return training.step(true); });
 }
 
+/// How fast EigenCpu is beside the Cpu.
+template <class Model>
+void eigen_speedup(benchmark::State& state, const Shape& shape) {
+  omp_set_num_threads(shape.threads());
+  Training<Model> training(shape);
+  Training<lnfree::OnDevice<Model, lnfree::EigenCpu<float>>> by_eigen(shape);
+  state.counters["speedup"] = speedup_in_turn(
+      state, shape, [&] { return training.step(true); }, [&] { return by_eigen.step(true); });
+}
+
 #if LNFREE_BENCHMARK_BF16
 /// What bf16 gains over float.
 template <class Model>
@@ -187,6 +197,7 @@ void register_shape() {
   using Baseline = Silent<shape, LayerNorm, GELU>;
   add_one(name("norm_free_speedup", "sm_r"), norm_free_speedup<Baseline, Silent<shape, Identity, ReLU>>);
   if constexpr (!shape.one_thread) add_one(name("thread_speedup", "sm_ln_g"), thread_speedup<Baseline>);
+  add_one(name("eigen_speedup", "sm_ln_g"), eigen_speedup<Baseline>);
 }
 
 }  // namespace benchmarks

@@ -4,13 +4,28 @@
 include(CMakeFindDependencyMacro)
 find_dependency(OpenMP COMPONENTS CXX)
 find_dependency(nlohmann_json)
-if(LNFREE_BLAS)
-  find_package(LnfreeBLAS QUIET)
-  if(NOT LnfreeBLAS_FOUND)
-    message(STATUS "lnfree: no BLAS with cblas.h found: programs compiled without -march=native will be "
-                   "slower. On Debian: apt-get install libopenblas-openmp-dev")
+find_dependency(Eigen3 3.4)
+
+# lnfree_blas: Eigen's products by a BLAS. OpenBLAS unless BLA_VENDOR names another one: a BLAS that was not made for this
+# processor is slower than Eigen alone. Debian's flavour on OpenMP shares one thread pool with lnfree's own loops.
+function(lnfree_find_blas)
+  if(NOT BLA_VENDOR)
+    set(BLA_VENDOR OpenBLAS)
   endif()
+  find_package(BLAS QUIET)
+  if(NOT BLAS_FOUND)
+    message(STATUS "lnfree: no BLAS found: the products of EigenCpu, and of programs compiled without -march=native, "
+                   "will be slower; on Debian: apt-get install libopenblas-openmp-dev")
+    return()
+  endif()
+  add_library(lnfree_blas INTERFACE IMPORTED)
+  target_link_libraries(lnfree_blas INTERFACE BLAS::BLAS)
+  target_compile_definitions(lnfree_blas INTERFACE EIGEN_USE_BLAS)
+endfunction()
+if(LNFREE_BLAS AND NOT TARGET lnfree_blas)
+  lnfree_find_blas()
 endif()
+
 find_package(oneDNN QUIET)
 if(LNFREE_CUDA)
   find_package(CUDAToolkit QUIET)

@@ -16,6 +16,5 @@ configure_package_config_file(cmake/lnfree-config.cmake.in lnfree-config.cmake I
 write_basic_package_version_file(lnfree-config-version.cmake COMPATIBILITY SameMinorVersion ARCH_INDEPENDENT)
 install(FILES
   ${PROJECT_BINARY_DIR}/lnfree-config.cmake ${PROJECT_BINARY_DIR}/lnfree-config-version.cmake
-  cmake/lnfree-dependencies.cmake cmake/FindLnfreeBLAS.cmake cmake/FindSentencePiece.cmake cmake/FindoneDNN.cmake
-  cmake/FindxxHash.cmake
+  cmake/lnfree-dependencies.cmake cmake/FindSentencePiece.cmake cmake/FindoneDNN.cmake cmake/FindxxHash.cmake
   DESTINATION ${_package_dir})

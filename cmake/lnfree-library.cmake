@@ -1,5 +1,5 @@
 # The targets a user links:
-#   lnfree::lnfree  the library (headers; OpenMP, nlohmann-json, a BLAS where found)
+#   lnfree::lnfree  the library (headers; OpenMP, nlohmann-json, Eigen, a BLAS where found)
 #   lnfree::bf16    the device CpuBF16 (oneDNN), where that is found
 #   lnfree::cuda    the devices Cuda and CudaFp32 (cuBLASLt), for sources in CUDA, where that toolkit is found
 #   lnfree::corpus  what turns source files into token shards (SentencePiece, xxHash)
@@ -12,6 +12,9 @@ endif()
 if(NOT TARGET nlohmann_json::nlohmann_json)
   message(FATAL_ERROR "lnfree needs nlohmann-json, which was not found; on Debian: apt-get install nlohmann-json3-dev")
 endif()
+if(NOT TARGET Eigen3::Eigen)
+  message(FATAL_ERROR "lnfree needs Eigen 3.4, which was not found; on Debian: apt-get install libeigen3-dev")
+endif()
 
 add_library(lnfree INTERFACE)
 add_library(lnfree::lnfree ALIAS lnfree)
@@ -20,9 +23,9 @@ target_compile_features(lnfree INTERFACE cxx_std_20)
 target_compile_options(lnfree INTERFACE $<$<COMPILE_LANG_AND_ID:CXX,GNU,Clang,AppleClang>:-fno-math-errno>)
 target_include_directories(lnfree INTERFACE
   $<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}/include> $<INSTALL_INTERFACE:${CMAKE_INSTALL_INCLUDEDIR}>)
-target_link_libraries(lnfree INTERFACE OpenMP::OpenMP_CXX nlohmann_json::nlohmann_json
+target_link_libraries(lnfree INTERFACE OpenMP::OpenMP_CXX nlohmann_json::nlohmann_json Eigen3::Eigen
   # A machine that uses an installed package need not have the BLAS of the one that installed it.
-  $<TARGET_NAME_IF_EXISTS:LnfreeBLAS::LnfreeBLAS>)
+  $<TARGET_NAME_IF_EXISTS:lnfree_blas>)
 
 if(TARGET oneDNN::oneDNN)
   add_library(lnfree_bf16 INTERFACE)

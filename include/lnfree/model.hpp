@@ -10,7 +10,6 @@
 #include <lnfree/activation/relu.hpp>
 #include <lnfree/activation/silu.hpp>
 #include <lnfree/activation/squared_relu.hpp>
-#include <lnfree/backend/reference/reference.hpp>
 #include <lnfree/core/config.hpp>
 #include <lnfree/core/macros.hpp>
 #include <lnfree/layout/parallel.hpp>
@@ -33,9 +32,10 @@
 #include <lnfree/optim/muon.hpp>
 #include <lnfree/optim/schedule.hpp>
 
-// nvcc does not take the vectors of the Cpu: a source in CUDA has the GPU instead.
+// nvcc does not take the vectors of the Cpu, nor Eigen: a source in CUDA has the GPU instead.
 #if LNFREE_GPU_COMPILER
 #include <lnfree/backend/cuda/cuda.hpp>
 #else
 #include <lnfree/backend/cpu/cpu.hpp>
+#include <lnfree/backend/eigen/eigen.hpp>
 #endif

@@ -24,11 +24,11 @@
 #else
 #include <lnfree/backend/cpu/cpu.hpp>
 #endif
-#include <lnfree/backend/cpu/device.hpp>
-#include <lnfree/backend/reference/reference.hpp>
+#include <lnfree/backend/cores.hpp>
 #include <lnfree/core/memory.hpp>
 #include <lnfree/core/random.hpp>
 
+#include "support/reference.hpp"
 #include "support/seed.hpp"
 
 /// The harness of the primitives' tests. A case is a generic function of a workbench: it asks for inputs,
@@ -224,7 +224,7 @@ inline constexpr double rounding = sizeof(typename D::Scalar) == 2 ? 1e-2 : 0;
 
 /// Whether a device's work is done by OpenMP's threads.
 template <class D>
-concept UsesThreads = std::derived_from<D, cpu::Cores>;
+concept UsesThreads = std::derived_from<D, Cores>;
 
 struct Expectation {
   double tolerance = 1e-5;       ///< Of ||result - reference|| / ||reference||.

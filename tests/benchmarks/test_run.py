@@ -32,7 +32,7 @@ class FakeLnfree(run.Lnfree):
             return found, {}
         if "speedup" in pattern:
             name = pattern.removeprefix("^").removesuffix("$")
-            return {name: {"speedup": {"bf16": 1.6, "norm": 1.04, "thread": 1.9}[name.split("_")[0]]}}, {}
+            return {name: {"speedup": {"bf16": 1.6, "norm": 1.04, "thread": 1.9, "eigen": 0.6}[name.split("_")[0]]}}, {}
         shape, configuration = pattern.split(")/")[-1].split("/")[:2]
         configuration = configuration.split("(")[0]
         number = sum(pattern == call[1] for call in self.calls) - 1
@@ -92,6 +92,8 @@ class Run(unittest.TestCase):
                 "demo: SM+R over SM+LN+G, in turn": False,
                 "gpt2, SM+LN+G: 1 -> 2 threads, in turn": True,
                 "small, SM+LN+G: 1 -> 2 threads, in turn": True,
+                "gpt2, SM+LN+G: EigenCpu over Cpu, in turn": True,
+                "small, SM+LN+G: EigenCpu over Cpu, in turn": True,
                 "gpt2, SM+LN+G: bf16 over float, in turn": True,
                 "gpt2, SM+LN+G: peak memory in GB": True,
             }

@@ -1,5 +1,5 @@
-# Compiles SOURCE with COMPILER, the headers of INCLUDE and OPTIONS, separated by commas, and fails unless that fails
-# with the sentence of the source's first line, "// error: SENTENCE".
+# Compiles SOURCE with COMPILER, the headers of INCLUDE and EIGEN and OPTIONS, separated by commas, and fails unless that
+# fails with the sentence of the source's first line, "// error: SENTENCE".
 
 file(STRINGS ${SOURCE} line LIMIT_COUNT 1)
 if(NOT line MATCHES "^// error: (.+)$")
@@ -8,7 +8,7 @@ endif()
 set(sentence ${CMAKE_MATCH_1})
 
 string(REPLACE "," ";" options "${OPTIONS}")
-execute_process(COMMAND ${COMPILER} -std=c++20 -I${INCLUDE} ${options} ${SOURCE}
+execute_process(COMMAND ${COMPILER} -std=c++20 -I${INCLUDE} -isystem ${EIGEN} ${options} ${SOURCE}
   RESULT_VARIABLE status OUTPUT_VARIABLE output ERROR_VARIABLE output)
 if(status EQUAL 0)
   message(FATAL_ERROR "${SOURCE} compiles, and must not")

@@ -9,7 +9,7 @@
 
 #include <boost/test/unit_test.hpp>
 
-#include <lnfree/backend/reference/device.hpp>
+#include <lnfree/backend/eigen/device.hpp>
 #include <lnfree/core/host_memory.hpp>
 
 using namespace lnfree;

@@ -11,7 +11,7 @@
 #include <lnfree/activation/relu.hpp>
 #include <lnfree/activation/silu.hpp>
 #include <lnfree/activation/squared_relu.hpp>
-#include <lnfree/backend/reference/reference.hpp>
+#include <lnfree/backend/eigen/eigen.hpp>
 #include <lnfree/norm/dynamic_erf.hpp>
 #include <lnfree/norm/dynamic_tanh.hpp>
 #include <lnfree/norm/rms_norm.hpp>

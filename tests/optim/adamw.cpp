@@ -10,7 +10,7 @@
 
 #include <lnfree/activation/leaky_learnable.hpp>
 #include <lnfree/backend/cpu/cpu.hpp>
-#include <lnfree/backend/reference/reference.hpp>
+#include <lnfree/backend/eigen/eigen.hpp>
 #include <lnfree/nn/decoder.hpp>
 #include <lnfree/observer/no_observer.hpp>
 

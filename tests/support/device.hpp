@@ -6,6 +6,8 @@
 #include <lnfree/backend/cpu/cpu.hpp>
 #endif
 
+#include "support/reference.hpp"
+
 namespace lnfree::test {
 
 /// Where the tests of whole models compute.

@@ -52,10 +52,10 @@ inline std::string by(Index a, Index b) {
 }
 template <class T>
 std::string sizes(const Matrix<T>& m) {
-  return " " + by(m.rows, m.cols);
+  return std::string(" ").append(by(m.rows, m.cols));  // of " " + text g++ 12 warns without cause
 }
 inline std::string sizes(AttentionShape s) {
-  return " " + by(s.batch, s.heads) + " heads of " + by(s.length, s.head_dim);
+  return std::string(" ").append(by(s.batch, s.heads)) + " heads of " + by(s.length, s.head_dim);
 }
 
 struct ProductShape {

@@ -87,6 +87,11 @@ struct Output {
   constexpr Output slice(Index begin, Index count) const {
     return {matrix.slice(begin, count), adds() ? addend.slice(begin, count) : addend};
   }
+
+  /// Columns [begin, begin + count).
+  constexpr Output columns(Index begin, Index count) const {
+    return {matrix.columns(begin, count), adds() ? addend.columns(begin, count) : addend};
+  }
 };
 
 template <class T>

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <map>
 #include <memory>
@@ -14,6 +15,13 @@
 #include <lnfree/core/tensor.hpp>
 
 namespace lnfree::cpu {
+
+/// Brings what is added to where the result goes, for a library that adds to its result only.
+template <class T>
+void place_addend(Output<T> c) {
+  if (!c.adds() || c.addend.data == c.matrix.data) return;
+  for (Index i = 0; i < c.matrix.rows; ++i) std::copy_n(c.addend.row(i), c.matrix.cols, c.matrix.row(i));
+}
 
 /// Products of bf16 matrices by oneDNN, which sums in float. A product is prepared at its first call and
 /// kept: later calls with the same sizes and strides only name the memory.

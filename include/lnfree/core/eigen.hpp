@@ -1,0 +1,57 @@
+#pragma once
+
+#include <lnfree/core/macros.hpp>
+#include <lnfree/core/tensor.hpp>
+
+// nvcc warns of much in Eigen and takes 15 s longer, and the two compilers may align its types differently.
+#if LNFREE_GPU_COMPILER
+#error "lnfree: Eigen is for C++ sources; a source in CUDA must not include lnfree/core/eigen.hpp"
+#endif
+
+// g++ 12 takes vectors that Eigen's AVX-512 code fills for uninitialized.
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
+#pragma GCC diagnostic ignored "-Wuninitialized"
+#endif
+#include <Eigen/Core>
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC diagnostic pop
+#endif
+
+#include <type_traits>
+
+/// Eigen's view of lnfree's matrices and back, for matrices in the host's memory: those of a Cpu or an
+/// EigenCpu, or copies. Nothing is copied, and neither view owns what it shows.
+namespace lnfree {
+
+/// An Eigen::Map of row-major memory that is read and written, or read alone where T is const.
+template <class T>
+using EigenMap =
+    Eigen::Map<std::conditional_t<std::is_const_v<T>,
+                                  const Eigen::Matrix<std::remove_const_t<T>, Eigen::Dynamic, Eigen::Dynamic,
+                                                      Eigen::RowMajor>,
+                                  Eigen::Matrix<T, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>>,
+               Eigen::Unaligned, Eigen::OuterStride<>>;
+
+/// `matrix` (rows, cols) as Eigen sees it.
+template <class T>
+EigenMap<T> as_eigen(Matrix<T> matrix) {
+  return {matrix.data, matrix.rows, matrix.cols, Eigen::OuterStride<>(matrix.stride)};
+}
+
+/// A row-major Eigen matrix, map or block as lnfree sees it, for as long as its memory lives.
+template <class M>
+auto as_matrix(M&& matrix) {
+  using View = std::remove_cvref_t<M>;
+  static_assert(std::is_lvalue_reference_v<M> || !std::is_base_of_v<Eigen::PlainObjectBase<View>, View>,
+                "lnfree: as_matrix needs a matrix that outlives the call, not a temporary one");
+  static_assert(
+      (View::Flags & Eigen::DirectAccessBit) != 0 && bool(View::IsRowMajor) &&
+          int(View::InnerStrideAtCompileTime) == 1,
+      "lnfree: as_matrix needs a row-major matrix, map or block (Eigen::RowMajor) whose numbers lie "
+      "next to each other in each row");
+  return Matrix(matrix.data(), Index{matrix.rows()}, Index{matrix.cols()}, Index{matrix.outerStride()});
+}
+
+}  // namespace lnfree

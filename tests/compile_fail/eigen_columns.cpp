@@ -1,0 +1,6 @@
+// error: lnfree: as_matrix needs a row-major matrix, map or block (Eigen::RowMajor) whose numbers lie next to each other in each row
+
+#include <lnfree/core/eigen.hpp>
+
+Eigen::MatrixXf columns(3, 4);
+const auto view = lnfree::as_matrix(columns);
