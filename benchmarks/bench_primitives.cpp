@@ -19,6 +19,7 @@
 #include <lnfree/core/random.hpp>
 #include <lnfree/nn/output_head.hpp>
 #include <lnfree/norm/layer_norm.hpp>
+#include <lnfree/optim/adamw.hpp>
 
 #include "machine_peak.hpp"
 #include "median.hpp"
@@ -169,19 +170,23 @@ void add_rows(const Shape& shape) {
     Cpu device;
     const Owned x(device, rows, width, 1), gain(device, 1, width, 2), bias(device, 1, width, 3);
     const Owned y(device, rows, width, 4);
-    std::vector<RowStatistics<float>> statistics(static_cast<std::size_t>(rows));
-    measure(state, shape, work::norm_forward<float>(size),
-            [&] { norm_forward(device, LayerNorm{}, x, gain.data(), bias.data(), y, statistics.data()); });
+    std::vector<NormRow<float>> kept(static_cast<std::size_t>(rows));
+    const NormPointers<const float, LayerNorm> parameters{{gain.data(), bias.data()}};
+    // Sum; difference, square and sum; difference, two products, sum.
+    measure(state, shape, work::elementwise<float>(size, 1, 8, false),
+            [&] { norm_forward(device, LayerNorm{}, x, parameters, y.view(), kept.data()); });
   });
   // As in a block: the gradient is added to the residual stream's.
   add(shape, "norm/backward", [=, &shape](benchmark::State& state) {
     Cpu device;
     const Owned x(device, rows, width, 1), gain(device, 1, width, 2), d_y(device, rows, width, 3);
     const Owned d_x(device, rows, width, 4), d_gain(device, 1, width, 5), d_bias(device, 1, width, 6);
-    const std::vector<RowStatistics<float>> statistics(static_cast<std::size_t>(rows), {0.0f, 1.0f});
-    measure(state, shape, work::norm_backward<float>(size, true), [&] {
-      norm_backward(device, LayerNorm{}, x, gain.data(), statistics.data(), d_y, accumulate(d_x.view()),
-                    d_gain.data(), d_bias.data());
+    const std::vector<NormRow<float>> kept(static_cast<std::size_t>(rows), norm_row<LayerNorm>(0.0f, 1.0f));
+    const NormPointers<const float, LayerNorm> parameters{{gain.data(), d_bias.data()}};
+    const NormPointers<float, LayerNorm> d_parameters{{d_gain.data(), d_bias.data()}};
+    // Gain, value and three sums; gain, value and gradient; gradients of gain and bias.
+    measure(state, shape, work::elementwise<float>(size, 3, 20, true), [&] {
+      norm_backward(device, LayerNorm{}, x, parameters, kept.data(), d_y, accumulate(d_x.view()), d_parameters);
     });
   });
   add(shape, "dropout", [=, &shape](benchmark::State& state) {
@@ -309,8 +314,9 @@ void add_optimizer(const Shape& shape) {
   add(shape, "optimizer/sum_of_squares", [=, &shape](benchmark::State& state) {
     Cpu device;
     const Owned gradient = Owned::filled(device, 1, count, 1e-3f);
+    const float* const values = gradient.data();
     measure(state, shape, work::reduction<float>(count, 2),
-            [&] { benchmark::DoNotOptimize(sum_of_squares(device, gradient.data(), count)); });
+            [&] { benchmark::DoNotOptimize(sum_of(device, count, Square{}, values)); });
   });
   add(shape, "optimizer/adamw", [=, &shape](benchmark::State& state) {
     Cpu device;
@@ -319,16 +325,14 @@ void add_optimizer(const Shape& shape) {
     const Owned m = Owned::filled(device, 1, count, 1e-3f), v = Owned::filled(device, 1, count, 1e-6f);
     // Moments that do not decay: repeated on the zeroed gradient they would shrink to numbers no step ever
     // sees.
-    const AdamWStep step{.learning_rate = 1e-6,
-                         .beta1 = 1,
-                         .beta2 = 1,
-                         .epsilon = 1e-8,
-                         .weight_decay = 0.1,
-                         .gradient_scale = 1,
-                         .correction1 = 1,
-                         .correction2 = 1};
-    measure(state, shape, work::adamw<float, float>(count), [&] {
-      adamw(device, count, weight.data(), weight.data(), gradient.data(), m.data(), v.data(), step);
+    AdamWRule<float> rule({}, /*learning_rate=*/1e-6, /*weight_decay=*/0.1, /*t=*/1, /*clip=*/1);
+    rule.beta1 = rule.beta2 = 1;
+    rule.rest1 = rule.rest2 = 0;
+    Work work = work::elements<float, float, float, float>(count);
+    work.operations = AdamWRule<float>::operations * static_cast<double>(count);
+    measure(state, shape, work, [&] {
+      for_each_element(device, count, ApplyRule<AdamWRule<float>>{rule}, weight.data(), gradient.data(),
+                       m.data(), v.data());
     });
   });
 }

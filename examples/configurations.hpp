@@ -9,12 +9,12 @@ namespace configurations {
 
 using namespace lnfree;
 
-/// What the blocks of a model are made of.
-template <class NormPolicy, class ActivationPolicy, class HeadObserver = EntropyObserver>
+/// What a model of any shape is made of.
+template <class Norm, class Activation, class Layout = AsConfigured,
+          template <class> class Objective = CrossEntropy>
 struct Configuration {
-  using Norm = NormPolicy;
-  using Activation = ActivationPolicy;
-  using Observer = HeadObserver;  ///< The library's EntropyObserver, or one that does more.
+  template <DecoderConfig shape, class Device, class Observer = NoObserver>
+  using Model = Decoder<shape, Norm, Activation, Device, Observer, Layout, Objective>;
 };
 
 /// How models of a size are trained on a CPU. On a GPU a step of several passes has as many windows, in

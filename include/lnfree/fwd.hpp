@@ -16,13 +16,23 @@ struct ReLU;
 struct NoObserver;
 class EntropyObserver;
 
+struct PreNorm;
+struct Parallel;
+
+template <class Device>
+struct CrossEntropy;
+
 namespace cpu {
 struct Cpu;
 }
 using cpu::Cpu;
 
+/// In place of a layout: Parallel or PreNorm, as Config.parallel_residual says.
+struct AsConfigured;
+
 template <DecoderConfig Config, class NormPolicy = LayerNorm, class ActivationPolicy = GELU,
-          class DeviceTag = Cpu, class ObserverPolicy = NoObserver>
+          class DeviceTag = Cpu, class ObserverPolicy = NoObserver, class LayoutPolicy = AsConfigured,
+          template <class> class ObjectivePolicy = CrossEntropy>
 class Decoder;
 
 }  // namespace lnfree

@@ -13,18 +13,24 @@
 #include <lnfree/backend/reference/reference.hpp>
 #include <lnfree/core/config.hpp>
 #include <lnfree/core/macros.hpp>
+#include <lnfree/layout/parallel.hpp>
+#include <lnfree/layout/post_norm.hpp>
+#include <lnfree/layout/pre_norm.hpp>
+#include <lnfree/layout/sandwich.hpp>
 #include <lnfree/nn/decoder.hpp>
 #include <lnfree/norm/dynamic_erf.hpp>
 #include <lnfree/norm/dynamic_tanh.hpp>
 #include <lnfree/norm/identity.hpp>
 #include <lnfree/norm/layer_norm.hpp>
 #include <lnfree/norm/rms_norm.hpp>
+#include <lnfree/objective/cross_entropy.hpp>
+#include <lnfree/objective/entropy_guided.hpp>
 #include <lnfree/observer/entropy_observer.hpp>
-#include <lnfree/observer/entropy_regularizer.hpp>
 #include <lnfree/observer/no_observer.hpp>
 #include <lnfree/observer/observers.hpp>
 #include <lnfree/observer/outlier_observer.hpp>
 #include <lnfree/optim/adamw.hpp>
+#include <lnfree/optim/muon.hpp>
 #include <lnfree/optim/schedule.hpp>
 
 // nvcc does not take the vectors of the Cpu: a source in CUDA has the GPU instead.

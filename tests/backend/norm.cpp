@@ -11,28 +11,53 @@ using namespace lnfree::test;
 
 namespace {
 
+/// Random parameters of a norm on a bench, named as the norm names them, and room for their gradients.
+template <class N, class Bench>
+struct NormState {
+  NormPointers<const typename Bench::Scalar, N> values;
+  NormPointers<typename Bench::Accumulator, N> gradients;
+  Bench& bench;
+  Index cols;
+
+  NormState(Bench& on, Index channels) : bench(on), cols(channels) {
+    for_norm_parameters<N>([&](auto k) {
+      const std::string name(norm_parameter<N, k()>.name);
+      values.of[k()] = bench.scalars(name, 1, size(k)).data;
+      gradients.of[k()] = bench.accumulators("d_" + name, 1, size(k)).data;
+    });
+  }
+
+  /// Gradients are sums over the rows, and of a scalar over the columns, of terms of either sign.
+  void results(Index rows) {
+    for_norm_parameters<N>([&](auto k) {
+      bench.result("d_" + std::string(norm_parameter<N, k()>.name), gradients.of[k()], size(k),
+                   is_per_channel<N, k()> ? 0.5 : std::sqrt(static_cast<double>(rows * cols)));
+    });
+  }
+
+ private:
+  template <int k>
+  Index size(std::integral_constant<int, k>) const {
+    return is_per_channel<N, k> ? cols : 1;
+  }
+};
+
 template <class D, class N>
 void check_norm(Index rows, Index cols) {
   for (const Added added : {Added::nothing, Added::itself, Added::another}) {
-    check<D>(std::string(N::name) + " " + sizes(rows, cols), [&](auto& bench) {
+    check<D>(std::string(N::name) + " " + sizes(rows, cols) + name(added), [&](auto& bench) {
       using Bench = std::remove_reference_t<decltype(bench)>;
       auto x = bench.scalars("x", rows, cols, 2);
-      auto gain = bench.scalars("gain", 1, cols);
-      auto bias = bench.scalars("bias", 1, cols);
-      auto y = bench.poisoned_scalars(rows, cols);
-      auto* statistics = bench.template raw<RowStatistics<typename Bench::Accumulator>>(rows);
+      NormState<N, Bench> state(bench, cols);
+      auto y = bench.scalar_output(added, "y", rows, cols);
+      auto* kept = bench.template raw<NormRow<typename Bench::Accumulator>>(rows);
       auto d_y = bench.scalars("d_y", rows, cols);
       auto d_x = bench.scalar_output(added, "d_x", rows, cols);
-      auto d_gain = bench.accumulators("d_gain", 1, cols);
-      auto d_bias = bench.accumulators("d_bias", 1, cols);
-      const auto* g = N::has_gain ? gain.data : nullptr;
-      norm_forward(bench.device(), N{}, x, g, N::has_bias ? bias.data : nullptr, y, statistics);
-      norm_backward(bench.device(), N{}, x, g, statistics, d_y, d_x, N::has_gain ? d_gain.data : nullptr,
-                    N::has_bias ? d_bias.data : nullptr);
-      bench.result("y", y);
+      norm_forward(bench.device(), N{}, x, state.values, y, kept);
+      norm_backward(bench.device(), N{}, x, state.values, kept, d_y, d_x, state.gradients);
+      bench.result("y", y.matrix, 0.5);
       bench.result("d_x", d_x.matrix, 0.5);
-      bench.result("d_gain", d_gain, 0.5);
-      bench.result("d_bias", d_bias, 0.5);
+      state.results(rows);
     });
   }
 }
@@ -48,40 +73,6 @@ void check_norm() {
   check_norm<D, N>(13, 2056);
 }
 
-template <class D, class N>
-void check_pointwise_norm() {
-  for (const Index rows : {1, 7, 384}) {
-    for (const Index cols : {5, 64, 100}) {
-      for (const Added added : {Added::nothing, Added::itself, Added::another}) {
-        check<D>(std::string(N::name) + " " + sizes(rows, cols), [&](auto& bench) {
-          using Bench = std::remove_reference_t<decltype(bench)>;
-          auto x = bench.scalars("x", rows, cols, 2), y = bench.poisoned_scalars(rows, cols);
-          auto d_y = bench.scalars("d_y", rows, cols);
-          auto d_x = bench.scalar_output(added, "d_x", rows, cols);
-          auto scalars = bench.scalars({0.625, -0.25}, 1, 2), gain = bench.scalars("gain", 1, cols),
-               bias = bench.scalars("bias", 1, cols);
-          auto d_scalars = bench.accumulators("d_scalars", 1, 2),
-               d_gain = bench.accumulators("d_gain", 1, cols), d_bias = bench.accumulators("d_bias", 1, cols);
-          using Scalar = const typename Bench::Scalar;
-          const NormParameters<Scalar> p{scalars.data, N::has_shift ? scalars.data + 1 : nullptr, gain.data,
-                                         bias.data};
-          norm_forward(bench.device(), N{}, x, p, y);
-          norm_backward(
-              bench.device(), N{}, x, p, d_y, d_x,
-              NormParameters<typename Bench::Accumulator>{
-                  d_scalars.data, N::has_shift ? d_scalars.data + 1 : nullptr, d_gain.data, d_bias.data});
-          bench.result("y", y, 0.5);
-          bench.result("d_x", d_x.matrix, 0.5);
-          // Sums of rows cols terms of either sign.
-          bench.result("d_scalars", d_scalars, std::sqrt(static_cast<double>(rows * cols)));
-          bench.result("d_gain", d_gain, 0.5);
-          bench.result("d_bias", d_bias, 0.5);
-        });
-      }
-    }
-  }
-}
-
 }  // namespace
 
 BOOST_AUTO_TEST_SUITE(backend_norm)
@@ -90,8 +81,10 @@ BOOST_AUTO_TEST_CASE_TEMPLATE(agrees, D, Backends) {
   check_norm<D, LayerNorm>();
   check_norm<D, RMSNorm>();
   check_norm<D, PlainNorm>();
-  check_pointwise_norm<D, DynamicTanh>();
-  check_pointwise_norm<D, DynamicErf>();
+  check_norm<D, BentNorm>();
+  check_norm<D, DynamicTanh>();
+  check_norm<D, DynamicErf>();
+  check_norm<D, Gate>();
 }
 
 #ifdef LNFREE_TEST_CUDA
@@ -100,9 +93,9 @@ BOOST_AUTO_TEST_CASE_TEMPLATE(refuses_rows_that_are_too_long, D, Backends) {
   D device;
   const Matrix<S> row(nullptr, 1, 12673);
   BOOST_CHECK_EXCEPTION(
-      norm_backward(device, LayerNorm{}, Matrix<const S>(row), static_cast<const S*>(nullptr),
-                    static_cast<const RowStatistics<float>*>(nullptr), Matrix<const S>(row), Output<S>(row),
-                    static_cast<float*>(nullptr), static_cast<float*>(nullptr)),
+      norm_backward(device, LayerNorm{}, Matrix<const S>(row), NormPointers<const S, LayerNorm>{},
+                    static_cast<const NormRow<float>*>(nullptr), Matrix<const S>(row), Output<S>(row),
+                    NormPointers<float, LayerNorm>{}),
       Error, [](const Error& error) {
         return std::string(error.what()).find("up to 12672 numbers, not 12673") != std::string::npos;
       });
@@ -119,11 +112,10 @@ BOOST_AUTO_TEST_CASE_TEMPLATE(bears_a_large_mean, D, Backends) {
                values[i] = 100 + std::sin(static_cast<double>(i));
              for (double& value : values) value = static_cast<float>(value);
              auto x = bench.scalars(values, 4, 64);
-             auto gain = bench.scalars("gain", 1, 64);
-             auto bias = bench.scalars("bias", 1, 64);
+             NormState<LayerNorm, Bench> state(bench, 64);
              auto y = bench.poisoned_scalars(4, 64);
-             auto* statistics = bench.template raw<RowStatistics<typename Bench::Accumulator>>(4);
-             norm_forward(bench.device(), LayerNorm{}, x, gain.data, bias.data, y, statistics);
+             auto* kept = bench.template raw<NormRow<typename Bench::Accumulator>>(4);
+             norm_forward(bench.device(), LayerNorm{}, x, state.values, y, kept);
              bench.result("y", y);
            },
            {.tolerance = 5e-5});

@@ -1,4 +1,5 @@
-// error: lnfree: the norm must be Identity, or offer name, has_gain, has_bias, statistics, value and gradient
+// error: lnfree: a norm with statistics() must offer `template <class T> static T value(T x, RowStatistics<T> row)`
+#include <array>
 #include <string_view>
 
 #include <lnfree/activation/gelu.hpp>
@@ -8,10 +9,10 @@
 
 using namespace lnfree;
 
-struct NoGradient {
-  static constexpr std::string_view name = "no_gradient";
-  static constexpr bool has_gain = false;
-  static constexpr bool has_bias = false;
+/// Its value leaves out the parameter that it declares.
+struct WithoutItsParameter {
+  static constexpr std::string_view name = "without_its_parameter";
+  static constexpr std::array parameters{per_channel("weight", 1.0)};
   template <class T>
   static RowStatistics<T> statistics(T mean, T) {
     return {mean, T(1)};
@@ -22,4 +23,4 @@ struct NoGradient {
   }
 };
 
-Decoder<tiny, NoGradient, GELU, Reference<double>, NoObserver> model(1);
+Decoder<tiny, WithoutItsParameter, GELU, Reference<double>, NoObserver> model(1);

@@ -1,4 +1,4 @@
-// error: lnfree: the observer must offer observes_entropy
+// error: lnfree: the observer must offer reset() and a constructor
 #include <lnfree/activation/gelu.hpp>
 #include <lnfree/backend/reference/reference.hpp>
 #include <lnfree/nn/decoder.hpp>

@@ -8,9 +8,11 @@
 #include <lnfree/activation/silu.hpp>
 #include <lnfree/activation/squared_relu.hpp>
 #include <lnfree/backend/cuda/cuda.hpp>
+#include <lnfree/optim/adamw.hpp>
 #include <lnfree/norm/dynamic_erf.hpp>
 #include <lnfree/norm/dynamic_tanh.hpp>
 #include <lnfree/norm/layer_norm.hpp>
+#include <lnfree/norm/rms_norm.hpp>
 
 /// Every kernel of the library as a GPU compiler sees it, and a program that tells whether it finds a GPU.
 namespace {
@@ -26,11 +28,12 @@ void compile_activation(D& device, A activation) {
 }
 
 template <class D, class N>
-void compile_pointwise_norm(D& device, N norm) {
+void compile_norm(D& device, N norm) {
   using S = typename D::Scalar;
-  norm_forward(device, norm, Matrix<const S>(), NormParameters<const S>{}, Matrix<S>());
-  norm_backward(device, norm, Matrix<const S>(), NormParameters<const S>{}, Matrix<const S>(),
-                Output<S>(Matrix<S>()), NormParameters<float>{});
+  NormRow<float>* const rows = nullptr;
+  norm_forward(device, norm, Matrix<const S>(), NormPointers<const S, N>{}, Output<S>(Matrix<S>()), rows);
+  norm_backward(device, norm, Matrix<const S>(), NormPointers<const S, N>{}, rows, Matrix<const S>(),
+                Output<S>(Matrix<S>()), NormPointers<float, N>{});
 }
 
 /// Never called with a GPU: the pointers lead nowhere.
@@ -42,15 +45,14 @@ void compile_all(D& device) {
   S* const numbers = nullptr;
   float* const sums = nullptr;
   std::int32_t* const tokens = nullptr;
-  RowStatistics<float>* const rows = nullptr;
   gemm(device, matrix, matrix, Output<S>(matrix));
   gemm(device, matrix, matrix, Output<float>(Matrix<float>()));
   bias_forward(device, matrix, numbers);
   bias_backward(device, input, sums);
-  norm_forward(device, LayerNorm{}, input, numbers, numbers, matrix, rows);
-  norm_backward(device, LayerNorm{}, input, numbers, rows, input, Output<S>(matrix), sums, sums);
-  compile_pointwise_norm(device, DynamicTanh{});
-  compile_pointwise_norm(device, DynamicErf{});
+  compile_norm(device, LayerNorm{});
+  compile_norm(device, RMSNorm{});
+  compile_norm(device, DynamicTanh{});
+  compile_norm(device, DynamicErf{});
   compile_activation(device, GELU{});
   compile_activation(device, GELUTanh{});
   compile_activation(device, ReLU{});
@@ -73,8 +75,9 @@ void compile_all(D& device) {
   dropout(device, matrix, 0.1, Philox(0, 0));
   cross_entropy_forward(device, input, tokens, sums);
   cross_entropy_forward_backward(device, matrix, tokens, sums, 1.0);
-  sum_of_squares(device, sums, 0);
-  adamw(device, 0, sums, numbers, sums, sums, sums, AdamWStep{});
+  sum_of(device, 0, Square{}, static_cast<const float*>(sums));
+  const AdamWRule<float> rule({}, 1e-3, 0.1, 1, 1);
+  for_each_element(device, 0, ApplyRuleAndCopy<AdamWRule<float>>{rule}, sums, sums, numbers, sums, sums);
 }
 
 template void compile_all(Cuda&);

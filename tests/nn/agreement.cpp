@@ -11,6 +11,7 @@
 #include "nn/training_run.hpp"
 #include "support/device.hpp"
 #include "support/layouts.hpp"
+#include "support/objectives.hpp"
 #include "support/policies.hpp"
 #include "support/random_batch.hpp"
 #include "support/seed.hpp"
@@ -33,14 +34,15 @@ bool cancels(const test::Tensors& gradients) {
 }
 
 /// A model on the device against the same one in double.
-template <DecoderConfig Config, class N, class A, class O = EntropyObserver, class D = test::TestDevice>
+template <DecoderConfig Config, class N, class A, class O = EntropyObserver, class D = test::TestDevice,
+          class L = AsConfigured, template <class> class Aim = CrossEntropy>
 void check_agreement(BatchShape shape, const test::TrainingBounds& bounds = {}) {
   LNFREE_LOG_SEED();
   for (std::uint64_t seed = test::seed();; ++seed) {
     const test::RandomBatch random(shape, Config.vocab_size, seed);
-    const auto exact = test::training_run<Decoder<Config, N, A, Reference<double>, O>>(random);
+    const auto exact = test::training_run<Decoder<Config, N, A, Reference<double>, O, L, Aim>>(random);
     if (cancels(exact.gradients)) continue;
-    test::compare(test::training_run<Decoder<Config, N, A, D, O>>(random), exact, bounds);
+    test::compare(test::training_run<Decoder<Config, N, A, D, O, L, Aim>>(random), exact, bounds);
     return;
   }
 }
@@ -74,7 +76,14 @@ BOOST_AUTO_TEST_CASE(past_the_paper) {
   check_agreement<tiny, DynamicErf, GELU>({3, 9});
   check_agreement<tiny, Identity, SquaredReLU>({3, 9});
   check_agreement<tiny, Identity, Layerwise<ReLU, 1, GELU>>({3, 9});
-  check_agreement<tiny, Identity, GELU, EntropyRegularizer>({3, 9});
+  check_agreement<tiny, Identity, GELU, EntropyObserver, test::TestDevice, PreNorm, EntropyGuided>({3, 9});
+}
+
+BOOST_AUTO_TEST_CASE(layouts_and_objectives) {
+  using D = test::TestDevice;
+  check_agreement<tiny, LayerNorm, GELU, EntropyObserver, D, PostNorm, test::PenalisedHidden>({3, 9});
+  check_agreement<tiny, test::BentNorm, GELU, EntropyObserver, D, Sandwich, test::PenalisedStream>({3, 9});
+  check_agreement<tiny, Identity, ReLU, EntropyObserver, D, Parallel, test::HalvedLoss>({3, 9});
 }
 
 BOOST_AUTO_TEST_CASE(other_sizes) {

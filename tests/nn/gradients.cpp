@@ -15,11 +15,16 @@
 #include <lnfree/norm/dynamic_erf.hpp>
 #include <lnfree/norm/dynamic_tanh.hpp>
 #include <lnfree/norm/rms_norm.hpp>
-#include <lnfree/observer/entropy_regularizer.hpp>
+#include <lnfree/layout/parallel.hpp>
+#include <lnfree/layout/post_norm.hpp>
+#include <lnfree/layout/pre_norm.hpp>
+#include <lnfree/layout/sandwich.hpp>
+#include <lnfree/objective/entropy_guided.hpp>
 #include <lnfree/observer/no_observer.hpp>
 #include <lnfree/train/gradient_check.hpp>
 
 #include "support/layouts.hpp"
+#include "support/objectives.hpp"
 #include "support/policies.hpp"
 #include "support/random_batch.hpp"
 
@@ -61,13 +66,40 @@ struct WrongParameterDerivative : LeakyLearnable<Scope::global> {
   }
 };
 
-/// Forgets that the mean depends on x.
+/// Forgets that the mean depends on x: with the derivative the shift is a constant.
 struct WrongNorm : LayerNorm {
-  template <class T>
-  static T gradient(T d_y, T y, RowStatistics<T> row, T /*mean_d_y*/, T mean_d_y_y) {
-    return row.scale * (d_y - y * mean_d_y_y);
+  static RowStatistics<double> statistics(double mean, double variance) {
+    return LayerNorm::statistics(mean, variance);
+  }
+  static RowStatistics<Dual<double>> statistics(Dual<double> mean, Dual<double> variance) {
+    return {Dual<double>(mean.value), LayerNorm::statistics(mean, variance).scale};
   }
 };
+
+constexpr DecoderConfig no_final_norm = [] {
+  DecoderConfig config = tiny;
+  config.final_norm = FinalNorm::none;
+  return config;
+}();
+
+/// Both sublayers of the sum of two earlier values, and a gate: uses of a value that need a sum of gradients.
+struct Tangled {
+  static constexpr std::string_view name = "tangled";
+  static auto wire(auto& layout, auto x) {
+    const auto attended = layout.attention(layout.norm("ln_1", NormSite::attention, x));
+    const auto gated = layout.template norm<test::Gate>("gate", NormSite::attention, attended);
+    const auto y = layout.add(x, gated);
+    return layout.add(x, layout.feed_forward(y));
+  }
+};
+
+template <DecoderConfig Config, class N, class A, class L, template <class> class O = CrossEntropy>
+void check_layout(std::size_t parameters) {
+  const GradientReport report =
+      gradient_check<Decoder<Config, N, A, Reference<double>, NoObserver, L, O>>({.elements = 4});
+  BOOST_TEST(report.parameters.size() == parameters);
+  BOOST_TEST(report.worst() < 1e-6, L::name << "\n" << report.text());
+}
 
 /// The parameters whose gradients are off.
 template <class M>
@@ -117,12 +149,29 @@ BOOST_AUTO_TEST_CASE(past_the_paper) {
   check_gradients<tiny, Identity, Layerwise<LeakyLearnable<Scope::per_layer>, 1, GELU>>(2 + 2 * 5 + 1 + 2);
 }
 
+BOOST_AUTO_TEST_CASE(layouts) {
+  check_layout<tiny, LayerNorm, GELU, Parallel>(2 + 2 * 9 + 2);
+  check_layout<no_final_norm, LayerNorm, GELU, PostNorm>(2 + 2 * 9);
+  check_layout<no_final_norm, Identity, ReLU, PostNorm>(2 + 2 * 5);
+  check_layout<tiny, LayerNorm, GELU, Sandwich>(2 + 2 * 13 + 2);
+  check_layout<clean(tiny), test::BentNorm, GELU, Sandwich>(2 + 2 * (5 + 4 * 5) + 5);
+  check_layout<tiny, Identity, ReLU, Sandwich>(2 + 2 * 5 + 2);
+  check_layout<tiny, LayerNorm, GELU, Tangled>(2 + 2 * 8 + 2);
+  check_layout<tiny, Identity, ReLU, Tangled>(2 + 2 * 6 + 2);
+}
+
+BOOST_AUTO_TEST_CASE(objectives) {
+  check_layout<tiny, Identity, GELU, PreNorm, test::PenalisedHidden>(2 + 2 * 5 + 2);
+  check_layout<tiny, LayerNorm, GELU, PostNorm, test::PenalisedStream>(2 + 2 * 9 + 2 + 1);
+  check_layout<tiny, LayerNorm, GELU, Parallel, test::HalvedLoss>(2 + 2 * 9 + 2);
+}
+
 // A coefficient that gives the penalty a gradient as large as the loss's.
-BOOST_AUTO_TEST_CASE(entropy_regularizer) {
-  using M = Decoder<tiny, Identity, GELU, Reference<double>, EntropyRegularizer>;
+BOOST_AUTO_TEST_CASE(entropy_guided) {
+  using M = Decoder<tiny, Identity, GELU, Reference<double>, NoObserver, PreNorm, EntropyGuided>;
   for (const bool sums : {true, false}) {
     const auto strong = [=](M& model) {
-      model.observer().options() = {.coefficient = sums ? 1.0 : 10.0, .margin = 0.05, .sums_rows = sums};
+      model.objective().options() = {.coefficient = sums ? 1.0 : 10.0, .margin = 0.05, .sums_rows = sums};
     };
     const GradientReport report = gradient_check<M>({}, strong);
     BOOST_TEST(report.parameters.size() == 2u + 2 * 5 + 2 + 1);
@@ -133,7 +182,7 @@ BOOST_AUTO_TEST_CASE(entropy_regularizer) {
     const test::RandomBatch random({2, tiny.context}, tiny.vocab_size, 1);
     const auto gradient = [&](double coefficient) {
       model.initialize(1, 0.5);  // from heads that are not uniform, whose entropy is stationary
-      model.observer().options().coefficient = coefficient;
+      model.objective().options().coefficient = coefficient;
       model.parameters().zero_gradients(model.device());
       model.forward_backward(random.batch());
       for (const auto& p : model.parameters().all()) {
@@ -142,7 +191,7 @@ BOOST_AUTO_TEST_CASE(entropy_regularizer) {
       }
       throw Error("the model has no attention");
     };
-    const auto with = gradient(model.observer().options().coefficient), without = gradient(0);
+    const auto with = gradient(model.objective().options().coefficient), without = gradient(0);
     double difference = 0, norm = 0;
     for (std::size_t i = 0; i < with.size(); ++i) {
       difference += (with[i] - without[i]) * (with[i] - without[i]);
@@ -155,6 +204,7 @@ BOOST_AUTO_TEST_CASE(entropy_regularizer) {
 BOOST_AUTO_TEST_CASE(policies_of_one_s_own) {
   check_gradients<clean(tiny), RMSNorm, test::LearnableSwish>(2 + 2 * 8 + 1);
   check_gradients<clean(tiny), test::PlainNorm, GELU>(2 + 2 * 5);
+  check_gradients<clean(tiny), test::BentNorm, GELU>(2 + 2 * (5 + 2 * 5) + 5);
 }
 
 BOOST_AUTO_TEST_CASE(with_dropout) {

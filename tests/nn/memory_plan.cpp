@@ -52,7 +52,7 @@ using PlannedDevices = std::tuple<Counted<float>, Counted<double>>;
 #endif
 
 /// What lives on the device beside a model, for every kind of which a plan must know.
-using Watching = Observers<EntropyRegularizer, OutlierObserver>;
+using Watching = Observers<EntropyObserver, OutlierObserver>;
 
 }  // namespace
 
@@ -90,7 +90,9 @@ BOOST_AUTO_TEST_CASE_TEMPLATE(a_plan_is_what_is_taken, D, PlannedDevices) {
   check(std::type_identity<Decoder<tiny, LayerNorm, GELU, D, NoObserver>>{});
   check(std::type_identity<Decoder<tiny, Identity, ReLU, D, EntropyObserver>>{});
   check(std::type_identity<
-        Decoder<test::parallel_rotary, DynamicTanh, LeakyLearnable<Scope::global>, D, Watching>>{});
+        Decoder<test::parallel_rotary, DynamicTanh, LeakyLearnable<Scope::global>, D, Watching, Parallel,
+                EntropyGuided>>{});
+  check(std::type_identity<Decoder<tiny, LayerNorm, GELU, D, EntropyObserver, Sandwich>>{});
 }
 
 BOOST_AUTO_TEST_CASE_TEMPLATE(no_batch_has_no_plan, D, PlannedDevices) {

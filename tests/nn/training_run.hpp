@@ -35,7 +35,7 @@ template <class Model>
 TrainingRun training_run(const RandomBatch& random, double peak_learning_rate = 1e-2) {
   TrainingRun run;
   Model model(random.shape.batch);
-  if constexpr (EntropyRegularizing<typename Model::Observer>) model.observer().options().coefficient = 1e-2;
+  if constexpr (requires { model.objective().options(); }) model.objective().options().coefficient = 1e-2;
   auto& parameters = model.parameters();
   const auto read = [&](const auto* array) {
     Tensors tensors;

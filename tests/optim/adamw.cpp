@@ -14,20 +14,22 @@
 #include <lnfree/nn/decoder.hpp>
 #include <lnfree/observer/no_observer.hpp>
 
+#include "optim/tensors.hpp"
 #include "support/seed.hpp"
 
 using namespace lnfree;
+using namespace lnfree::test;
 
 namespace {
 
 /// Has parameters of all four kinds.
 template <class Device>
-using Model = Decoder<tiny, LayerNorm, LeakyLearnable<Scope::per_layer>, Device, NoObserver>;
+using Learning = Decoder<tiny, LayerNorm, LeakyLearnable<Scope::per_layer>, Device, NoObserver>;
 
 /// AdamW as torch.optim.AdamW and clip_grad_norm_ define it, in double, tensor by tensor.
 class IndependentAdamW {
  public:
-  using Tensors = std::map<std::string, std::vector<double>>;
+  using Tensors = TensorsByName;
 
   IndependentAdamW(Tensors weights, const AdamWOptions& options)
       : weights_(std::move(weights)), options_(options) {}
@@ -72,39 +74,10 @@ class IndependentAdamW {
   int t_ = 0;
 };
 
-template <class M>
-IndependentAdamW::Tensors read(M& model) {
-  IndependentAdamW::Tensors tensors;
-  for (const auto& p : model.parameters().all()) {
-    const auto values = model.parameters().read(model.device(), p);
-    tensors[p.name].assign(values.begin(), values.end());
-  }
-  return tensors;
-}
-
-/// Puts random gradients into the model and returns them.
-template <class M>
-IndependentAdamW::Tensors draw_gradients(M& model, double std, std::uint64_t draw) {
-  using Accumulator = typename M::Accumulator;
-  IndependentAdamW::Tensors tensors;
-  for (const auto& p : model.parameters().all()) {
-    std::vector<Accumulator> values(p.size());
-    fill_normal(values.data(), p.size(), std, Philox(test::seed() + draw, stream_of(p.name)));
-    copy_to_device(model.device(), p.gradient, values.data(), values.size() * sizeof(Accumulator));
-    tensors[p.name].assign(values.begin(), values.end());
-  }
-  return tensors;
-}
-
 template <class Device>
 double worst_after_ten_steps(const AdamWOptions& options, double gradient_std) {
-  Model<Device> model(1);
-  model.initialize(3, 0.2);
-  for (auto& p : model.parameters().all()) {  // nothing starts at 0 or 1
-    std::vector<typename Device::Accumulator> values(p.size());
-    fill_normal(values.data(), p.size(), 0.3, Philox(test::seed(), stream_of(p.name)));
-    model.parameters().write(model.device(), p, values.data());
-  }
+  Learning<Device> model(1);
+  draw_weights(model, 0.3);
   AdamW optimizer(model, options);
   IndependentAdamW independent(read(model), options);
   for (int step = 0; step < 10; ++step) {
@@ -147,7 +120,7 @@ BOOST_AUTO_TEST_CASE(ten_steps_as_torch_defines_them) {
 // With no gradient only the decay moves a weight, which shows who decays.
 BOOST_AUTO_TEST_CASE(decay_groups) {
   for (const bool decay_slopes : {true, false}) {
-    Model<Reference<double>> model(1);
+    Learning<Reference<double>> model(1);
     model.initialize(3);
     for (auto& p : model.parameters().all()) {
       const std::vector<double> ones(p.size(), 1.0);
@@ -164,7 +137,7 @@ BOOST_AUTO_TEST_CASE(decay_groups) {
 
 BOOST_AUTO_TEST_CASE(returns_the_norm_and_leaves_no_gradient) {
   LNFREE_LOG_SEED();
-  Model<Cpu> model(1);
+  Learning<Cpu> model(1);
   model.initialize(1);
   double squares = 0;
   for (const auto& [name, gradient] : draw_gradients(model, 0.1, 0)) {
@@ -177,7 +150,7 @@ BOOST_AUTO_TEST_CASE(returns_the_norm_and_leaves_no_gradient) {
 
 BOOST_AUTO_TEST_CASE(a_gradient_that_is_not_finite_changes_nothing) {
   for (const float bad : {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity()}) {
-    Model<Cpu> model(1);
+    Learning<Cpu> model(1);
     model.initialize(1);
     draw_gradients(model, 0.1, 0);
     auto& p = model.parameters().all().back();

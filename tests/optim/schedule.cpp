@@ -47,4 +47,20 @@ BOOST_AUTO_TEST_CASE(edges) {
   BOOST_TEST(other(1000) == 0.1, boost::test_tools::tolerance(1e-12));  // past the end the floor stays
 }
 
+BOOST_AUTO_TEST_CASE(cosine_and_stable_decay) {
+  const auto close = boost::test_tools::tolerance(1e-12);
+  const WarmupCosineSchedule cosine{.peak = 1, .floor = 0.2, .warmup_ratio = 0.2, .steps = 10};
+  BOOST_TEST(cosine(1) == 0.5);
+  BOOST_TEST(cosine(2) == 1.0);
+  BOOST_TEST(cosine(6) == 0.6, close);  // half way
+  BOOST_TEST(cosine(10) == 0.2, close);
+  BOOST_TEST(cosine(99) == 0.2, close);
+  const WarmupStableDecaySchedule stable{
+      .peak = 1, .floor = 0.2, .warmup_ratio = 0.2, .steps = 10, .decay = {.ratio = 0.5}};
+  BOOST_TEST(stable(1) == 0.5);
+  for (const std::int64_t step : {2, 4, 6}) BOOST_TEST(stable(step) == 1.0);
+  BOOST_TEST(stable(8) == 0.6, close);
+  BOOST_TEST(stable(10) == 0.2, close);
+}
+
 BOOST_AUTO_TEST_SUITE_END()

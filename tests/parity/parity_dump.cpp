@@ -12,6 +12,8 @@
 #include <iostream>
 #include <string>
 #include <string_view>
+#include <type_traits>
+#include <vector>
 
 #include <nlohmann/json.hpp>
 
@@ -60,10 +62,10 @@ void dump(const std::filesystem::path& folder, double dropout_rate) {
   load_weights(model, folder / "model.safetensors");
   // One head's row is as good as another: the mean does not depend on how a step's windows are cut into
   // passes.
-  if constexpr (EntropyRegularizing<typename Model::Observer>) {
+  if constexpr (requires { model.objective().options(); }) {
     // Not assigned as {.coefficient = 0.3, .sums_rows = false}: nvcc 13 gives the second value to the second
     // member.
-    EntropyRegularizerOptions& options = model.observer().options();
+    EntropyGuidedOptions& options = model.objective().options();
     options.coefficient = 0.3;
     options.sums_rows = false;
   }
@@ -90,7 +92,10 @@ void dump(const std::filesystem::path& folder, double dropout_rate) {
   result["loss"] = over_windows_of(0, accumulate_gradients);
   result["head_entropy"] = model.observer().head_entropy();
   result["nonfinite_rows"] = model.observer().nonfinite_rows();
-  save_safetensors(folder / "gradients.safetensors", named_tensors(model, model.parameters().gradients()));
+  std::vector<NamedTensor> gradients;
+  for (const auto& parameter : model.parameters().all())
+    gradients.push_back(named_tensor(model, parameter, parameter.gradient));
+  save_safetensors(folder / "gradients.safetensors", gradients);
   model.parameters().zero_gradients(model.device());
 
   AdamW optimizer(model);
@@ -109,17 +114,16 @@ void dump(const std::filesystem::path& folder, double dropout_rate) {
 struct Case {
   std::string_view name;
   double dropout;
-  bool is_regularized;
+  bool is_guided;
   Json (*architecture)();
   void (*dump)(const std::filesystem::path& folder, double dropout_rate);
 };
 
 template <DecoderConfig Config, template <DecoderConfig> class Configuration>
 constexpr Case case_of(std::string_view name, double dropout = 0) {
-  using Parts = Configuration<Config>;
-  using Model =
-      Decoder<Config, typename Parts::Norm, typename Parts::Activation, Target, typename Parts::Observer>;
-  return {name, dropout, EntropyRegularizing<typename Parts::Observer>, config_json<Model>, dump<Model>};
+  using Model = typename Configuration<Config>::template Model<Config, Target, EntropyObserver>;
+  constexpr bool is_guided = !std::is_same_v<typename Model::Objective, CrossEntropy<Target>>;
+  return {name, dropout, is_guided, config_json<Model>, dump<Model>};
 }
 
 // Every configuration of the trainers, and what else changes a model's mathematics.
@@ -137,9 +141,8 @@ int main(int argc, char** argv) try {
   if (argc == 2 && std::string_view(argv[1]) == "--list") {
     Json list;
     for (const Case& each : cases) {
-      list[std::string(each.name)] = {{"architecture", each.architecture()},
-                                      {"dropout", each.dropout},
-                                      {"is_regularized", each.is_regularized}};
+      list[std::string(each.name)] = {
+          {"architecture", each.architecture()}, {"dropout", each.dropout}, {"is_guided", each.is_guided}};
     }
     std::cout << list.dump(2) << '\n';
     return 0;

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <array>
 #include <string_view>
 
 #include <lnfree/core/macros.hpp>
@@ -12,8 +13,6 @@ namespace lnfree::test {
 /// LayerNorm without parameters.
 struct PlainNorm {
   static constexpr std::string_view name = "plain_norm";
-  static constexpr bool has_gain = false;
-  static constexpr bool has_bias = false;
 
   template <class T>
   LNFREE_HOST_DEVICE static RowStatistics<T> statistics(T mean, T variance) {
@@ -23,9 +22,36 @@ struct PlainNorm {
   LNFREE_HOST_DEVICE static T value(T x, RowStatistics<T> row) {
     return (x - row.shift) * row.scale;
   }
+};
+
+/// A norm with scalars and vectors of its own, in every role: a share of the row's scale, a learned part of
+/// its mean, and a gain on either side of 0.
+struct BentNorm {
+  static constexpr std::string_view name = "bent_norm";
+  static constexpr std::array parameters{per_channel("above", 1.0), scalar("share", {0.5, 0.25, 0.75}),
+                                         per_channel("below", 0.5), per_channel("bias", 0.0),
+                                         scalar("centre", 0.9)};
+
   template <class T>
-  LNFREE_HOST_DEVICE static T gradient(T d_y, T y, RowStatistics<T> row, T mean_d_y, T mean_d_y_y) {
-    return row.scale * (d_y - mean_d_y - y * mean_d_y_y);
+  LNFREE_HOST_DEVICE static RowStatistics<T> statistics(T mean, T variance) {
+    return {mean, T(1) / math::sqrt(variance + T(0.25) * mean * mean + T(1e-3))};
+  }
+  template <class T>
+  LNFREE_HOST_DEVICE static T value(T x, RowStatistics<T> row, const T (&p)[5]) {
+    const auto& [above, share, below, bias, centre] = p;
+    const T u = (x - centre * row.shift) * (share * row.scale + T(1) - share);
+    return (above + below * math::tanh(u)) * u + bias;
+  }
+};
+
+/// A pointwise norm with nothing but a scalar: a branch that starts at 0 (ReZero).
+struct Gate {
+  static constexpr std::string_view name = "gate";
+  static constexpr std::array parameters{scalar("alpha", 0.0)};
+
+  template <class T>
+  LNFREE_HOST_DEVICE static T value(T x, const T (&alpha)[1]) {
+    return alpha[0] * x;
   }
 };
 

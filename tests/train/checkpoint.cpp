@@ -173,6 +173,7 @@ BOOST_AUTO_TEST_CASE(config_json_describes_the_model) {
                          {"biases", "query_key"},
                          {"rotary_dims", 0},
                          {"parallel_residual", false},
+                         {"layout", "pre_norm"},
                          {"lnfree_version", LNFREE_VERSION}};
   BOOST_TEST(config_json<Plain>().dump() == expected.dump());
   const Json normed = config_json<TinyModel<LayerNorm, ReLU, clean(tiny)>>();

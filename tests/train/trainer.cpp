@@ -15,6 +15,8 @@
 #include <type_traits>
 #include <vector>
 
+#include <lnfree/optim/muon.hpp>
+
 #include "train/support.hpp"
 
 using namespace lnfree;
@@ -326,6 +328,82 @@ BOOST_AUTO_TEST_CASE(another_course_is_refused_by_name) {
   BOOST_TEST(read_file(data.folder / "run/checkpoint/trainer.json") == state);
 }
 
+namespace {
+
+/// A schedule of one's own.
+struct Halving {
+  static constexpr std::string_view name = "halving";
+  double operator()(std::int64_t step) const { return 1e-2 / static_cast<double>(1 << step); }
+};
+
+}  // namespace
+
+// Muon's momentum and the rates of another schedule go on as AdamW's and the paper's do.
+BOOST_AUTO_TEST_CASE(another_optimizer_and_schedule_resume_bit_for_bit) {
+  Data data;
+  using WithMuon = Trainer<Model, Muon, Halving>;
+  const auto train = [&](const std::filesystem::path& folder, bool resumes, int steps) {
+    Model model(options.batch_size);
+    model.initialize(options.seed);
+    WithMuon trainer(model, &data.train, &data.validation, options, folder);
+    resumes ? trainer.resume() : trainer.start();
+    return trainer.run(after(steps));
+  };
+  BOOST_TEST((train(data.folder / "whole", false, 99) == Outcome::finished));
+  BOOST_TEST((train(data.folder / "parts", false, 3) == Outcome::interrupted));
+  BOOST_TEST((train(data.folder / "parts", true, 99) == Outcome::finished));
+  check_same_run(data.folder / "whole", data.folder / "parts");
+  for (const Json& entry : metrics(data.folder / "whole")) {
+    if (entry["kind"] == "train")
+      BOOST_TEST(entry["learning_rate"].get<double>() == Halving{}(entry["step"].get<std::int64_t>()));
+  }
+  const auto is_of_another = [](const std::string& what) {
+    return [=](const Error& error) { return std::string(error.what()).find(what) != std::string::npos; };
+  };
+  Run adamw(data, data.folder / "parts");
+  BOOST_CHECK_EXCEPTION(adamw.trainer.resume(), Error, is_of_another("was made with optimizer \"muon\""));
+  Model model(options.batch_size);
+  Trainer<Model, Muon> linear(model, &data.train, nullptr, options, data.folder / "parts");
+  BOOST_CHECK_EXCEPTION(linear.resume(), Error, is_of_another("was made with schedule \"halving\""));
+  auto parts = WithMuon::parts(options);
+  parts.optimizer.momentum = 0.5;
+  WithMuon other(model, &data.train, nullptr, options, parts, data.folder / "parts");
+  BOOST_CHECK_EXCEPTION(other.resume(), Error, is_of_another("was made with momentum 0.95, not 0.5"));
+}
+
+// A run that has ended goes on when it may have more steps; what it wrote stays.
+BOOST_AUTO_TEST_CASE(a_finished_run_can_be_extended) {
+  Data data;
+  {
+    Run run(data, data.folder / "run");
+    run.trainer.start();
+    BOOST_TEST((run.trainer.run() == Outcome::finished));
+  }
+  const auto lines = metrics(data.folder / "run");
+  TrainerOptions more = options;
+  more.steps = options.steps + 4;
+  Run refused(data, data.folder / "run", more);
+  BOOST_CHECK_THROW(refused.trainer.resume(), Error);
+  more.extend = true;
+  std::vector<std::int64_t> evaluated;
+  Model model(more.batch_size);
+  Trainer<Model> trainer(model, &data.train, &data.validation, more, data.folder / "run",
+                         {.on_evaluation = [&](std::int64_t step, const Evaluation& evaluation) {
+                           BOOST_TEST(evaluation.targets > 0);
+                           evaluated.push_back(step);
+                         }});
+  trainer.resume();
+  BOOST_TEST((trainer.run() == Outcome::finished));
+  BOOST_TEST(trainer.step() == more.steps);
+  BOOST_TEST((evaluated == std::vector<std::int64_t>{8, 10, 11}));
+  const auto all = metrics(data.folder / "run");
+  BOOST_TEST_REQUIRE(all.size() > lines.size());
+  BOOST_TEST(std::equal(lines.begin(), lines.end(), all.begin()));
+  more.steps = options.steps;  // less than the run has
+  Run shorter(data, data.folder / "run", more);
+  BOOST_CHECK_THROW(shorter.trainer.resume(), Error);
+}
+
 BOOST_AUTO_TEST_CASE(nothing_is_overwritten) {
   Data data;
   {
@@ -336,7 +414,7 @@ BOOST_AUTO_TEST_CASE(nothing_is_overwritten) {
   const std::string lines = read_file(data.folder / "run/metrics.jsonl"),
                     weights = read_file(data.folder / "run/checkpoint/model.safetensors");
   Run second(data, data.folder / "run");
-  BOOST_CHECK_EXCEPTION(second.trainer.start(), Error, says("already holds a run", "--resume"));
+  BOOST_CHECK_EXCEPTION(second.trainer.start(), Error, says("already holds a run", "resume it"));
   BOOST_TEST(read_file(data.folder / "run/metrics.jsonl") == lines);
   BOOST_TEST(read_file(data.folder / "run/checkpoint/model.safetensors") == weights);
 

@@ -5,10 +5,11 @@
 #include <cstdint>
 #include <string>
 
-#include <lnfree/core/adamw_step.hpp>
 #include <lnfree/core/concepts.hpp>
+#include <lnfree/core/macros.hpp>
 #include <lnfree/core/random.hpp>
 #include <lnfree/core/tensor.hpp>
+#include <lnfree/norm/call.hpp>
 
 /// The contract between the mathematics in nn/ and a device.
 ///
@@ -33,6 +34,17 @@ struct RowEntropies {
   A* rows;  ///< (B, H, T): the entropy of each query in nats, not finite where one of its scores is not.
 };
 
+/// The same with the largest score of each query.
+template <class A>
+struct RowScores : RowEntropies<A> {
+  A* max_scores;  ///< (B, H, T), of the scores that the query sees.
+};
+
+template <class E>
+concept HasMaxScores = requires(E entropies) {
+  entropies.max_scores;
+};
+
 /// What the attention's backward pass takes in when entropies enter what is minimized.
 template <class A>
 struct EntropyGradients {
@@ -46,7 +58,7 @@ struct Unobserved {};
 /// A penalty on entropies far from a head's threshold, in nats: for deviation e = H_i - threshold, e^2 where
 /// |e| > margin, else 0.
 struct EntropyPenalty {
-  double most;  ///< Thresholds are learned as shares of it.
+  double max_entropy;  ///< Thresholds are learned as shares of it.
   double margin;
   double scale;  ///< Of the gradients: that of what is minimized by the sum of all penalties.
 };
@@ -110,28 +122,17 @@ concept HasBias = requires(D& device, Matrix<typename D::Scalar> y, Matrix<const
   bias_backward(device, d_y, d_bias);
 };
 
-/// norm.hpp — y = gain N::value(x) + bias row by row; gain and bias may be null where the policy has none.
-/// Keeps the row statistics. Backward: d_x, d_gain += , d_bias += .
+/// norm.hpp — y = N::value of every element, given what the norm makes of its row's mean and variance, which is
+/// kept in `rows` (null for a norm that does not look at them), and the parameters that the norm declares. Backward:
+/// d_x, and the gradients of the parameters += .
 template <class D, class N>
 concept HasNorm = requires(D& device, N norm, Matrix<const typename D::Scalar> x,
-                           const typename D::Scalar* gain, const typename D::Scalar* bias,
-                           Matrix<typename D::Scalar> y, RowStatistics<typename D::Accumulator>* rows,
-                           Matrix<const typename D::Scalar> d_y, Output<typename D::Scalar> d_x,
-                           typename D::Accumulator* d_gain, typename D::Accumulator* d_bias) {
-  norm_forward(device, norm, x, gain, bias, y, rows);
-  norm_backward(device, norm, x, gain, rows, d_y, d_x, d_gain, d_bias);
-};
-
-/// norm.hpp — y = gain N::value(alpha x + shift) + bias; shift, gain and bias may be null where the policy
-/// has none. Backward: d_x, the others += .
-template <class D, class N>
-concept HasPointwiseNorm = requires(D& device, N norm, Matrix<const typename D::Scalar> x,
-                                    NormParameters<const typename D::Scalar> parameters,
-                                    Matrix<typename D::Scalar> y, Matrix<const typename D::Scalar> d_y,
-                                    Output<typename D::Scalar> d_x,
-                                    NormParameters<typename D::Accumulator> d_parameters) {
-  norm_forward(device, norm, x, parameters, y);
-  norm_backward(device, norm, x, parameters, d_y, d_x, d_parameters);
+                           NormPointers<const typename D::Scalar, N> parameters, Output<typename D::Scalar> y,
+                           NormRow<typename D::Accumulator>* rows, Matrix<const typename D::Scalar> d_y,
+                           Output<typename D::Scalar> d_x,
+                           NormPointers<typename D::Accumulator, N> d_parameters) {
+  norm_forward(device, norm, x, parameters, y, rows);
+  norm_backward(device, norm, x, parameters, rows, d_y, d_x, d_parameters);
 };
 
 /// activation.hpp — y = A::value(x) element by element, y may be x. Backward, in place: d_y becomes d_x = d_y
@@ -163,18 +164,20 @@ template <class D>
 concept HasAttention = requires(D& device, AttentionShape shape, Matrix<const typename D::Scalar> qkv,
                                 Matrix<typename D::Scalar> y, typename D::Accumulator* log_sum,
                                 RowEntropies<typename D::Accumulator> entropies,
+                                RowScores<typename D::Accumulator> scores,
                                 EntropyGradients<typename D::Accumulator> gradients,
                                 Matrix<typename D::Scalar> d_qkv, typename D::Accumulator* workspace) {
   { attention_workspace(device, shape) } -> std::convertible_to<Index>;
   attention_forward(device, shape, qkv, y, log_sum, workspace, Unobserved{});
   attention_forward(device, shape, qkv, y, log_sum, workspace, entropies);
+  attention_forward(device, shape, qkv, y, log_sum, workspace, scores);
   attention_backward(device, shape, qkv, y, log_sum, y, d_qkv, workspace, Unobserved{});
   attention_backward(device, shape, qkv, y, log_sum, y, d_qkv, workspace, gradients);
 };
 
 /// entropy.hpp — over entropies, a row of T queries for each head of each sequence (and layer): the sum of
 /// each row's finite entropies, and how many those are. The penalty of row r is that of head r mod heads,
-/// whose threshold is thresholds[r mod heads] penalty.most: sums_r = sum_i penalty(H_ri), d_rows = scale
+/// whose threshold is thresholds[r mod heads] penalty.max_entropy: sums_r = sum_i penalty(H_ri), d_rows = scale
 /// times its derivative, and d_thresholds += . An entropy that is not finite has none.
 template <class D>
 concept HasEntropy = requires(D& device, Matrix<const typename D::Accumulator> rows,
@@ -233,20 +236,32 @@ concept HasCrossEntropy = requires(D& device, Matrix<const typename D::Scalar> l
   cross_entropy_forward_backward(device, overwritten, targets, losses, gradient_scale);
 };
 
-/// optimizer.hpp — the sum of squares of `count` numbers, and one AdamW update of as many weights
-/// (core/adamw_step.hpp), which leaves the gradient zero and `value` equal to the new master weights (they
-/// may be the same memory).
+/// A function of one element for the concept below, as a user might write it.
+struct SampleElement {
+  template <class T>
+  LNFREE_HOST_DEVICE T operator()(T& x, T y) const {
+    x += y;
+    return x;
+  }
+};
+
+/// elementwise.hpp — a function of the elements of arrays of `count` numbers each, however the numbers are
+/// stored. for_each_element calls f(a_i, b_i, ...) for every i and stores what f leaves in the arguments of
+/// arrays that are not const; sum_of gives sum_i f(a_i, b_i, ...), summed in double, to the host. f is
+/// stateless or holds numbers only, its operator() a template marked LNFREE_HOST_DEVICE; it computes in
+/// Accumulator. Arrays may be the same memory where f leaves the same in both. What no other primitive does
+/// can be written with these two: optimizers, penalties, averages of weights.
 template <class D>
-concept HasOptimizer = requires(D& device, typename D::Accumulator* p, typename D::Scalar* value, Index count,
-                                AdamWStep step) {
-  { sum_of_squares(device, p, count) } -> std::same_as<double>;
-  adamw(device, count, p, value, p, p, p, step);
+concept HasElementwise = requires(D& device, Index count, typename D::Accumulator* x,
+                                  const typename D::Scalar* y) {
+  for_each_element(device, count, SampleElement{}, x, y);
+  { sum_of(device, count, SampleElement{}, x, y) } -> std::same_as<double>;
 };
 
 /// Every primitive that does not depend on a policy.
 template <class D>
 concept Backend = Device<D> && HasMemory<D> && HasName<D> && HasConversion<D> && HasGemm<D> && HasBias<D> &&
     HasAttention<D> && HasEntropy<D> && HasRotary<D> && HasEmbedding<D> && HasDropout<D> &&
-    HasCrossEntropy<D> && HasOptimizer<D> && HasStatistics<D>;
+    HasCrossEntropy<D> && HasElementwise<D> && HasStatistics<D>;
 
 }  // namespace lnfree

@@ -144,38 +144,24 @@ void bias_backward(Profiled<Base>& device, Matrix<const typename Base::Scalar> d
                  [&] { bias_backward(static_cast<Base&>(device), d_y, d_bias); });
 }
 
+/// The operations of a norm are its own affair: only its bytes are counted.
 template <class Base, class N>
 void norm_forward(Profiled<Base>& device, N norm, Matrix<const typename Base::Scalar> x,
-                  const typename Base::Scalar* gain, const typename Base::Scalar* bias,
-                  Matrix<typename Base::Scalar> y, RowStatistics<typename Base::Accumulator>* rows) {
-  device.measure("norm_forward", x, work::norm_forward<typename Base::Scalar>(x.size()),
-                 [&] { norm_forward(static_cast<Base&>(device), norm, x, gain, bias, y, rows); });
+                  NormPointers<const typename Base::Scalar, N> parameters, Output<typename Base::Scalar> y,
+                  NormRow<typename Base::Accumulator>* rows) {
+  device.measure("norm_forward", x, work::elementwise<typename Base::Scalar>(x.size(), 1, 0, y.adds()),
+                 [&] { norm_forward(static_cast<Base&>(device), norm, x, parameters, y, rows); });
 }
 template <class Base, class N>
 void norm_backward(Profiled<Base>& device, N norm, Matrix<const typename Base::Scalar> x,
-                   const typename Base::Scalar* gain, const RowStatistics<typename Base::Accumulator>* rows,
+                   NormPointers<const typename Base::Scalar, N> parameters,
+                   const NormRow<typename Base::Accumulator>* rows,
                    Matrix<const typename Base::Scalar> d_y, Output<typename Base::Scalar> d_x,
-                   typename Base::Accumulator* d_gain, typename Base::Accumulator* d_bias) {
-  device.measure("norm_backward", x, work::norm_backward<typename Base::Scalar>(x.size(), d_x.adds()), [&] {
-    norm_backward(static_cast<Base&>(device), norm, x, gain, rows, d_y, d_x, d_gain, d_bias);
-  });
-}
-
-/// The operations of a pointwise norm are its own affair: only its bytes are counted.
-template <class Base, class N>
-void norm_forward(Profiled<Base>& device, N norm, Matrix<const typename Base::Scalar> x,
-                  NormParameters<const typename Base::Scalar> parameters, Matrix<typename Base::Scalar> y) {
-  device.measure("norm_forward", x, work::elementwise<typename Base::Scalar>(x.size(), 1, 0, false),
-                 [&] { norm_forward(static_cast<Base&>(device), norm, x, parameters, y); });
-}
-template <class Base, class N>
-void norm_backward(Profiled<Base>& device, N norm, Matrix<const typename Base::Scalar> x,
-                   NormParameters<const typename Base::Scalar> parameters,
-                   Matrix<const typename Base::Scalar> d_y, Output<typename Base::Scalar> d_x,
-                   NormParameters<typename Base::Accumulator> d_parameters) {
+                   NormPointers<typename Base::Accumulator, N> d_parameters) {
   device.measure(
-      "norm_backward", x, work::elementwise<typename Base::Scalar>(x.size(), 2, 0, d_x.adds()),
-      [&] { norm_backward(static_cast<Base&>(device), norm, x, parameters, d_y, d_x, d_parameters); });
+      "norm_backward", x, work::elementwise<typename Base::Scalar>(x.size(), 2, 0, d_x.adds()), [&] {
+        norm_backward(static_cast<Base&>(device), norm, x, parameters, rows, d_y, d_x, d_parameters);
+      });
 }
 
 /// The operations of an activation are its own affair: only its bytes are counted.
@@ -300,17 +286,28 @@ void cross_entropy_forward_backward(Profiled<Base>& device, Matrix<typename Base
                  });
 }
 
-template <class Base>
-double sum_of_squares(Profiled<Base>& device, const typename Base::Accumulator* values, Index count) {
-  return device.measure("sum_of_squares", all_sizes, work::reduction<typename Base::Accumulator>(count, 2),
-                        [&] { return sum_of_squares(static_cast<Base&>(device), values, count); });
+/// An elementwise function is accounted for under its own name and operations where it tells them.
+template <class F, class... T>
+Work work_of(Index count) {
+  Work work = work::elements<T...>(count);
+  if constexpr (requires { F::operations; }) work.operations = F::operations * static_cast<double>(count);
+  return work;
 }
-template <class Base>
-void adamw(Profiled<Base>& device, Index count, typename Base::Accumulator* master,
-           typename Base::Scalar* value, typename Base::Accumulator* gradient, typename Base::Accumulator* m,
-           typename Base::Accumulator* v, const AdamWStep& step) {
-  device.measure("adamw", all_sizes, work::adamw<typename Base::Scalar, typename Base::Accumulator>(count),
-                 [&] { adamw(static_cast<Base&>(device), count, master, value, gradient, m, v, step); });
+template <class F>
+constexpr const char* name_of(const char* primitive) {
+  if constexpr (requires { F::name; }) return F::name;
+  return primitive;
+}
+
+template <class Base, class F, class... T>
+void for_each_element(Profiled<Base>& device, Index count, const F& f, T*... at) {
+  device.measure(name_of<F>("for_each_element"), all_sizes, work_of<F, T...>(count),
+                 [&] { for_each_element(static_cast<Base&>(device), count, f, at...); });
+}
+template <class Base, class F, class... T>
+double sum_of(Profiled<Base>& device, Index count, const F& f, T*... at) {
+  return device.measure(name_of<F>("sum_of"), all_sizes, work_of<F, const T...>(count),
+                        [&] { return sum_of(static_cast<Base&>(device), count, f, at...); });
 }
 
 }  // namespace lnfree::profiled

@@ -1,5 +1,7 @@
 #pragma once
 
+#include <type_traits>
+
 #include <lnfree/core/tensor.hpp>
 
 /// What a call of each primitive has to do at least, whatever the device: arithmetic operations, of which a
@@ -54,18 +56,6 @@ Work reduction(Index size, double operations) {
   return {operations * numbers, numbers * sizeof(Scalar), 0, 0};
 }
 
-/// Sum; difference, square and sum; difference, two products, sum.
-template <class Scalar>
-Work norm_forward(Index size) {
-  return elementwise<Scalar>(size, 1, 8, false);
-}
-
-/// Gain, value and three sums; gain, value and gradient; gradients of gain and bias.
-template <class Scalar>
-Work norm_backward(Index size, bool accumulates) {
-  return elementwise<Scalar>(size, accumulates ? 3 : 2, 20, accumulates);
-}
-
 /// Only the pairs of a query with the keys that it sees.
 inline double attention_pairs(AttentionShape shape) {
   return 0.5 * shape.batch * shape.heads * shape.length * (shape.length + 1.0);
@@ -111,14 +101,13 @@ Work dropout(Index size) {
   return elementwise<Scalar>(size, 1, 15, true);
 }
 
-/// Master weight, gradient and two moments are read and written; where weights are stored in another type
-/// than their masters, those are written too.
-template <class Scalar, class Accumulator>
-Work adamw(Index count) {
-  const double state = 4.0 * static_cast<double>(count) * sizeof(Accumulator);
-  const double copies =
-      sizeof(Scalar) == sizeof(Accumulator) ? 0.0 : static_cast<double>(count) * sizeof(Scalar);
-  return {14.0 * static_cast<double>(count), state, state + copies, state};
+/// Arrays of `count` numbers each, of which those that are not const are written, too.
+template <class... T>
+Work elements(Index count) {
+  const auto numbers = static_cast<double>(count);
+  const double read = ((numbers * sizeof(T)) + ... + 0.0);
+  const double written = ((std::is_const_v<T> ? 0.0 : numbers * sizeof(T)) + ... + 0.0);
+  return {0, read, written, written};
 }
 
 }  // namespace work

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include <lnfree/core/config.hpp>
+#include <lnfree/core/dual.hpp>
 #include <lnfree/core/policies.hpp>
 #include <lnfree/core/tensor.hpp>
 
@@ -56,64 +57,148 @@ concept ActivationOfLayers = Activation<A> ||
       { A::count } -> std::convertible_to<int>;
     });
 
-/// A norm that maps each row by its mean and variance: statistics(mean, variance), value(x, row) and the
-/// gradient of the row's x given d_y, y, and the row means of d_y and of d_y y (y before gain and bias).
+/// The learnable parameters that a norm declares in `static constexpr std::array parameters`.
 template <class N>
-concept RowNorm = requires(double x, RowStatistics<double> row) {
-  { N::statistics(x, x) } -> std::same_as<RowStatistics<double>>;
-  { N::value(x, row) } -> std::same_as<double>;
-  { N::gradient(x, x, row, x, x) } -> std::same_as<double>;
-  { N::has_gain } -> std::convertible_to<bool>;
-  { N::has_bias } -> std::convertible_to<bool>;
+inline constexpr int norm_parameter_count = [] {
+  if constexpr (requires { N::parameters.size(); }) {
+    return static_cast<int>(N::parameters.size());
+  } else {
+    return 0;
+  }
+}();
+
+/// `count` numbers as a policy takes them, or none.
+template <class T, int Count>
+using NormNumbers = const T (&)[Count > 0 ? Count : 1];
+
+/// A norm's value of x, with the row's statistics if it has any, and with its parameters if it has any.
+template <class N, class T>
+concept HasNormValue = requires(T x, RowStatistics<T> row, NormNumbers<T, norm_parameter_count<N>> p) {
+  { N::value(x, row, p) } -> std::same_as<T>;
+} || requires(T x, RowStatistics<T> row) {
+  { N::value(x, row) } -> std::same_as<T>;
+  requires norm_parameter_count<N> == 0;
+};
+template <class N, class T>
+concept HasPointwiseNormValue = requires(T x, NormNumbers<T, norm_parameter_count<N>> p) {
+  { N::value(x, p) } -> std::same_as<T>;
+  requires norm_parameter_count<N> > 0;
+} || requires(T x) {
+  { N::value(x) } -> std::same_as<T>;
+  requires norm_parameter_count<N> == 0;
 };
 
-/// A norm that knows nothing of the row: y = value(alpha x + shift), with alpha and, if has_shift, shift
-/// learned scalars. derivative(u) is that of value(u).
+/// Whether a norm looks at the row as a whole: it has statistics(mean, variance).
 template <class N>
-concept PointwiseNorm = requires(double u) {
-  { N::value(u) } -> std::same_as<double>;
-  { N::derivative(u) } -> std::same_as<double>;
-  { N::initial_alpha } -> std::convertible_to<double>;
-  { N::has_shift } -> std::convertible_to<bool>;
-  { N::has_gain } -> std::convertible_to<bool>;
-  { N::has_bias } -> std::convertible_to<bool>;
+concept HasRowStatistics = requires(double x) {
+  { N::statistics(x, x) } -> std::same_as<RowStatistics<double>>;
 };
+
+/// A norm that maps each element of a row given two numbers of the row, statistics(mean, variance):
+/// y = value(x, row) or, with parameters, value(x, row, p). Its derivatives are taken by computing with Dual.
+template <class N>
+concept RowNorm = HasRowStatistics<N> && HasNormValue<N, double> && HasNormValue<N, Dual<double>>;
+
+/// A norm that knows nothing of the row: y = value(x) or value(x, p).
+template <class N>
+concept PointwiseNorm =
+    !HasRowStatistics<N> && HasPointwiseNormValue<N, double> && HasPointwiseNormValue<N, Dual<double>>;
 
 /// What stands in front of a sublayer: nothing (Identity), or a norm of one of the two kinds.
 template <class N>
 concept Norm = Named<N> &&(std::same_as<N, Identity> || RowNorm<N> || PointwiseNorm<N>);
 
-/// Says at compile time what the passes shall hand out for it to record: head entropies, statistics of the
-/// residual stream and of the hidden layers. Built for a number of layers and of heads; reset() forgets what
-/// was recorded.
+/// Looks at the passes of a model with a number of layers and of heads; reset() forgets what was seen. What it
+/// asks for, by one of the flags below, is handed to it; nothing else is computed or compiled for it. With a
+/// `name` and a member template report(f), which calls f(series, value) for numbers, std::vectors of them and
+/// vectors of those, its results are in metrics.jsonl under that name.
 template <class O>
 concept Observer = std::constructible_from<O, int, int> && requires(O observer) {
-  { O::observes_entropy } -> std::convertible_to<bool>;
-  { O::observes_stream } -> std::convertible_to<bool>;
   observer.reset();
 };
 
-/// An observer that observes entropies is handed those of a pass after it: for every head, (L, B, H), the sum
-/// of its queries' entropies in nats, and how many of them are finite.
-template <class O, class Accumulator>
-concept RecordsEntropies =
-    !O::observes_entropy ||
-    requires(O observer, BatchShape shape, const Accumulator* sums, const std::int32_t* finite_rows) {
+/// What an observer asks for; a flag that it does not have is false.
+template <class O>
+struct Observes {
+  static constexpr bool entropy = [] {
+    if constexpr (requires { O::observes_entropy; }) return bool{O::observes_entropy};
+    return false;
+  }();
+  static constexpr bool stream = [] {
+    if constexpr (requires { O::observes_stream; }) return bool{O::observes_stream};
+    return false;
+  }();
+  static constexpr bool scores = [] {
+    if constexpr (requires { O::observes_scores; }) return bool{O::observes_scores};
+    return false;
+  }();
+  static constexpr bool stream_values = [] {
+    if constexpr (requires { O::observes_stream_values; }) return bool{O::observes_stream_values};
+    return false;
+  }();
+  static constexpr bool hidden_values = [] {
+    if constexpr (requires { O::observes_hidden_values; }) return bool{O::observes_hidden_values};
+    return false;
+  }();
+  static constexpr bool losses = [] {
+    if constexpr (requires { O::observes_losses; }) return bool{O::observes_losses};
+    return false;
+  }();
+  static constexpr bool logits = [] {
+    if constexpr (requires { O::observes_logits; }) return bool{O::observes_logits};
+    return false;
+  }();
+
+  /// Whether the device has to be read while a pass is under way.
+  static constexpr bool during_the_pass = stream || stream_values || hidden_values || logits;
+};
+
+/// observes_entropy: after a pass, for every head, (L, B, H), the sum of its queries' entropies in nats, and
+/// how many of them are finite.
+template <class O, class A>
+concept RecordsEntropies = !Observes<O>::entropy ||
+    requires(O observer, BatchShape shape, const A* sums, const std::int32_t* finite_rows) {
   observer.record(shape, sums, finite_rows);
 };
 
-/// An observer that observes the stream is handed every layer's part of a pass: the sums over the rows of
-/// each channel's squares (C), and how many of the elements of its hidden layer are 0.
-template <class O, class Accumulator>
-concept RecordsLayers =
-    !O::observes_stream || requires(O observer, const std::vector<Accumulator>& column_squares) {
+/// observes_stream: for every layer the sums over the rows of each channel's squares (C), and how many of the
+/// elements of its hidden layer are 0.
+template <class O, class A>
+concept RecordsLayers = !Observes<O>::stream || requires(O observer, const std::vector<A>& column_squares) {
   observer.record_layer(0, Index{}, column_squares, Index{}, Index{});
 };
 
-/// An observer that also adds a penalty on the entropies to what is minimized.
-template <class O>
-concept EntropyRegularizing = O::observes_entropy && requires(const O& observer) {
-  observer.options().coefficient;
+/// observes_scores: after a pass the largest attention score of every query, (L, B, H, T).
+template <class O, class A>
+concept RecordsScores = !Observes<O>::scores || requires(O observer, BatchShape shape, const A* max_scores) {
+  observer.record_scores(shape, max_scores);
+};
+
+/// observes_stream_values: for every layer the residual stream after it, (B T, C).
+template <class O, class A>
+concept RecordsStream = !Observes<O>::stream_values ||
+    requires(O observer, BatchShape shape, Matrix<const A> x) {
+  observer.record_stream(0, shape, x);
+};
+
+/// observes_hidden_values: for every layer the feed-forward network's hidden layer, (B T, ffn_width).
+template <class O, class A>
+concept RecordsHidden = !Observes<O>::hidden_values ||
+    requires(O observer, BatchShape shape, Matrix<const A> hidden) {
+  observer.record_hidden(0, shape, hidden);
+};
+
+/// observes_losses: after a pass the loss of every token and its target, (B T); a negative one does not count.
+template <class O, class A>
+concept RecordsLosses = !Observes<O>::losses ||
+    requires(O observer, BatchShape shape, const A* losses, const std::int32_t* targets) {
+  observer.record_losses(shape, losses, targets);
+};
+
+/// observes_logits: the logits of rows from `first_row` on, (rows, V), chunk after chunk.
+template <class O, class A>
+concept RecordsLogits = !Observes<O>::logits || requires(O observer, Matrix<const A> logits) {
+  observer.record_logits(Index{}, logits);
 };
 
 /// A device tag: the types it computes in, and how many bytes of logits it wants at a time. What else it must

@@ -17,7 +17,8 @@ enum class Biases {
 enum class FinalNorm {
   layer_norm,   ///< A LayerNorm in every configuration, the norm-free ones included: the paper's reference
                 ///< code.
-  same_as_norm  ///< The norm policy of the blocks: a norm-free model then has no norm at all.
+  same_as_norm,  ///< The norm policy of the blocks: a norm-free model then has no norm at all.
+  none           ///< Nothing, whatever the norm of the blocks: after PostNorm, for one.
 };
 
 /// The architecture of a decoder-only transformer, a compile-time value: the first template argument of
@@ -35,7 +36,7 @@ struct DecoderConfig {
   FinalNorm final_norm = FinalNorm::layer_norm;
   bool tied_output = true;  ///< Logits from the token embedding's own weights.
   int rotary_dims = 0;      ///< Channels of each head that positions turn (RoPE); 0: learned positions.
-  bool parallel_residual = false;  ///< Attention and feed-forward network side by side.
+  bool parallel_residual = false;  ///< The layout is Parallel where none is named, else PreNorm.
 
   constexpr bool operator==(const DecoderConfig&) const = default;
 

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <numbers>
 
+#include <lnfree/core/dual.hpp>
 #include <lnfree/core/macros.hpp>
 
 /// Elementary functions without branches or calls, so that a compiler turns a loop over them into vector
@@ -176,6 +177,28 @@ LNFREE_HOST_DEVICE inline float tanh(float x) {
   const float e = exp2(-2.0f * std::numbers::log2e_v<float> * (x < 0.0f ? -x : x));
   const float y = quotient(1.0f - e, 1.0f + e);
   return x < 0.0f ? -y : y;
+}
+
+// The same of numbers with their derivatives.
+
+template <class T>
+LNFREE_HOST_DEVICE inline Dual<T> exp(Dual<T> x) {
+  const T y = exp(x.value);
+  return {y, y * x.slope};
+}
+template <class T>
+LNFREE_HOST_DEVICE inline Dual<T> sqrt(Dual<T> x) {
+  const T y = sqrt(x.value);
+  return {y, x.slope / (T(2) * y)};
+}
+template <class T>
+LNFREE_HOST_DEVICE inline Dual<T> erf(Dual<T> x) {
+  return {erf(x.value), T(2) * std::numbers::inv_sqrtpi_v<T> * exp(-x.value * x.value) * x.slope};
+}
+template <class T>
+LNFREE_HOST_DEVICE inline Dual<T> tanh(Dual<T> x) {
+  const T y = tanh(x.value);
+  return {y, (T(1) - y * y) * x.slope};
 }
 
 }  // namespace lnfree::math

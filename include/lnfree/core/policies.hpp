@@ -1,5 +1,7 @@
 #pragma once
 
+#include <string_view>
+
 namespace lnfree {
 
 /// What an activation keeps of the forward pass to tell its derivative in the backward pass.
@@ -14,22 +16,55 @@ enum class Scope {
   global      ///< One for the whole model.
 };
 
-/// What a norm keeps of each row: it maps x to (x - shift) scale, or whatever its policy makes of the two
-/// numbers.
+/// Where in a model a norm stands.
+enum class NormSite { attention, feed_forward, final_norm };
+
+/// The number that a norm's parameter starts from: one for all norms, or one for each site.
+struct InitialValue {
+  double attention, feed_forward, final_norm;
+
+  constexpr InitialValue(double everywhere)
+      : attention(everywhere), feed_forward(everywhere), final_norm(everywhere) {}
+  constexpr InitialValue(double of_attention, double of_feed_forward, double of_final_norm)
+      : attention(of_attention), feed_forward(of_feed_forward), final_norm(of_final_norm) {}
+
+  constexpr double at(NormSite site) const {
+    return site == NormSite::attention ? attention : site == NormSite::feed_forward ? feed_forward : final_norm;
+  }
+};
+
+/// A learnable parameter of a norm: one number for each channel, or one for all.
+struct NormParameter {
+  std::string_view name;  ///< In checkpoints, after the norm's: "weight" is ln_1.weight.
+  InitialValue initial;
+  bool is_per_channel;
+};
+constexpr NormParameter per_channel(std::string_view name, InitialValue initial) {
+  return {name, initial, true};
+}
+constexpr NormParameter scalar(std::string_view name, InitialValue initial) {
+  return {name, initial, false};
+}
+
+/// Mean and variance of a row.
+template <class T>
+struct RowMoments {
+  T mean;
+  T variance;
+};
+
+/// What a norm makes of them.
 template <class T>
 struct RowStatistics {
   T shift;
   T scale;
 };
 
-/// The learned parameters of a norm without row statistics, or their gradients; null where the policy has
-/// none.
+/// What a device keeps of each row for the backward pass.
 template <class T>
-struct NormParameters {
-  T* alpha = nullptr;  ///< One number.
-  T* shift = nullptr;  ///< One number.
-  T* gain = nullptr;   ///< One for each channel.
-  T* bias = nullptr;   ///< One for each channel.
+struct NormRow {
+  RowMoments<T> moments;
+  RowStatistics<T> statistics;
 };
 
 }  // namespace lnfree

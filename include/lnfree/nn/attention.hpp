@@ -21,7 +21,7 @@ class Attention {
       : heads_(config.heads),
         head_dim_(config.head_dim()),
         rotary_dims_(config.rotary_dims),
-        c_attn_(parameters, name + ".c_attn", config.width, 3 * config.width, biased_columns(config)),
+        c_attn_(parameters, name + ".c_attn", config.width, 3 * config.width, biased_columns(config), 3),
         c_proj_(parameters, name + ".c_proj", config.width, config.width,
                 config.biases == Biases::all ? config.width : 0) {}
 
@@ -32,7 +32,7 @@ class Attention {
     log_sum_ = arena.take<Accumulator>(most.rows() * heads_);
   }
 
-  /// y = attention(x). `entropies` is RowEntropies, or Unobserved.
+  /// y = attention(x). `entropies` is RowEntropies, RowScores or Unobserved.
   template <class Entropies>
   void forward(Device& device, BatchShape shape, Matrix<const Scalar> x, Output<Scalar> y,
                Accumulator* workspace, Entropies entropies) {
@@ -43,7 +43,7 @@ class Attention {
     c_proj_.forward(device, heads_output, y);
   }
 
-  /// From d_y (rows, C) to d_x; d_x may be d_y, added to. `scratch` has 4 C columns; `entropies` is
+  /// From d_y (rows, C) to d_x, which may be the memory of d_y. `scratch` has 4 C columns; `entropies` is
   /// EntropyGradients, or Unobserved.
   template <class Gradients>
   void backward(Device& device, BatchShape shape, Matrix<const Scalar> x, Matrix<const Scalar> d_y,

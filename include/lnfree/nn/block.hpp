@@ -1,13 +1,39 @@
 #pragma once
 
 #include <algorithm>
+#include <array>
+#include <cstddef>
+#include <memory>
 #include <string>
+#include <utility>
+#include <vector>
 
+#include <lnfree/core/macros.hpp>
 #include <lnfree/nn/attention.hpp>
 #include <lnfree/nn/feed_forward.hpp>
+#include <lnfree/nn/layout_builder.hpp>
 #include <lnfree/nn/normalization.hpp>
+#include <lnfree/nn/wiring.hpp>
 
 namespace lnfree {
+
+/// The buffers that gradients of the residual stream are handed on in, (rows, C) each. The first holds that of
+/// the stream between two blocks.
+template <class Scalar>
+struct GradientBuffers {
+  static constexpr int max_count = 8;
+  std::array<Matrix<Scalar>, max_count> of;
+
+  Matrix<Scalar>& operator[](int i) { return of[static_cast<std::size_t>(i)]; }
+
+  GradientBuffers top(Index rows) const {
+    GradientBuffers result;
+    for (std::size_t i = 0; i < of.size(); ++i) {
+      if (of[i].rows > 0) result.of[i] = of[i].top(rows);
+    }
+    return result;
+  }
+};
 
 /// Memory that every block uses in turn.
 template <class Device>
@@ -15,94 +41,128 @@ struct BlockScratch {
   using Scalar = typename Device::Scalar;
 
   /// Reserves what a pass needs; the matrices are those of a training pass.
-  void plan(Arena& arena, Index rows, Index attention_size, const DecoderConfig& config, bool trains) {
+  void plan(Arena& arena, Index rows, Index attention_size, const DecoderConfig& config, int buffers) {
     attention = arena.take<typename Device::Accumulator>(attention_size);
-    if (!trains) return;
+    if (buffers == 0) return;
     wide = arena.matrix<Scalar>(rows, std::max(4 * config.width, config.ffn_width));
-    norm = arena.matrix<Scalar>(rows, config.width);
-    if (config.parallel_residual) d_stream = arena.matrix<Scalar>(rows, config.width);
+    for (int i = 0; i < buffers; ++i) gradients[i] = arena.matrix<Scalar>(rows, config.width);
   }
 
   typename Device::Accumulator* attention = nullptr;  ///< The attention primitive's workspace.
-  Matrix<Scalar> wide;      ///< (rows, max(4 C, ffn_width)): gradients inside a sublayer.
-  Matrix<Scalar> norm;      ///< (rows, C): gradient of a norm's output.
-  Matrix<Scalar> d_stream;  ///< (rows, C): the stream's gradient between two parallel sublayers.
+  Matrix<Scalar> wide;                                ///< (rows, max(4 C, ffn_width)): inside a sublayer.
+  GradientBuffers<Scalar> gradients;
 };
 
-/// A Pre-LN transformer block (the paper's equation 1): x += attention(norm_1(x)); x += FFN(norm_2(x)). With
-/// parallel_residual both read the same x: x += attention(norm_1(x)) + FFN(norm_2(x)).
-template <class N, class A, class Device>
+/// out = a + b.
+struct Sum {
+  template <class T>
+  LNFREE_HOST_DEVICE void operator()(T a, T b, T& out) const {
+    out = a + b;
+  }
+};
+
+/// A transformer block: attention and a feed-forward network with norms N, put together as the layout L says.
+template <class N, class A, class L, class Device>
 class Block {
  public:
   using Scalar = typename Device::Scalar;
 
-  Block(ParameterSet<Device>& parameters, const std::string& name, const DecoderConfig& config, int layer,
-        Parameter<Device>* shared_slope)
-      : parallel_(config.parallel_residual),
-        norm_1_(parameters, name + ".ln_1", config.width),
-        attention_(parameters, name + ".attn", config),
-        norm_2_(parameters, name + ".ln_2", config.width),
-        feed_forward_(parameters, name + ".mlp", config, layer, shared_slope) {}
+  Block(ParameterSet<Device>& parameters, const std::string& name, const DecoderConfig& config, int layer)
+      : Block(LayoutBuilder<N, Device>(parameters, name, config.width), parameters, name, config, layer) {}
 
-  /// Reserves the residual stream after each sublayer and what the sublayers keep.
-  void plan(Arena& arena, BatchShape most, const DecoderConfig& config) {
-    norm_1_.plan(arena, most.rows(), config.width);
-    attention_.plan(arena, most);
-    middle_ = arena.matrix<Scalar>(most.rows(), config.width);
-    norm_2_.plan(arena, most.rows(), config.width);
-    feed_forward_.plan(arena, most, config);
-    output_ = arena.matrix<Scalar>(most.rows(), config.width);
+  /// Reserves what every step of the layout gives, and what the steps keep.
+  void plan(Arena& arena, BatchShape max_shape, const DecoderConfig& config) {
+    for (auto& norm : norms_) norm->plan(arena, max_shape.rows());
+    attention_.plan(arena, max_shape);
+    feed_forward_.plan(arena, max_shape, config);
+    for (auto& output : outputs_) output = arena.matrix<Scalar>(max_shape.rows(), config.width);
   }
 
-  /// The residual stream after this block. x may be the memory of the output itself in a model that does not
-  /// train. `entropies` is RowEntropies, or Unobserved.
+  /// The residual stream after this block. x may be the memory of that itself in a model that does not train.
+  /// `entropies` is RowEntropies, RowScores or Unobserved.
   template <class Entropies>
   Matrix<Scalar> forward(Device& device, BatchShape shape, Matrix<const Scalar> x,
                          const BlockScratch<Device>& scratch, Entropies entropies) {
-    const Matrix<Scalar> middle = middle_.top(x.rows), output = output_.top(x.rows);
-    attention_.forward(device, shape, norm_1_.forward(device, x), {middle, x}, scratch.attention, entropies);
-    feed_forward_.forward(device, norm_2_.forward(device, input_of_second(x)), {output, middle});
-    return output;
+    for (std::size_t s = 0; s < outputs_.size(); ++s) {
+      const Wiring::Step& step = wiring_.steps()[s];
+      const Matrix<const Scalar> in = matrix(step.input, x);
+      const Output<Scalar> out(outputs_[s].top(x.rows),
+                               step.addend < 0 ? Matrix<const Scalar>() : matrix(step.addend, x));
+      switch (step.kind) {
+        case Wiring::Kind::norm:
+          norm(step).forward(device, in, out);
+          break;
+        case Wiring::Kind::attention:
+          attention_.forward(device, shape, in, out, scratch.attention, entropies);
+          break;
+        case Wiring::Kind::feed_forward:
+          feed_forward_.forward(device, in, out);
+      }
+    }
+    return output(x.rows);
   }
 
-  /// Turns the gradient of the output into that of x, in place. `entropies` is EntropyGradients, or
-  /// Unobserved.
-  template <class Gradients>
-  void backward(Device& device, BatchShape shape, Matrix<const Scalar> x, Matrix<Scalar> d_stream,
-                const BlockScratch<Device>& scratch, Gradients entropies) {
-    const Matrix<const Scalar> x_2 = input_of_second(x);
-    // Both parallel sublayers need the gradient of the output: the first one leaves it as it is.
-    const Output<Scalar> d_x_2(parallel_ ? scratch.d_stream.top(x.rows) : d_stream, d_stream);
-    const Output<Scalar> d_x(d_stream, d_x_2.matrix);
-
-    const Output<Scalar> d_norm_2 = norm_2_.gradient_of_output(d_x_2, scratch.norm);
-    feed_forward_.backward(device, norm_2_.output(x_2), d_stream, d_norm_2, scratch.wide);
-    norm_2_.backward(device, x_2, d_norm_2, d_x_2);
-
-    const Output<Scalar> d_norm_1 = norm_1_.gradient_of_output(d_x, scratch.norm);
-    attention_.backward(device, shape, norm_1_.output(x), d_stream, d_norm_1, scratch.wide, scratch.attention,
-                        entropies);
-    norm_1_.backward(device, x, d_norm_1, d_x);
+  /// From the gradient of the output, in the first of the buffers, to that of x, in the first. `entropies` is
+  /// EntropyGradients, or Unobserved; penalise(hidden, d_hidden) may add to the hidden layer's gradient.
+  template <class Gradients, class Penalise>
+  void backward(Device& device, BatchShape shape, Matrix<const Scalar> x, GradientBuffers<Scalar>& buffers,
+                const BlockScratch<Device>& scratch, Gradients entropies, const Penalise& penalise) {
+    for (const Wiring::GradientStep& back : wiring_.gradient_steps()) {
+      const Matrix<const Scalar> d_out = buffers[back.d_output];
+      const Output<Scalar> d_in(buffers[back.d_input],
+                                back.addend < 0 ? Matrix<const Scalar>() : buffers[back.addend]);
+      if (back.step < 0) {
+        for_each_element(device, d_out.size(), Sum{}, d_out.data, d_in.addend.data, d_in.matrix.data);
+        continue;
+      }
+      const Wiring::Step& step = wiring_.steps()[static_cast<std::size_t>(back.step)];
+      const Matrix<const Scalar> in = matrix(step.input, x);
+      switch (step.kind) {
+        case Wiring::Kind::norm:
+          norm(step).backward(device, in, d_out, d_in);
+          break;
+        case Wiring::Kind::attention:
+          attention_.backward(device, shape, in, d_out, d_in, scratch.wide, scratch.attention, entropies);
+          break;
+        case Wiring::Kind::feed_forward:
+          feed_forward_.backward(device, in, d_out, d_in, scratch.wide, penalise);
+      }
+    }
+    std::swap(buffers[0], buffers[wiring_.gradient_of_input()]);
   }
 
-  Matrix<Scalar> output(Index rows) const { return output_.top(rows); }
+  Matrix<Scalar> output(Index rows) const { return outputs_.back().top(rows); }
 
   /// The feed-forward network's hidden layer after the activation, (B, T, ffn_width).
   Matrix<const Scalar> hidden(Index rows) const { return feed_forward_.hidden(rows); }
 
+  /// How many buffers the backward pass needs.
+  int gradient_buffers() const { return wiring_.gradient_buffers(); }
+
  private:
-  /// What norm_2 reads.
-  Matrix<const Scalar> input_of_second(Matrix<const Scalar> x) const {
-    return parallel_ ? x : Matrix<const Scalar>(middle_.top(x.rows));
+  Block(LayoutBuilder<N, Device> layout, ParameterSet<Device>& parameters, const std::string& name,
+        const DecoderConfig& config, int layer)
+      : wiring_(layout.take_wiring(L::wire(layout, WiredValue{0}))),
+        norms_(layout.take_norms()),
+        attention_(parameters, name + ".attn", config),
+        feed_forward_(parameters, name + ".mlp", config, layer),
+        outputs_(wiring_.steps().size()) {
+    if (gradient_buffers() > GradientBuffers<Scalar>::max_count)
+      throw Error("the layout " + std::string(L::name) + " needs more than " +
+                  std::to_string(GradientBuffers<Scalar>::max_count) + " gradients at a time");
   }
 
-  bool parallel_;
-  Normalization<N, Device> norm_1_;
+  /// By the wiring's number.
+  Matrix<const Scalar> matrix(int number, Matrix<const Scalar> x) const {
+    return number == 0 ? x : Matrix<const Scalar>(outputs_[static_cast<std::size_t>(number - 1)].top(x.rows));
+  }
+  NormLayer<Device>& norm(const Wiring::Step& step) { return *norms_[static_cast<std::size_t>(step.norm)]; }
+
+  Wiring wiring_;
+  std::vector<std::unique_ptr<NormLayer<Device>>> norms_;
   Attention<Device> attention_;
-  Normalization<N, Device> norm_2_;
   FeedForward<A, Device> feed_forward_;
-  Matrix<Scalar> middle_;  // (B, T, C), x + attention(norm_1(x))
-  Matrix<Scalar> output_;  // (B, T, C), that and the feed-forward network's output
+  std::vector<Matrix<Scalar>> outputs_;  // (B, T, C) each, of the wiring's steps
 };
 
 }  // namespace lnfree

@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
-#include <optional>
+#include <memory>
 #include <span>
 #include <string>
 #include <type_traits>
@@ -15,11 +15,16 @@
 #include <lnfree/core/math.hpp>
 #include <lnfree/core/memory.hpp>
 #include <lnfree/core/recording.hpp>
+#include <lnfree/fwd.hpp>
+#include <lnfree/layout/parallel.hpp>
+#include <lnfree/layout/pre_norm.hpp>
 #include <lnfree/nn/block.hpp>
 #include <lnfree/nn/embedding.hpp>
-#include <lnfree/nn/entropy_regularization.hpp>
+#include <lnfree/nn/observation.hpp>
 #include <lnfree/nn/output_head.hpp>
 #include <lnfree/norm/layer_norm.hpp>
+#include <lnfree/objective/cross_entropy.hpp>
+#include <lnfree/objective/objective.hpp>
 
 namespace lnfree {
 
@@ -49,11 +54,15 @@ struct PassOptions {
 ///   NormPolicy         LayerNorm, Identity, RMSNorm, ..., or your own (docs/adding-a-norm.md)
 ///   ActivationPolicy   GELU, ReLU, ..., or your own (docs/adding-an-activation.md), or Layerwise
 ///   DeviceTag          a device, whose primitives compute (docs/architecture.md)
-///   ObserverPolicy     NoObserver, EntropyObserver, OutlierObserver, EntropyRegularizer, Observers
+///   ObserverPolicy     NoObserver, EntropyObserver, OutlierObserver, Observers, or your own
+///                      (docs/adding-an-observer.md)
+///   LayoutPolicy       PreNorm, Parallel, PostNorm, Sandwich, or your own (docs/change.md); where none is named,
+///                      as Config says
+///   ObjectivePolicy    CrossEntropy, EntropyGuided, or your own (docs/change.md)
 ///
 /// All memory is taken by the constructor; no pass allocates.
 template <DecoderConfig Config, class NormPolicy, class ActivationPolicy, class DeviceTag,
-          class ObserverPolicy>
+          class ObserverPolicy, class LayoutPolicy, template <class> class ObjectivePolicy>
 class Decoder {
   static_assert(SizesArePositive<Config>,
                 "lnfree: layers, heads, width, ffn_width, context and vocab_size must all be positive");
@@ -61,11 +70,18 @@ class Decoder {
                 "lnfree: width must be a multiple of heads, since each head gets width / heads channels");
   static_assert(PositionsCoverTheContext<Config>,
                 "lnfree: positions must be at least context, or 0 to mean context");
-  static_assert(
-      lnfree::Norm<NormPolicy>,
-      "lnfree: the norm must be Identity, or offer name, has_gain, has_bias, statistics, value and gradient, "
-      "or, knowing nothing of the row, name, has_gain, has_bias, has_shift, initial_alpha, value and "
-      "derivative (docs/adding-a-norm.md)");
+  static_assert(Named<NormPolicy>,
+                "lnfree: the norm lacks `static constexpr std::string_view name` (docs/adding-a-norm.md)");
+  static_assert(!Named<NormPolicy> || std::is_same_v<NormPolicy, Identity> || !HasRowStatistics<NormPolicy> ||
+                    RowNorm<NormPolicy>,
+                "lnfree: a norm with statistics() must offer `template <class T> static T value(T x, "
+                "RowStatistics<T> row)`, with `const T (&p)[K]` after it for its K parameters "
+                "(docs/adding-a-norm.md)");
+  static_assert(!Named<NormPolicy> || std::is_same_v<NormPolicy, Identity> || HasRowStatistics<NormPolicy> ||
+                    PointwiseNorm<NormPolicy>,
+                "lnfree: the norm must be Identity, or offer `template <class T> static T value(T x)`, with "
+                "`const T (&p)[K]` after x for its K parameters, or with statistics() for what it knows of a row "
+                "(docs/adding-a-norm.md)");
   static_assert(
       ActivationOfLayers<ActivationPolicy>,
       "lnfree: the activation must offer name, saved, value and derivative (docs/adding-an-activation.md)");
@@ -73,25 +89,49 @@ class Decoder {
                 "lnfree: rotary_dims must be even and at most width / heads, or 0 for learned positions");
   static_assert(lnfree::Backend<DeviceTag>,
                 "lnfree: the device lacks a primitive of backend/primitives.hpp (is its header included?)");
-  static_assert(
-      lnfree::Observer<ObserverPolicy>,
-      "lnfree: the observer must offer observes_entropy, observes_stream, reset() and a constructor "
-      "from a number of layers and of heads (docs/adding-an-observer.md)");
+  static_assert(lnfree::Observer<ObserverPolicy>,
+                "lnfree: the observer must offer reset() and a constructor from a number of layers and of heads "
+                "(docs/adding-an-observer.md)");
   static_assert(RecordsEntropies<ObserverPolicy, typename DeviceTag::Accumulator>,
                 "lnfree: an observer of entropies must offer record(shape, entropy_sums, finite_rows) "
                 "(docs/adding-an-observer.md)");
-  static_assert(
-      RecordsLayers<ObserverPolicy, typename DeviceTag::Accumulator>,
-      "lnfree: an observer of the stream must offer record_layer(layer, rows, column_squares, hidden, "
-      "zeros) (docs/adding-an-observer.md)");
+  static_assert(RecordsLayers<ObserverPolicy, typename DeviceTag::Accumulator>,
+                "lnfree: an observer of the stream must offer record_layer(layer, rows, column_squares, hidden, "
+                "zeros) (docs/adding-an-observer.md)");
+  static_assert(RecordsScores<ObserverPolicy, typename DeviceTag::Accumulator>,
+                "lnfree: an observer of scores must offer record_scores(shape, max_scores) "
+                "(docs/adding-an-observer.md)");
+  static_assert(RecordsStream<ObserverPolicy, typename DeviceTag::Accumulator>,
+                "lnfree: an observer of the stream's values must offer record_stream(layer, shape, x) "
+                "(docs/adding-an-observer.md)");
+  static_assert(RecordsHidden<ObserverPolicy, typename DeviceTag::Accumulator>,
+                "lnfree: an observer of hidden values must offer record_hidden(layer, shape, hidden) "
+                "(docs/adding-an-observer.md)");
+  static_assert(RecordsLosses<ObserverPolicy, typename DeviceTag::Accumulator>,
+                "lnfree: an observer of losses must offer record_losses(shape, losses, targets) "
+                "(docs/adding-an-observer.md)");
+  static_assert(RecordsLogits<ObserverPolicy, typename DeviceTag::Accumulator>,
+                "lnfree: an observer of logits must offer record_logits(first_row, logits) "
+                "(docs/adding-an-observer.md)");
+  static_assert(std::is_same_v<LayoutPolicy, AsConfigured> ||
+                    lnfree::Layout<LayoutPolicy, NormPolicy, DeviceTag>,
+                "lnfree: the layout must offer name and `static auto wire(auto& layout, auto x)` "
+                "(docs/change.md)");
+  static_assert(lnfree::Objective<ObjectivePolicy<DeviceTag>, DeviceTag>,
+                "lnfree: the objective must offer name and a constructor from ParameterSet<Device>& and const "
+                "DecoderConfig& (docs/change.md)");
 
  public:
   using Norm = NormPolicy;
-  using FinalNormPolicy =
-      std::conditional_t<Config.final_norm == FinalNorm::layer_norm, LayerNorm, NormPolicy>;
+  using FinalNormPolicy = std::conditional_t<
+      Config.final_norm == FinalNorm::layer_norm, LayerNorm,
+      std::conditional_t<Config.final_norm == FinalNorm::same_as_norm, NormPolicy, Identity>>;
   using Activation = ActivationPolicy;
   using Device = DeviceTag;
   using Observer = ObserverPolicy;
+  using Layout = std::conditional_t<!std::is_same_v<LayoutPolicy, AsConfigured>, LayoutPolicy,
+                                    std::conditional_t<Config.parallel_residual, Parallel, PreNorm>>;
+  using Objective = ObjectivePolicy<DeviceTag>;
   using Scalar = typename Device::Scalar;
   using Accumulator = typename Device::Accumulator;
   static constexpr DecoderConfig config = Config;
@@ -105,12 +145,8 @@ class Decoder {
     activations_ = Buffer<Device>(device_, memory_.activations);
     Arena placed(activations_.data());
     plan(placed);
-    host_losses_.resize(static_cast<std::size_t>(most_.rows()));
-    if constexpr (Observer::observes_entropy) {
-      host_entropy_sums_.resize(static_cast<std::size_t>(heads(most_)));
-      host_finite_rows_.resize(host_entropy_sums_.size());
-    }
-    if constexpr (Observer::observes_stream) host_column_squares_.resize(Config.width);
+    host_losses_.resize(static_cast<std::size_t>(max_shape_.rows()));
+    observation_.allocate();
   }
 
   /// The memory that a model built with the same arguments takes on the device; takes none itself.
@@ -130,14 +166,18 @@ class Decoder {
   double loss(const Batch& batch, bool observe = true) {
     upload(batch);
     embedding_.forward(device_, batch.shape, tokens_, Dropout{});
-    const Matrix<Scalar> x = forward(batch.shape, {observe, observe});
-    head_->forward(device_, final_norm_->forward(device_, x), targets_, losses_);
-    if (observe) record_entropies(batch.shape);
-    return mean_loss(batch);
+    const Matrix<const Scalar> x = normalized(forward(batch.shape, {observe, observe}));
+    head_.forward(device_, x, [&](Index first, Matrix<Scalar> logits) {
+      if (observe) observation_.logits(device_, first, logits);
+      cross_entropy_forward(device_, logits, targets_ + first, losses_ + first);
+    });
+    const double mean = mean_loss(batch);
+    if (observe) observation_.pass(device_, batch.shape, host_losses_.data(), batch.targets.data());
+    return mean;
   }
 
-  /// Mean cross-entropy in nats over the batch's targets; adds the gradient of gradient_scale times it to
-  /// every parameter's.
+  /// Mean cross-entropy in nats over the batch's targets; adds the gradient of gradient_scale times it, and of
+  /// what the objective adds to it, to every parameter's.
   double forward_backward(const Batch& batch, const PassOptions& options = {}) {
     if (purpose_ != Purpose::training)
       throw Error("forward_backward needs a model built with Purpose::training");
@@ -145,22 +185,26 @@ class Decoder {
     const BatchShape shape = batch.shape;
     const Index counted =
         std::count_if(batch.targets.begin(), batch.targets.end(), [](auto t) { return t >= 0; });
-    const Pass pass{
-        shape,
-        {.entropies = options.observe || EntropyRegularizing<Observer>, .records = options.observe},
-        options.gradient_scale,
-        counted == 0 ? 0.0 : options.gradient_scale / static_cast<double>(counted)};
+    const Pass pass{shape,
+                    {.entropies = options.observe || PenalisesEntropies<Objective, Device>,
+                     .records = options.observe},
+                    options.gradient_scale,
+                    counted == 0 ? 0.0 : options.gradient_scale / static_cast<double>(counted)};
     const auto work = [&] { blocks_and_head(pass); };
     embedding_.forward(device_, shape, tokens_, options.dropout);
-    if (EntropyRegularizing<Observer> || (Observer::observes_stream && options.observe)) {
+    if (AddsToTheLoss<Objective, Device> || (Observes<Observer>::during_the_pass && options.observe)) {
       work();  // reads from the device on its way
     } else {
       recording_.run(device_, pass, work);
     }
-    embedding_.backward(device_, shape, tokens_, d_stream_.top(shape.rows()), options.dropout);
-    if (options.observe) record_entropies(shape);
-    return mean_loss(batch);
+    embedding_.backward(device_, shape, tokens_, d_embedding_.top(shape.rows()), options.dropout);
+    const double mean = mean_loss(batch);
+    if (options.observe) observation_.pass(device_, shape, host_losses_.data(), batch.targets.data());
+    return mean;
   }
+
+  /// What the objective added to the mean loss in the last training pass.
+  double penalty() const { return penalty_; }
 
   /// The logits (V) that follow `tokens`, of which the last `context` count; at least one token.
   std::vector<double> next_logits(std::span<const std::int32_t> tokens) {
@@ -171,9 +215,8 @@ class Decoder {
     check_tokens(window);
     copy_to_device(device_, tokens_, window.data(), window.size_bytes());
     embedding_.forward(device_, shape, tokens_, Dropout{});
-    const Matrix<const Scalar> x = forward(shape, {});
-    const Matrix<const Scalar> logits =
-        head_->logits(device_, final_norm_->forward(device_, x).slice(x.rows - 1, 1));
+    const Matrix<const Scalar> x = normalized(forward(shape, {}));
+    const Matrix<const Scalar> logits = head_.logits(device_, x.slice(x.rows - 1, 1));
     std::vector<Scalar> host(static_cast<std::size_t>(logits.cols));
     copy_to_host(device_, host.data(), logits.data, host.size() * sizeof(Scalar));
     return {host.begin(), host.end()};
@@ -181,40 +224,51 @@ class Decoder {
 
   ParameterSet<Device>& parameters() { return parameters_; }
   const ParameterSet<Device>& parameters() const { return parameters_; }
-  Observer& observer() { return observer_; }
-  const Observer& observer() const { return observer_; }
+  Observer& observer() { return observation_.observer(); }
+  const Observer& observer() const { return observation_.observer(); }
+  Objective& objective() { return objective_; }
+  const Objective& objective() const { return objective_; }
   Device& device() { return device_; }
-  int max_batch() const { return most_.batch; }
+  int max_batch() const { return max_shape_.batch; }
 
   /// Bytes of device memory that the model holds.
   const MemoryPlan& memory() const { return memory_; }
 
  private:
+  using BlockOfLayers = Block<Norm, Activation, Layout, Device>;
+  static constexpr bool has_final_norm = !std::is_same_v<FinalNormPolicy, Identity>;
+
   struct Unplaced {};
+
+  /// What a forward pass does besides.
+  struct Watch {
+    bool entropies = false;  ///< Computes the heads' entropies, in a model that has a use for them.
+    bool records = false;    ///< Tells the observer.
+    bool operator==(const Watch&) const = default;
+  };
+
+  /// All that the work between the embedding's forward and backward pass depends on.
+  struct Pass {
+    BatchShape shape;
+    Watch watch;
+    double gradient_scale;
+    double loss_scale;  ///< Of the gradient of a single target's loss.
+    bool operator==(const Pass&) const = default;
+  };
 
   /// A model whose memory is planned and not yet taken.
   Decoder(Unplaced, int max_batch, Purpose purpose, Device device)
       : device_(std::move(device)),
         purpose_(purpose),
-        most_{max_batch, Config.context},
+        max_shape_{max_batch, Config.context},
         embedding_(parameters_, Config),
-        observer_(Config.layers, Config.heads) {
+        blocks_(make_blocks(parameters_)),
+        final_norm_(make_final_norm(parameters_)),
+        head_(parameters_, Config, embedding_.token_table()),
+        objective_(parameters_, Config),
+        observation_(Config) {
     math::require_exact_rounding();
     if (max_batch < 1) throw Error("the batch size must be at least 1, not " + std::to_string(max_batch));
-    Parameter<Device>* shared_slope = nullptr;
-    if constexpr (LearnableActivation<Activation>) {
-      if (Activation::scope == Scope::global) {
-        shared_slope = &FeedForward<Activation, Device>::template add_slope<Activation>(parameters_, "act");
-      }
-    }
-    blocks_.reserve(Config.layers);
-    for (int l = 0; l < Config.layers; ++l) {
-      blocks_.emplace_back(parameters_, "h." + std::to_string(l), Config, l, shared_slope);
-    }
-    final_norm_.emplace(parameters_, "ln_f", Config.width);
-    head_.emplace(parameters_, Config, embedding_.token_table());
-    if constexpr (EntropyRegularizing<Observer>) regularization_.emplace(parameters_, Config);
-
     Arena counted;
     plan(counted);
     memory_.parameters = parameters_.value_bytes();
@@ -222,33 +276,50 @@ class Decoder {
     memory_.activations = counted.peak();
   }
 
-  static Index heads(BatchShape shape) { return Index{Config.layers} * shape.batch * Config.heads; }
+  static std::vector<BlockOfLayers> make_blocks(ParameterSet<Device>& parameters) {
+    std::vector<BlockOfLayers> blocks;
+    blocks.reserve(Config.layers);
+    for (int l = 0; l < Config.layers; ++l)
+      blocks.emplace_back(parameters, "h." + std::to_string(l), Config, l);
+    return blocks;
+  }
+
+  static std::unique_ptr<NormLayer<Device>> make_final_norm([[maybe_unused]] ParameterSet<Device>& parameters) {
+    if constexpr (has_final_norm) {
+      return std::make_unique<Normalization<FinalNormPolicy, Device>>(parameters, "ln_f", Config.width,
+                                                                      NormSite::final_norm);
+    }
+    return nullptr;
+  }
 
   void plan(Arena& arena) {
-    const Index rows = most_.rows();
+    const Index rows = max_shape_.rows();
+    const bool trains = purpose_ == Purpose::training;
     tokens_ = arena.take<std::int32_t>(rows);
     targets_ = arena.take<std::int32_t>(rows);
     losses_ = arena.take<Accumulator>(rows);
-    if constexpr (Observer::observes_entropy) {
-      entropy_rows_ = arena.take<Accumulator>(heads(most_) * most_.length);
-      entropy_sums_ = arena.take<Accumulator>(heads(most_));
-      finite_rows_ = arena.take<std::int32_t>(heads(most_));
+    observation_.plan(arena, max_shape_);
+    const AttentionShape heads_of_layer{max_shape_.batch, max_shape_.length, Config.heads, Config.head_dim()};
+    const int buffers = std::max(blocks_.front().gradient_buffers(), has_final_norm ? 2 : 1);
+    scratch_.plan(arena, rows, attention_workspace(device_, heads_of_layer), Config, trains ? buffers : 0);
+    if (trains) {
+      if constexpr (PenalisesEntropies<Objective, Device>)
+        d_entropies_ = arena.take<Accumulator>(Config.layers * rows * Config.heads);
+      if constexpr (requires { objective_.plan(arena, max_shape_, Config); })
+        objective_.plan(arena, max_shape_, Config);
     }
-    if constexpr (Observer::observes_stream) column_squares_ = arena.take<Accumulator>(Config.width);
-    const bool trains = purpose_ == Purpose::training;
-    const AttentionShape heads_of_layer{most_.batch, most_.length, Config.heads, Config.head_dim()};
-    scratch_.plan(arena, rows, attention_workspace(device_, heads_of_layer), Config, trains);
-    if (trains) d_stream_ = arena.matrix<Scalar>(rows, Config.width);
-    if (trains && regularization_) regularization_->plan(arena, most_);
-    embedding_.plan(arena, most_);
+    embedding_.plan(arena, max_shape_);
     const std::size_t first_block = arena.used();
     for (auto& block : blocks_) {
       // Without a backward pass a block's activations are dead when the next one begins.
-      if (purpose_ == Purpose::evaluation) arena.rewind(first_block);
-      block.plan(arena, most_, Config);
+      if (!trains) arena.rewind(first_block);
+      block.plan(arena, max_shape_, Config);
     }
-    final_norm_->plan(arena, rows, Config.width);
-    head_->plan(arena, most_);
+    if constexpr (has_final_norm) {
+      final_norm_->plan(arena, rows);
+      normalized_ = arena.matrix<Scalar>(rows, Config.width);
+    }
+    head_.plan(arena, max_shape_);
   }
 
   void check_tokens(std::span<const std::int32_t> tokens) const {
@@ -263,10 +334,11 @@ class Decoder {
   void upload(const Batch& batch) {
     parameters_.require_values(device_);
     const BatchShape shape = batch.shape;
-    if (shape.batch < 1 || shape.batch > most_.batch || shape.length < 1 || shape.length > most_.length) {
+    if (shape.batch < 1 || shape.batch > max_shape_.batch || shape.length < 1 ||
+        shape.length > max_shape_.length) {
       throw Error("a batch of " + std::to_string(shape.batch) + " x " + std::to_string(shape.length) +
                   " tokens does not fit this model, which was built for up to " +
-                  std::to_string(most_.batch) + " x " + std::to_string(most_.length));
+                  std::to_string(max_shape_.batch) + " x " + std::to_string(max_shape_.length));
     }
     const auto rows = static_cast<std::size_t>(shape.rows());
     if (batch.tokens.size() != rows || batch.targets.size() != rows) {
@@ -285,93 +357,76 @@ class Decoder {
     copy_to_device(device_, targets_, batch.targets.data(), batch.targets.size_bytes());
   }
 
-  /// The entropies of all layers' heads, (L B H, T).
-  Matrix<const Accumulator> row_entropies(BatchShape shape) const {
-    return {entropy_rows_, heads(shape), shape.length};
-  }
-
-  /// What a forward pass does besides.
-  struct Watch {
-    bool entropies = false;  ///< Computes the heads' entropies, in a model whose observer has a use for them.
-    bool records = false;    ///< Tells the observer.
-    bool operator==(const Watch&) const = default;
-  };
-
-  /// All that the work of a pass depends on, between the embedding's two parts in it.
-  struct Pass {
-    BatchShape shape;
-    Watch watch;
-    double gradient_scale;
-    double loss_scale;  ///< Of the gradient of a single target's loss.
-    bool operator==(const Pass&) const = default;
-  };
-
-  /// From the embedding's output to the losses, and from there to the gradient of that output, in d_stream_.
-  void blocks_and_head(const Pass& pass) {
-    const BatchShape shape = pass.shape;
-    const Matrix<const Scalar> x = forward(shape, pass.watch);
-    const Output<Scalar> d_x = d_stream_.top(x.rows);
-    const Output<Scalar> d_final = final_norm_->gradient_of_output(d_x, scratch_.norm);
-    head_->forward_backward(device_, final_norm_->forward(device_, x), targets_, losses_, pass.loss_scale,
-                            d_final);
-    final_norm_->backward(device_, x, d_final, d_x);
-    if constexpr (EntropyRegularizing<Observer>) {
-      observer_.record_penalty(regularization_->forward_backward(device_, shape, observer_.options(),
-                                                                 row_entropies(shape), pass.gradient_scale));
-    }
-    for (int l = Config.layers - 1; l >= 0; --l) {
-      const Matrix<const Scalar> input = l == 0 ? embedding_.output(x.rows) : block(l - 1).output(x.rows);
-      if constexpr (EntropyRegularizing<Observer>) {
-        const Index first = l * shape.rows() * Config.heads;
-        const EntropyGradients<Accumulator> entropies{entropy_rows_ + first,
-                                                      regularization_->d_rows() + first};
-        block(l).backward(device_, shape, input, d_x.matrix, scratch_, entropies);
-      } else {
-        block(l).backward(device_, shape, input, d_x.matrix, scratch_, Unobserved{});
-      }
-    }
-  }
-
-  Block<Norm, Activation, Device>& block(int layer) { return blocks_[static_cast<std::size_t>(layer)]; }
+  BlockOfLayers& block(int layer) { return blocks_[static_cast<std::size_t>(layer)]; }
 
   /// The residual stream (B, T, C) after the last block, from the embedding's output.
   Matrix<Scalar> forward(BatchShape shape, Watch watch) {
     Matrix<Scalar> x = embedding_.output(shape.rows());
     for (int l = 0; l < Config.layers; ++l) {
-      x = forward(block(l), l, shape, x, watch);
-      if (watch.records) record_layer(l, x, block(l).hidden(x.rows));
+      if (watch.entropies) {
+        x = block(l).forward(device_, shape, x, scratch_, observation_.rows_of_layer(shape, l));
+      } else {
+        x = block(l).forward(device_, shape, x, scratch_, Unobserved{});
+      }
+      if (watch.records) observation_.layer(device_, shape, l, x, block(l).hidden(x.rows));
     }
     return x;
   }
 
-  Matrix<Scalar> forward(Block<Norm, Activation, Device>& block, [[maybe_unused]] int layer, BatchShape shape,
-                         Matrix<const Scalar> x, [[maybe_unused]] Watch watch) {
-    if constexpr (Observer::observes_entropy) {
-      if (watch.entropies) {
-        const RowEntropies<Accumulator> here{entropy_rows_ + layer * shape.rows() * Config.heads};
-        return block.forward(device_, shape, x, scratch_, here);
-      }
-    }
-    return block.forward(device_, shape, x, scratch_, Unobserved{});
+  /// What the logits are made from, given the stream after the last block.
+  Matrix<const Scalar> normalized(Matrix<const Scalar> x) {
+    if constexpr (!has_final_norm) return x;
+    final_norm_->forward(device_, x, normalized_.top(x.rows));
+    return normalized_.top(x.rows);
   }
 
-  void record_layer([[maybe_unused]] int layer, [[maybe_unused]] Matrix<const Scalar> x,
-                    [[maybe_unused]] Matrix<const Scalar> hidden) {
-    if constexpr (Observer::observes_stream) {
-      column_squares(device_, x, column_squares_);
-      copy_to_host(device_, host_column_squares_.data(), column_squares_, Config.width * sizeof(Accumulator));
-      observer_.record_layer(layer, x.rows, host_column_squares_, hidden.size(),
-                             count_zeros(device_, hidden));
+  /// From the embedding's output to the losses, and from there to the gradient of that output, in
+  /// d_embedding_.
+  void blocks_and_head(const Pass& pass) {
+    const BatchShape shape = pass.shape;
+    const Matrix<const Scalar> x = forward(shape, pass.watch);
+    const TrainingPass training{shape, pass.gradient_scale, pass.loss_scale, targets_};
+    GradientBuffers<Scalar> gradients = scratch_.gradients.top(x.rows);
+    penalty_ = 0;
+
+    head_.forward_backward(
+        device_, normalized(x), gradients[has_final_norm ? 1 : 0], [&](Index first, Matrix<Scalar> logits) {
+          if (pass.watch.records) observation_.logits(device_, first, logits);
+          if constexpr (ReplacesCrossEntropy<Objective, Device>) {
+            penalty_ += objective_.on_logits(device_, training, first, logits, losses_ + first);
+          } else {
+            cross_entropy_forward_backward(device_, logits, targets_ + first, losses_ + first,
+                                           pass.loss_scale);
+          }
+        });
+    if constexpr (has_final_norm) final_norm_->backward(device_, x, gradients[1], gradients[0]);
+    if constexpr (PenalisesStream<Objective, Device>)
+      penalty_ += objective_.on_stream(device_, training, x, gradients[0]);
+    if constexpr (PenalisesEntropies<Objective, Device>) {
+      const Matrix<const Accumulator> entropies = observation_.row_entropies(shape);
+      penalty_ += objective_.on_entropies(
+          device_, training, entropies, Matrix<Accumulator>(d_entropies_, entropies.rows, entropies.cols));
     }
+
+    for (int l = Config.layers - 1; l >= 0; --l) {
+      const Matrix<const Scalar> input = l == 0 ? embedding_.output(x.rows) : block(l - 1).output(x.rows);
+      const auto penalise = [&]([[maybe_unused]] Matrix<const Scalar> hidden,
+                                [[maybe_unused]] Matrix<Scalar> d_hidden) {
+        if constexpr (PenalisesHidden<Objective, Device>)
+          penalty_ += objective_.on_hidden(device_, training, l, hidden, d_hidden);
+      };
+      block(l).backward(device_, shape, input, gradients, scratch_, entropy_gradients(shape, l), penalise);
+    }
+    d_embedding_ = gradients[0];
   }
 
-  void record_entropies([[maybe_unused]] BatchShape shape) {
-    if constexpr (Observer::observes_entropy) {
-      const auto count = static_cast<std::size_t>(heads(shape));
-      entropy_sums(device_, row_entropies(shape), entropy_sums_, finite_rows_);
-      copy_to_host(device_, host_entropy_sums_.data(), entropy_sums_, count * sizeof(Accumulator));
-      copy_to_host(device_, host_finite_rows_.data(), finite_rows_, count * sizeof(std::int32_t));
-      observer_.record(shape, host_entropy_sums_.data(), host_finite_rows_.data());
+  /// What the attention of a layer takes in of the objective.
+  auto entropy_gradients([[maybe_unused]] BatchShape shape, [[maybe_unused]] int layer) const {
+    if constexpr (PenalisesEntropies<Objective, Device>) {
+      return EntropyGradients<Accumulator>{observation_.rows_of_layer(shape, layer).rows,
+                                           d_entropies_ + layer * shape.rows() * Config.heads};
+    } else {
+      return Unobserved{};
     }
   }
 
@@ -388,36 +443,43 @@ class Decoder {
 
   Device device_;
   Purpose purpose_;
-  BatchShape most_;
+  BatchShape max_shape_;
   MemoryPlan memory_;
   ParameterSet<Device> parameters_;
   Embedding<Device> embedding_;
-  std::vector<Block<Norm, Activation, Device>> blocks_;
-  std::optional<Normalization<FinalNormPolicy, Device>> final_norm_;
-  std::optional<OutputHead<Device>> head_;
-  std::optional<EntropyRegularization<Device>> regularization_;
-  Observer observer_;
+  std::vector<BlockOfLayers> blocks_;
+  std::unique_ptr<NormLayer<Device>> final_norm_;  // none where the policy is Identity
+  OutputHead<Device> head_;
+  Objective objective_;
+  Observation<Observer, PenalisesEntropies<Objective, Device>, Device> observation_;
+  double penalty_ = 0;
 
   Buffer<Device> activations_;
   Recording<Device, Pass> recording_;
   BlockScratch<Device> scratch_;
-  Matrix<Scalar> d_stream_;  // (B, T, C), gradient of the residual stream
-  std::int32_t* tokens_ = nullptr;
-  std::int32_t* targets_ = nullptr;
-  Accumulator* losses_ = nullptr;
-  Accumulator* entropy_rows_ = nullptr;    // (L, B, H, T)
-  Accumulator* entropy_sums_ = nullptr;    // (L, B, H)
-  std::int32_t* finite_rows_ = nullptr;    // (L, B, H)
-  Accumulator* column_squares_ = nullptr;  // (C)
+  Matrix<Scalar> normalized_;            // (B, T, C), after the final norm
+  Matrix<Scalar> d_embedding_;           // (B, T, C), one of the scratch's gradients
+  std::int32_t* tokens_ = nullptr;       // (B, T)
+  std::int32_t* targets_ = nullptr;      // (B, T)
+  Accumulator* losses_ = nullptr;        // (B, T)
+  Accumulator* d_entropies_ = nullptr;   // (L, B, H, T)
   std::vector<Accumulator> host_losses_;
-  std::vector<Accumulator> host_entropy_sums_;
-  std::vector<std::int32_t> host_finite_rows_;
-  std::vector<Accumulator> host_column_squares_;
 };
+
+namespace detail {
+
+template <class Model, class Device>
+struct OnDeviceOf;
+template <DecoderConfig Config, class Norm, class Activation, class Before, class Observer, class Layout,
+          template <class> class Objective, class Device>
+struct OnDeviceOf<Decoder<Config, Norm, Activation, Before, Observer, Layout, Objective>, Device> {
+  using Type = Decoder<Config, Norm, Activation, Device, Observer, Layout, Objective>;
+};
+
+}  // namespace detail
 
 /// The same architecture and policies as `Model`, on another device.
 template <class Model, class Device>
-using OnDevice = Decoder<Model::config, typename Model::Norm, typename Model::Activation, Device,
-                         typename Model::Observer>;
+using OnDevice = typename detail::OnDeviceOf<Model, Device>::Type;
 
 }  // namespace lnfree

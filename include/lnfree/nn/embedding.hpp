@@ -27,11 +27,11 @@ class Embedding {
   using Accumulator = typename Device::Accumulator;
 
   Embedding(ParameterSet<Device>& parameters, const DecoderConfig& config)
-      : tokens_(parameters.add("wte.weight", {config.vocab_size, config.width}, ParameterKind::weight)),
+      : tokens_(parameters.add("wte.weight", {config.vocab_size, config.width}, ParameterKind::embedding)),
         positions_(config.rotary_dims > 0
                        ? nullptr
                        : &parameters.add("wpe.weight", {config.position_rows(), config.width},
-                                         ParameterKind::weight)) {}
+                                         ParameterKind::embedding)) {}
 
   void plan(Arena& arena, BatchShape most) { x_ = arena.matrix<Scalar>(most.rows(), tokens_.shape[1]); }
 

@@ -22,9 +22,8 @@ class FeedForward {
                 "lnfree: the device has no activation_forward and activation_backward for this activation "
                 "(backend/primitives.hpp)");
 
-  /// `shared_slope` is the whole model's parameter of an activation of global scope.
   FeedForward(ParameterSet<Device>& parameters, const std::string& name, const DecoderConfig& config,
-              int layer, Parameter<Device>* shared_slope)
+              int layer)
       : layer_(layer),
         c_fc_(parameters, name + ".c_fc", config.width, config.ffn_width,
               config.biases == Biases::all ? config.ffn_width : 0),
@@ -32,16 +31,11 @@ class FeedForward {
                 config.biases == Biases::all ? config.width : 0) {
     with_activation<A>(layer_, [&]<class Here>(Here) {
       if constexpr (LearnableActivation<Here>) {
-        slope_ = Here::scope == Scope::global ? shared_slope : &add_slope<Here>(parameters, name + ".act");
+        const std::string owner = Here::scope == Scope::global ? "act" : name + ".act";
+        slope_ = &parameters.find_or_add(owner + "." + std::string(Here::parameter_name), {1},
+                                         ParameterKind::slope, Here::initial);
       }
     });
-  }
-
-  /// The learnable scalar of an activation.
-  template <LearnableActivation Learnable>
-  static Parameter<Device>& add_slope(ParameterSet<Device>& parameters, const std::string& name) {
-    return parameters.add(name + "." + std::string(Learnable::parameter_name), {1}, ParameterKind::slope,
-                          Learnable::initial);
   }
 
   /// Reserves the hidden layer after the activation, and before it if the derivative needs that.
@@ -65,11 +59,14 @@ class FeedForward {
     c_proj_.forward(device, hidden, y);
   }
 
-  /// From d_y (rows, C) to d_x; d_x may be d_y, added to. `scratch` has ffn_width columns.
+  /// From d_y (rows, C) to d_x, which may be the memory of d_y. `scratch` has ffn_width columns.
+  /// penalise(hidden, d_hidden) may add to the gradient of the hidden layer.
+  template <class Penalise>
   void backward(Device& device, Matrix<const Scalar> x, Matrix<const Scalar> d_y, Output<Scalar> d_x,
-                Matrix<Scalar> scratch) {
+                Matrix<Scalar> scratch, const Penalise& penalise) {
     const Matrix<Scalar> d_hidden(scratch.data, x.rows, hidden_.cols);
     c_proj_.backward(device, hidden(x.rows), d_y, d_hidden);
+    penalise(hidden(x.rows), d_hidden);
     with_activation<A>(layer_, [&](auto here) {
       activation_backward(device, here, before_.top(x.rows), slope_ == nullptr ? nullptr : slope_->value,
                           d_hidden, slope_ == nullptr ? nullptr : slope_->gradient);

@@ -13,8 +13,11 @@ class Linear {
  public:
   using Scalar = typename Device::Scalar;
 
-  Linear(ParameterSet<Device>& parameters, const std::string& name, Index in, Index out, Index biased)
+  /// `parts`: as many matrices of equal size side by side, such as Q | K | V.
+  Linear(ParameterSet<Device>& parameters, const std::string& name, Index in, Index out, Index biased,
+         Index parts = 1)
       : weight_(parameters.add(name + ".weight", {in, out}, ParameterKind::weight)), biased_(biased) {
+    weight_.parts = parts;
     if (biased == 0) return;
     bias_ = &parameters.add(name + ".bias", {out}, ParameterKind::bias);
     bias_->trainable = biased;

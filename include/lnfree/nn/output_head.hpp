@@ -21,7 +21,7 @@ class OutputHead {
   OutputHead(ParameterSet<Device>& parameters, const DecoderConfig& config, Parameter<Device>& token_table)
       : weight_(config.tied_output ? token_table
                                    : parameters.add("lm_head.weight", {config.vocab_size, config.width},
-                                                    ParameterKind::weight)) {}
+                                                    ParameterKind::embedding)) {}
 
   void plan(Arena& arena, BatchShape most) {
     // As many rows as the device wants at a time, but enough for an efficient product; chunks of equal size.
@@ -35,24 +35,23 @@ class OutputHead {
     logits_ = {arena.take<Scalar>(chunk_rows_ * stride), chunk_rows_, vocab, stride};
   }
 
-  /// losses (rows): the cross-entropy of each row, 0 where the target is negative.
-  void forward(Device& device, Matrix<const Scalar> x, const std::int32_t* targets, Accumulator* losses) {
+  /// Calls f(first row, logits) for chunk after chunk of the rows of x.
+  template <class F>
+  void forward(Device& device, Matrix<const Scalar> x, const F& f) {
     for_chunks(x.rows, [&](Index begin, Index count) {
-      const Matrix<Scalar> logits = logits_.top(count);
-      gemm(device, x.slice(begin, count), transpose(weight_.value_matrix()), logits);
-      cross_entropy_forward(device, logits, targets + begin, losses + begin);
+      gemm(device, x.slice(begin, count), transpose(weight_.value_matrix()), logits_.top(count));
+      f(begin, logits_.top(count));
     });
   }
 
-  /// The same, and the gradient of gradient_scale * sum(losses): d_x, and d_W added to.
-  void forward_backward(Device& device, Matrix<const Scalar> x, const std::int32_t* targets,
-                        Accumulator* losses, double gradient_scale, Output<Scalar> d_x) {
-    for_chunks(x.rows, [&](Index begin, Index count) {
-      const Matrix<Scalar> logits = logits_.top(count);
-      gemm(device, x.slice(begin, count), transpose(weight_.value_matrix()), logits);
-      cross_entropy_forward_backward(device, logits, targets + begin, losses + begin, gradient_scale);
-      gemm(device, transpose(logits), x.slice(begin, count), accumulate(weight_.gradient_matrix()));
-      gemm(device, logits, weight_.value_matrix(), d_x.slice(begin, count));
+  /// The same with an f that leaves the gradient of the logits in their place; from there to d_x, and d_W
+  /// added to.
+  template <class F>
+  void forward_backward(Device& device, Matrix<const Scalar> x, Output<Scalar> d_x, const F& f) {
+    forward(device, x, [&](Index begin, Matrix<Scalar> logits) {
+      f(begin, logits);
+      gemm(device, transpose(logits), x.slice(begin, logits.rows), accumulate(weight_.gradient_matrix()));
+      gemm(device, logits, weight_.value_matrix(), d_x.slice(begin, logits.rows));
     });
   }
 

@@ -19,14 +19,21 @@ namespace lnfree {
 
 /// What a parameter is to the optimizer: weight decay is chosen by kind.
 enum class ParameterKind {
-  weight,    ///< Matrices and embeddings.
+  weight,    ///< Matrices between activations.
+  embedding,  ///< Tables of tokens and positions, and the output matrix.
   slope,     ///< Learnable scalars of activations.
   bias,      ///< Biases of projections.
   norm,      ///< What norms learn.
   threshold  ///< Thresholds of the entropy-guided loss.
 };
-inline constexpr std::array parameter_kinds{ParameterKind::weight, ParameterKind::slope, ParameterKind::bias,
-                                            ParameterKind::norm, ParameterKind::threshold};
+inline constexpr std::array parameter_kinds{ParameterKind::weight, ParameterKind::embedding,
+                                            ParameterKind::slope,  ParameterKind::bias,
+                                            ParameterKind::norm,   ParameterKind::threshold};
+
+/// Whether parameters of this kind are drawn at random; the others start from a constant.
+constexpr bool is_drawn(ParameterKind kind) {
+  return kind == ParameterKind::weight || kind == ParameterKind::embedding;
+}
 
 /// One learnable tensor. Memory belongs to its ParameterSet.
 template <class Device>
@@ -39,6 +46,7 @@ struct Parameter {
   ParameterKind kind = ParameterKind::weight;
   double initial = 0;   ///< The constant it starts from; weights are drawn at random instead.
   Index trainable = 0;  ///< Elements that are learned; the rest of a query-key bias stays zero.
+  Index parts = 1;      ///< Matrices of equal size that stand side by side in it: 3 in Q | K | V.
 
   Scalar* value = nullptr;        ///< What the forward pass reads.
   Accumulator* master = nullptr;  ///< What the optimizer updates; value itself where the types are the same.
@@ -87,6 +95,13 @@ class ParameterSet {
     return parameter;
   }
 
+  /// The parameter of that name, a new one if there is none yet: layers that ask for the same share it.
+  Element& find_or_add(const std::string& name, std::vector<Index> shape, ParameterKind kind, double initial) {
+    const auto found = std::find_if(parameters_.begin(), parameters_.end(),
+                                    [&](const Element& parameter) { return parameter.name == name; });
+    return found != parameters_.end() ? *found : add(name, std::move(shape), kind, initial);
+  }
+
   /// Gives every parameter its memory, zeroed; gradients only for a model that trains.
   void allocate(Device& device, bool with_gradients) {
     Index end = 0;
@@ -120,7 +135,7 @@ class ParameterSet {
       for (Index first = 0; first < parameter.size(); first += piece) {
         const Index count = std::min(piece, parameter.size() - first);
         host.assign(static_cast<std::size_t>(count), static_cast<Accumulator>(parameter.initial));
-        if (parameter.kind == ParameterKind::weight) fill_normal(host.data(), count, std, random, first);
+        if (is_drawn(parameter.kind)) fill_normal(host.data(), count, std, random, first);
         write(device, parameter, first, count, host.data());
       }
     }
@@ -174,6 +189,11 @@ class ParameterSet {
   std::deque<Element>& all() { return parameters_; }
   const std::deque<Element>& all() const { return parameters_; }
   const std::vector<Range>& ranges() const { return ranges_; }
+
+  /// The elements of all parameters of `kind`.
+  const Range& range(ParameterKind kind) const {
+    return *std::find_if(ranges_.begin(), ranges_.end(), [&](const Range& r) { return r.kind == kind; });
+  }
 
   Scalar* values() const { return static_cast<Scalar*>(values_.data()); }
   Accumulator* gradients() const { return static_cast<Accumulator*>(gradients_.data()); }

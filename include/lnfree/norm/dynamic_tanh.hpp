@@ -1,30 +1,26 @@
 #pragma once
 
+#include <array>
 #include <string_view>
 
 #include <lnfree/core/macros.hpp>
 #include <lnfree/core/math.hpp>
+#include <lnfree/core/policies.hpp>
 
 namespace lnfree {
 
-/// y = gain tanh(alpha x) + bias with a learned scalar alpha for each norm, which starts at 0.5: DyT, no
-/// statistics of the row at all (Zhu et al., "Transformers without Normalization", 2025).
+/// y = gain tanh(alpha x) + bias with one learned alpha for each norm, which starts at 0.5: DyT (Zhu et al.,
+/// "Transformers without Normalization", 2025). Other starting points by site, as for a large model, in a
+/// struct that derives from this one and declares its own `parameters`.
 struct DynamicTanh {
   static constexpr std::string_view name = "dynamic_tanh";
-  static constexpr bool has_gain = true;
-  static constexpr bool has_bias = true;
-  static constexpr bool has_shift = false;
-  static constexpr double initial_alpha = 0.5;
+  static constexpr std::array parameters{scalar("alpha", 0.5), per_channel("weight", 1.0),
+                                         per_channel("bias", 0.0)};
 
   template <class T>
-  LNFREE_HOST_DEVICE static T value(T u) {
-    return math::tanh(u);
-  }
-
-  template <class T>
-  LNFREE_HOST_DEVICE static T derivative(T u) {
-    const T y = math::tanh(u);
-    return T(1) - y * y;
+  LNFREE_HOST_DEVICE static T value(T x, const T (&p)[3]) {
+    const auto& [alpha, gain, bias] = p;
+    return gain * math::tanh(alpha * x) + bias;
   }
 };
 

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <array>
 #include <string_view>
 
 #include <lnfree/core/macros.hpp>
@@ -11,8 +12,7 @@ namespace lnfree {
 /// y = gain (x - mean) / sqrt(variance + 1e-5) + bias over the channels of each row (Ba et al., 2016).
 struct LayerNorm {
   static constexpr std::string_view name = "layer_norm";
-  static constexpr bool has_gain = true;
-  static constexpr bool has_bias = true;
+  static constexpr std::array parameters{per_channel("weight", 1.0), per_channel("bias", 0.0)};
   static constexpr double epsilon = 1e-5;
 
   template <class T>
@@ -21,13 +21,9 @@ struct LayerNorm {
   }
 
   template <class T>
-  LNFREE_HOST_DEVICE static T value(T x, RowStatistics<T> row) {
-    return (x - row.shift) * row.scale;
-  }
-
-  template <class T>
-  LNFREE_HOST_DEVICE static T gradient(T d_y, T y, RowStatistics<T> row, T mean_d_y, T mean_d_y_y) {
-    return row.scale * (d_y - mean_d_y - y * mean_d_y_y);
+  LNFREE_HOST_DEVICE static T value(T x, RowStatistics<T> row, const T (&p)[2]) {
+    const auto& [gain, bias] = p;
+    return (x - row.shift) * row.scale * gain + bias;
   }
 };
 

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <array>
 #include <string_view>
 
 #include <lnfree/core/macros.hpp>
@@ -11,8 +12,7 @@ namespace lnfree {
 /// y = gain x / sqrt(mean(x^2) + 1e-6) over the channels of each row (Zhang and Sennrich, 2019).
 struct RMSNorm {
   static constexpr std::string_view name = "rms_norm";
-  static constexpr bool has_gain = true;
-  static constexpr bool has_bias = false;
+  static constexpr std::array parameters{per_channel("weight", 1.0)};
   static constexpr double epsilon = 1e-6;
 
   // mean(x^2) = variance + mean^2; nothing is subtracted, so there is no shift.
@@ -22,13 +22,8 @@ struct RMSNorm {
   }
 
   template <class T>
-  LNFREE_HOST_DEVICE static T value(T x, RowStatistics<T> row) {
-    return x * row.scale;
-  }
-
-  template <class T>
-  LNFREE_HOST_DEVICE static T gradient(T d_y, T y, RowStatistics<T> row, T /*mean_d_y*/, T mean_d_y_y) {
-    return row.scale * (d_y - y * mean_d_y_y);
+  LNFREE_HOST_DEVICE static T value(T x, RowStatistics<T> row, const T (&gain)[1]) {
+    return x * row.scale * gain[0];
   }
 };
 

@@ -5,6 +5,7 @@
 #include <functional>
 #include <limits>
 #include <numeric>
+#include <string_view>
 #include <vector>
 
 #include <lnfree/core/tensor.hpp>
@@ -20,8 +21,8 @@ namespace lnfree {
 /// collapsed one.
 class EntropyObserver {
  public:
+  static constexpr std::string_view name = "entropy";
   static constexpr bool observes_entropy = true;
-  static constexpr bool observes_stream = false;
 
   EntropyObserver(int layers, int heads) : layers_(layers), heads_(heads) { reset(); }
 
@@ -49,6 +50,13 @@ class EntropyObserver {
       }
     }
     rows_ += shape.rows() * layers_ * heads_;
+  }
+
+  /// head_entropy [layer][head] in nats, and nonfinite_rows.
+  template <class F>
+  void report(const F& f) const {
+    f("head_entropy", head_entropy());
+    f("nonfinite_rows", nonfinite_rows());
   }
 
   int layers() const { return layers_; }

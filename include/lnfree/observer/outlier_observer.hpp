@@ -4,6 +4,7 @@
 #include <cmath>
 #include <cstdint>
 #include <limits>
+#include <string_view>
 #include <vector>
 
 #include <lnfree/core/tensor.hpp>
@@ -21,7 +22,7 @@ namespace lnfree {
 ///   zeros     share of the hidden layer's elements that are exactly 0 after the activation
 class OutlierObserver {
  public:
-  static constexpr bool observes_entropy = false;
+  static constexpr std::string_view name = "stream";
   static constexpr bool observes_stream = true;
 
   OutlierObserver(int layers, int /*heads*/) : of_layer_(static_cast<std::size_t>(layers)) {}
@@ -45,6 +46,14 @@ class OutlierObserver {
     at.rows += rows;
     at.hidden += hidden;
     at.zeros += zeros;
+  }
+
+  /// rms, kurtosis and zeros, each by layer.
+  template <class F>
+  void report(const F& f) const {
+    f("rms", rms());
+    f("kurtosis", kurtosis());
+    f("zeros", zeros());
   }
 
   /// One number for each layer; NaN before the first pass.

@@ -2,14 +2,13 @@
 
 #include <cmath>
 #include <cstddef>
-#include <cstdint>
+#include <string_view>
 
-#include <lnfree/core/adamw_step.hpp>
-#include <lnfree/core/error.hpp>
+#include <lnfree/core/macros.hpp>
 #include <lnfree/core/math.hpp>
 #include <lnfree/core/memory.hpp>
 #include <lnfree/nn/parameter.hpp>
-#include <lnfree/optim/gradient_clipping.hpp>
+#include <lnfree/optim/optimizer.hpp>
 
 namespace lnfree {
 
@@ -21,70 +20,89 @@ struct AdamWOptions {
   double weight_decay = 0.1;     ///< Of weights; biases and norm parameters are never decayed.
   bool decay_slopes = true;      ///< Whether learnable slopes decay like weights: the paper's code does that.
   double max_gradient_norm = 1;  ///< Clips the norm of all gradients together; 0: no clipping.
+
+  /// Calls f(name, value) for each.
+  template <class F>
+  void for_each(const F& f) const {
+    f("beta1", beta1);
+    f("beta2", beta2);
+    f("epsilon", epsilon);
+    f("weight_decay", weight_decay);
+    f("decay_slopes", decay_slopes);
+    f("max_gradient_norm", max_gradient_norm);
+  }
+
+  /// Whether parameters of this kind decay.
+  bool decays(ParameterKind kind) const {
+    return is_drawn(kind) || (kind == ParameterKind::slope && decay_slopes);
+  }
 };
 
-/// AdamW over all parameters of a model, clipping included. Lives no longer than the model.
-template <class Model>
-class AdamW {
- public:
-  using Device = typename Model::Device;
-  using Accumulator = typename Device::Accumulator;
+/// One AdamW update as torch.optim.AdamW defines it (Loshchilov and Hutter, 2019), at update t = 1, 2, ...,
+/// with the gradient g clipped already:
+///
+///   w -= rate weight_decay w
+///   m  = beta1 m + (1 - beta1) g,   v = beta2 v + (1 - beta2) g^2
+///   w -= rate (m / (1 - beta1^t)) / (sqrt(v / (1 - beta2^t)) + epsilon)
+template <class T>
+struct AdamWRule {
+  static constexpr const char* name = "adamw";
+  static constexpr double operations = 14;
 
-  /// Throws Error for a model that was built for evaluation: it has no gradients.
-  explicit AdamW(Model& model, const AdamWOptions& options = {})
-      : model_(model),
-        options_(options),
-        m_(model.device(), bytes(model.memory()) / 2),
-        v_(model.device(), bytes(model.memory()) / 2) {
-    if (model.memory().gradients == 0) throw Error("AdamW needs a model built with Purpose::training");
+  T beta1, beta2, rest1, rest2, decay, rate, per_correction2, epsilon, scale;
+
+  /// `scale` is the clipping.
+  AdamWRule(const AdamWOptions& options, double learning_rate, double weight_decay, double t, double clip)
+      : beta1(static_cast<T>(options.beta1)),
+        beta2(static_cast<T>(options.beta2)),
+        rest1(static_cast<T>(1 - options.beta1)),
+        rest2(static_cast<T>(1 - options.beta2)),
+        decay(static_cast<T>(1 - learning_rate * weight_decay)),
+        rate(static_cast<T>(learning_rate / (1 - std::pow(options.beta1, t)))),
+        per_correction2(static_cast<T>(1 / (1 - std::pow(options.beta2, t)))),
+        epsilon(static_cast<T>(options.epsilon)),
+        scale(static_cast<T>(clip)) {}
+
+  LNFREE_HOST_DEVICE void operator()(T& w, T gradient, T& m, T& v) const {
+    const T g = gradient * scale;
+    m = beta1 * m + rest1 * g;
+    v = beta2 * v + rest2 * g * g;
+    w = decay * w - rate * m / (math::sqrt(v * per_correction2) + epsilon);
   }
+};
 
-  /// What the optimizer of a model with this plan takes: two moments, each laid out like the gradients.
+/// AdamW over all parameters of a model, clipping included.
+template <class Model>
+class AdamW : public OptimizerBase<Model> {
+ public:
+  static constexpr std::string_view name = "adamw";
+  using Options = AdamWOptions;
+
+  explicit AdamW(Model& model, const Options& options = {})
+      : OptimizerBase<Model>(model, "AdamW"),
+        options_(options),
+        m_(this->add_state("m")),
+        v_(this->add_state("v")) {}
+
+  /// Two moments, each laid out like the gradients.
   static std::size_t bytes(const MemoryPlan& model) { return 2 * model.gradients; }
 
-  /// Clips the gradients, updates every parameter, leaves the gradients zero. Returns the gradients' norm
-  /// before clipping; when that is not finite nothing is updated, and the gradients are left as they are to
-  /// be looked at.
   double step(double learning_rate) {
-    auto& parameters = model_.parameters();
-    const double norm = gradient_norm(model_.device(), parameters);
-    if (!math::is_finite(norm)) return norm;
-    ++updates_;
-    const double t = static_cast<double>(updates_);
-    AdamWStep step{.learning_rate = learning_rate,
-                   .beta1 = options_.beta1,
-                   .beta2 = options_.beta2,
-                   .epsilon = options_.epsilon,
-                   .weight_decay = 0,
-                   .gradient_scale = clip_factor(norm, options_.max_gradient_norm),
-                   .correction1 = 1 - std::pow(options_.beta1, t),
-                   .correction2 = 1 - std::pow(options_.beta2, t)};
-    for (const auto& range : parameters.ranges()) {
-      step.weight_decay = decays(range.kind) ? options_.weight_decay : 0;
-      adamw(model_.device(), range.count, parameters.masters() + range.begin,
-            parameters.values() + range.begin, parameters.gradients() + range.begin, m() + range.begin,
-            v() + range.begin, step);
-    }
-    return norm;
+    return this->clipped_step(options_.max_gradient_norm, [&](double scale) {
+      const auto t = static_cast<double>(this->updates());
+      for (const auto& range : this->model().parameters().ranges()) {
+        const double decay = options_.decays(range.kind) ? options_.weight_decay : 0;
+        this->apply(range, AdamWRule<typename Model::Accumulator>(options_, learning_rate, decay, t, scale), m_,
+                    v_);
+      }
+    });
   }
-
-  /// Updates made so far, t of the bias correction.
-  std::int64_t updates() const { return updates_; }
-  void set_updates(std::int64_t updates) { updates_ = updates; }
-
-  /// First and second moments, laid out like the parameters.
-  Accumulator* m() const { return static_cast<Accumulator*>(m_.data()); }
-  Accumulator* v() const { return static_cast<Accumulator*>(v_.data()); }
 
  private:
-  bool decays(ParameterKind kind) const {
-    return kind == ParameterKind::weight || (kind == ParameterKind::slope && options_.decay_slopes);
-  }
+  using State = typename OptimizerBase<Model>::State;
 
-  Model& model_;
-  AdamWOptions options_;
-  Buffer<Device> m_, v_;
-  std::int64_t updates_ = 0;
+  Options options_;
+  State &m_, &v_;  // first and second moments
 };
 
 }  // namespace lnfree

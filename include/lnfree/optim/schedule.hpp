@@ -2,18 +2,32 @@
 
 #include <algorithm>
 #include <cmath>
+#include <concepts>
 #include <cstdint>
+#include <numbers>
+#include <string_view>
 
 namespace lnfree {
 
-/// Linear warm-up to `peak` over ceil(warmup_ratio * steps) steps, then linear decay to `floor`, as in the
-/// paper's code: step s = 0, 1, ... of the N uses peak s / W while s < W (so step 0 uses 0), then floor +
-/// (peak - floor) (1 - (s - W) / (N - W)).
-struct WarmupLinearSchedule {
+/// The learning rate of every step of a run: schedule(step), step = 0, 1, ...
+template <class S>
+concept Schedule = requires(const S schedule, std::int64_t step) {
+  { S::name } -> std::convertible_to<std::string_view>;
+  { schedule(step) } -> std::same_as<double>;
+};
+
+/// Linear warm-up to `peak` over W = ceil(warmup_ratio * steps) steps, then on towards `floor` as `Decay` has
+/// it, as in the paper's code: step s = 0, 1, ... of the N uses peak s / W while s < W (so step 0 uses 0), then
+/// floor + (peak - floor) decay((s - W) / (N - W)).
+template <class Decay>
+struct WarmupSchedule {
+  static constexpr std::string_view name = Decay::name;
+
   double peak = 1e-3;
   double floor = 1e-7;
   double warmup_ratio = 0.05;
   std::int64_t steps = 1;
+  Decay decay = {};
 
   std::int64_t warmup_steps() const {
     return static_cast<std::int64_t>(std::ceil(warmup_ratio * static_cast<double>(steps)));
@@ -23,8 +37,32 @@ struct WarmupLinearSchedule {
     const double s = static_cast<double>(step), warmup = static_cast<double>(warmup_steps());
     if (s < warmup) return peak * s / warmup;
     const double left = std::max(1.0, static_cast<double>(steps) - warmup);
-    return floor + (peak - floor) * std::max(0.0, 1.0 - (s - warmup) / left);
+    return floor + (peak - floor) * decay(std::min(1.0, (s - warmup) / left));
   }
 };
+
+/// From 1 at the warm-up's end to 0 at the run's in a straight line: the paper's.
+struct LinearDecay {
+  static constexpr std::string_view name = "linear";
+  double operator()(double progress) const { return 1.0 - progress; }
+};
+
+/// Half a cosine (Loshchilov and Hutter, 2017).
+struct CosineDecay {
+  static constexpr std::string_view name = "cosine";
+  double operator()(double progress) const { return 0.5 * (1.0 + std::cos(std::numbers::pi * progress)); }
+};
+
+/// Constant but for the last `ratio` of the way, which is a straight line: warmup-stable-decay (Hu et al.,
+/// "MiniCPM", 2024).
+struct StableDecay {
+  static constexpr std::string_view name = "stable_decay";
+  double ratio = 0.2;
+  double operator()(double progress) const { return std::min(1.0, (1.0 - progress) / ratio); }
+};
+
+using WarmupLinearSchedule = WarmupSchedule<LinearDecay>;
+using WarmupCosineSchedule = WarmupSchedule<CosineDecay>;
+using WarmupStableDecaySchedule = WarmupSchedule<StableDecay>;
 
 }  // namespace lnfree

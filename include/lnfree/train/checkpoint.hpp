@@ -4,6 +4,7 @@
 #include <stdio.h>
 
 #include <algorithm>
+#include <cstddef>
 #include <cstdint>
 #include <filesystem>
 #include <fstream>
@@ -23,9 +24,11 @@
 #include <lnfree/core/config.hpp>
 #include <lnfree/core/error.hpp>
 #include <lnfree/core/excerpt.hpp>
+#include <lnfree/layout/parallel.hpp>
+#include <lnfree/layout/pre_norm.hpp>
 #include <lnfree/nn/parameter.hpp>
 #include <lnfree/norm/layer_norm.hpp>
-#include <lnfree/optim/adamw.hpp>
+#include <lnfree/optim/optimizer.hpp>
 #include <lnfree/train/hugging_face_config.hpp>
 #include <lnfree/train/safetensors.hpp>
 #include <lnfree/version.hpp>
@@ -34,7 +37,7 @@
 ///
 ///   model.safetensors      the weights, with the names and the (in, out) layout of a Hugging Face GPT-2
 ///   config.json            the architecture, in the keys of a Hugging Face GPT-2 config and a few of our own
-///   optimizer.safetensors  AdamW's moments, "m." and "v." before the tensor's name
+///   optimizer.safetensors  the optimizer's state: AdamW's moments are "m." and "v." before the tensor's name
 ///   trainer.json           what else it takes to go on exactly where it stopped
 namespace lnfree {
 
@@ -129,7 +132,7 @@ Json config_json() {
                              : config.biases == Biases::none ? "none"
                                                              : "query_key";
   // What GPT-2 is elsewhere. A reader that knows only that would put norms where there are none.
-  const bool is_gpt2 = config.rotary_dims == 0 && !config.parallel_residual &&
+  const bool is_gpt2 = config.rotary_dims == 0 && std::is_same_v<typename Model::Layout, PreNorm> &&
                        std::is_same_v<typename Model::Norm, LayerNorm> &&
                        std::is_same_v<typename Model::FinalNormPolicy, LayerNorm>;
   return {{"model_type", is_gpt2 ? "gpt2" : "lnfree"},
@@ -141,34 +144,36 @@ Json config_json() {
           {"n_ctx", config.context},
           {"vocab_size", config.vocab_size},
           {"activation_function", Model::Activation::name},
-          {"layer_norm_epsilon", 1e-5},
+          {"layer_norm_epsilon", LayerNorm::epsilon},
           {"tie_word_embeddings", config.tied_output},
           {"norm", Model::Norm::name},
           {"final_norm", Model::FinalNormPolicy::name},
           {"biases", biases},
           {"rotary_dims", config.rotary_dims},
-          {"parallel_residual", config.parallel_residual},
+          {"parallel_residual", std::is_same_v<typename Model::Layout, Parallel>},
+          {"layout", Model::Layout::name},
           {"lnfree_version", LNFREE_VERSION}};
 }
 
-/// The tensors of any array laid out like the model's parameters, for save_safetensors.
+/// A parameter, or what else has its shape and lies at `values` on the device, for save_safetensors.
 template <class Model>
-std::vector<NamedTensor> named_tensors(Model& model, const typename Model::Accumulator* array,
-                                       const std::string& prefix = "") {
-  std::vector<NamedTensor> tensors;
-  for (const auto& parameter : model.parameters().all()) {
-    tensors.push_back({prefix + parameter.name, parameter.shape, [&model, &parameter, array] {
-                         const auto values = model.parameters().read(model.device(), parameter, array);
-                         return std::vector<float>(values.begin(), values.end());
-                       }});
-  }
-  return tensors;
+NamedTensor named_tensor(Model& model, const Parameter<typename Model::Device>& parameter,
+                         const typename Model::Accumulator* values, const std::string& prefix = "") {
+  return {prefix + parameter.name, parameter.shape, [&model, &parameter, values] {
+            std::vector<typename Model::Accumulator> host(static_cast<std::size_t>(parameter.size()));
+            copy_to_host(model.device(), host.data(), values,
+                         host.size() * sizeof(typename Model::Accumulator));
+            return std::vector<float>(host.begin(), host.end());
+          }};
 }
 
 /// Writes the weights.
 template <class Model>
 void save_weights(Model& model, const std::filesystem::path& path) {
-  save_safetensors(path, named_tensors(model, model.parameters().masters()));
+  std::vector<NamedTensor> tensors;
+  for (const auto& parameter : model.parameters().all())
+    tensors.push_back(named_tensor(model, parameter, parameter.master));
+  save_safetensors(path, tensors);
 }
 
 /// Reads the weights of a Hugging Face GPT-2 of this architecture, whoever wrote them. Names may carry the
@@ -227,11 +232,10 @@ void load_weights(Model& model, const std::filesystem::path& path) {
 }
 
 /// Writes a checkpoint to `folder`, replacing the one there in one step: a process that dies while saving
-/// leaves the previous checkpoint whole. `state` becomes trainer.json; the optimizer's update count is added
-/// to it.
-template <class Model>
-void save_checkpoint(const std::filesystem::path& folder, Model& model, const AdamW<Model>& optimizer,
-                     Json state) {
+/// leaves the previous checkpoint whole. `state` becomes trainer.json; the optimizer's name and its update
+/// count are added to it.
+template <class Model, Optimizer<Model> O>
+void save_checkpoint(const std::filesystem::path& folder, Model& model, const O& optimizer, Json state) {
   const std::filesystem::path target = checkpoint_place(folder);
   std::filesystem::path fresh = target;
   fresh += ".part";
@@ -241,11 +245,13 @@ void save_checkpoint(const std::filesystem::path& folder, Model& model, const Ad
   if (error) throw Error("cannot create " + fresh.string() + ": " + error.message());
   try {
     save_weights(model, fresh / "model.safetensors");
-    std::vector<NamedTensor> moments = named_tensors(model, optimizer.m(), "m.");
-    for (NamedTensor& tensor : named_tensors(model, optimizer.v(), "v."))
-      moments.push_back(std::move(tensor));
-    save_safetensors(fresh / "optimizer.safetensors", moments);
+    std::vector<NamedTensor> kept;
+    optimizer.for_each_state([&](const std::string& name, const auto& parameter, const auto* values) {
+      kept.push_back(named_tensor(model, parameter, values, name + "."));
+    });
+    save_safetensors(fresh / "optimizer.safetensors", kept);
     write_file(fresh / "config.json", config_json<Model>().dump(2) + "\n");
+    state["optimizer"] = O::name;
     state["updates"] = optimizer.updates();
     write_file(fresh / "trainer.json", state.dump(2) + "\n");
     replace_checkpoint(fresh, target);
@@ -301,6 +307,10 @@ std::string architecture_difference(const std::filesystem::path& folder) {
   if (!is_own) {
     for (const char* key : {"n_positions", "n_ctx"}) expected.erase(key);
   }
+  // Earlier versions had two layouts, told apart by parallel_residual.
+  if (!saved.contains("layout") &&
+      (std::is_same_v<typename Model::Layout, PreNorm> || std::is_same_v<typename Model::Layout, Parallel>))
+    expected.erase("layout");
   for (const auto& [key, value] : expected.items()) {
     Json found = saved.value(key, Json());
     if (key == "activation_function") found = canonical_activation(found);
@@ -332,26 +342,35 @@ void load_checkpoint(const std::filesystem::path& folder, Model& model) {
   load_weights(model, present / "model.safetensors");
 }
 
-/// The same, with the optimizer.
-template <class Model>
-void load_checkpoint(const std::filesystem::path& folder, Model& model, AdamW<Model>& optimizer) {
-  const std::int64_t updates = checkpoint_count(folder, read_checkpoint_state(folder), "updates");
-  load_checkpoint(folder, model);
-  const SafetensorsFile moments = SafetensorsFile::open(present_checkpoint(folder) / "optimizer.safetensors");
-  for (const auto& parameter : model.parameters().all()) {
-    for (const auto& [prefix, array] : {std::pair{"m.", optimizer.m()}, std::pair{"v.", optimizer.v()}}) {
-      const std::string name = prefix + parameter.name;
-      const TensorInfo* tensor = moments.find(name);
-      if (tensor == nullptr || tensor->shape != parameter.shape) {
-        throw Error(moments.path().string() + " does not belong to this program: tensor " + name +
-                    " is missing or of another shape");
-      }
-      const std::vector<float> values = moments.read(*tensor);
-      const std::vector<typename Model::Accumulator> converted(values.begin(), values.end());
-      copy_to_device(model.device(), array + parameter.offset, converted.data(),
-                     converted.size() * sizeof(typename Model::Accumulator));
-    }
+/// The same, with the optimizer. Throws Error, too, when the checkpoint is of another optimizer.
+template <class Model, Optimizer<Model> O>
+void load_checkpoint(const std::filesystem::path& folder, Model& model, O& optimizer) {
+  const Json state = read_checkpoint_state(folder);
+  const std::int64_t updates = checkpoint_count(folder, state, "updates");
+  // Earlier versions had AdamW alone and did not say so.
+  const Json saved = state.value("optimizer", Json("adamw"));
+  if (saved != O::name) {
+    throw Error(folder.string() + " was made with the optimizer " + excerpt(saved.dump()) + ", not \"" +
+                std::string(O::name) + "\"; resume with the same one");
   }
+  const SafetensorsFile file = SafetensorsFile::open(present_checkpoint(folder) / "optimizer.safetensors");
+  const auto stored = [&](const std::string& name, const auto& parameter) {
+    const TensorInfo* tensor = file.find(name + "." + parameter.name);
+    if (tensor == nullptr || tensor->shape != parameter.shape) {
+      throw Error(file.path().string() + " does not belong to this program: tensor " + name + "." +
+                  parameter.name + " is missing or of another shape");
+    }
+    return tensor;
+  };
+  optimizer.for_each_state(
+      [&](const std::string& name, const auto& parameter, auto*) { stored(name, parameter); });
+  load_checkpoint(folder, model);
+  optimizer.for_each_state([&](const std::string& name, const auto& parameter, auto* values) {
+    const std::vector<float> numbers = file.read(*stored(name, parameter));
+    const std::vector<typename Model::Accumulator> converted(numbers.begin(), numbers.end());
+    copy_to_device(model.device(), values, converted.data(),
+                   converted.size() * sizeof(typename Model::Accumulator));
+  });
   optimizer.set_updates(updates);
 }
 

@@ -104,9 +104,7 @@ GradientReport gradient_check(const GradientCheckOptions& options = {}, const Pr
         value[i] = x;
         parameters.write(device, parameter, value.data());
         value[i] = kept;
-        const double loss = model.forward_backward(batch, pass);
-        if constexpr (EntropyRegularizing<typename Model::Observer>) return loss + model.observer().penalty();
-        return loss;
+        return model.forward_backward(batch, pass) + model.penalty();
       };
       const double difference =
           (loss_at(value[i] + options.step) - loss_at(value[i] - options.step)) / (2 * options.step);

@@ -1,45 +1,45 @@
 #pragma once
 
+#include <string>
+
 #include <lnfree/core/concepts.hpp>
 #include <lnfree/core/json.hpp>
 #include <lnfree/nn/parameter.hpp>
 
 namespace lnfree {
 
-/// What can be seen of a model at this moment, by kind, as it goes into metrics.jsonl and evaluation results.
-/// What the model does not have or does not observe is left out.
-///
-///   entropy           head_entropy [layer][head] in nats, nonfinite_rows (EntropyObserver)
-///   stream            rms, kurtosis, zeros, each by layer (OutlierObserver)
-///   entropy_penalty   penalty of the last training pass, thresholds by head (EntropyRegularizer)
-///   slopes            slopes: the learned scalars of the activations, by layer or one for all
-///
-/// The first two are of the passes since the observer's last reset.
+/// What an observer reports, under its name; nothing of one that has no report or no name.
+template <class O>
+void add_report(Json& seen, const O& observer) {
+  if constexpr (requires { observer.for_each_part([](const auto&) {}); }) {
+    observer.for_each_part([&](const auto& part) { add_report(seen, part); });
+  } else if constexpr (Named<O> && requires { observer.report([](const char*, const auto&) {}); }) {
+    Json& of_observer = seen[std::string(O::name)];
+    observer.report([&](const char* series, const auto& value) { of_observer[series] = value; });
+  }
+}
+
+/// What can be seen of a model at this moment, by kind, as it goes into metrics.jsonl and evaluation results:
+/// what each observer reports, of the passes since its last reset; what the objective reports; and "slopes",
+/// the learned scalars of the activations, by layer or one for all. What the model does not have or does not
+/// observe is left out.
 template <class Model>
 Json observations(Model& model) {
   Json seen = Json::object();
-  const auto& observer = model.observer();
-  if constexpr (requires { observer.head_entropy(); }) {
-    seen["entropy"] = {{"head_entropy", observer.head_entropy()},
-                       {"nonfinite_rows", observer.nonfinite_rows()}};
+  add_report(seen, model.observer());
+  if constexpr (requires {
+                  model.objective().report(model.parameters(), model.device(), [](const char*, const auto&) {});
+                }) {
+    Json& of_objective = seen[std::string(Model::Objective::name)];
+    model.objective().report(model.parameters(), model.device(),
+                             [&](const char* series, const auto& value) { of_objective[series] = value; });
   }
-  if constexpr (requires { observer.kurtosis(); }) {
-    seen["stream"] = {
-        {"rms", observer.rms()}, {"kurtosis", observer.kurtosis()}, {"zeros", observer.zeros()}};
+  Json slopes = Json::array();
+  for (const auto& parameter : model.parameters().all()) {
+    if (parameter.kind != ParameterKind::slope) continue;
+    for (const auto value : model.parameters().read(model.device(), parameter)) slopes.push_back(value);
   }
-  const auto learned = [&](ParameterKind kind) {
-    Json values = Json::array();
-    for (const auto& parameter : model.parameters().all()) {
-      if (parameter.kind != kind) continue;
-      for (const auto value : model.parameters().read(model.device(), parameter)) values.push_back(value);
-    }
-    return values;
-  };
-  if constexpr (EntropyRegularizing<typename Model::Observer>) {
-    seen["entropy_penalty"] = {{"penalty", observer.penalty()},
-                               {"thresholds", learned(ParameterKind::threshold)}};
-  }
-  if (Json slopes = learned(ParameterKind::slope); !slopes.empty()) seen["slopes"] = {{"slopes", slopes}};
+  if (!slopes.empty()) seen["slopes"] = {{"slopes", slopes}};
   return seen;
 }
 

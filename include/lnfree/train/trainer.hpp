@@ -8,12 +8,15 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <type_traits>
 #include <utility>
 
+#include <lnfree/core/excerpt.hpp>
 #include <lnfree/core/json.hpp>
 #include <lnfree/core/math.hpp>
 #include <lnfree/data/windows.hpp>
 #include <lnfree/optim/adamw.hpp>
+#include <lnfree/optim/optimizer.hpp>
 #include <lnfree/optim/schedule.hpp>
 #include <lnfree/train/checkpoint.hpp>
 #include <lnfree/train/evaluate.hpp>
@@ -36,7 +39,11 @@ struct TrainerOptions {
   double warmup_ratio = 0.05;
   double weight_decay = 0.1;
   bool decay_slopes = true;  ///< Whether the learnable slopes of activations decay, too.
-  double dropout = 0.1;      ///< Of the embedding.
+  double beta1 = 0.9;        ///< Of AdamW, as are beta2 and epsilon.
+  double beta2 = 0.999;
+  double epsilon = 1e-8;
+  double max_gradient_norm = 1;  ///< Clips the norm of all gradients together; 0: no clipping.
+  double dropout = 0.1;          ///< Of the embedding.
   std::uint64_t seed = 1337;
   bool shuffle = true;  ///< false: windows in file order.
 
@@ -45,6 +52,7 @@ struct TrainerOptions {
   std::int64_t eval_every = 500;     ///< Steps between evaluations, and one at the end; 0: never.
   std::int64_t checkpoint_every =
       500;  ///< Steps between checkpoints, besides the first and the last; 0: none.
+  bool extend = false;  ///< Whether resume() may go on with more steps than the run was begun with.
 
   /// Calls f(name, member, help, course) for each option of `options`, a TrainerOptions, const or not.
   template <class Self, class F>
@@ -56,6 +64,11 @@ struct TrainerOptions {
     f("warmup_ratio", options.warmup_ratio, "Share of the steps that warm up", Course::part);
     f("weight_decay", options.weight_decay, "Weight decay of matrices and embeddings", Course::part);
     f("decay_slopes", options.decay_slopes, "Learnable slopes decay like matrices", Course::part);
+    f("beta1", options.beta1, "Decay of AdamW's first moment", Course::part);
+    f("beta2", options.beta2, "Decay of AdamW's second moment", Course::part);
+    f("epsilon", options.epsilon, "What AdamW adds to the root of its second moment", Course::part);
+    f("max_gradient_norm", options.max_gradient_norm, "Clips the norm of all gradients; 0: no clipping",
+      Course::part);
     f("dropout", options.dropout, "Dropout of the embedding", Course::part);
     f("seed", options.seed, "Seed of weights, order and dropout", Course::part);
     f("shuffle", options.shuffle, "Visit the windows in a new random order each epoch", Course::part);
@@ -66,6 +79,7 @@ struct TrainerOptions {
       Course::free);
     f("checkpoint_every", options.checkpoint_every,
       "Steps between checkpoints, besides the first and last; 0: none", Course::free);
+    f("extend", options.extend, "Let a resumed run have more steps than it was begun with", Course::free);
   }
 
   /// What the course of training depends on.
@@ -77,6 +91,22 @@ struct TrainerOptions {
     return course;
   }
 };
+
+/// What of the options an optimizer has a use for, by name: its other options keep their defaults.
+template <class Options>
+Options optimizer_options(const TrainerOptions& options) {
+  Options chosen;
+  if constexpr (requires { chosen.weight_decay; }) chosen.weight_decay = options.weight_decay;
+  if constexpr (requires { chosen.decay_slopes; }) chosen.decay_slopes = options.decay_slopes;
+  if constexpr (requires { chosen.max_gradient_norm; }) chosen.max_gradient_norm = options.max_gradient_norm;
+  if constexpr (std::is_same_v<Options, AdamWOptions>) {
+    chosen.beta1 = options.beta1;
+    chosen.beta2 = options.beta2;
+    chosen.epsilon = options.epsilon;
+  }
+  if constexpr (requires { chosen.rest; }) chosen.rest = optimizer_options<AdamWOptions>(options);
+  return chosen;
+}
 
 /// The gradients of one optimizer step: those of the mean loss over its windows, in the order of the run, are
 /// added to the model's. Returns that loss.
@@ -120,19 +150,54 @@ struct Progress {
 
 /// Trains a model on windows of tokens in a folder of its own, which holds metrics.jsonl and checkpoint/. A
 /// run that was interrupted goes on bit for bit as if it had not been.
-template <class Model>
+///
+///   OptimizerPolicy   AdamW, Muon, or your own (docs/change.md)
+///   SchedulePolicy    WarmupLinearSchedule, WarmupCosineSchedule, WarmupStableDecaySchedule, or your own
+template <class Model, template <class> class OptimizerPolicy = AdamW,
+          class SchedulePolicy = WarmupLinearSchedule>
 class Trainer {
  public:
-  /// Told about the run as it goes on. Both may be empty.
+  using Optimizer = OptimizerPolicy<Model>;
+  using Schedule = SchedulePolicy;
+  static_assert(lnfree::Optimizer<Optimizer, Model>,
+                "lnfree: an optimizer must derive from OptimizerBase<Model> and offer name, Options, "
+                "bytes(plan), a constructor from a model and Options, and double step(rate) (docs/change.md)");
+  static_assert(lnfree::Schedule<Schedule>,
+                "lnfree: a schedule must offer name and double operator()(std::int64_t step) const "
+                "(docs/change.md)");
+
+  /// Told about the run as it goes on. All may be empty.
   struct Callbacks {
     std::function<void(const Progress&)> on_step = {};
     std::function<void(const std::string&)> on_message = {};  ///< Evaluations, checkpoints: one line each.
+    std::function<void(std::int64_t step, const Evaluation&)> on_evaluation = {};
   };
+
+  /// How the weights are updated, and the learning rate of each step.
+  struct Parts {
+    typename Optimizer::Options optimizer;
+    Schedule schedule;
+  };
+
+  /// The parts that the options say: a peak, a warm-up and a number of steps for the schedule.
+  static Parts parts(const TrainerOptions& options) {
+    Parts parts{optimizer_options<typename Optimizer::Options>(options), Schedule{}};
+    if constexpr (requires { parts.schedule.peak; }) parts.schedule.peak = options.learning_rate;
+    if constexpr (requires { parts.schedule.warmup_ratio; })
+      parts.schedule.warmup_ratio = options.warmup_ratio;
+    if constexpr (requires { parts.schedule.steps; }) parts.schedule.steps = options.steps;
+    return parts;
+  }
 
   /// `train` may be null in a run of no steps; `validation` may be null: then nothing is evaluated. The
   /// windows may be shorter than the model's context. Throws Error for options that do not suit the model,
   /// and where the two shards are known to be of different tokenizers.
   Trainer(Model& model, const Windows* train, const Windows* validation, TrainerOptions options,
+          std::filesystem::path folder, Callbacks callbacks = {})
+      : Trainer(model, train, validation, options, parts(options), std::move(folder), std::move(callbacks)) {}
+
+  /// The same with parts of one's own, over what the options say of them.
+  Trainer(Model& model, const Windows* train, const Windows* validation, TrainerOptions options, Parts parts,
           std::filesystem::path folder, Callbacks callbacks = {})
       : model_(model),
         train_(train),
@@ -140,11 +205,10 @@ class Trainer {
         options_(std::move(options)),
         folder_(std::move(folder)),
         callbacks_(std::move(callbacks)),
-        optimizer_(model, {.weight_decay = options_.weight_decay, .decay_slopes = options_.decay_slopes}),
+        parts_(std::move(parts)),
+        optimizer_(model, parts_.optimizer),
         order_(windows(), options_.seed, options_.shuffle),
-        memory_(options_.batch_size, static_cast<int>(context())),
-        schedule_{
-            .peak = options_.learning_rate, .warmup_ratio = options_.warmup_ratio, .steps = options_.steps} {
+        memory_(options_.batch_size, static_cast<int>(context())) {
     if (train == nullptr && options_.steps > 0) throw Error("training needs a token shard");
     if (options_.batch_size < 1 || options_.batch_size > model.max_batch()) {
       throw Error("a batch_size of " + std::to_string(options_.batch_size) +
@@ -174,7 +238,7 @@ class Trainer {
     if (error) throw Error("cannot create the folder " + folder_.string() + ": " + error.message());
     const auto refuse_a_run = [&](bool holds_one) {
       if (holds_one)
-        throw Error(folder_.string() + " already holds a run; go on with --resume, or choose another folder");
+        throw Error(folder_.string() + " already holds a run; resume it, or choose another folder");
     };
     refuse_a_run(std::filesystem::exists(present_checkpoint(checkpoint_folder())));
     // A run that was killed before its first checkpoint leaves metrics of no lines.
@@ -191,15 +255,7 @@ class Trainer {
   /// on, whose losses would not continue the curve. The same tokens elsewhere are the same shard.
   void resume() {
     const auto state = read_checkpoint_state(checkpoint_folder());
-    const auto course = this->course();
-    const Json saved = state.contains("course") ? state["course"] : Json();
-    for (const auto& [name, value] : course.items()) {
-      if (!saved.contains(name) || saved[name] != value) {
-        throw Error(checkpoint_folder().string() + " was made with " + name + " " +
-                    (saved.contains(name) ? saved[name].dump() : "unknown") + ", not " + value.dump() +
-                    "; resume with the same options");
-      }
-    }
+    check_same_course(state);
     if (const auto windows_then = checkpoint_count(checkpoint_folder(), state, "windows");
         windows_then != windows()) {
       throw Error(checkpoint_folder().string() + " was made with " + std::to_string(windows_then) +
@@ -250,7 +306,7 @@ class Trainer {
         return Outcome::interrupted;
       }
       const bool observes = due(step_, options_.observe_every);
-      const double rate = schedule_(step_);
+      const double rate = parts_.schedule(step_);
       if (observes) model_.observer().reset();
       const double loss = accumulate_gradients(model_, *train_, order_, memory_, options_, step_, observes);
       if (observes) write_observations();
@@ -296,10 +352,44 @@ class Trainer {
   std::int64_t windows() const { return train_ == nullptr ? 1 : train_->count(); }
   std::int64_t context() const { return train_ == nullptr ? Model::config.context : train_->context(); }
 
+  /// What a run can only be resumed with: the options, and parts that differ from what they say.
   Json course() const {
     Json course = options_.course();
     course["context"] = context();
+    course["optimizer"] = Optimizer::name;
+    if constexpr (requires(const typename Optimizer::Options o) { o.for_each([](const char*, auto) {}); }) {
+      parts_.optimizer.for_each([&](const char* name, auto value) { course[name] = value; });
+    }
+    course["schedule"] = Schedule::name;
+    if constexpr (requires { parts_.schedule.peak; }) course["learning_rate"] = parts_.schedule.peak;
+    if constexpr (requires { parts_.schedule.warmup_ratio; })
+      course["warmup_ratio"] = parts_.schedule.warmup_ratio;
     return course;
+  }
+
+  /// What earlier versions, which had no such choice, left out of a checkpoint's course.
+  static Json implied_course() {
+    Json implied{{"optimizer", "adamw"}, {"schedule", "linear"}};
+    AdamWOptions{}.for_each([&](const char* name, auto value) { implied[name] = value; });
+    return implied;
+  }
+
+  void check_same_course(const Json& state) {
+    Json saved = implied_course();
+    if (state.contains("course") && state["course"].is_object()) saved.update(state["course"]);
+    const Json course = this->course();
+    for (const auto& [name, value] : course.items()) {
+      const Json before = saved.value(name, Json());
+      if (before == value) continue;
+      if (name == "steps" && options_.extend && before.is_number_integer() &&
+          before.get<std::int64_t>() < options_.steps) {
+        message("note: the run goes on to " + value.dump() + " steps; it was begun with " + before.dump());
+        continue;
+      }
+      throw Error(checkpoint_folder().string() + " was made with " + name + " " +
+                  (before.is_null() ? "unknown" : excerpt(before.dump())) + ", not " + value.dump() +
+                  "; resume with the same options");
+    }
   }
 
   /// Checkpoints of earlier versions do not tell their data.
@@ -345,6 +435,7 @@ class Trainer {
               {"perplexity", result.perplexity()}};
     for (const auto& seen : observations(model_)) line.update(seen);
     metrics_->write(line);
+    if (callbacks_.on_evaluation) callbacks_.on_evaluation(step_, result);
     message("step " + std::to_string(step_) + ": evaluation loss " + std::to_string(result.eval_loss) +
             ", perplexity " + std::to_string(result.perplexity()));
   }
@@ -385,10 +476,10 @@ class Trainer {
   std::filesystem::path folder_;
   ShardIdentity train_data_, validation_data_;
   Callbacks callbacks_;
-  AdamW<Model> optimizer_;
+  Parts parts_;
+  Optimizer optimizer_;
   WindowOrder order_;
   WindowBatch memory_;
-  WarmupLinearSchedule schedule_;
   std::unique_ptr<MetricsLog> metrics_;
   std::int64_t step_ = 0;
 };

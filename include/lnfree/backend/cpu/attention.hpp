@@ -205,6 +205,8 @@ void attention_forward(Device& device, AttentionShape shape, Matrix<const typena
           entropies.rows[(b * shape.heads + h) * T + first + i] =
               log_of_sum - weighted[i] * per_sum / bits_per_nat;
         }
+        if constexpr (HasMaxScores<Entropies>)
+          entropies.max_scores[(b * shape.heads + h) * T + first + i] = scale * max[i];
       }
       copy_rows(out, head(y).slice(first, count));
     }

@@ -7,11 +7,11 @@
 #include <lnfree/backend/cpu/cross_entropy.hpp>
 #include <lnfree/backend/cpu/device.hpp>
 #include <lnfree/backend/cpu/dropout.hpp>
+#include <lnfree/backend/cpu/elementwise.hpp>
 #include <lnfree/backend/cpu/embedding.hpp>
 #include <lnfree/backend/cpu/entropy.hpp>
 #include <lnfree/backend/cpu/gemm.hpp>
 #include <lnfree/backend/cpu/norm.hpp>
-#include <lnfree/backend/cpu/optimizer.hpp>
 #include <lnfree/backend/cpu/rotary.hpp>
 #include <lnfree/backend/cpu/statistics.hpp>
 #include <lnfree/backend/primitives.hpp>

@@ -32,11 +32,11 @@ template <CpuDevice D>
 void entropy_penalty(D&, const EntropyPenalty& penalty, int heads, Matrix<const float> rows,
                      const typename D::Scalar* thresholds, float* sums, Matrix<float> d_rows,
                      float* d_thresholds) {
-  const auto most = static_cast<float>(penalty.most), margin = static_cast<float>(penalty.margin);
+  const auto max_entropy = static_cast<float>(penalty.max_entropy), margin = static_cast<float>(penalty.margin);
   const auto twice_scale = static_cast<float>(2 * penalty.scale);
   parallel_for(heads, row_grain(rows.cols * (rows.rows / heads)), [&](Index begin, Index end) {
     for (Index head = begin; head < end; ++head) {
-      const float threshold = thresholds[head] * most;
+      const float threshold = thresholds[head] * max_entropy;
       double total = 0;
       for (Index r = head; r < rows.rows; r += heads) {
         float sum = 0, d_sum = 0;
@@ -52,7 +52,7 @@ void entropy_penalty(D&, const EntropyPenalty& penalty, int heads, Matrix<const 
         sums[r] = sum;
         total += static_cast<double>(d_sum);
       }
-      d_thresholds[head] -= static_cast<float>(total) * most;
+      d_thresholds[head] -= static_cast<float>(total) * max_entropy;
     }
   });
 }

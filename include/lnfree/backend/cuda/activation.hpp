@@ -2,7 +2,7 @@
 
 #include <lnfree/activation/call.hpp>
 #include <lnfree/backend/cuda/device.hpp>
-#include <lnfree/backend/cuda/elementwise.hpp>
+#include <lnfree/backend/cuda/packs.hpp>
 #include <lnfree/backend/cuda/reduce.hpp>
 #include <lnfree/core/tensor.hpp>
 

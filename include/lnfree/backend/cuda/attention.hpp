@@ -11,7 +11,7 @@
 #include <lnfree/backend/cuda/async_copy.hpp>
 #include <lnfree/backend/cuda/attention_tile.hpp>
 #include <lnfree/backend/cuda/device.hpp>
-#include <lnfree/backend/cuda/elementwise.hpp>
+#include <lnfree/backend/cuda/packs.hpp>
 #include <lnfree/backend/cuda/exponential.hpp>
 #include <lnfree/backend/cuda/reduce.hpp>
 #include <lnfree/backend/cuda/warp_product.hpp>
@@ -140,6 +140,9 @@ __global__ void __launch_bounds__(attention_threads<S>, sizeof(S) == 2 && Dim <=
     if constexpr (observed) {
       const float entropy = log_of_sum - row_sum(weighted[r]) * ln_2 * per_sum;
       if (writes) head.numbers(entropies.rows)[query] = fabsf(entropy) <= FLT_MAX ? entropy : NAN;
+      if constexpr (HasMaxScores<Entropies>) {
+        if (writes) head.numbers(entropies.max_scores)[query] = max[r] * to_bits * ln_2;
+      }
     }
 #pragma unroll
     for (int n = 0; n < Dim / 8; ++n) {

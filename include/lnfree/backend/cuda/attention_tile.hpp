@@ -4,7 +4,7 @@
 #include <cmath>
 
 #include <lnfree/backend/cuda/async_copy.hpp>
-#include <lnfree/backend/cuda/elementwise.hpp>
+#include <lnfree/backend/cuda/packs.hpp>
 #include <lnfree/backend/cuda/runtime.hpp>
 #include <lnfree/backend/primitives.hpp>
 #include <lnfree/core/macros.hpp>

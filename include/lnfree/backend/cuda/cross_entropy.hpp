@@ -8,7 +8,7 @@
 
 #include <lnfree/backend/cuda/async_copy.hpp>
 #include <lnfree/backend/cuda/device.hpp>
-#include <lnfree/backend/cuda/elementwise.hpp>
+#include <lnfree/backend/cuda/packs.hpp>
 #include <lnfree/backend/cuda/exponential.hpp>
 #include <lnfree/backend/cuda/reduce.hpp>
 #include <lnfree/core/tensor.hpp>
@@ -105,7 +105,7 @@ void launch_cross_entropy(D& device, Matrix<typename D::Scalar> logits, const st
   using S = typename D::Scalar;
   with_packs<pack_size<S>>(
       [&](auto n) {
-        constexpr Index most = (most_shared_bytes - cross_entropy_sums_bytes<S>) / sizeof(S);
+        constexpr Index most = (max_shared_bytes - cross_entropy_sums_bytes<S>) / sizeof(S);
         const Index kept = n() == pack_size<S> ? std::min(logits.cols, most / n() * n()) : 0;
         const Index four_packs_each = (logits.cols + 4 * n() - 1) / (4 * n());
         const auto threads =

@@ -11,7 +11,7 @@
 #include <lnfree/backend/cuda/entropy.hpp>
 #include <lnfree/backend/cuda/gemm.hpp>
 #include <lnfree/backend/cuda/norm.hpp>
-#include <lnfree/backend/cuda/optimizer.hpp>
+#include <lnfree/backend/cuda/elementwise.hpp>
 #include <lnfree/backend/cuda/recording.hpp>
 #include <lnfree/backend/cuda/rotary.hpp>
 #include <lnfree/backend/cuda/statistics.hpp>

@@ -5,7 +5,7 @@
 #include <memory>
 #include <string>
 
-#include <lnfree/backend/cuda/elementwise.hpp>
+#include <lnfree/backend/cuda/packs.hpp>
 #include <lnfree/backend/cuda/products.hpp>
 #include <lnfree/backend/cuda/runtime.hpp>
 #include <lnfree/core/bfloat16.hpp>

@@ -5,7 +5,7 @@
 #include <cstdint>
 
 #include <lnfree/backend/cuda/device.hpp>
-#include <lnfree/backend/cuda/elementwise.hpp>
+#include <lnfree/backend/cuda/packs.hpp>
 #include <lnfree/core/random.hpp>
 #include <lnfree/core/tensor.hpp>
 

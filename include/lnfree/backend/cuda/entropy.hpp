@@ -43,10 +43,10 @@ inline constexpr int penalty_threads = 256;
 /// A block for each head, whose warps take its rows in turn.
 template <class S>
 __global__ void __launch_bounds__(penalty_threads)
-    entropy_penalty_kernel(float most, float margin, float twice_scale, Matrix<const float> rows,
+    entropy_penalty_kernel(float max_entropy, float margin, float twice_scale, Matrix<const float> rows,
                            const S* thresholds, float* sums, Matrix<float> d_rows, float* d_thresholds) {
   const Index head = blockIdx.x, heads = gridDim.x, warp = threadIdx.x / 32;
-  const float threshold = static_cast<float>(thresholds[head]) * most;
+  const float threshold = static_cast<float>(thresholds[head]) * max_entropy;
   double total = 0;
   for (Index r = head + warp * heads; r < rows.rows; r += penalty_threads / 32 * heads) {
     float sum = 0;
@@ -62,7 +62,7 @@ __global__ void __launch_bounds__(penalty_threads)
     if (threadIdx.x % 32 == 0) sums[r] = sum;
   }
   total = block_sum(total, shared_memory<double>());
-  if (threadIdx.x == 0) d_thresholds[head] -= static_cast<float>(total) * most;
+  if (threadIdx.x == 0) d_thresholds[head] -= static_cast<float>(total) * max_entropy;
 }
 
 template <CudaDevice D>
@@ -70,7 +70,7 @@ void entropy_penalty(D& device, const EntropyPenalty& penalty, int heads, Matrix
                      const typename D::Scalar* thresholds, float* sums, Matrix<float> d_rows,
                      float* d_thresholds) {
   device.stream().launch(entropy_penalty_kernel<typename D::Scalar>, heads, penalty_threads,
-                         penalty_threads / 32 * sizeof(double), static_cast<float>(penalty.most),
+                         penalty_threads / 32 * sizeof(double), static_cast<float>(penalty.max_entropy),
                          static_cast<float>(penalty.margin), static_cast<float>(2 * penalty.scale), rows,
                          thresholds, sums, d_rows, d_thresholds);
 }

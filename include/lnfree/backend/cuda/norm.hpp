@@ -3,313 +3,245 @@
 #include <algorithm>
 #include <cstddef>
 #include <string>
+#include <type_traits>
+#include <utility>
 
 #include <lnfree/backend/cuda/device.hpp>
-#include <lnfree/backend/cuda/elementwise.hpp>
+#include <lnfree/backend/cuda/packs.hpp>
 #include <lnfree/backend/cuda/reduce.hpp>
 #include <lnfree/core/concepts.hpp>
 #include <lnfree/core/error.hpp>
 #include <lnfree/core/tensor.hpp>
+#include <lnfree/norm/call.hpp>
 
 namespace lnfree::cuda {
 
 inline constexpr int norm_warps = 4;  // of a block; each takes a row
 
-/// What a policy has of them.
-template <class Policy, int N, class S>
-__device__ void apply_gain_and_bias(Floats<N>& values, [[maybe_unused]] const S* gain,
-                                    [[maybe_unused]] const S* bias, [[maybe_unused]] Index j) {
-  if constexpr (Policy::has_gain) {
-    const Floats<N> factor = load<N>(gain + j);
+/// N elements of a row with what their norm looks at.
+template <int N, class Policy>
+struct NormPack {
+  NormElement<Policy, float> of[N];
+
+  /// From column j on.
+  template <class S>
+  __device__ NormPack(const S* row, Index j, RowStatistics<float> statistics,
+                      const NormPointers<const S, Policy>& parameters) {
+    const Floats<N> x = load<N>(row + j);
 #pragma unroll
-    for (int e = 0; e < N; ++e) values[e] *= factor[e];
-  }
-  if constexpr (Policy::has_bias) {
-    const Floats<N> shift = load<N>(bias + j);
+    for (int e = 0; e < N; ++e) {
+      of[e].x = x[e];
+      of[e].row = statistics;
+    }
+    for_norm_parameters<Policy>([&](auto k) {
+      if constexpr (is_per_channel<Policy, k()>) {
+        const Floats<N> numbers = load<N>(parameters.of[k()] + j);
 #pragma unroll
-    for (int e = 0; e < N; ++e) values[e] += shift[e];
+        for (int e = 0; e < N; ++e) of[e].p[k()] = numbers[e];
+      } else {
+        const float number = static_cast<float>(*parameters.of[k()]);
+#pragma unroll
+        for (int e = 0; e < N; ++e) of[e].p[k()] = number;
+      }
+    });
   }
-}
+};
 
 template <int N, class Policy, class S>
 __global__ void __launch_bounds__(32 * norm_warps)
-    norm_forward_kernel(Matrix<const S> x, const S* gain, const S* bias, Matrix<S> y,
-                        RowStatistics<float>* rows) {
+    norm_forward_kernel(Matrix<const S> x, NormPointers<const S, Policy> parameters, Output<S> y,
+                        [[maybe_unused]] NormRow<float>* rows) {
   const Index i = static_cast<Index>(blockIdx.x) * norm_warps + threadIdx.x / 32;
   const Index first = threadIdx.x % 32 * N;
   if (i >= x.rows) return;
   const S* const in = x.row(i);
-  const float per_column = 1.0f / static_cast<float>(x.cols);
-  float sum = 0;
-  for (Index j = first; j < x.cols; j += 32 * N) {
-    const Floats<N> values = load<N>(in + j);
+  RowStatistics<float> statistics{};
+  if constexpr (RowNorm<Policy>) {
+    const float per_column = 1.0f / static_cast<float>(x.cols);
+    float sum = 0;
+    for (Index j = first; j < x.cols; j += 32 * N) {
+      const Floats<N> values = load<N>(in + j);
 #pragma unroll
-    for (int e = 0; e < N; ++e) sum += values[e];
+      for (int e = 0; e < N; ++e) sum += values[e];
+    }
+    const float mean = warp_sum(sum) * per_column;
+    float squares = 0;
+    for (Index j = first; j < x.cols; j += 32 * N) {
+      const Floats<N> values = load<N>(in + j);
+#pragma unroll
+      for (int e = 0; e < N; ++e) squares += (values[e] - mean) * (values[e] - mean);
+    }
+    const NormRow<float> row = norm_row<Policy>(mean, warp_sum(squares) * per_column);
+    if (threadIdx.x % 32 == 0) rows[i] = row;
+    statistics = row.statistics;
   }
-  const float mean = warp_sum(sum) * per_column;
-  float squares = 0;
   for (Index j = first; j < x.cols; j += 32 * N) {
-    const Floats<N> values = load<N>(in + j);
+    const NormPack<N, Policy> pack(in, j, statistics, parameters);
+    Floats<N> values{};
+    if (y.adds()) values = load<N>(y.addend.row(i) + j);
 #pragma unroll
-    for (int e = 0; e < N; ++e) squares += (values[e] - mean) * (values[e] - mean);
-  }
-  const RowStatistics<float> row = Policy::statistics(mean, warp_sum(squares) * per_column);
-  if (threadIdx.x % 32 == 0) rows[i] = row;
-  for (Index j = first; j < x.cols; j += 32 * N) {
-    Floats<N> values = load<N>(in + j);
-#pragma unroll
-    for (int e = 0; e < N; ++e) values[e] = Policy::value(values[e], row);
-    apply_gain_and_bias<Policy>(values, gain, bias, j);
-    store<N>(y.row(i) + j, values);
+    for (int e = 0; e < N; ++e) values[e] += pack.of[e].value();
+    store<N>(y.matrix.row(i) + j, values);
   }
 }
 
-/// A normalized row, its gradient before gain and bias, and after.
-template <int N, class Policy>
-struct Normalized {
-  Floats<N> y, d_y, d_out;
+inline constexpr int max_backward_warps = 8;  // of a block; each takes a row, and another one after it
 
-  template <class S>
-  __device__ Normalized(const S* x, const S* gain, RowStatistics<float> row, const S* d_result)
-      : y(load<N>(x)), d_y(load<N>(d_result)), d_out(d_y) {
-#pragma unroll
-    for (int e = 0; e < N; ++e) y[e] = Policy::value(y[e], row);
-    if constexpr (Policy::has_gain) {
-      const Floats<N> factor = load<N>(gain);
-#pragma unroll
-      for (int e = 0; e < N; ++e) d_y[e] *= factor[e];
-    }
-  }
-};
-
-/// The numbers for each column that norm_backward_kernel sums over the rows.
-template <class Policy>
-inline constexpr int norm_sums = Policy::has_gain + Policy::has_bias;
-
-inline constexpr int most_backward_warps = 8;  // of a block; each takes a row, and another one after it
-
-/// d_x; and of the gradients of gain and bias each block's part: partials (count, blocks, cols).
+/// d_x; and of the parameters' gradients each block's part, partials: (vectors, blocks, cols), then (scalars,
+/// blocks).
 template <int N, class Policy, class S>
-__global__ void __launch_bounds__(32 * most_backward_warps)
-    norm_backward_kernel(Matrix<const S> x, const S* gain, const RowStatistics<float>* rows,
-                         Matrix<const S> d_y, Output<S> d_x, [[maybe_unused]] float* partials) {
-  constexpr int count = norm_sums<Policy>;
+__global__ void __launch_bounds__(32 * max_backward_warps)
+    norm_backward_kernel(Matrix<const S> x, NormPointers<const S, Policy> parameters,
+                         [[maybe_unused]] const NormRow<float>* rows, Matrix<const S> d_y, Output<S> d_x,
+                         [[maybe_unused]] float* partials) {
+  constexpr int vectors = norm_vector_count<Policy>, scalars = norm_scalar_count<Policy>;
   const int lane = static_cast<int>(threadIdx.x % 32), warp = static_cast<int>(threadIdx.x / 32);
   const int warps = static_cast<int>(blockDim.x / 32);
   const int cols = static_cast<int>(x.cols), packs = cols / N;
-  const float per_column = 1.0f / static_cast<float>(cols);
-  float* const of_warps = shared_memory<float>();  // (warps, count, N, packs)
-  [[maybe_unused]] float* const sums = of_warps + warp * count * cols;
+  float* const of_warps = shared_memory<float>();  // (warps, vectors, N, packs), then a number for each warp
+  [[maybe_unused]] float* const sums = of_warps + warp * vectors * cols;
   for (int pack = lane; pack < packs; pack += 32) {
 #pragma unroll
-    for (int n = 0; n < count * N; ++n) sums[n * packs + pack] = 0;
+    for (int n = 0; n < vectors * N; ++n) sums[n * packs + pack] = 0;
   }
+  [[maybe_unused]] float of_scalars[scalars > 0 ? scalars : 1] = {};
   for (Index i = static_cast<Index>(blockIdx.x) * warps + warp; i < x.rows;
        i += static_cast<Index>(gridDim.x) * warps) {
-    const RowStatistics<float> row = rows[i];
-    const auto at = [&](int j) {
-      return Normalized<N, Policy>(x.row(i) + j, Policy::has_gain ? gain + j : nullptr, row, d_y.row(i) + j);
-    };
-    float sum = 0, product_sum = 0;
-    for (int pack = lane; pack < packs; pack += 32) {
-      const Normalized<N, Policy> normalized = at(pack * N);
+    NormRow<float> row{};
+    if constexpr (RowNorm<Policy>) row = rows[i];
+    RowGradient<float> of_row{};
+    if constexpr (RowNorm<Policy>) {
+      float d_shift = 0, d_scale = 0;
+      for (int pack = lane; pack < packs; pack += 32) {
+        const NormPack<N, Policy> elements(x.row(i), pack * N, row.statistics, parameters);
+        const Floats<N> d = load<N>(d_y.row(i) + pack * N);
 #pragma unroll
-      for (int e = 0; e < N; ++e) {
-        sum += normalized.d_y[e];
-        product_sum += normalized.d_y[e] * normalized.y[e];
+        for (int e = 0; e < N; ++e) {
+          d_shift += d[e] * elements.of[e].slope_of_shift();
+          d_scale += d[e] * elements.of[e].slope_of_scale();
+        }
       }
+      of_row = row_gradient<Policy>(row.moments, warp_sum(d_shift), warp_sum(d_scale),
+                                    1.0f / static_cast<float>(cols));
     }
-    const float mean = warp_sum(sum) * per_column, product_mean = warp_sum(product_sum) * per_column;
     for (int pack = lane; pack < packs; pack += 32) {
       const int j = pack * N;
-      const Normalized<N, Policy> normalized = at(j);
+      const NormPack<N, Policy> elements(x.row(i), j, row.statistics, parameters);
+      const Floats<N> d = load<N>(d_y.row(i) + j);
       Floats<N> gradient{};
       if (d_x.adds()) gradient = load<N>(d_x.addend.row(i) + j);
 #pragma unroll
       for (int e = 0; e < N; ++e) {
-        gradient[e] += Policy::gradient(normalized.d_y[e], normalized.y[e], row, mean, product_mean);
-        if constexpr (Policy::has_gain) sums[e * packs + pack] += normalized.d_out[e] * normalized.y[e];
-        if constexpr (Policy::has_bias) sums[((count - 1) * N + e) * packs + pack] += normalized.d_out[e];
+        const NormElement<Policy, float>& element = elements.of[e];
+        gradient[e] += d[e] * element.slope();
+        if constexpr (RowNorm<Policy>)
+          gradient[e] += of_row.mean + of_row.variance * (element.x - row.moments.mean);
+        for_norm_parameters<Policy>([&](auto k) {
+          const float d_parameter = d[e] * element.template slope_of_parameter<k()>();
+          if constexpr (is_per_channel<Policy, k()>) {
+            sums[(norm_rank<Policy, k()> * N + e) * packs + pack] += d_parameter;
+          } else {
+            of_scalars[norm_rank<Policy, k()>] += d_parameter;
+          }
+        });
       }
       store<N>(d_x.matrix.row(i) + j, gradient);
     }
   }
-  if constexpr (count == 0) return;
-  __syncthreads();
-  for (int at = static_cast<int>(threadIdx.x); at < count * cols; at += static_cast<int>(blockDim.x)) {
-    float total = 0;
-    for (int w = 0; w < warps; ++w) total += of_warps[w * count * cols + at];
-    const int s = at / cols, e = at % cols / packs, pack = at % packs;
-    partials[(static_cast<Index>(s) * gridDim.x + blockIdx.x) * cols + pack * N + e] = total;
-  }
-}
-
-/// Those of the two that the policy has.
-template <class Policy>
-ColumnSums<norm_sums<Policy>> sums_of([[maybe_unused]] float* d_gain, [[maybe_unused]] float* d_bias) {
-  if constexpr (norm_sums<Policy> == 2) {
-    return {d_gain, d_bias};
-  } else {
-    return {Policy::has_gain ? d_gain : d_bias};
-  }
-}
-
-template <CudaDevice D, RowNorm Policy>
-void norm_forward(D& device, Policy, Matrix<const typename D::Scalar> x, const typename D::Scalar* gain,
-                  const typename D::Scalar* bias, Matrix<typename D::Scalar> y, RowStatistics<float>* rows) {
-  using S = typename D::Scalar;
-  with_packs<pack_size<S>>(
-      [&](auto n) {
-        device.stream().launch(norm_forward_kernel<n(), Policy, S>, (x.rows + norm_warps - 1) / norm_warps,
-                               32 * norm_warps, 0, x, gain, bias, y, rows);
-      },
-      x, y, Matrix(gain, 1, x.cols), Matrix(bias, 1, x.cols));
-}
-
-template <CudaDevice D, RowNorm Policy>
-void norm_backward(D& device, Policy, Matrix<const typename D::Scalar> x, const typename D::Scalar* gain,
-                   const RowStatistics<float>* rows, Matrix<const typename D::Scalar> d_y,
-                   Output<typename D::Scalar> d_x, [[maybe_unused]] float* d_gain,
-                   [[maybe_unused]] float* d_bias) {
-  using S = typename D::Scalar;
-  constexpr int sums = norm_sums<Policy>;
-  constexpr Index most_blocks = 512;
-  Index warps = most_backward_warps, blocks = most_blocks;
-  if constexpr (sums > 0) {
-    constexpr Index most_cols = most_shared_bytes / (sums * sizeof(float));
-    if (x.cols > most_cols) {
-      throw Error("this norm's backward pass on a GPU takes rows of up to " + std::to_string(most_cols) +
-                  " numbers, not " + std::to_string(x.cols) + "; take a smaller width");
+  if constexpr (vectors > 0) {
+    __syncthreads();
+    for (int at = static_cast<int>(threadIdx.x); at < vectors * cols; at += static_cast<int>(blockDim.x)) {
+      float total = 0;
+      for (int w = 0; w < warps; ++w) total += of_warps[w * vectors * cols + at];
+      const int s = at / cols, e = at % cols / packs, pack = at % packs;
+      partials[(static_cast<Index>(s) * gridDim.x + blockIdx.x) * cols + pack * N + e] = total;
     }
-    warps = std::min(warps, most_cols / x.cols);
-    blocks = std::min(blocks, Handles::scratch_size / (sums * x.cols));
   }
-  blocks = std::min(blocks, (x.rows + warps - 1) / warps);
-  with_packs<pack_size<S>>(
-      [&](auto n) {
-        device.stream().launch(norm_backward_kernel<n(), Policy, S>, blocks, static_cast<int>(32 * warps),
-                               static_cast<std::size_t>(warps * sums * x.cols) * sizeof(float), x, gain, rows,
-                               d_y, d_x, device.handles->scratch);
-      },
-      x, d_y, d_x.matrix, d_x.addend, Matrix(gain, 1, x.cols));
-  if constexpr (sums > 0) add_parts(device, x.cols, blocks, sums_of<Policy>(d_gain, d_bias));
-}
-
-/// alpha x + shift, which a norm without statistics takes in.
-template <class Policy, class S>
-__device__ float pointwise_input(float x, NormParameters<const S> parameters) {
-  const float u = static_cast<float>(*parameters.alpha) * x;
-  if constexpr (Policy::has_shift) {
-    return u + static_cast<float>(*parameters.shift);
-  } else {
-    return u;
-  }
-}
-
-template <class Policy, class S>
-struct PointwiseForward {
-  Matrix<const S> x;
-  NormParameters<const S> parameters;
-  Matrix<S> y;
-
-  template <int N>
-  __device__ void at(Index i, Index j) const {
-    Floats<N> values = load<N>(x.row(i) + j);
+  if constexpr (scalars > 0) {
+    __syncthreads();
 #pragma unroll
-    for (int e = 0; e < N; ++e) values[e] = Policy::value(pointwise_input<Policy>(values[e], parameters));
-    apply_gain_and_bias<Policy>(values, parameters.gain, parameters.bias, j);
-    store<N>(y.row(i) + j, values);
-  }
-};
-
-/// d_x, and the gradients of alpha and shift.
-template <class Policy, class S>
-struct PointwiseBackward {
-  Matrix<const S> x;
-  NormParameters<const S> parameters;
-  Matrix<const S> d_y;
-  Output<S> d_x;
-
-  template <int N, int Sums>
-  __device__ void at(Index i, Index j, float (&sums)[Sums]) const {
-    const float alpha = static_cast<float>(*parameters.alpha);
-    const Floats<N> in = load<N>(x.row(i) + j);
-    Floats<N> d = load<N>(d_y.row(i) + j), before{};
-    if constexpr (Policy::has_gain) {
-      const Floats<N> factor = load<N>(parameters.gain + j);
-#pragma unroll
-      for (int e = 0; e < N; ++e) d[e] *= factor[e];
-    }
-    if (d_x.adds()) before = load<N>(d_x.addend.row(i) + j);
-#pragma unroll
-    for (int e = 0; e < N; ++e) {
-      d[e] *= Policy::derivative(pointwise_input<Policy>(in[e], parameters));
-      sums[0] += d[e] * in[e];
-      if constexpr (Policy::has_shift) sums[1] += d[e];
-      d[e] = before[e] + d[e] * alpha;
-    }
-    store<N>(d_x.matrix.row(i) + j, d);
-  }
-};
-
-/// The gradients of gain and bias.
-template <class Policy, class S>
-struct PointwiseGainAndBias {
-  Matrix<const S> x;
-  NormParameters<const S> parameters;
-  Matrix<const S> d_y;
-
-  template <int N, int Sums>
-  __device__ void add(Index i, Index j, Floats<N> (&sums)[Sums]) const {
-    const Floats<N> d = load<N>(d_y.row(i) + j);
-    if constexpr (Policy::has_gain) {
-      const Floats<N> in = load<N>(x.row(i) + j);
-#pragma unroll
-      for (int e = 0; e < N; ++e) {
-        sums[0][e] += d[e] * Policy::value(pointwise_input<Policy>(in[e], parameters));
+    for (int s = 0; s < scalars; ++s) {
+      const float total = block_sum(of_scalars[s], of_warps);
+      if (threadIdx.x == 0) {
+        partials[static_cast<Index>(vectors) * gridDim.x * cols + static_cast<Index>(s) * gridDim.x +
+                 blockIdx.x] = total;
       }
     }
-    if constexpr (Policy::has_bias) {
-#pragma unroll
-      for (int e = 0; e < N; ++e) sums[Sums - 1][e] += d[e];
-    }
   }
-};
-
-template <CudaDevice D, PointwiseNorm Policy>
-void norm_forward(D& device, Policy, Matrix<const typename D::Scalar> x,
-                  NormParameters<const typename D::Scalar> parameters, Matrix<typename D::Scalar> y) {
-  using S = typename D::Scalar;
-  with_packs<pack_size<S>>(
-      [&](auto n) {
-        for_each_pack<n()>(device.stream(), x.rows, x.cols, PointwiseForward<Policy, S>{x, parameters, y});
-      },
-      x, y, Matrix(parameters.gain, 1, x.cols), Matrix(parameters.bias, 1, x.cols));
 }
 
-template <CudaDevice D, PointwiseNorm Policy>
-void norm_backward(D& device, Policy, Matrix<const typename D::Scalar> x,
-                   NormParameters<const typename D::Scalar> parameters, Matrix<const typename D::Scalar> d_y,
-                   Output<typename D::Scalar> d_x, NormParameters<float> d) {
-  using S = typename D::Scalar;
-  with_packs<pack_size<S>>(
-      [&](auto n) {
-        const PointwiseBackward<Policy, S> body{x, parameters, d_y, d_x};
-        if constexpr (Policy::has_shift) {
-          for_each_pack_and_sum<n(), 2>(device, x.rows, x.cols, body, {d.alpha, d.shift});
-        } else {
-          for_each_pack_and_sum<n(), 1>(device, x.rows, x.cols, body, {d.alpha});
-        }
-      },
-      x, d_y, d_x.matrix, d_x.addend, Matrix(parameters.gain, 1, x.cols));
-  if constexpr (constexpr int sums = norm_sums<Policy>; sums > 0) {
-    with_packs<4>(
-        [&](auto n) {
-          add_column_sums<n()>(device, x.rows, x.cols, PointwiseGainAndBias<Policy, S>{x, parameters, d_y},
-                               sums_of<Policy>(d.gain, d.bias));
-        },
-        x, d_y);
+/// Calls body(n) with n() numbers in a pack as large as all matrices and the norm's vectors allow.
+template <class Policy, class S, class Body, class... M>
+void with_norm_packs(const NormPointers<const S, Policy>& parameters, Index cols, const Body& body,
+                     Matrix<M>... matrices) {
+  [&]<int... k>(std::integer_sequence<int, k...>) {
+    [[maybe_unused]] const auto vector = [&](auto at) {
+      if constexpr (is_per_channel<Policy, at()>) {
+        return Matrix<const S>(parameters.of[at()], 1, cols);
+      } else {
+        return Matrix<const S>();
+      }
+    };
+    with_packs<pack_size<S>>(body, matrices..., vector(std::integral_constant<int, k>())...);
   }
+  (std::make_integer_sequence<int, norm_parameter_count<Policy>>());
+}
+
+template <CudaDevice D, Norm Policy>
+void norm_forward(D& device, Policy, Matrix<const typename D::Scalar> x,
+                  NormPointers<const typename D::Scalar, Policy> parameters, Output<typename D::Scalar> y,
+                  NormRow<float>* rows) {
+  using S = typename D::Scalar;
+  with_norm_packs<Policy, S>(
+      parameters, x.cols,
+      [&](auto n) {
+        device.stream().launch(norm_forward_kernel<n(), Policy, S>, (x.rows + norm_warps - 1) / norm_warps,
+                               32 * norm_warps, 0, x, parameters, y, rows);
+      },
+      x, y.matrix, y.addend);
+}
+
+template <CudaDevice D, Norm Policy>
+void norm_backward(D& device, Policy, Matrix<const typename D::Scalar> x,
+                   NormPointers<const typename D::Scalar, Policy> parameters, const NormRow<float>* rows,
+                   Matrix<const typename D::Scalar> d_y, Output<typename D::Scalar> d_x,
+                   NormPointers<float, Policy> d_parameters) {
+  using S = typename D::Scalar;
+  constexpr int vectors = norm_vector_count<Policy>, scalars = norm_scalar_count<Policy>;
+  constexpr Index max_blocks = 512;
+  Index warps = max_backward_warps, blocks = max_blocks;
+  if constexpr (vectors > 0) {
+    constexpr Index max_cols = max_shared_bytes / (vectors * sizeof(float));
+    if (x.cols > max_cols) {
+      throw Error("this norm's backward pass on a GPU takes rows of up to " + std::to_string(max_cols) +
+                  " numbers, not " + std::to_string(x.cols) + "; take a smaller width");
+    }
+    warps = std::min(warps, max_cols / x.cols);
+    blocks = std::min(blocks, (Handles::scratch_size - scalars * max_blocks) / (vectors * x.cols));
+  }
+  blocks = std::min(blocks, (x.rows + warps - 1) / warps);
+  const auto shared = static_cast<std::size_t>(std::max(warps * vectors * x.cols, scalars > 0 ? warps : 0));
+  with_norm_packs<Policy, S>(
+      parameters, x.cols,
+      [&](auto n) {
+        device.stream().launch(norm_backward_kernel<n(), Policy, S>, blocks, static_cast<int>(32 * warps),
+                               shared * sizeof(float), x, parameters, rows, d_y, d_x,
+                               device.handles->scratch);
+      },
+      x, d_y, d_x.matrix, d_x.addend);
+  [[maybe_unused]] ColumnSums<(vectors > 0 ? vectors : 1)> to{};
+  for_norm_parameters<Policy>([&](auto k) {
+    if constexpr (is_per_channel<Policy, k()>) {
+      to.of[norm_rank<Policy, k()>] = d_parameters.of[k()];
+    } else {
+      const float* const of_blocks =
+          device.handles->scratch + vectors * blocks * x.cols + norm_rank<Policy, k()> * blocks;
+      device.stream().launch(add_sum_kernel<float>, 1, elementwise_threads,
+                             elementwise_threads / 32 * sizeof(float), of_blocks, blocks,
+                             d_parameters.of[k()]);
+    }
+  });
+  if constexpr (vectors > 0) add_parts(device, x.cols, blocks, to);
 }
 
 }  // namespace lnfree::cuda

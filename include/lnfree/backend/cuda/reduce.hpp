@@ -73,7 +73,6 @@ inline constexpr int part_warps = 16;  // of a block; they share the parts
 /// Where the sums of columns are added to.
 template <int Sums>
 struct ColumnSums {
-  static_assert(Sums == 1 || Sums == 2);
   float* of[Sums];  // (cols) each
 };
 
@@ -95,8 +94,11 @@ __global__ void __launch_bounds__(32 * part_warps)
   float total = 0;
 #pragma unroll
   for (int w = 0; w < part_warps; ++w) total += of_warps[w * 32 + lane];
-  // An index known to the compiler keeps them in registers.
-  (s == 0 ? to.of[0] : to.of[Sums - 1])[j] += total;
+  // Indices known to the compiler keep them in registers.
+#pragma unroll
+  for (int k = 0; k < Sums; ++k) {
+    if (k == s) to.of[k][j] += total;
+  }
 }
 
 /// Launches it, on what lies in the scratch memory.

@@ -4,7 +4,7 @@
 #include <numbers>
 
 #include <lnfree/backend/cuda/device.hpp>
-#include <lnfree/backend/cuda/elementwise.hpp>
+#include <lnfree/backend/cuda/packs.hpp>
 #include <lnfree/core/tensor.hpp>
 
 namespace lnfree::cuda {

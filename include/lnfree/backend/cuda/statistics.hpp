@@ -3,7 +3,7 @@
 #include <array>
 
 #include <lnfree/backend/cuda/device.hpp>
-#include <lnfree/backend/cuda/elementwise.hpp>
+#include <lnfree/backend/cuda/packs.hpp>
 #include <lnfree/backend/cuda/reduce.hpp>
 #include <lnfree/core/tensor.hpp>
 

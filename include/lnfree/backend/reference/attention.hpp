@@ -54,6 +54,7 @@ void attention_forward(Reference<S>&, AttentionShape shape, std::type_identity_t
           for (Index c = 0; c < shape.head_dim; ++c) out.row(i)[c] += a * v.row(j)[c];
         }
         if constexpr (!std::is_same_v<Entropies, Unobserved>) entropies.rows[bh * shape.length + i] = entropy;
+        if constexpr (HasMaxScores<Entropies>) entropies.max_scores[bh * shape.length + i] = max;
       }
     }
   }

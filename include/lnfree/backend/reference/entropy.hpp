@@ -30,7 +30,7 @@ void entropy_penalty(Reference<S>&, const EntropyPenalty& penalty, int heads,
                      std::type_identity_t<Matrix<const S>> rows, const S* thresholds, S* sums,
                      Matrix<S> d_rows, S* d_thresholds) {
   for (Index r = 0; r < rows.rows; ++r) {
-    const S threshold = thresholds[r % heads] * static_cast<S>(penalty.most);
+    const S threshold = thresholds[r % heads] * static_cast<S>(penalty.max_entropy);
     sums[r] = 0;
     for (Index i = 0; i < rows.cols; ++i) {
       const S deviation = rows.row(r)[i] - threshold;
@@ -38,7 +38,7 @@ void entropy_penalty(Reference<S>&, const EntropyPenalty& penalty, int heads,
       sums[r] += counts ? deviation * deviation : S(0);
       const S d_deviation = counts ? S(2) * static_cast<S>(penalty.scale) * deviation : S(0);
       d_rows.row(r)[i] = d_deviation;
-      d_thresholds[r % heads] -= d_deviation * static_cast<S>(penalty.most);
+      d_thresholds[r % heads] -= d_deviation * static_cast<S>(penalty.max_entropy);
     }
   }
 }

@@ -5,83 +5,68 @@
 #include <lnfree/backend/reference/device.hpp>
 #include <lnfree/core/concepts.hpp>
 #include <lnfree/core/tensor.hpp>
+#include <lnfree/norm/call.hpp>
 
 namespace lnfree::reference {
 
-template <class S, RowNorm N>
-void norm_forward(Reference<S>&, N, std::type_identity_t<Matrix<const S>> x, const S* gain, const S* bias,
-                  Matrix<S> y, RowStatistics<S>* rows) {
+/// Element j of a row with what its norm looks at.
+template <class N, class S>
+NormElement<N, S> norm_element(const S* row, Index j, RowStatistics<S> statistics,
+                               const NormPointers<const S, N>& parameters) {
+  NormElement<N, S> element{row[j], statistics, {}};
+  for_norm_parameters<N>(
+      [&](auto k) { element.p[k()] = parameters.of[k()][is_per_channel<N, k()> ? j : 0]; });
+  return element;
+}
+
+template <class S, Norm N>
+void norm_forward(Reference<S>&, N, std::type_identity_t<Matrix<const S>> x, NormPointers<const S, N> parameters,
+                  std::type_identity_t<Output<S>> y, NormRow<S>* rows) {
   for (Index i = 0; i < x.rows; ++i) {
-    S mean = 0;
-    for (Index j = 0; j < x.cols; ++j) mean += x.row(i)[j];
-    mean /= static_cast<S>(x.cols);
-    S variance = 0;
-    for (Index j = 0; j < x.cols; ++j) variance += (x.row(i)[j] - mean) * (x.row(i)[j] - mean);
-    variance /= static_cast<S>(x.cols);
-    rows[i] = N::statistics(mean, variance);
+    RowStatistics<S> statistics{};
+    if constexpr (RowNorm<N>) {
+      S mean = 0, variance = 0;
+      for (Index j = 0; j < x.cols; ++j) mean += x.row(i)[j];
+      mean /= static_cast<S>(x.cols);
+      for (Index j = 0; j < x.cols; ++j) variance += (x.row(i)[j] - mean) * (x.row(i)[j] - mean);
+      variance /= static_cast<S>(x.cols);
+      rows[i] = norm_row<N>(mean, variance);
+      statistics = rows[i].statistics;
+    }
     for (Index j = 0; j < x.cols; ++j) {
-      S value = N::value(x.row(i)[j], rows[i]);
-      if constexpr (N::has_gain) value *= gain[j];
-      if constexpr (N::has_bias) value += bias[j];
-      y.row(i)[j] = value;
+      const S value = norm_element<N>(x.row(i), j, statistics, parameters).value();
+      y.matrix.row(i)[j] = y.adds() ? y.addend.row(i)[j] + value : value;
     }
   }
 }
 
-template <class S, RowNorm N>
-void norm_backward(Reference<S>&, N, std::type_identity_t<Matrix<const S>> x, const S* gain,
-                   const RowStatistics<S>* rows, std::type_identity_t<Matrix<const S>> d_y,
-                   std::type_identity_t<Output<S>> d_x, S* d_gain, S* d_bias) {
-  for (Index i = 0; i < x.rows; ++i) {
-    // Before gain and bias: the normalized row and its gradient.
-    const auto normalized = [&](Index j) { return N::value(x.row(i)[j], rows[i]); };
-    const auto d_normalized = [&](Index j) { return N::has_gain ? d_y.row(i)[j] * gain[j] : d_y.row(i)[j]; };
-    S mean_d = 0, mean_d_normalized = 0;
-    for (Index j = 0; j < x.cols; ++j) {
-      mean_d += d_normalized(j);
-      mean_d_normalized += d_normalized(j) * normalized(j);
-      if constexpr (N::has_gain) d_gain[j] += d_y.row(i)[j] * normalized(j);
-      if constexpr (N::has_bias) d_bias[j] += d_y.row(i)[j];
-    }
-    mean_d /= static_cast<S>(x.cols);
-    mean_d_normalized /= static_cast<S>(x.cols);
-    for (Index j = 0; j < x.cols; ++j) {
-      const S gradient = N::gradient(d_normalized(j), normalized(j), rows[i], mean_d, mean_d_normalized);
-      S& to = d_x.matrix.row(i)[j];
-      to = d_x.adds() ? d_x.addend.row(i)[j] + gradient : gradient;
-    }
-  }
-}
-
-template <class S, PointwiseNorm N>
-void norm_forward(Reference<S>&, N, std::type_identity_t<Matrix<const S>> x, NormParameters<const S> p,
-                  Matrix<S> y) {
-  const S alpha = *p.alpha, shift = N::has_shift ? *p.shift : S(0);
-  for (Index i = 0; i < x.rows; ++i) {
-    for (Index j = 0; j < x.cols; ++j) {
-      S value = N::value(alpha * x.row(i)[j] + shift);
-      if constexpr (N::has_gain) value *= p.gain[j];
-      if constexpr (N::has_bias) value += p.bias[j];
-      y.row(i)[j] = value;
-    }
-  }
-}
-
-template <class S, PointwiseNorm N>
-void norm_backward(Reference<S>&, N, std::type_identity_t<Matrix<const S>> x, NormParameters<const S> p,
+template <class S, Norm N>
+void norm_backward(Reference<S>&, N, std::type_identity_t<Matrix<const S>> x,
+                   NormPointers<const S, N> parameters, const NormRow<S>* rows,
                    std::type_identity_t<Matrix<const S>> d_y, std::type_identity_t<Output<S>> d_x,
-                   NormParameters<S> d) {
-  const S alpha = *p.alpha, shift = N::has_shift ? *p.shift : S(0);
+                   NormPointers<S, N> d_parameters) {
   for (Index i = 0; i < x.rows; ++i) {
+    const NormRow<S> row = RowNorm<N> ? rows[i] : NormRow<S>{};
+    S d_shift = 0, d_scale = 0;
     for (Index j = 0; j < x.cols; ++j) {
-      const S u = alpha * x.row(i)[j] + shift, d_out = d_y.row(i)[j];
-      if constexpr (N::has_gain) d.gain[j] += d_out * N::value(u);
-      if constexpr (N::has_bias) d.bias[j] += d_out;
-      const S d_u = (N::has_gain ? d_out * p.gain[j] : d_out) * N::derivative(u);
-      *d.alpha += d_u * x.row(i)[j];
-      if constexpr (N::has_shift) *d.shift += d_u;
-      S& to = d_x.matrix.row(i)[j];
-      to = d_x.adds() ? d_x.addend.row(i)[j] + d_u * alpha : d_u * alpha;
+      const auto element = norm_element<N>(x.row(i), j, row.statistics, parameters);
+      const S d = d_y.row(i)[j];
+      if constexpr (RowNorm<N>) {
+        d_shift += d * element.slope_of_shift();
+        d_scale += d * element.slope_of_scale();
+      }
+      for_norm_parameters<N>([&](auto k) {
+        d_parameters.of[k()][is_per_channel<N, k()> ? j : 0] += d * element.template slope_of_parameter<k()>();
+      });
+    }
+    RowGradient<S> of_row{0, 0};
+    if constexpr (RowNorm<N>)
+      of_row = row_gradient<N>(row.moments, d_shift, d_scale, S(1) / static_cast<S>(x.cols));
+    for (Index j = 0; j < x.cols; ++j) {
+      const S slope = norm_element<N>(x.row(i), j, row.statistics, parameters).slope();
+      const S gradient =
+          d_y.row(i)[j] * slope + of_row.mean + of_row.variance * (x.row(i)[j] - row.moments.mean);
+      d_x.matrix.row(i)[j] = d_x.adds() ? d_x.addend.row(i)[j] + gradient : gradient;
     }
   }
 }

@@ -8,11 +8,11 @@
 #include <lnfree/backend/reference/cross_entropy.hpp>
 #include <lnfree/backend/reference/device.hpp>
 #include <lnfree/backend/reference/dropout.hpp>
+#include <lnfree/backend/reference/elementwise.hpp>
 #include <lnfree/backend/reference/embedding.hpp>
 #include <lnfree/backend/reference/entropy.hpp>
 #include <lnfree/backend/reference/gemm.hpp>
 #include <lnfree/backend/reference/norm.hpp>
-#include <lnfree/backend/reference/optimizer.hpp>
 #include <lnfree/backend/reference/rotary.hpp>
 #include <lnfree/backend/reference/statistics.hpp>
 

@@ -1,4 +1,4 @@
-#include <lnfree/observer/entropy_regularizer.hpp>
+#include <lnfree/objective/entropy_guided.hpp>
 
 #include <cmath>
 #include <vector>
@@ -14,7 +14,7 @@ using namespace lnfree;
 
 namespace {
 
-using Model = Decoder<tiny, Identity, GELU, Cpu, EntropyRegularizer>;
+using Model = Decoder<tiny, Identity, GELU, Cpu, EntropyObserver, PreNorm, EntropyGuided>;
 
 /// Mean over the heads of how far their entropy is from their threshold, in nats.
 double mean_deviation(Model& model) {
@@ -32,7 +32,7 @@ double mean_deviation(Model& model) {
 
 }  // namespace
 
-BOOST_AUTO_TEST_SUITE(entropy_regularizer)
+BOOST_AUTO_TEST_SUITE(entropy_guided)
 
 // With all weights 0 a query's keys weigh alike: the entropy of query i is ln i, in every head of every
 // layer.
@@ -48,15 +48,15 @@ BOOST_AUTO_TEST_CASE(penalty_of_uniform_heads) {
     const double deviation = std::log(static_cast<double>(i)) - threshold;
     if (std::abs(deviation) > margin) sum += deviation * deviation;
   }
-  model.observer().options() = {.coefficient = 1e-3, .margin = 0.25};
+  model.objective().options() = {.coefficient = 1e-3, .margin = 0.25};
   const double loss = model.forward_backward(random.batch(), {.gradient_scale = 0.25, .observe = false});
-  BOOST_TEST(model.observer().penalty() == 1e-3 * 3 * sum, boost::test_tools::tolerance(1e-5));
-  // The loss is the cross-entropy alone, as without a regularizer.
+  BOOST_TEST(model.penalty() == 1e-3 * 3 * sum, boost::test_tools::tolerance(1e-5));
+  // The loss is the cross-entropy alone, as without the penalty.
   BOOST_TEST(loss == std::log(37.0), boost::test_tools::tolerance(1e-5));
   BOOST_TEST(std::isnan(model.observer().head_entropy(0, 0)));  // nobody asked to observe
-  model.observer().options().sums_rows = false;
+  model.objective().options().sums_rows = false;
   model.forward_backward(random.batch());
-  BOOST_TEST(model.observer().penalty() == 1e-3 * sum / 9, boost::test_tools::tolerance(1e-5));
+  BOOST_TEST(model.penalty() == 1e-3 * sum / 9, boost::test_tools::tolerance(1e-5));
   BOOST_TEST(model.observer().head_entropy(0, 0) > 0);
 }
 
@@ -67,7 +67,7 @@ BOOST_AUTO_TEST_CASE(training_moves_heads_and_thresholds_together) {
   for (const bool strong : {false, true}) {
     Model model(3);
     model.initialize(4);
-    model.observer().options() = {.coefficient = strong ? 1.0 : 0.0, .margin = 0.05, .sums_rows = false};
+    model.objective().options() = {.coefficient = strong ? 1.0 : 0.0, .margin = 0.05, .sums_rows = false};
     AdamW optimizer(model, {.weight_decay = 0});
     for (int step = 0; step < 120; ++step) {
       model.observer().reset();

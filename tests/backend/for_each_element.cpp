@@ -1,4 +1,6 @@
-#include <lnfree/core/adamw_step.hpp>
+#include <lnfree/optim/adamw.hpp>
+
+#include <utility>
 
 #include "backend/workbench.hpp"
 
@@ -8,14 +10,11 @@ using namespace lnfree::test;
 namespace {
 
 constexpr Index counts[] = {1, 5, 17, 64, 100, 1001, 100'003};
-constexpr AdamWStep step{.learning_rate = 0.01,
-                         .beta1 = 0.9,
-                         .beta2 = 0.999,
-                         .epsilon = 1e-8,
-                         .weight_decay = 0.1,
-                         .gradient_scale = 0.7,
-                         .correction1 = 1 - 0.9 * 0.9,
-                         .correction2 = 1 - 0.999 * 0.999};
+/// The second update of all, clipped.
+template <class T>
+AdamWRule<T> rule() {
+  return {{}, /*learning_rate=*/0.01, /*weight_decay=*/0.1, /*t=*/2, /*clip=*/0.7};
+}
 
 /// The state of one AdamW update. v is a square, so the others' squares stand in for it.
 template <class Bench>
@@ -38,17 +37,54 @@ struct AdamWState {
       value = bench.poisoned_scalars(1, count).data;
     }
   }
+
+  void update(Bench& bench, Index count) {
+    auto& device = bench.device();
+    if constexpr (std::is_same_v<Scalar, Accumulator>) {
+      for_each_element(device, count, ApplyRule<AdamWRule<Accumulator>>{rule<Accumulator>()}, master.data,
+                       gradient.data, m.data, v.data);
+    } else {
+      for_each_element(device, count, ApplyRuleAndCopy<AdamWRule<Accumulator>>{rule<Accumulator>()},
+                       master.data, gradient.data, value, m.data, v.data);
+    }
+  }
 };
 
 }  // namespace
 
-BOOST_AUTO_TEST_SUITE(backend_optimizer)
+BOOST_AUTO_TEST_SUITE(backend_for_each_element)
 
 BOOST_AUTO_TEST_CASE_TEMPLATE(sums_of_squares_agree, D, Backends) {
   for (const Index count : counts) {
     check<D>(sizes(count), [&](auto& bench) {
       auto values = bench.accumulators("values", 1, count);
-      bench.result("sum", sum_of_squares(bench.device(), values.data, count));
+      const auto* const read = values.data;
+      bench.result("sum", sum_of(bench.device(), count, Square{}, read));
+    });
+  }
+}
+
+/// y = x y, of an array that is only read and one that is not; gives their new sum.
+struct Multiply {
+  template <class T>
+  LNFREE_HOST_DEVICE T operator()(T& x, T& y) const {
+    y = x * y;
+    x = T(0);  // lost: that array is const
+    return x + y;
+  }
+};
+
+// Arrays of both types, one of them only read.
+BOOST_AUTO_TEST_CASE_TEMPLATE(functions_of_two_arrays_agree, D, Backends) {
+  for (const Index count : counts) {
+    check<D>(sizes(count), [&](auto& bench) {
+      auto x = bench.scalars("x", 1, count);
+      auto y = bench.accumulators("y", 1, count);
+      const auto* const read = x.data;
+      bench.result("sum", sum_of(bench.device(), count, Multiply{}, read, std::as_const(y.data)));
+      for_each_element(bench.device(), count, Multiply{}, read, y.data);
+      bench.result("x", x);
+      bench.result("y", y);
     });
   }
 }
@@ -58,8 +94,7 @@ BOOST_AUTO_TEST_CASE_TEMPLATE(adamw_agrees, D, Backends) {
     check<D>(sizes(count),
              [&](auto& bench) {
                AdamWState state(bench, count);
-               adamw(bench.device(), count, state.master.data, state.value, state.gradient.data, state.m.data,
-                     state.v.data, step);
+               state.update(bench, count);
                bench.result("master", state.master, 1);
                bench.result("value", state.value, count, 1);
                bench.result("gradient", state.gradient);
@@ -78,8 +113,7 @@ BOOST_AUTO_TEST_CASE_TEMPLATE(adamw_follows_the_formula, D, AndTheOracle) {
   const auto w = bench.download(state.master.data, count),
              gradient = bench.download(state.gradient.data, count);
   const auto m = bench.download(state.m.data, count), v = bench.download(state.v.data, count);
-  adamw(bench.device(), count, state.master.data, state.value, state.gradient.data, state.m.data,
-        state.v.data, step);
+  state.update(bench, count);
   std::vector<double> expected_w, expected_m, expected_v;
   for (Index i = 0; i < count; ++i) {
     const double g = 0.7 * double(gradient[i]);

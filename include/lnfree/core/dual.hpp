@@ -1,0 +1,59 @@
+#pragma once
+
+#include <lnfree/core/macros.hpp>
+
+namespace lnfree {
+
+/// A number and its derivative with respect to some other one: a function template that computes with it
+/// computes its own derivative (forward-mode automatic differentiation). Constants have derivative 0.
+template <class T>
+struct Dual {
+  T value;
+  T slope;
+
+  constexpr Dual() = default;
+  LNFREE_HOST_DEVICE constexpr Dual(T number) : value(number), slope(0) {}
+  LNFREE_HOST_DEVICE constexpr Dual(T number, T derivative) : value(number), slope(derivative) {}
+  /// For literals: T(1e-5), whatever T is.
+  template <class U>
+  LNFREE_HOST_DEVICE explicit constexpr Dual(U number) : value(static_cast<T>(number)), slope(0) {}
+
+  LNFREE_HOST_DEVICE friend constexpr Dual operator+(Dual a, Dual b) {
+    return {a.value + b.value, sum(a.slope, b.slope)};
+  }
+  LNFREE_HOST_DEVICE friend constexpr Dual operator-(Dual a, Dual b) {
+    return {a.value - b.value, sum(a.slope, -b.slope)};
+  }
+  LNFREE_HOST_DEVICE friend constexpr Dual operator-(Dual a) { return {-a.value, -a.slope}; }
+  LNFREE_HOST_DEVICE friend constexpr Dual operator*(Dual a, Dual b) {
+    return {a.value * b.value, sum(product(a.slope, b.value), product(b.slope, a.value))};
+  }
+  LNFREE_HOST_DEVICE friend constexpr Dual operator/(Dual a, Dual b) {
+    const T quotient = a.value / b.value;
+    return {quotient, sum(a.slope, -product(b.slope, quotient)) / b.value};
+  }
+  LNFREE_HOST_DEVICE constexpr Dual& operator+=(Dual b) { return *this = *this + b; }
+  LNFREE_HOST_DEVICE constexpr Dual& operator-=(Dual b) { return *this = *this - b; }
+  LNFREE_HOST_DEVICE constexpr Dual& operator*=(Dual b) { return *this = *this * b; }
+  LNFREE_HOST_DEVICE constexpr Dual& operator/=(Dual b) { return *this = *this / b; }
+
+  LNFREE_HOST_DEVICE friend constexpr bool operator<(Dual a, Dual b) { return a.value < b.value; }
+  LNFREE_HOST_DEVICE friend constexpr bool operator>(Dual a, Dual b) { return a.value > b.value; }
+  LNFREE_HOST_DEVICE friend constexpr bool operator<=(Dual a, Dual b) { return a.value <= b.value; }
+  LNFREE_HOST_DEVICE friend constexpr bool operator>=(Dual a, Dual b) { return a.value >= b.value; }
+
+ private:
+  // What is no function of the variable has slope 0 as a constant that the compiler sees, and costs nothing.
+  // By itself the compiler may not leave out x + 0 and 0 x, for the sake of -0 and infinity.
+  LNFREE_HOST_DEVICE static constexpr bool is_known_zero(T slope) {
+    return __builtin_constant_p(slope == T(0)) && slope == T(0);
+  }
+  LNFREE_HOST_DEVICE static constexpr T sum(T a, T b) {
+    return is_known_zero(a) ? b : is_known_zero(b) ? a : a + b;
+  }
+  LNFREE_HOST_DEVICE static constexpr T product(T slope, T factor) {
+    return is_known_zero(slope) ? T(0) : slope * factor;
+  }
+};
+
+}  // namespace lnfree

@@ -1,0 +1,156 @@
+#pragma once
+
+#include <cstddef>
+#include <vector>
+
+#include <lnfree/core/error.hpp>
+
+namespace lnfree {
+
+/// What a block does, step by step, on matrices of the residual stream's size; and the same backwards, with
+/// the buffers in which gradients are handed on. Matrices have numbers: 0 is the block's input, s + 1 what
+/// step s gives.
+class Wiring {
+ public:
+  enum class Kind { norm, attention, feed_forward };
+
+  /// output = kind(input), or kind(input) + addend.
+  struct Step {
+    Kind kind;
+    int norm = -1;  ///< Which norm, of a step of that kind.
+    int input;
+    int addend = -1;
+  };
+
+  /// From the gradient of a step's output, in buffer d_output, to that of its input, in d_input: that of the
+  /// step alone, or together with what buffer `addend` holds. With step -1: d_input = d_output + addend.
+  struct GradientStep {
+    int step;
+    int d_output;
+    int addend;
+    int d_input;
+  };
+
+  /// Another step; returns the number of its output.
+  int add_step(Step step) {
+    steps_.push_back(step);
+    return static_cast<int>(steps_.size());
+  }
+  Step& step_of(int matrix) { return steps_[static_cast<std::size_t>(matrix - 1)]; }
+
+  /// Ends the wiring: `result` is the block's output. Throws Error where it makes no sense.
+  void finish(int result) {
+    int of_kind[3] = {};
+    for (const Step& step : steps_) ++of_kind[static_cast<int>(step.kind)];
+    for (const Kind kind : {Kind::attention, Kind::feed_forward}) {
+      if (of_kind[static_cast<int>(kind)] != 1)
+        throw Error("a layout must call attention() and feed_forward() once each");
+    }
+    if (result != static_cast<int>(steps_.size()))
+      throw Error("a layout must return what its last step gave");
+    Gradients(*this).plan(result);
+  }
+
+  const std::vector<Step>& steps() const { return steps_; }
+  const std::vector<GradientStep>& gradient_steps() const { return gradient_steps_; }
+
+  /// How many buffers the gradients take. Buffer 0 holds that of the output at first.
+  int gradient_buffers() const { return buffers_; }
+  /// The buffer that holds the gradient of the input at last.
+  int gradient_of_input() const { return gradient_of_input_; }
+
+ private:
+  /// Decides which buffer holds the gradient of which matrix when. A sum hands its gradient on to both of its
+  /// terms without a copy, so that a buffer may hold those of several matrices; what is added to one of them
+  /// goes in place where no other needs the buffer any more.
+  class Gradients {
+   public:
+    explicit Gradients(Wiring& wiring)
+        : wiring_(wiring), uses_(wiring.steps_.size() + 1), buffer_of_(uses_.size(), none) {
+      for (const Step& step : wiring.steps_) {
+        ++uses(step.input);
+        if (step.addend != none) ++uses(step.addend);
+      }
+    }
+
+    void plan(int result) {
+      for (int matrix = 0; matrix < result; ++matrix) {
+        if (uses(matrix) == 0) throw Error("a layout computes something that it does not use");
+      }
+      buffer_of(result) = take();
+      hand_on(result);
+      for (int s = result - 1; s >= 0; --s) {
+        const Step& step = wiring_.steps_[static_cast<std::size_t>(s)];
+        const int d_output = buffer_of(s + 1), addend = buffer_of(step.input);
+        // A norm reads the gradient of its output again after it has written that of its input.
+        const bool in_place = step.kind != Kind::norm;
+        const int target = addend == none ? d_output : addend;
+        const bool alone = holders(target) == 1 + (addend == d_output ? 1 : 0);
+        const bool reuses = alone && (target != d_output || in_place);
+        const int d_input = reuses ? target : take();
+        if (addend == none || d_input != addend) hold(step.input, d_input, reuses);
+        wiring_.gradient_steps_.push_back({s, d_output, addend, d_input});
+        --holders(d_output);
+        if (--uses(step.input) == 0) hand_on(step.input);
+      }
+      wiring_.gradient_of_input_ = buffer_of(0);
+      wiring_.buffers_ = static_cast<int>(holders_.size());
+    }
+
+   private:
+    static constexpr int none = -1;
+
+    /// The gradient of a matrix is complete: if it is a sum, so is that of its other term, as far as this use
+    /// of it goes.
+    void hand_on(int matrix) {
+      if (matrix == 0) return;
+      const int addend = wiring_.step_of(matrix).addend, buffer = buffer_of(matrix);
+      if (addend == none) return;
+      if (buffer_of(addend) == none) {
+        hold(addend, buffer, true);
+      } else {
+        const int mine = buffer_of(addend);
+        const bool reuses = mine != buffer && holders(mine) == 1;
+        const int sum = reuses ? mine : take();
+        wiring_.gradient_steps_.push_back({none, mine, buffer, sum});
+        if (!reuses) hold(addend, sum, false);
+      }
+      if (--uses(addend) == 0) hand_on(addend);
+    }
+
+    /// A buffer that nobody holds, which then has one holder.
+    int take() {
+      for (std::size_t b = 0; b < holders_.size(); ++b) {
+        if (holders_[b] == 0) {
+          holders_[b] = 1;
+          return static_cast<int>(b);
+        }
+      }
+      holders_.push_back(1);
+      return static_cast<int>(holders_.size()) - 1;
+    }
+
+    /// The gradient of `matrix` is in `buffer` from here on; `shares` if that has other holders.
+    void hold(int matrix, int buffer, bool shares) {
+      if (buffer_of(matrix) != none) --holders(buffer_of(matrix));
+      if (shares) ++holders(buffer);
+      buffer_of(matrix) = buffer;
+    }
+
+    int& uses(int matrix) { return uses_[static_cast<std::size_t>(matrix)]; }
+    int& buffer_of(int matrix) { return buffer_of_[static_cast<std::size_t>(matrix)]; }
+    int& holders(int buffer) { return holders_[static_cast<std::size_t>(buffer)]; }
+
+    Wiring& wiring_;
+    std::vector<int> uses_;       // of each matrix, still to come
+    std::vector<int> buffer_of_;  // where the gradient of each matrix is
+    std::vector<int> holders_;    // matrices whose gradient is in each buffer
+  };
+
+  std::vector<Step> steps_;
+  std::vector<GradientStep> gradient_steps_;
+  int buffers_ = 0;
+  int gradient_of_input_ = 0;
+};
+
+}  // namespace lnfree

@@ -1,0 +1,70 @@
+#pragma once
+
+#include <concepts>
+#include <cstdint>
+
+#include <lnfree/core/concepts.hpp>
+#include <lnfree/core/config.hpp>
+#include <lnfree/core/memory.hpp>
+#include <lnfree/core/tensor.hpp>
+#include <lnfree/nn/parameter.hpp>
+
+/// An objective is what a model minimizes: a class template of the device, with a `name` and a constructor from
+/// ParameterSet<Device>& and const DecoderConfig&, to which it may add parameters of its own. It has the mean
+/// cross-entropy of the targets as one part, and whichever of these it offers:
+///
+///   double on_entropies(device, pass, entropies, d_entropies)   (L B H, T): sets d_entropies
+///   double on_hidden(device, pass, layer, hidden, d_hidden)     (B T, ffn_width): adds to d_hidden
+///   double on_stream(device, pass, x, d_x)                      (B T, C), after the last block: adds to d_x
+///   double on_logits(device, pass, first_row, logits, losses)   in place of the cross-entropy: leaves the
+///                                                               gradient in logits, and losses (rows)
+///
+/// Each returns what it adds to the mean loss, coefficient included, and gives the gradients of
+/// pass.gradient_scale times that. They are called in training passes alone, and what they return is no part of
+/// the loss that is reported. plan(arena, max_shape, config), if there is one, reserves device memory;
+/// report(parameters, device, f), if there is one, calls f(name, value) for what goes into metrics.jsonl.
+namespace lnfree {
+
+/// What an objective may need to know of a training pass.
+struct TrainingPass {
+  BatchShape shape;
+  double gradient_scale;        ///< Of the mean loss.
+  double loss_scale;            ///< The same of a single target's loss.
+  const std::int32_t* targets;  ///< (B T), on the device.
+};
+
+template <class O, class D>
+concept PenalisesEntropies = requires(O& o, D& device, const TrainingPass& pass,
+                                      Matrix<const typename D::Accumulator> entropies,
+                                      Matrix<typename D::Accumulator> d_entropies) {
+  { o.on_entropies(device, pass, entropies, d_entropies) } -> std::same_as<double>;
+};
+
+template <class O, class D>
+concept PenalisesHidden = requires(O& o, D& device, const TrainingPass& pass,
+                                   Matrix<const typename D::Scalar> hidden,
+                                   Matrix<typename D::Scalar> d_hidden) {
+  { o.on_hidden(device, pass, 0, hidden, d_hidden) } -> std::same_as<double>;
+};
+
+template <class O, class D>
+concept PenalisesStream = requires(O& o, D& device, const TrainingPass& pass,
+                                   Matrix<const typename D::Scalar> x, Matrix<typename D::Scalar> d_x) {
+  { o.on_stream(device, pass, x, d_x) } -> std::same_as<double>;
+};
+
+template <class O, class D>
+concept ReplacesCrossEntropy = requires(O& o, D& device, const TrainingPass& pass, Index first_row,
+                                        Matrix<typename D::Scalar> logits, typename D::Accumulator* losses) {
+  { o.on_logits(device, pass, first_row, logits, losses) } -> std::same_as<double>;
+};
+
+/// Whether an objective is more than the cross-entropy.
+template <class O, class D>
+concept AddsToTheLoss =
+    PenalisesEntropies<O, D> || PenalisesHidden<O, D> || PenalisesStream<O, D> || ReplacesCrossEntropy<O, D>;
+
+template <class O, class D>
+concept Objective = Named<O> && std::constructible_from<O, ParameterSet<D>&, const DecoderConfig&>;
+
+}  // namespace lnfree
