@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <cstdio>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include <lnfree/model.hpp>
@@ -14,8 +15,8 @@ using namespace lnfree;
 /// range, above 3/4 ln T: the paper's entropic overload.
 class OverloadObserver {
  public:
+  static constexpr std::string_view name = "overload";
   static constexpr bool observes_entropy = true;
-  static constexpr bool observes_stream = false;
 
   OverloadObserver(int layers, int heads) : heads_(static_cast<std::size_t>(layers * heads)) {}
 
@@ -31,6 +32,12 @@ class OverloadObserver {
   }
 
   double overloaded() const { return overloaded_; }
+
+  /// Goes into metrics.jsonl and evaluation results.
+  template <class F>
+  void report(const F& f) const {
+    f("overloaded", overloaded_);
+  }
 
  private:
   std::size_t heads_;

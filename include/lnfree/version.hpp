@@ -1,6 +1,6 @@
 #pragma once
 
 #define LNFREE_VERSION_MAJOR 0
-#define LNFREE_VERSION_MINOR 1
+#define LNFREE_VERSION_MINOR 2
 #define LNFREE_VERSION_PATCH 0
-#define LNFREE_VERSION "0.1.0"
+#define LNFREE_VERSION "0.2.0"

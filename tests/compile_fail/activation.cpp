@@ -1,4 +1,4 @@
-// error: lnfree: the activation must offer name, saved, value and derivative
+// error: lnfree: the activation lacks `template <class T> static T value(T x)` or `derivative(T saved)`
 #include <string_view>
 
 #include <lnfree/backend/reference/reference.hpp>

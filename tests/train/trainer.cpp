@@ -338,6 +338,48 @@ struct Halving {
 
 }  // namespace
 
+namespace {
+
+/// An observer of one's own quantity: the largest loss of a token.
+class WorstToken {
+ public:
+  static constexpr std::string_view name = "worst_token";
+  static constexpr bool observes_losses = true;
+
+  WorstToken(int /*layers*/, int /*heads*/) {}
+  void reset() { worst_ = 0; }
+  template <class T>
+  void record_losses(BatchShape shape, const T* losses, const std::int32_t* /*targets*/) {
+    for (Index i = 0; i < shape.rows(); ++i) worst_ = std::max(worst_, static_cast<double>(losses[i]));
+  }
+  template <class F>
+  void report(const F& f) const {
+    f("worst_loss", worst_);
+  }
+
+ private:
+  double worst_ = 0;
+};
+
+}  // namespace
+
+// What an observer reports is in the metrics by itself, of training and of evaluation, beside the others'.
+BOOST_AUTO_TEST_CASE(an_observer_s_report_is_in_the_metrics) {
+  Data data;
+  Decoder<tiny, Identity, ReLU, Cpu, Observers<EntropyObserver, WorstToken>> model(options.batch_size);
+  model.initialize(options.seed);
+  Trainer trainer(model, &data.train, &data.validation, options, data.folder / "run");
+  trainer.start();
+  BOOST_TEST((trainer.run() == Outcome::finished));
+  int of_training = 0, of_evaluation = 0;
+  for (const Json& entry : metrics(data.folder / "run")) {
+    of_training += entry["kind"] == "worst_token" && entry["worst_loss"] > 0;
+    of_evaluation += entry["kind"] == "eval" && entry["worst_loss"] > 0 && entry.contains("head_entropy");
+  }
+  BOOST_TEST(of_training == 3);
+  BOOST_TEST(of_evaluation == 4);
+}
+
 // Muon's momentum and the rates of another schedule go on as AdamW's and the paper's do.
 BOOST_AUTO_TEST_CASE(another_optimizer_and_schedule_resume_bit_for_bit) {
   Data data;

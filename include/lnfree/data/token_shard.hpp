@@ -55,9 +55,9 @@ struct ShardInfo {
   std::int64_t context = 0;    ///< length in tokens of the windows documents were cut into; 0 = unknown
   std::int64_t documents = 0;  ///< documents that gave at least one window
   std::int64_t tokens = 0;
-  std::string tokenizer;              ///< file name of the tokenizer's model, in the same folder
-  std::string tokenizer_fingerprint;  ///< fingerprint() of that file: equal for shards of one tokenizer
-  std::string split;                  ///< "train" or "held-out"
+  std::string tokenizer = {};              ///< file name of the tokenizer's model, in the same folder
+  std::string tokenizer_fingerprint = {};  ///< fingerprint() of that file: equal for shards of one tokenizer
+  std::string split = {};                  ///< "train" or "held-out"
 };
 
 /// The file that describes a shard: train.json beside train.bin.

@@ -82,9 +82,16 @@ class Decoder {
                 "lnfree: the norm must be Identity, or offer `template <class T> static T value(T x)`, with "
                 "`const T (&p)[K]` after x for its K parameters, or with statistics() for what it knows of a row "
                 "(docs/adding-a-norm.md)");
-  static_assert(
-      ActivationOfLayers<ActivationPolicy>,
-      "lnfree: the activation must offer name, saved, value and derivative (docs/adding-an-activation.md)");
+  static_assert(Named<ActivationPolicy>,
+                "lnfree: the activation lacks `static constexpr std::string_view name` "
+                "(docs/adding-an-activation.md)");
+  static_assert(requires { ActivationPolicy::saved; } || requires { typename ActivationPolicy::First; },
+                "lnfree: the activation lacks `static constexpr Saved saved` (docs/adding-an-activation.md)");
+  static_assert(ActivationOfLayers<ActivationPolicy> || !Named<ActivationPolicy> ||
+                    !requires { ActivationPolicy::saved; },
+                "lnfree: the activation lacks `template <class T> static T value(T x)` or `derivative(T saved)`; "
+                "with a learnable number p both take it, and there are parameter_derivative(saved, p), scope, "
+                "parameter_name and initial (docs/adding-an-activation.md)");
   static_assert(RotaryDimsFitTheHead<Config>,
                 "lnfree: rotary_dims must be even and at most width / heads, or 0 for learned positions");
   static_assert(lnfree::Backend<DeviceTag>,
@@ -120,6 +127,11 @@ class Decoder {
   static_assert(lnfree::Objective<ObjectivePolicy<DeviceTag>, DeviceTag>,
                 "lnfree: the objective must offer name and a constructor from ParameterSet<Device>& and const "
                 "DecoderConfig& (docs/change.md)");
+  static_assert(!lnfree::Objective<ObjectivePolicy<DeviceTag>, DeviceTag> ||
+                    AddsToTheLoss<ObjectivePolicy<DeviceTag>, DeviceTag> ||
+                    std::is_same_v<ObjectivePolicy<DeviceTag>, CrossEntropy<DeviceTag>>,
+                "lnfree: the objective offers none of on_entropies, on_hidden, on_stream and on_logits with the "
+                "arguments that objective/objective.hpp says (docs/change.md)");
 
  public:
   using Norm = NormPolicy;

@@ -1,0 +1,20 @@
+// error: lnfree: the objective offers none of on_entropies, on_hidden, on_stream and on_logits
+#include <string_view>
+
+#include <lnfree/activation/gelu.hpp>
+#include <lnfree/backend/reference/reference.hpp>
+#include <lnfree/nn/decoder.hpp>
+#include <lnfree/observer/no_observer.hpp>
+
+using namespace lnfree;
+
+/// Its one member lacks the layer.
+template <class Device>
+struct Misspelt {
+  using Scalar = typename Device::Scalar;
+  static constexpr std::string_view name = "misspelt";
+  Misspelt(ParameterSet<Device>&, const DecoderConfig&) {}
+  double on_hidden(Device&, const TrainingPass&, Matrix<const Scalar>, Matrix<Scalar>) { return 0; }
+};
+
+Decoder<tiny, LayerNorm, GELU, Reference<double>, NoObserver, PreNorm, Misspelt> model(1);
