@@ -9,12 +9,12 @@ namespace configurations {
 
 using namespace lnfree;
 
-/// What the blocks of a model are made of.
-template <class Norm, class Activation, template <class> class Objective = CrossEntropy,
-          class Layout = AsConfigured>
+/// What a model of any shape is made of.
+template <class Norm, class Activation, class Layout = AsConfigured,
+          template <class> class Objective = CrossEntropy>
 struct Configuration {
-  template <DecoderConfig Config, class Device, class Observer>
-  using Model = Decoder<Config, Norm, Activation, Device, Observer, Layout, Objective>;
+  template <DecoderConfig shape, class Device, class Observer = NoObserver>
+  using Model = Decoder<shape, Norm, Activation, Device, Observer, Layout, Objective>;
 };
 
 /// How models of a size are trained on a CPU. On a GPU a step of several passes has as many windows, in

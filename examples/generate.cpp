@@ -3,8 +3,8 @@
 
 #include <cstdint>
 #include <cstdio>
+#include <exception>
 #include <filesystem>
-#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -29,12 +29,26 @@ struct Options {
   SamplingOptions sampling{.temperature = 0.8, .top_k = 40};
 };
 
-/// The first of the models in configurations.def that the checkpoint describes.
-std::optional<DescribedModel> described_model(const std::filesystem::path& checkpoint) {
+/// The models in configurations.def that the checkpoint describes, all of one shape.
+std::vector<DescribedModel> described_models(const std::filesystem::path& checkpoint) {
 #define SHAPE(name, ...) \
-  if (auto model = generators::name(checkpoint)) return model;
+  if (auto models = generators::name(checkpoint); !models.empty()) return models;
 #include "configurations.def"
-  return std::nullopt;
+  return {};
+}
+
+/// The first that the checkpoint has the weights of: an objective is not in config.json, but may have
+/// parameters of its own. Throws the Error of the first when it has those of none.
+NextLogits load(const std::vector<DescribedModel>& models) {
+  std::exception_ptr first;
+  for (const DescribedModel& model : models) {
+    try {
+      return model.load();
+    } catch (const Error&) {
+      if (!first) first = std::current_exception();
+    }
+  }
+  std::rethrow_exception(first);
 }
 
 /// A model as its tokenizer knows it: one that was trained on a corpus of a smaller vocabulary than its own
@@ -50,11 +64,12 @@ struct WithinVocabulary {
   }
 };
 
-void run(const Options& options, const DescribedModel& model) {
+void run(const Options& options, const std::vector<DescribedModel>& models) {
   const Tokenizer tokenizer = Tokenizer::load(options.tokenizer);
-  if (tokenizer.vocab_size() > model.vocab_size) {
+  const int vocab_size = models.front().vocab_size;
+  if (tokenizer.vocab_size() > vocab_size) {
     throw Error(options.tokenizer.string() + " has " + std::to_string(tokenizer.vocab_size()) +
-                " tokens, more than the model's " + std::to_string(model.vocab_size) +
+                " tokens, more than the model's " + std::to_string(vocab_size) +
                 ", so the model was trained on another corpus; give the tokenizer.model of that one");
   }
   if (std::filesystem::exists(options.checkpoint / "trainer.json")) {
@@ -68,7 +83,7 @@ void run(const Options& options, const DescribedModel& model) {
                   " was trained; give the tokenizer.model of that corpus");
     }
   }
-  WithinVocabulary speaker{model.load(), tokenizer.vocab_size()};
+  WithinVocabulary speaker{load(models), tokenizer.vocab_size()};
   const auto print = [](std::string_view text) {
     std::fwrite(text.data(), 1, text.size(), stdout);
     require_standard_output();
@@ -105,13 +120,13 @@ int main(int argc, char** argv) {
     const std::filesystem::path path = options.checkpoint / "config.json";
     if (!std::filesystem::exists(path))
       throw Error("cannot read " + path.string() + "; --checkpoint takes the folder checkpoint/ of a run");
-    const std::optional<DescribedModel> model = described_model(options.checkpoint);
-    if (!model) {
+    const std::vector<DescribedModel> models = described_models(options.checkpoint);
+    if (models.empty()) {
       throw Error(path.string() +
                   " describes none of the models that this program knows, those of the programs "
                   "train_<shape>_<configuration>; add yours to examples/configurations.def");
     }
-    run(options, *model);
+    run(options, models);
   } catch (const std::exception& error) {
     return complain("generate", error.what());
   }

@@ -1,8 +1,8 @@
 /// The models of one shape, LNFREE_GENERATE_SHAPE, in the program generate.
 #include <filesystem>
 #include <memory>
-#include <optional>
 #include <span>
+#include <vector>
 
 #include <lnfree/train/checkpoint.hpp>
 
@@ -22,15 +22,15 @@ NextLogits load(const std::filesystem::path& checkpoint) {
 
 }  // namespace
 
-std::optional<DescribedModel> generators::LNFREE_GENERATE_SHAPE(const std::filesystem::path& checkpoint) {
+std::vector<DescribedModel> generators::LNFREE_GENERATE_SHAPE(const std::filesystem::path& checkpoint) {
   constexpr DecoderConfig shape = configurations::shapes::LNFREE_GENERATE_SHAPE.config;
-  std::optional<DescribedModel> found;
-  const auto take_if_described = [&]<class Configuration>() {
-    using Model = typename Configuration::template Model<shape, Cpu, NoObserver>;
-    if (!found && architecture_difference<Model>(checkpoint).empty())
-      found = {shape.vocab_size, [checkpoint] { return load<Model>(checkpoint); }};
+  std::vector<DescribedModel> found;
+  const auto add_if_described = [&]<class Configuration>() {
+    using Model = typename Configuration::template Model<shape, Cpu>;
+    if (architecture_difference<Model>(checkpoint).empty())
+      found.push_back({shape.vocab_size, [checkpoint] { return load<Model>(checkpoint); }});
   };
-#define CONFIGURATION(name, ...) take_if_described.template operator()<configurations::name<shape>>();
+#define CONFIGURATION(name, ...) add_if_described.template operator()<configurations::name<shape>>();
 #include "configurations.def"
   return found;
 }

@@ -77,7 +77,7 @@ class Configuration:
     @classmethod
     def of(cls, name, *arguments):
         """Of the arguments in configurations.def."""
-        if not 3 <= len(arguments) <= 4 or not re.fullmatch(r'"[^"]+"', arguments[0]):
+        if not 3 <= len(arguments) <= 5 or not re.fullmatch(r'"[^"]+"', arguments[0]):
             raise Malformed(f"{_PATH}: CONFIGURATION({name}, ...) needs a label in quotes, a norm and an activation")
         return cls(arguments[0].strip('"'), *arguments[1:3])
 

@@ -49,9 +49,8 @@ constexpr bool is_on_gpu = false;
 constexpr configurations::Recipe recipe = configurations::recipes::LNFREE_TRAINER_RECIPE;
 constexpr configurations::Training schedule = configurations::shapes::LNFREE_TRAINER_SHAPE.training;
 constexpr lnfree::DecoderConfig shape = configurations::shapes::LNFREE_TRAINER_SHAPE.by(recipe);
-using Configuration = configurations::LNFREE_TRAINER_CONFIGURATION<shape>;
-using Model =
-    Configuration::Model<shape, Device, lnfree::Observers<lnfree::EntropyObserver, lnfree::OutlierObserver>>;
+using Model = configurations::LNFREE_TRAINER_CONFIGURATION<shape>::Model<
+    shape, Device, lnfree::Observers<lnfree::EntropyObserver, lnfree::OutlierObserver>>;
 
 /// The options of a run that is told nothing else.
 ProgramOptions defaults() {

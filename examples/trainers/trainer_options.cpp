@@ -21,6 +21,7 @@ Limits limits_of(std::string_view name) {
   if (name == "batch_size" || name == "accumulate") return {.least = 1};
   if (name == "warmup_ratio") return {.most = 1};
   if (name == "dropout") return {.most = 0.999};
+  if (name == "beta1" || name == "beta2") return {.most = 0.99999};
   return {};
 }
 

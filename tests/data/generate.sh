@@ -72,10 +72,23 @@ sed -i 's/"model_type": "lnfree"/"model_type": "gpt2"/' earlier/config.json
 cp -r run/checkpoint other
 sed -i 's/"n_layer": 8/"n_layer": 9/' other/config.json
 refuse "other/config.json describes none of the models" --checkpoint other "${arguments[@]:2}"
+# A model of another objective has the same config.json and more tensors.
+cp -r run/checkpoint guided
+sed -i 's/"activation_function": "relu"/"activation_function": "gelu"/' guided/config.json
+/usr/bin/python3 - guided/model.safetensors <<'END'
+import json, struct, sys
+content = open(sys.argv[1], "rb").read()
+(size,) = struct.unpack("<Q", content[:8])
+header, data = json.loads(content[8 : 8 + size]), content[8 + size :]
+header["entropy_threshold"] = {"dtype": "F32", "shape": [4], "data_offsets": [len(data), len(data) + 16]}
+text = json.dumps(header).encode()
+open(sys.argv[1], "wb").write(struct.pack("<Q", len(text)) + text + data + struct.pack("<4f", 0.5, 0.5, 0.5, 0.5))
+END
+"$program" --checkpoint guided "${arguments[@]:2}" --tokens 1 >/dev/null || fail "a model of another objective"
 # Other shapes are known, too: a config.json of Pythia's asks for Pythia's tensors.
 sed -e 's/"n_layer": 9/"n_layer": 8/; s/"n_ctx": 128/"n_ctx": 256/; s/"n_positions": 128/"n_positions": 256/' \
   -e 's/"biases": "query_key"/"biases": "all"/; s/"rotary_dims": 0/"rotary_dims": 4/' \
-  -e 's/"tie_word_embeddings": true/"tie_word_embeddings": false/; s/"parallel_residual": false/"parallel_residual": true/' \
+  -e 's/"tie_word_embeddings": true/"tie_word_embeddings": false/; s/"parallel_residual": false/"parallel_residual": true/; s/"layout": "pre_norm"/"layout": "parallel"/' \
   -i other/config.json
 refuse "other/model.safetensors is of another architecture than this program: tensor h.0.attn.c_proj.bias is missing" \
   --checkpoint other "${arguments[@]:2}"

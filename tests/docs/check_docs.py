@@ -4,8 +4,7 @@
 
 In README.md and docs/*.md a C++ block under a line such as <!-- examples/custom_norm.cpp --> must stand in that
 file word for word; the README's must be examples/quickstart.cpp from the first line to the last. The README and
-docs/adding-*.md and docs/change.md may hold no C++ that is not checked this way. Links to files of the
-repository must lead to one.
+docs/adding-*.md and docs/change.md may hold no C++ that is not checked this way. Links to files of the repository must lead to one.
 
 The documents' tables of configurations, shapes, recipes, experiments and scales must have a row for each that the programs know,
 and no other; a configuration that is named anywhere must exist.

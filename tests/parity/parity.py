@@ -168,7 +168,7 @@ def cases_of(program):
         name: Case(
             name,
             Shape.of(case["architecture"]),
-            Configuration.of(case["architecture"], regularized=case["is_regularized"], dropout=case["dropout"]),
+            Configuration.of(case["architecture"], regularized=case["is_guided"], dropout=case["dropout"]),
         )
         for name, case in json.loads(run.stdout).items()
     }

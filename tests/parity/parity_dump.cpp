@@ -12,6 +12,8 @@
 #include <iostream>
 #include <string>
 #include <string_view>
+#include <type_traits>
+#include <vector>
 
 #include <nlohmann/json.hpp>
 
@@ -112,7 +114,7 @@ void dump(const std::filesystem::path& folder, double dropout_rate) {
 struct Case {
   std::string_view name;
   double dropout;
-  bool is_regularized;
+  bool is_guided;
   Json (*architecture)();
   void (*dump)(const std::filesystem::path& folder, double dropout_rate);
 };
@@ -120,8 +122,8 @@ struct Case {
 template <DecoderConfig Config, template <DecoderConfig> class Configuration>
 constexpr Case case_of(std::string_view name, double dropout = 0) {
   using Model = typename Configuration<Config>::template Model<Config, Target, EntropyObserver>;
-  constexpr bool is_regularized = PenalisesEntropies<typename Model::Objective, Target>;
-  return {name, dropout, is_regularized, config_json<Model>, dump<Model>};
+  constexpr bool is_guided = !std::is_same_v<typename Model::Objective, CrossEntropy<Target>>;
+  return {name, dropout, is_guided, config_json<Model>, dump<Model>};
 }
 
 // Every configuration of the trainers, and what else changes a model's mathematics.
@@ -139,9 +141,8 @@ int main(int argc, char** argv) try {
   if (argc == 2 && std::string_view(argv[1]) == "--list") {
     Json list;
     for (const Case& each : cases) {
-      list[std::string(each.name)] = {{"architecture", each.architecture()},
-                                      {"dropout", each.dropout},
-                                      {"is_regularized", each.is_regularized}};
+      list[std::string(each.name)] = {
+          {"architecture", each.architecture()}, {"dropout", each.dropout}, {"is_guided", each.is_guided}};
     }
     std::cout << list.dump(2) << '\n';
     return 0;

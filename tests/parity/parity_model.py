@@ -49,6 +49,7 @@ class Configuration:
         norm, final_norm = (None if architecture[key] == "identity" else architecture[key] for key in ("norm", "final_norm"))
         configuration = cls(norm, architecture["activation_function"], final_norm, architecture["parallel_residual"], **others)
         unknown = {norm, final_norm} - LEARNED_BY_NORM.keys() | set(configuration.activations) - set(ACTIVATIONS)
+        unknown |= {architecture["layout"]} - {"pre_norm", "parallel"}
         if unknown:
             raise ValueError(f"the oracle has no {', '.join(map(str, unknown))}; write its formula in parity_model.py")
         return configuration

@@ -17,7 +17,7 @@ CXX = os.environ.get("CXX", "c++")
 PATIENCE = 300
 
 LINES = {
-    "CONFIGURATION": 'CONFIGURATION(sm_dyt_relu_silu, "SM + DyT + R; [then S", DynamicTanh, Layerwise<ReLU, 2, SiLU>)',
+    "CONFIGURATION": 'CONFIGURATION(sm_dyt_relu_silu, "SM + DyT + R; [then S", DynamicTanh, Layerwise<ReLU, 2, SiLU>, PostNorm, EntropyGuided)',
     "SHAPE": "SHAPE(wee, brief, DecoderConfig{.layers = 4, .heads = 2, .width = 8, .ffn_width = 16, .context = 9, .vocab_size = 5})",
     "TRAINING": "TRAINING(brief, .steps = 5, .batch_size = 3, .accumulate = 2, .learning_rate = 1e-2, .warmup_ratio = 0.5, "
     ".weight_decay = 0, .init_std = 0.5)",
@@ -30,9 +30,9 @@ using namespace configurations;
 constexpr DecoderConfig shape = shapes::wee.by(recipes::wet);
 static_assert(shape.layers == 4 && shape.vocab_size == 5 && shape.final_norm == FinalNorm::same_as_norm);
 static_assert(shapes::wee.training.steps == 5 && shapes::wee.training.init_std == 0.5 && recipes::wet.dropout == 0.25);
-using New = sm_dyt_relu_silu<shape>;
-using Model = New::Model<shape, Cpu, EntropyObserver>;
+using Model = sm_dyt_relu_silu<shape>::Model<shape, Cpu>;
 static_assert(Model::Activation::name == "relu*2+silu" && std::is_same_v<Model::Norm, DynamicTanh>);
+static_assert(std::is_same_v<Model::Layout, PostNorm> && std::is_same_v<Model::Objective, EntropyGuided<Cpu>>);
 """
 EXPERIMENT = '''"""The paper's best norm-free model at a third of the learning rate, say."""
 
@@ -182,12 +182,13 @@ class ConfigurationsTest(unittest.TestCase):
 
     def test_documents_out_of_step_are_told(self):
         check = (sys.executable, self.root / "tests" / "docs" / "check_docs.py", self.root)
-        self.run_in_tree(*check)
+        before = subprocess.run(check, capture_output=True, text=True, check=False).stderr
         self.add(**LINES)
         (self.root / "examples/reproduce/experiments/tripled.py").write_text(EXPERIMENT)
         text = self.run_in_tree(*check, status=1)
-        for word in ("sm_dyt_relu_silu", "wee", "tripled"):
-            self.assertIn(word, text)
+        for word in ("sm_dyt_relu_silu", "wee", "wet", "tripled"):
+            self.assertIn(f"`{word}`", text)
+            self.assertNotIn(f"`{word}`", before)
 
     def test_a_line_that_is_none_is_told(self):
         for line, words in (
