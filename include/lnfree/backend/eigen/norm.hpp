@@ -69,7 +69,6 @@ void norm_backward(EigenCpu<S>&, N, std::type_identity_t<Matrix<const S>> x, con
   const auto normalize = [rows](Index i) {
     return [statistics = rows[i]](S value) { return N::value(value, statistics); };
   };
-  // Before d_x, which may be d_y.
   gain_and_bias_backward<N, S>(x, d_y, d_gain, d_bias, normalize);
   for_each_row(x.rows, x.cols, [&](Index i) {
     const auto backward = [&](const auto& d_normalized) {
