@@ -44,8 +44,7 @@ using Input = BFloat16;
 using Backends = std::tuple<Cuda, CudaFp32>;
 using AndTheOracle = Backends;
 using Input = BFloat16;
-#elif defined(LNFREE_TEST_CPU_ALONE) || LNFREE_SANITIZE
-// Sanitizers have the oracle run in every case as it is.
+#elif defined(LNFREE_TEST_CPU_ALONE)
 using Backends = std::tuple<Cpu>;
 using Input = float;
 #else

@@ -1,4 +1,4 @@
-// error: lnfree: as_matrix needs a row-major matrix, map or block (Eigen::RowMajor) whose numbers lie next to each other in each row
+// error: lnfree: as_matrix needs a row-major matrix, map or block without gaps in its rows
 
 #include <lnfree/core/eigen.hpp>
 

@@ -1,5 +1,6 @@
 #include "lnfree/train/trainer.hpp"
 
+#include <omp.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -23,6 +24,12 @@ using namespace lnfree;
 using namespace lnfree::test;
 
 namespace {
+
+/// Runs are killed in forked processes, in which OpenMP's threads do not live on: nothing may wait for them.
+struct OneThread {
+  OneThread() { omp_set_num_threads(1); }
+};
+BOOST_GLOBAL_FIXTURE(OneThread);
 
 using Model = TinyModel<Identity, LeakyLearnable<Scope::per_layer>>;
 

@@ -46,11 +46,9 @@ auto as_matrix(M&& matrix) {
   using View = std::remove_cvref_t<M>;
   static_assert(std::is_lvalue_reference_v<M> || !std::is_base_of_v<Eigen::PlainObjectBase<View>, View>,
                 "lnfree: as_matrix needs a matrix that outlives the call, not a temporary one");
-  static_assert(
-      (View::Flags & Eigen::DirectAccessBit) != 0 && bool(View::IsRowMajor) &&
-          int(View::InnerStrideAtCompileTime) == 1,
-      "lnfree: as_matrix needs a row-major matrix, map or block (Eigen::RowMajor) whose numbers lie "
-      "next to each other in each row");
+  static_assert((View::Flags & Eigen::DirectAccessBit) != 0 && bool(View::IsRowMajor) &&
+                    int(View::InnerStrideAtCompileTime) == 1,
+                "lnfree: as_matrix needs a row-major matrix, map or block without gaps in its rows");
   return Matrix(matrix.data(), Index{matrix.rows()}, Index{matrix.cols()}, Index{matrix.outerStride()});
 }
 

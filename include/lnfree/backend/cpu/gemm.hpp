@@ -6,21 +6,17 @@
 #include <lnfree/backend/cpu/tile_product.hpp>
 #include <lnfree/core/tensor.hpp>
 
-/// Whether products are Eigen's: compiled for any processor of its kind, a program has narrow vectors, for
-/// which PanelGemm is not made, while a BLAS that Eigen may hand them to looks at the processor it runs on.
 #if defined(__AVX__)
 #include <lnfree/backend/cpu/panel_gemm.hpp>
-namespace lnfree::cpu {
-inline constexpr bool products_by_eigen = false;
-}
 #else
 #include <lnfree/backend/eigen/product.hpp>
-namespace lnfree::cpu {
-inline constexpr bool products_by_eigen = true;
-}
 #endif
 
 namespace lnfree::cpu {
+
+/// Whether products are Eigen's: a program compiled for any processor of its kind has narrow vectors, for
+/// which PanelGemm is not made, while a BLAS that Eigen may hand them to looks at the processor it runs on.
+inline constexpr bool products_by_eigen = vector_width < 8;
 
 inline void gemm(Cpu&, Operand<float> a, Operand<float> b, Output<float> c) {
   assert(a.rows() == c.matrix.rows && b.cols() == c.matrix.cols && a.cols() == b.rows());

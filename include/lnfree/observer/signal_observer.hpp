@@ -1,0 +1,123 @@
+#pragma once
+
+#include <cmath>
+#include <cstddef>
+#include <limits>
+#include <string_view>
+#include <vector>
+
+#include <lnfree/core/eigen.hpp>
+#include <lnfree/core/tensor.hpp>
+
+// As in core/eigen.hpp.
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
+#pragma GCC diagnostic ignored "-Wuninitialized"
+#endif
+#include <Eigen/Eigenvalues>
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC diagnostic pop
+#endif
+
+namespace lnfree {
+
+/// How much the residual stream x (B T, C) still tells tokens apart, after every layer and over every pass
+/// since the last reset():
+///
+///   cosine          mean over sequences and pairs of their tokens, i != j, of the cosine of x_i and x_j: 1
+///                   where attention has made all tokens of a sequence alike (rank collapse; Dong et al.,
+///                   "Attention is Not All You Need", 2021)
+///   effective_rank  exp(-sum_k p_k ln p_k) with p_k the eigenvalues of x^T x over their sum: how many
+///                   directions the stream makes use of, from 1 to C (Roy and Vetterli, "The Effective
+///                   Rank", 2007)
+///
+/// Rows that are zero or not finite have no direction and are left out. In each layer the observer keeps a
+/// matrix of C x C doubles. It stands on Eigen and is for C++ sources alone, whatever the device.
+class SignalObserver {
+ public:
+  static constexpr std::string_view name = "signal";
+  static constexpr bool observes_stream_values = true;
+
+  SignalObserver(int layers, int /*heads*/) : of_layer_(static_cast<std::size_t>(layers)) {}
+
+  /// Forgets what was gathered.
+  void reset() {
+    for (Layer& layer : of_layer_) {
+      layer.squares.setZero();
+      layer.cosines = 0;
+      layer.pairs = layer.rows = 0;
+    }
+  }
+
+  /// Takes the stream after one layer in one pass, in the host's memory.
+  template <class T>
+  void record_stream(int layer, BatchShape shape, Matrix<const T> x) {
+    Layer& to = of_layer_[static_cast<std::size_t>(layer)];
+    if (to.squares.cols() != x.cols) to.squares.setZero(x.cols, x.cols);
+    for (Index b = 0; b < shape.batch; ++b) to.add_sequence(x.slice(b * shape.length, shape.length));
+  }
+
+  /// One number for each layer; NaN where no row was seen, or no pair of rows.
+  std::vector<double> cosine() const {
+    return for_layers([](const Layer& layer) {
+      return layer.pairs == 0 ? none : layer.cosines / static_cast<double>(layer.pairs);
+    });
+  }
+  std::vector<double> effective_rank() const {
+    return for_layers([](const Layer& layer) { return layer.rows == 0 ? none : layer.effective_rank(); });
+  }
+
+  /// Calls f(name, numbers of all layers) for each of the two.
+  template <class F>
+  void report(const F& f) const {
+    f("cosine", cosine());
+    f("effective_rank", effective_rank());
+  }
+
+ private:
+  static constexpr double none = std::numeric_limits<double>::quiet_NaN();
+  using Values = Eigen::Matrix<double, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
+
+  struct Layer {
+    Values squares;      // x^T x (C, C) of all rows; the upper half is not kept
+    double cosines = 0;  // summed over all pairs
+    Index pairs = 0, rows = 0;
+
+    template <class T>
+    void add_sequence(Matrix<const T> x) {
+      Values values = as_eigen(x).template cast<double>();
+      Index count = 0;  // of rows that have a direction, which are moved to the top
+      Eigen::RowVectorXd directions = Eigen::RowVectorXd::Zero(x.cols);
+      for (Index i = 0; i < x.rows; ++i) {
+        const double norm = values.row(i).norm();
+        if (!(norm > 0 && norm < std::numeric_limits<double>::infinity())) continue;
+        directions += values.row(i) / norm;
+        if (count != i) values.row(count) = values.row(i);
+        ++count;
+      }
+      squares.selfadjointView<Eigen::Lower>().rankUpdate(values.topRows(count).transpose());
+      // Of unit vectors: |sum_i u_i|^2 = count + the sum over all pairs of their cosines.
+      cosines += directions.squaredNorm() - static_cast<double>(count);
+      pairs += count * (count - 1);
+      rows += count;
+    }
+
+    double effective_rank() const {
+      const Eigen::SelfAdjointEigenSolver<Values> solver(squares, Eigen::EigenvaluesOnly);
+      const Eigen::ArrayXd shares = solver.eigenvalues().array().max(0.0) / squares.trace();
+      return std::exp(-(shares > 0.0).select(shares * shares.log(), 0.0).sum());
+    }
+  };
+
+  template <class F>
+  std::vector<double> for_layers(const F& f) const {
+    std::vector<double> numbers;
+    for (const Layer& layer : of_layer_) numbers.push_back(f(layer));
+    return numbers;
+  }
+
+  std::vector<Layer> of_layer_;
+};
+
+}  // namespace lnfree
