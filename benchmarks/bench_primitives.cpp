@@ -186,7 +186,8 @@ void add_rows(const Shape& shape) {
     const NormPointers<float, LayerNorm> d_parameters{{d_gain.data(), d_bias.data()}};
     // Gain, value and three sums; gain, value and gradient; gradients of gain and bias.
     measure(state, shape, work::elementwise<float>(size, 3, 20, true), [&] {
-      norm_backward(device, LayerNorm{}, x, parameters, kept.data(), d_y, accumulate(d_x.view()), d_parameters);
+      norm_backward(device, LayerNorm{}, x, parameters, kept.data(), d_y, accumulate(d_x.view()),
+                    d_parameters);
     });
   });
   add(shape, "dropout", [=, &shape](benchmark::State& state) {

@@ -57,12 +57,8 @@ class Array {
 #pragma omp parallel for num_threads(threads) schedule(static)
     for (std::size_t i = 0; i < size_; ++i) data[i] = value;
   }
-  float* data() const {
-    return data_.get();
-  }
-  std::size_t size() const {
-    return size_;
-  }
+  float* data() const { return data_.get(); }
+  std::size_t size() const { return size_; }
 
   static constexpr int sums = 8;  // they hide the latency of an addition
   static constexpr std::size_t step = sums * width;

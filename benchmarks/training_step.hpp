@@ -149,8 +149,8 @@ void eigen_speedup(benchmark::State& state, const Shape& shape) {
   omp_set_num_threads(shape.threads());
   Training<Model> training(shape);
   Training<lnfree::OnDevice<Model, lnfree::EigenCpu<float>>> by_eigen(shape);
-  state.counters["speedup"] = speedup_in_turn(
-      state, shape, [&] { return training.step(true); }, [&] { return by_eigen.step(true); });
+  state.counters["speedup"] =
+      speedup_in_turn(state, shape, [&] { return training.step(true); }, [&] { return by_eigen.step(true); });
 }
 
 #if LNFREE_BENCHMARK_BF16
@@ -166,8 +166,8 @@ void bf16_speedup(benchmark::State& state, const Shape& shape) {
     return;
   }
   Training<Model> in_float(shape);
-  state.counters["speedup"] = speedup_in_turn(
-      state, shape, [&] { return in_float.step(true); }, [&] { return in_bf16->step(true); });
+  state.counters["speedup"] =
+      speedup_in_turn(state, shape, [&] { return in_float.step(true); }, [&] { return in_bf16->step(true); });
 }
 #endif
 

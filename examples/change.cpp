@@ -6,9 +6,9 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <cstddef>
 #include <cstdint>
 #include <cstdio>
-#include <cstddef>
 #include <filesystem>
 #include <string>
 #include <string_view>
@@ -141,7 +141,8 @@ class Lion : public OptimizerBase<Model> {
     return this->clipped_step(options_.max_gradient_norm, [&](double scale) {
       for (const auto& range : this->model().parameters().ranges()) {
         const double decay = is_drawn(range.kind) ? options_.weight_decay : 0;
-        this->apply(range, LionRule<T>{T(rate), T(decay), T(options_.beta1), T(options_.beta2), T(scale)}, m_);
+        this->apply(range, LionRule<T>{T(rate), T(decay), T(options_.beta1), T(options_.beta2), T(scale)},
+                    m_);
       }
     });
   }
@@ -168,12 +169,8 @@ constexpr DecoderConfig without_final_norm(DecoderConfig config) {
   config.final_norm = FinalNorm::none;
   return config;
 }
-constexpr DecoderConfig shape = without_final_norm({.layers = 2,
-                              .heads = 2,
-                              .width = 32,
-                              .ffn_width = 128,
-                              .context = 32,
-                              .vocab_size = 128});
+constexpr DecoderConfig shape = without_final_norm(
+    {.layers = 2, .heads = 2, .width = 32, .ffn_width = 128, .context = 32, .vocab_size = 128});
 
 template <DecoderConfig Config, class Device>
 using Model = Decoder<Config, LayerNorm, ReLU, Device, Observers<EntropyObserver, ScoreObserver>,

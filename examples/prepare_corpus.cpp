@@ -199,9 +199,7 @@ class Encoder {
     std::vector<std::int32_t> ids;
   };
 
-  Side& side(bool held_out) {
-    return held_out ? held_out_ : train_;
-  }
+  Side& side(bool held_out) { return held_out ? held_out_ : train_; }
 
   void encode(Item& item) const {
     item.ids = tokenizer_.encode(item.content);
@@ -438,8 +436,9 @@ void run(const Options& options) {
     std::cout << "documents: " << documents["seen"] << " seen, " << documents["kept"] << " kept, "
               << documents["duplicates"] << " duplicates, " << documents["too_small"] << " too small, "
               << documents["too_large"] << " too large, " << documents["invalid"] << " invalid, "
-              << documents["unreadable"] << " unreadable; left out: links (not followed): "
-              << documents["links"] << ", files of other names: " << documents["other_files"] << "\n";
+              << documents["unreadable"]
+              << " unreadable; left out: links (not followed): " << documents["links"]
+              << ", files of other names: " << documents["other_files"] << "\n";
     for (const char* side : {"train", "held_out"})
       std::cout << side << ": " << report[side]["documents"] << " documents, " << report[side]["windows"]
                 << " windows of " << options.context << ", " << report[side]["tokens"] << " tokens\n";

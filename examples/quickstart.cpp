@@ -10,7 +10,8 @@ constexpr DecoderConfig shape{
     .layers = 4, .heads = 4, .width = 64, .ffn_width = 256, .context = 32, .vocab_size = 128};
 
 int main() {
-  Decoder<shape, Identity, ReLU, Cpu, EntropyObserver> model(8);  // blocks without LayerNorm; up to 8 sequences
+  // Blocks without LayerNorm; up to 8 sequences at a time.
+  Decoder<shape, Identity, ReLU, Cpu, EntropyObserver> model(8);
   model.initialize(/*seed=*/1337);
   AdamW optimizer(model);
 

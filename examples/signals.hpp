@@ -27,7 +27,7 @@ inline volatile std::sig_atomic_t stop_signal = 0;
 /// once.
 inline void catch_stop() {
   static volatile std::sig_atomic_t first_second = 0;
-  struct sigaction action {};
+  struct sigaction action{};
   action.sa_flags = SA_RESTART;
   action.sa_handler = [](int number) {
     timespec now{};
@@ -45,7 +45,7 @@ inline void catch_stop() {
     }
   };
   for (const int number : {SIGHUP, SIGINT, SIGTERM, SIGXCPU, SIGUSR1, SIGUSR2}) {
-    struct sigaction before {};
+    struct sigaction before{};
     sigaction(number, nullptr, &before);
     if (before.sa_handler != SIG_IGN) sigaction(number, &action, nullptr);
   }

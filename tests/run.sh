@@ -47,6 +47,7 @@ with_clang() {
 }
 
 if stage "dependencies" examples/install_dependencies.sh build report test; then
+  stage "formatting" tests/check_format.sh
   # The second takes the cores that the first leaves idle, and is shown when that is done.
   beside with_clang
   with_gcc

@@ -23,7 +23,7 @@ std::string duration(double seconds) {
 
 /// Columns of the terminal, 80 when it does not say.
 std::size_t terminal_columns() {
-  struct winsize size {};
+  struct winsize size{};
   return ::ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 0 ? size.ws_col : 80;
 }
 

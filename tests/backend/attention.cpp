@@ -51,9 +51,7 @@ BOOST_AUTO_TEST_CASE_TEMPLATE(agrees, D, Backends) {
       for (const int head_dim : {1, 5, 16, 64}) {
         for (const Entropies use : {Entropies::nobody, Entropies::observer, Entropies::loss}) {
           check<D>(sizes(batch, length, head_dim) + ", entropies " + std::to_string(int(use)),
-                   [&](auto& bench) {
-                     attention_case(bench, {batch, length, 3, head_dim}, use, 1.5);
-                   });
+                   [&](auto& bench) { attention_case(bench, {batch, length, 3, head_dim}, use, 1.5); });
         }
       }
     }
@@ -65,9 +63,8 @@ BOOST_AUTO_TEST_CASE_TEMPLATE(agrees_on_larger_sizes, D, Backends) {
   for (const int length : {1, 7, 64, 128, 200, 256}) {
     for (const int head_dim : {16, 32, 64, 128}) {
       for (const Entropies use : {Entropies::nobody, Entropies::loss}) {
-        check<D>(sizes(length, head_dim) + ", entropies " + std::to_string(int(use)), [&](auto& bench) {
-          attention_case(bench, {1, length, 2, head_dim}, use, 1.2);
-        });
+        check<D>(sizes(length, head_dim) + ", entropies " + std::to_string(int(use)),
+                 [&](auto& bench) { attention_case(bench, {1, length, 2, head_dim}, use, 1.2); });
       }
     }
   }
@@ -75,20 +72,16 @@ BOOST_AUTO_TEST_CASE_TEMPLATE(agrees_on_larger_sizes, D, Backends) {
 
 // Scores of several hundred: a softmax that does not subtract the maximum overflows.
 BOOST_AUTO_TEST_CASE_TEMPLATE(bears_large_scores, D, Backends) {
-  check<D>("large scores",
-           [](auto& bench) {
-             attention_case(bench, {2, 45, 2, 16}, Entropies::loss, 12);
-           },
+  check<D>("large scores", [](auto& bench) { attention_case(bench, {2, 45, 2, 16}, Entropies::loss, 12); },
            {.tolerance = std::max(5e-4, 3 * rounding<D>)});
 }
 
 #ifndef LNFREE_TEST_CUDA
-// Scores of 1e8, each query attending to one key: the logarithm of the sum of their exponentials has no digits left
-// from which the backward pass could make the weights again.
+// Scores of 1e8, each query attending to one key: the logarithm of the sum of their exponentials has no
+// digits left from which the backward pass could make the weights again.
 BOOST_AUTO_TEST_CASE_TEMPLATE(bears_huge_scores, D, Backends) {
-  check<D>("huge scores", [](auto& bench) {
-    attention_case(bench, {2, 45, 2, 5}, Entropies::nobody, 15000);
-  });
+  check<D>("huge scores",
+           [](auto& bench) { attention_case(bench, {2, 45, 2, 5}, Entropies::nobody, 15000); });
 }
 #endif
 

@@ -204,8 +204,8 @@ BOOST_AUTO_TEST_CASE_TEMPLATE(penalty_of_a_few_entropies, D, AndTheOracle) {
   const auto thresholds = bench.scalars({0.25, 0.5}, 1, 2);
   const auto sums = bench.poisoned_accumulators(1, 2), d_rows = bench.poisoned_accumulators(2, 3);
   const auto d_thresholds = bench.accumulators(std::vector<double>{0, 10}, 1, 2);
-  entropy_penalty(bench.device(), {.max_entropy = 4, .margin = 0.5, .scale = 0.5}, 2, entropies, thresholds.data,
-                  sums.data, d_rows, d_thresholds.data);
+  entropy_penalty(bench.device(), {.max_entropy = 4, .margin = 0.5, .scale = 0.5}, 2, entropies,
+                  thresholds.data, sums.data, d_rows, d_thresholds.data);
   const auto expect = [&](const auto& matrix, std::vector<double> expected) {
     const auto found = bench.download(matrix.data, static_cast<Index>(expected.size()));
     for (std::size_t i = 0; i < expected.size(); ++i)

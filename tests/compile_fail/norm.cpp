@@ -1,4 +1,5 @@
-// error: lnfree: a norm with statistics() must offer `template <class T> static T value(T x, RowStatistics<T> row)`
+// error: lnfree: a norm with statistics() must offer `template <class T> static T value(T x, RowStatistics<T>
+// row)`
 #include <array>
 #include <string_view>
 

@@ -1,4 +1,5 @@
-// error: lnfree: the objective must offer name and a constructor from ParameterSet<Device>& and const DecoderConfig&
+// error: lnfree: the objective must offer name and a constructor from ParameterSet<Device>& and const
+// DecoderConfig&
 #include <string_view>
 
 #include <lnfree/activation/gelu.hpp>

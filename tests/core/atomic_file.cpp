@@ -51,7 +51,9 @@ BOOST_AUTO_TEST_CASE(appears_when_complete_with_the_permissions_it_had) {
   }
   BOOST_TEST(read_file(folder / "a") == "newer");
   BOOST_CHECK(fs::status(folder / "a").permissions() == (fs::perms::owner_read | fs::perms::owner_write));
-  { AtomicFile(folder / "a").write("lost", 4); }
+  {
+    AtomicFile(folder / "a").write("lost", 4);
+  }
   BOOST_TEST(read_file(folder / "a") == "newer");
   BOOST_TEST(files_in(folder.path()) == std::vector<std::string>{"a"}, boost::test_tools::per_element());
 }
@@ -64,7 +66,7 @@ BOOST_AUTO_TEST_CASE(links_stay_and_their_targets_are_replaced) {
   fs::create_symlink("far/missing", folder / "dangling");
   fs::create_directory_symlink("far", folder / "linked");
   const auto inode = [&] {
-    struct stat status {};
+    struct stat status{};
     ::stat((folder / "far/target").c_str(), &status);
     return status.st_ino;
   };

@@ -8,11 +8,11 @@
 #include <lnfree/activation/silu.hpp>
 #include <lnfree/activation/squared_relu.hpp>
 #include <lnfree/backend/cuda/cuda.hpp>
-#include <lnfree/optim/adamw.hpp>
 #include <lnfree/norm/dynamic_erf.hpp>
 #include <lnfree/norm/dynamic_tanh.hpp>
 #include <lnfree/norm/layer_norm.hpp>
 #include <lnfree/norm/rms_norm.hpp>
+#include <lnfree/optim/adamw.hpp>
 
 /// Every kernel of the library as a GPU compiler sees it, and a program that tells whether it finds a GPU.
 namespace {

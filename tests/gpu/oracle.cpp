@@ -59,8 +59,9 @@ LNFREE_TEST_ACTIVATION(LeakyLearnable<Scope::global>);
 LNFREE_TEST_ACTIVATION(test::LearnableSwish);
 
 #define LNFREE_TEST_NORM(N)                                                                              \
-  template void norm_forward(Oracle&, N, In, NormPointers<const double, N>, Output<double>, NormRow<double>*); \
-  template void norm_backward(Oracle&, N, In, NormPointers<const double, N>, const NormRow<double>*, In,       \
+  template void norm_forward(Oracle&, N, In, NormPointers<const double, N>, Output<double>,              \
+                             NormRow<double>*);                                                          \
+  template void norm_backward(Oracle&, N, In, NormPointers<const double, N>, const NormRow<double>*, In, \
                               Output<double>, NormPointers<double, N>)
 LNFREE_TEST_NORM(LayerNorm);
 LNFREE_TEST_NORM(RMSNorm);

@@ -11,8 +11,8 @@
 #include <lnfree/core/tensor.hpp>
 #include <lnfree/norm/call.hpp>
 
-/// The primitives of EigenCpu as they are declared in include/lnfree/backend/eigen/; those of elementwise.hpp,
-/// which has no Eigen in it, as they are.
+/// The primitives of EigenCpu as they are declared in include/lnfree/backend/eigen/; those of
+/// elementwise.hpp, which has no Eigen in it, as they are.
 namespace lnfree::eigen {
 
 template <class S>
@@ -25,8 +25,8 @@ template <class S>
 void bias_backward(EigenCpu<S>&, std::type_identity_t<Matrix<const S>> d_y, S* d_bias);
 
 template <class S, Norm N>
-void norm_forward(EigenCpu<S>&, N, std::type_identity_t<Matrix<const S>> x, NormPointers<const S, N> parameters,
-                  std::type_identity_t<Output<S>> y, NormRow<S>* rows);
+void norm_forward(EigenCpu<S>&, N, std::type_identity_t<Matrix<const S>> x,
+                  NormPointers<const S, N> parameters, std::type_identity_t<Output<S>> y, NormRow<S>* rows);
 template <class S, Norm N>
 void norm_backward(EigenCpu<S>&, N, std::type_identity_t<Matrix<const S>> x,
                    NormPointers<const S, N> parameters, const NormRow<S>* rows,

@@ -14,16 +14,15 @@ constexpr DecoderConfig rotary{.layers = 2,
 
 using Observed = Decoder<tiny, Identity, Layerwise<ReLU, 1, GELU>, Profiled<Cpu>,
                          Observers<EntropyObserver, OutlierObserver>>;
-using Regularized =
-    Decoder<tiny, RMSNorm, LeakyLearnable<Scope::per_layer>, Reference<double>, EntropyObserver, Sandwich,
-            EntropyGuided>;
+using Regularized = Decoder<tiny, RMSNorm, LeakyLearnable<Scope::per_layer>, Reference<double>,
+                            EntropyObserver, Sandwich, EntropyGuided>;
 using Rotary = Decoder<rotary, DynamicTanh, SquaredReLU, Cpu, NoObserver>;
 
 template class Decoder<tiny, LayerNorm, GELU, Cpu, EntropyObserver>;
 template class Decoder<tiny, Identity, Layerwise<ReLU, 1, GELU>, Profiled<Cpu>,
                        Observers<EntropyObserver, OutlierObserver>>;
-template class Decoder<tiny, RMSNorm, LeakyLearnable<Scope::per_layer>, Reference<double>,
-                       EntropyObserver, Sandwich, EntropyGuided>;
+template class Decoder<tiny, RMSNorm, LeakyLearnable<Scope::per_layer>, Reference<double>, EntropyObserver,
+                       Sandwich, EntropyGuided>;
 template class Decoder<rotary, DynamicTanh, SquaredReLU, Cpu, NoObserver>;
 template class Trainer<Observed>;
 template class AdamW<Regularized>;

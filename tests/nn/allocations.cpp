@@ -58,7 +58,8 @@ using namespace lnfree;
 constexpr DecoderConfig shape{
     .layers = 2, .heads = 4, .width = 64, .ffn_width = 256, .context = 64, .vocab_size = 300};
 template <class A, class Device, class L = PreNorm>
-using Model = Decoder<shape, LayerNorm, A, Device, Observers<EntropyObserver, OutlierObserver>, L, EntropyGuided>;
+using Model =
+    Decoder<shape, LayerNorm, A, Device, Observers<EntropyObserver, OutlierObserver>, L, EntropyGuided>;
 /// The last as a trainer has it, which can be asked to keep account.
 using Models =
     std::tuple<Model<GELU, Cpu>, Model<LeakyLearnable<Scope::global>, Cpu>, Model<GELU, EigenCpu<float>>,

@@ -432,21 +432,18 @@ BOOST_AUTO_TEST_CASE(errors_say_what_is_wrong) {
              "a batch of 3 x 9 tokens does not fit this model, which was built for up to 2 x 9");
   BOOST_TEST(contains(message([&] { model.forward_backward({{1, 10}, {}, {}}); }), "1 x 10"));
   BOOST_TEST(contains(message([&] { model.loss({{0, 9}, {}, {}}); }), "0 x 9"));
-  BOOST_TEST(message([&] {
-               model.loss({{2, 9}, good.tokens, std::span(good.targets).first(17)});
-             }) == "a batch of 2 x 9 needs 18 tokens and targets, not 18 and 17");
+  BOOST_TEST(message([&] { model.loss({{2, 9}, good.tokens, std::span(good.targets).first(17)}); }) ==
+             "a batch of 2 x 9 needs 18 tokens and targets, not 18 and 17");
   auto tokens = good.tokens;
   tokens[11] = 37;
-  BOOST_TEST(message([&] {
-               model.loss({{2, 9}, tokens, good.targets});
-             }) == "token 37 at position 11 of a batch is outside the model's vocabulary of 37");
+  BOOST_TEST(message([&] { model.loss({{2, 9}, tokens, good.targets}); }) ==
+             "token 37 at position 11 of a batch is outside the model's vocabulary of 37");
   tokens[11] = -1;
   BOOST_TEST(contains(message([&] { model.next_logits(tokens); }), "token -1"));
   auto targets = good.targets;
   targets[4] = 37;
-  BOOST_TEST(message([&] {
-               model.loss({{2, 9}, good.tokens, targets});
-             }) == "target 37 is outside the model's vocabulary of 37");
+  BOOST_TEST(message([&] { model.loss({{2, 9}, good.tokens, targets}); }) ==
+             "target 37 is outside the model's vocabulary of 37");
   BOOST_TEST(message([&] { model.next_logits({}); }) == "next_logits needs at least one token");
   Model<> evaluation(2, Purpose::evaluation);
   BOOST_TEST(message([&] { evaluation.forward_backward(good.batch()); }) ==

@@ -12,13 +12,13 @@
 #include <lnfree/activation/silu.hpp>
 #include <lnfree/activation/squared_relu.hpp>
 #include <lnfree/backend/eigen/eigen.hpp>
-#include <lnfree/norm/dynamic_erf.hpp>
-#include <lnfree/norm/dynamic_tanh.hpp>
-#include <lnfree/norm/rms_norm.hpp>
 #include <lnfree/layout/parallel.hpp>
 #include <lnfree/layout/post_norm.hpp>
 #include <lnfree/layout/pre_norm.hpp>
 #include <lnfree/layout/sandwich.hpp>
+#include <lnfree/norm/dynamic_erf.hpp>
+#include <lnfree/norm/dynamic_tanh.hpp>
+#include <lnfree/norm/rms_norm.hpp>
 #include <lnfree/objective/entropy_guided.hpp>
 #include <lnfree/observer/no_observer.hpp>
 #include <lnfree/train/gradient_check.hpp>

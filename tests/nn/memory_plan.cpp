@@ -89,9 +89,8 @@ BOOST_AUTO_TEST_CASE_TEMPLATE(a_plan_is_what_is_taken, D, PlannedDevices) {
   };
   check(std::type_identity<Decoder<tiny, LayerNorm, GELU, D, NoObserver>>{});
   check(std::type_identity<Decoder<tiny, Identity, ReLU, D, EntropyObserver>>{});
-  check(std::type_identity<
-        Decoder<test::parallel_rotary, DynamicTanh, LeakyLearnable<Scope::global>, D, Watching, Parallel,
-                EntropyGuided>>{});
+  check(std::type_identity<Decoder<test::parallel_rotary, DynamicTanh, LeakyLearnable<Scope::global>, D,
+                                   Watching, Parallel, EntropyGuided>>{});
   check(std::type_identity<Decoder<tiny, LayerNorm, GELU, D, EntropyObserver, Sandwich>>{});
 }
 

@@ -139,7 +139,8 @@ BOOST_AUTO_TEST_CASE(the_largest_score_of_the_first_query) {
     }
     throw Error("the model has no such tensor");
   };
-  const auto tokens = read("wte.weight"), positions = read("wpe.weight"), weight = read("h.0.attn.c_attn.weight");
+  const auto tokens = read("wte.weight"), positions = read("wpe.weight"),
+             weight = read("h.0.attn.c_attn.weight");
   for (int b = 0; b < 2; ++b) {
     std::vector<double> qkv(static_cast<std::size_t>(3 * tiny.width));
     const auto token = random.batch().tokens[static_cast<std::size_t>(b * 5)];

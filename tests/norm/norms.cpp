@@ -45,7 +45,8 @@ NormRow<double> row_of(const std::vector<double>& x) {
 
 /// Element j of a row; parameter k is parameters[k] everywhere.
 template <class N>
-NormElement<N, double> element(const std::vector<double>& x, std::size_t j, const std::vector<double>& parameters) {
+NormElement<N, double> element(const std::vector<double>& x, std::size_t j,
+                               const std::vector<double>& parameters) {
   NormElement<N, double> result{x[j], row_of<N>(x).statistics, {}};
   for_norm_parameters<N>([&](auto k) { result.p[k()] = parameters[k()]; });
   return result;
@@ -84,10 +85,11 @@ BOOST_AUTO_TEST_CASE_TEMPLATE(derivatives_are_the_slopes_of_value, N, Norms) {
     }
     RowGradient<double> of_row{};
     const RowMoments<double> moments = moments_of(x).moments;
-    if constexpr (RowNorm<N>) of_row = row_gradient<N>(moments, d_shift, d_scale, 1 / static_cast<double>(width));
+    if constexpr (RowNorm<N>)
+      of_row = row_gradient<N>(moments, d_shift, d_scale, 1 / static_cast<double>(width));
     for (std::size_t j = 0; j < x.size(); ++j) {
-      const double gradient = w[j] * element<N>(x, j, p).slope() + of_row.mean +
-                              of_row.variance * (x[j] - moments.mean);
+      const double gradient =
+          w[j] * element<N>(x, j, p).slope() + of_row.mean + of_row.variance * (x[j] - moments.mean);
       BOOST_TEST(std::abs(gradient - slope(x[j], f)) < 1e-7, N::name << " of width " << width);
     }
     for_norm_parameters<N>([&](auto k) {

@@ -129,9 +129,11 @@ BOOST_AUTO_TEST_CASE(matrices_move_along_their_orthogonal_momentum) {
   const MuonOptions unclipped{.rest = {.max_gradient_norm = 0}};
   BOOST_TEST(worst_of_matrices<Reference<double>>(unclipped) < 1e-12);
   BOOST_TEST(worst_of_matrices<Cpu>(unclipped) < 1e-4);
-  BOOST_TEST(worst_of_matrices<Reference<double>>(
-                 {.momentum = 0.8, .nesterov = false, .iterations = 3, .weight_decay = 0.5,
-                  .rest = {.max_gradient_norm = 0}}) < 1e-12);
+  BOOST_TEST(worst_of_matrices<Reference<double>>({.momentum = 0.8,
+                                                   .nesterov = false,
+                                                   .iterations = 3,
+                                                   .weight_decay = 0.5,
+                                                   .rest = {.max_gradient_norm = 0}}) < 1e-12);
 }
 
 // All singular values of the iteration's result are near 1.

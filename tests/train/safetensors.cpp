@@ -68,11 +68,7 @@ BOOST_AUTO_TEST_CASE(what_is_written_is_read_back) {
 
 BOOST_AUTO_TEST_CASE(the_file_is_laid_out_as_the_format_says) {
   TemporaryFolder folder;
-  save_safetensors(folder / "a.safetensors", {{"x",
-                                               {2},
-                                               [] {
-                                                 return std::vector<float>{1, 2};
-                                               }},
+  save_safetensors(folder / "a.safetensors", {{"x", {2}, [] { return std::vector<float>{1, 2}; }},
                                               {"y", {1, 1}, [] { return std::vector<float>{3}; }}});
   const std::string file = read_file(folder / "a.safetensors");
   std::uint64_t size = 0;

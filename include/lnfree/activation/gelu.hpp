@@ -54,7 +54,7 @@ struct GELUTanh {
 
  private:
   template <class T>
-  static constexpr T slope = std::numbers::sqrt2_v<T>* std::numbers::inv_sqrtpi_v<T>;
+  static constexpr T slope = std::numbers::sqrt2_v<T> * std::numbers::inv_sqrtpi_v<T>;
 
   template <class T>
   LNFREE_HOST_DEVICE static T inner(T x) {

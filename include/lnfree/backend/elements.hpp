@@ -47,8 +47,9 @@ double sum_over_elements(Index count, const F& f, T*... at) {
       const Index end = count * (part + 1) / parts;
 #pragma omp simd reduction(+ : sum)
       for (Index i = count * part / parts; i < end; ++i) {
-        sum += [&](auto... x) LNFREE_INLINE_LAMBDA { return static_cast<double>(function(x...)); }
-        (static_cast<Computed>(at[i])...);
+        sum += [&](auto... x) LNFREE_INLINE_LAMBDA {
+          return static_cast<double>(function(x...));
+        }(static_cast<Computed>(at[i])...);
       }
       partial[static_cast<std::size_t>(part)] = sum;
     }

@@ -41,9 +41,7 @@ struct RowScores : RowEntropies<A> {
 };
 
 template <class E>
-concept HasMaxScores = requires(E entropies) {
-  entropies.max_scores;
-};
+concept HasMaxScores = requires(E entropies) { entropies.max_scores; };
 
 /// What the attention's backward pass takes in when entropies enter what is minimized.
 template <class A>
@@ -68,7 +66,7 @@ template <class D>
 concept HasMemory = requires(D& device, void* p, const void* q, std::size_t bytes) {
   {
     allocate(device, bytes)
-    } -> std::same_as<void*>;  // 64-byte aligned; throws Error when there is too little
+  } -> std::same_as<void*>;  // 64-byte aligned; throws Error when there is too little
   deallocate(device, p);
   fill_zero(device, p, bytes);
   copy_to_device(device, p, q, bytes);
@@ -86,9 +84,8 @@ concept HasName = requires(D& device) {
 /// device.hpp, only where the two types differ — rounds `count` master weights to the working ones.
 template <class D>
 concept HasConversion = std::same_as<typename D::Scalar, typename D::Accumulator> ||
-    requires(D& device, Index count, const typename D::Accumulator* from, typename D::Scalar* to) {
-  convert(device, count, from, to);
-};
+                        requires(D& device, Index count, const typename D::Accumulator* from,
+                                 typename D::Scalar* to) { convert(device, count, from, to); };
 
 /// gemm.hpp — C = A B, or C = A B + D where the Output has a D to add; A and B as stored or transposed.
 template <class D>
@@ -110,9 +107,8 @@ struct Unactivated {};
 /// activation are passes of their own.
 template <class D, class A>
 concept HasEpilogue = requires(D& device, Operand<typename D::Scalar> a, Operand<typename D::Scalar> b,
-                               Output<typename D::Scalar> c, Epilogue<typename D::Scalar, A> epilogue) {
-  gemm(device, a, b, c, epilogue);
-};
+                               Output<typename D::Scalar> c,
+                               Epilogue<typename D::Scalar, A> epilogue) { gemm(device, a, b, c, epilogue); };
 
 /// bias.hpp — y_ij += b_j, and its gradient d_b_j += sum_i d_y_ij.
 template <class D>
@@ -122,34 +118,34 @@ concept HasBias = requires(D& device, Matrix<typename D::Scalar> y, Matrix<const
   bias_backward(device, d_y, d_bias);
 };
 
-/// norm.hpp — y = N::value of every element, given what the norm makes of its row's mean and variance, which is
-/// kept in `rows` (null for a norm that does not look at them), and the parameters that the norm declares. Backward:
-/// d_x, and the gradients of the parameters += .
+/// norm.hpp — y = N::value of every element, given what the norm makes of its row's mean and variance, which
+/// is kept in `rows` (null for a norm that does not look at them), and the parameters that the norm declares.
+/// Backward: d_x, and the gradients of the parameters += .
 template <class D, class N>
-concept HasNorm = requires(D& device, N norm, Matrix<const typename D::Scalar> x,
-                           NormPointers<const typename D::Scalar, N> parameters, Output<typename D::Scalar> y,
-                           NormRow<typename D::Accumulator>* rows, Matrix<const typename D::Scalar> d_y,
-                           Output<typename D::Scalar> d_x,
-                           NormPointers<typename D::Accumulator, N> d_parameters) {
-  norm_forward(device, norm, x, parameters, y, rows);
-  norm_backward(device, norm, x, parameters, rows, d_y, d_x, d_parameters);
-};
+concept HasNorm =
+    requires(D& device, N norm, Matrix<const typename D::Scalar> x,
+             NormPointers<const typename D::Scalar, N> parameters, Output<typename D::Scalar> y,
+             NormRow<typename D::Accumulator>* rows, Matrix<const typename D::Scalar> d_y,
+             Output<typename D::Scalar> d_x, NormPointers<typename D::Accumulator, N> d_parameters) {
+      norm_forward(device, norm, x, parameters, y, rows);
+      norm_backward(device, norm, x, parameters, rows, d_y, d_x, d_parameters);
+    };
 
 /// activation.hpp — y = A::value(x) element by element, y may be x. Backward, in place: d_y becomes d_x = d_y
 /// A'(saved), and for a learnable activation d_parameter += sum d_y dA/dp. The parameter pointers are null
 /// for a fixed one.
 template <class D, class A>
-concept HasActivation = requires(D& device, A activation, Matrix<const typename D::Scalar> x,
-                                 const typename D::Scalar* parameter, Matrix<typename D::Scalar> y,
-                                 typename D::Accumulator* d_parameter) {
-  activation_forward(device, activation, x, parameter, y);
-  activation_backward(device, activation, x, parameter, y, d_parameter);
-};
+concept HasActivation =
+    requires(D& device, A activation, Matrix<const typename D::Scalar> x, const typename D::Scalar* parameter,
+             Matrix<typename D::Scalar> y, typename D::Accumulator* d_parameter) {
+      activation_forward(device, activation, x, parameter, y);
+      activation_backward(device, activation, x, parameter, y, d_parameter);
+    };
 
 /// The same of what a model's layers have: one activation, or the two of Layerwise.
 template <class D, class A>
-concept HasActivationOfLayers = HasActivation<D, A> ||
-    (HasActivation<D, typename A::First>&& HasActivation<D, typename A::Rest>);
+concept HasActivationOfLayers =
+    HasActivation<D, A> || (HasActivation<D, typename A::First> && HasActivation<D, typename A::Rest>);
 
 /// attention.hpp — causal softmax attention over packed heads (the paper's equations 2 and 7):
 ///
@@ -161,12 +157,11 @@ concept HasActivationOfLayers = HasActivation<D, A> ||
 /// the scores, dH_i / ds_ij = -a_ij (ln a_ij + H_i). attention_workspace says how many Accumulators of
 /// scratch memory both passes need.
 template <class D>
-concept HasAttention = requires(D& device, AttentionShape shape, Matrix<const typename D::Scalar> qkv,
-                                Matrix<typename D::Scalar> y, typename D::Accumulator* log_sum,
-                                RowEntropies<typename D::Accumulator> entropies,
-                                RowScores<typename D::Accumulator> scores,
-                                EntropyGradients<typename D::Accumulator> gradients,
-                                Matrix<typename D::Scalar> d_qkv, typename D::Accumulator* workspace) {
+concept HasAttention = requires(
+    D& device, AttentionShape shape, Matrix<const typename D::Scalar> qkv, Matrix<typename D::Scalar> y,
+    typename D::Accumulator* log_sum, RowEntropies<typename D::Accumulator> entropies,
+    RowScores<typename D::Accumulator> scores, EntropyGradients<typename D::Accumulator> gradients,
+    Matrix<typename D::Scalar> d_qkv, typename D::Accumulator* workspace) {
   { attention_workspace(device, shape) } -> std::convertible_to<Index>;
   attention_forward(device, shape, qkv, y, log_sum, workspace, Unobserved{});
   attention_forward(device, shape, qkv, y, log_sum, workspace, entropies);
@@ -177,8 +172,8 @@ concept HasAttention = requires(D& device, AttentionShape shape, Matrix<const ty
 
 /// entropy.hpp — over entropies, a row of T queries for each head of each sequence (and layer): the sum of
 /// each row's finite entropies, and how many those are. The penalty of row r is that of head r mod heads,
-/// whose threshold is thresholds[r mod heads] penalty.max_entropy: sums_r = sum_i penalty(H_ri), d_rows = scale
-/// times its derivative, and d_thresholds += . An entropy that is not finite has none.
+/// whose threshold is thresholds[r mod heads] penalty.max_entropy: sums_r = sum_i penalty(H_ri), d_rows =
+/// scale times its derivative, and d_thresholds += . An entropy that is not finite has none.
 template <class D>
 concept HasEntropy = requires(D& device, Matrix<const typename D::Accumulator> rows,
                               typename D::Accumulator* sums, std::int32_t* finite_rows,
@@ -193,29 +188,27 @@ concept HasEntropy = requires(D& device, Matrix<const typename D::Accumulator> r
 /// GPT-NeoX).
 template <class D>
 concept HasRotary = requires(D& device, AttentionShape shape, int dims, Matrix<typename D::Scalar> qkv,
-                             bool inverse) {
-  rotary(device, shape, dims, qkv, inverse);
-};
+                             bool inverse) { rotary(device, shape, dims, qkv, inverse); };
 
 /// statistics.hpp — sums_j = sum_i x_ij^2, and the number of elements that are 0.
 template <class D>
-concept HasStatistics = requires(D& device, Matrix<const typename D::Scalar> x,
-                                 typename D::Accumulator* sums) {
-  column_squares(device, x, sums);
-  { count_zeros(device, x) } -> std::same_as<Index>;
-};
+concept HasStatistics =
+    requires(D& device, Matrix<const typename D::Scalar> x, typename D::Accumulator* sums) {
+      column_squares(device, x, sums);
+      { count_zeros(device, x) } -> std::same_as<Index>;
+    };
 
 /// embedding.hpp — x_(b,t) = token_table[token] + position_table[t], without the latter where that table is
 /// empty; tokens (B T) lie in device memory and are below the vocabulary size. Backward: the rows' gradients
 /// are added in a fixed order.
 template <class D>
-concept HasEmbedding = requires(D& device, BatchShape shape, const std::int32_t* tokens,
-                                Matrix<const typename D::Scalar> table, Matrix<typename D::Scalar> x,
-                                Matrix<const typename D::Scalar> d_x,
-                                Matrix<typename D::Accumulator> d_table) {
-  embedding_forward(device, shape, tokens, table, table, x);
-  embedding_backward(device, shape, tokens, d_x, d_table, d_table);
-};
+concept HasEmbedding =
+    requires(D& device, BatchShape shape, const std::int32_t* tokens, Matrix<const typename D::Scalar> table,
+             Matrix<typename D::Scalar> x, Matrix<const typename D::Scalar> d_x,
+             Matrix<typename D::Accumulator> d_table) {
+      embedding_forward(device, shape, tokens, table, table, x);
+      embedding_backward(device, shape, tokens, d_x, d_table, d_table);
+    };
 
 /// dropout.hpp — each element is zeroed with probability `rate`, else divided by 1 - rate. Element i is
 /// dropped where the i-th 32-bit number of `random` is below rate 2^32, so the same call on the gradient is
@@ -229,12 +222,12 @@ concept HasDropout = requires(D& device, Matrix<typename D::Scalar> x, double ra
 /// is negative. The second form also overwrites the logits with their gradient, gradient_scale
 /// (softmax(logits_i) - onehot(target)).
 template <class D>
-concept HasCrossEntropy = requires(D& device, Matrix<const typename D::Scalar> logits,
-                                   Matrix<typename D::Scalar> overwritten, const std::int32_t* targets,
-                                   typename D::Accumulator* losses, double gradient_scale) {
-  cross_entropy_forward(device, logits, targets, losses);
-  cross_entropy_forward_backward(device, overwritten, targets, losses, gradient_scale);
-};
+concept HasCrossEntropy =
+    requires(D& device, Matrix<const typename D::Scalar> logits, Matrix<typename D::Scalar> overwritten,
+             const std::int32_t* targets, typename D::Accumulator* losses, double gradient_scale) {
+      cross_entropy_forward(device, logits, targets, losses);
+      cross_entropy_forward_backward(device, overwritten, targets, losses, gradient_scale);
+    };
 
 /// A function of one element for the concept below, as a user might write it.
 struct SampleElement {
@@ -252,16 +245,16 @@ struct SampleElement {
 /// Accumulator. Arrays may be the same memory where f leaves the same in both. What no other primitive does
 /// can be written with these two: optimizers, penalties, averages of weights.
 template <class D>
-concept HasElementwise = requires(D& device, Index count, typename D::Accumulator* x,
-                                  const typename D::Scalar* y) {
-  for_each_element(device, count, SampleElement{}, x, y);
-  { sum_of(device, count, SampleElement{}, x, y) } -> std::same_as<double>;
-};
+concept HasElementwise =
+    requires(D& device, Index count, typename D::Accumulator* x, const typename D::Scalar* y) {
+      for_each_element(device, count, SampleElement{}, x, y);
+      { sum_of(device, count, SampleElement{}, x, y) } -> std::same_as<double>;
+    };
 
 /// Every primitive that does not depend on a policy.
 template <class D>
 concept Backend = Device<D> && HasMemory<D> && HasName<D> && HasConversion<D> && HasGemm<D> && HasBias<D> &&
-    HasAttention<D> && HasEntropy<D> && HasRotary<D> && HasEmbedding<D> && HasDropout<D> &&
-    HasCrossEntropy<D> && HasElementwise<D> && HasStatistics<D>;
+                  HasAttention<D> && HasEntropy<D> && HasRotary<D> && HasEmbedding<D> && HasDropout<D> &&
+                  HasCrossEntropy<D> && HasElementwise<D> && HasStatistics<D>;
 
 }  // namespace lnfree

@@ -119,15 +119,17 @@ void gemm(Profiled<Base>& device, Operand<typename Base::Scalar> a, Operand<type
 }
 template <class Base>
 void gemm(Profiled<Base>& device, Operand<typename Base::Scalar> a, Operand<typename Base::Scalar> b,
-          Output<typename Base::Accumulator>
-              c) requires(!std::same_as<typename Base::Scalar, typename Base::Accumulator>) {
+          Output<typename Base::Accumulator> c)
+requires(!std::same_as<typename Base::Scalar, typename Base::Accumulator>)
+{
   product(device, a, b, c);
 }
 
 template <class Base, class A>
 void gemm(Profiled<Base>& device, Operand<typename Base::Scalar> a, Operand<typename Base::Scalar> b,
-          Output<typename Base::Scalar> c,
-          Epilogue<typename Base::Scalar, A> epilogue) requires HasEpilogue<Base, A> {
+          Output<typename Base::Scalar> c, Epilogue<typename Base::Scalar, A> epilogue)
+requires HasEpilogue<Base, A>
+{
   product(device, a, b, c, epilogue);
 }
 
@@ -155,13 +157,12 @@ void norm_forward(Profiled<Base>& device, N norm, Matrix<const typename Base::Sc
 template <class Base, class N>
 void norm_backward(Profiled<Base>& device, N norm, Matrix<const typename Base::Scalar> x,
                    NormPointers<const typename Base::Scalar, N> parameters,
-                   const NormRow<typename Base::Accumulator>* rows,
-                   Matrix<const typename Base::Scalar> d_y, Output<typename Base::Scalar> d_x,
+                   const NormRow<typename Base::Accumulator>* rows, Matrix<const typename Base::Scalar> d_y,
+                   Output<typename Base::Scalar> d_x,
                    NormPointers<typename Base::Accumulator, N> d_parameters) {
   device.measure(
-      "norm_backward", x, work::elementwise<typename Base::Scalar>(x.size(), 2, 0, d_x.adds()), [&] {
-        norm_backward(static_cast<Base&>(device), norm, x, parameters, rows, d_y, d_x, d_parameters);
-      });
+      "norm_backward", x, work::elementwise<typename Base::Scalar>(x.size(), 2, 0, d_x.adds()),
+      [&] { norm_backward(static_cast<Base&>(device), norm, x, parameters, rows, d_y, d_x, d_parameters); });
 }
 
 /// The operations of an activation are its own affair: only its bytes are counted.

@@ -147,7 +147,7 @@ class AtomicFile {
       if (links == 40) fail("cannot be written");
       target_ = target_.parent_path() / next;
     }
-    struct stat status {};
+    struct stat status{};
     if (::stat(target_.c_str(), &status) != 0) {
       if (errno != ENOENT) fail("cannot be written");
       if (!target_.has_filename()) fail("names no file");
@@ -186,7 +186,7 @@ class AtomicFile {
           named.st_dev == opened.st_dev)
         break;
     }
-    struct stat older {};
+    struct stat older{};
     if (::stat(target_.c_str(), &older) == 0) ::fchmod(descriptor, older.st_mode & 0777);
     if (::ftruncate(descriptor, 0) == 0) file_ = ::fdopen(descriptor, "w+b");
     if (file_ == nullptr) {

@@ -44,7 +44,7 @@ concept LearnableActivation = requires(double x, double p) {
 
 /// What a layer has between its two matrices; says of which of its ends the derivative is taken (`saved`).
 template <class A>
-concept Activation = Named<A> &&(FixedActivation<A> || LearnableActivation<A>)&&requires {
+concept Activation = Named<A> && (FixedActivation<A> || LearnableActivation<A>) && requires {
   { A::saved } -> std::convertible_to<Saved>;
 };
 
@@ -52,8 +52,8 @@ concept Activation = Named<A> &&(FixedActivation<A> || LearnableActivation<A>)&&
 /// one in the first `count` layers and another in the rest (Layerwise). No slope can be shared by layers of
 /// two kinds.
 template <class A>
-concept ActivationOfLayers = Activation<A> ||
-    (Named<A>&& Activation<typename A::First>&& Activation<typename A::Rest>&& requires {
+concept ActivationOfLayers =
+    Activation<A> || (Named<A> && Activation<typename A::First> && Activation<typename A::Rest> && requires {
       { A::count } -> std::convertible_to<int>;
     });
 
@@ -106,16 +106,14 @@ concept PointwiseNorm =
 
 /// What stands in front of a sublayer: nothing (Identity), or a norm of one of the two kinds.
 template <class N>
-concept Norm = Named<N> &&(std::same_as<N, Identity> || RowNorm<N> || PointwiseNorm<N>);
+concept Norm = Named<N> && (std::same_as<N, Identity> || RowNorm<N> || PointwiseNorm<N>);
 
-/// Looks at the passes of a model with a number of layers and of heads; reset() forgets what was seen. What it
-/// asks for, by one of the flags below, is handed to it; nothing else is computed or compiled for it. With a
-/// `name` and a member template report(f), which calls f(series, value) for numbers, std::vectors of them and
-/// vectors of those, its results are in metrics.jsonl under that name.
+/// Looks at the passes of a model with a number of layers and of heads; reset() forgets what was seen. What
+/// it asks for, by one of the flags below, is handed to it; nothing else is computed or compiled for it. With
+/// a `name` and a member template report(f), which calls f(series, value) for numbers, std::vectors of them
+/// and vectors of those, its results are in metrics.jsonl under that name.
 template <class O>
-concept Observer = std::constructible_from<O, int, int> && requires(O observer) {
-  observer.reset();
-};
+concept Observer = std::constructible_from<O, int, int> && requires(O observer) { observer.reset(); };
 
 /// What an observer asks for; a flag that it does not have is false.
 template <class O>
@@ -156,8 +154,8 @@ struct Observes {
 /// observes_entropy: after a pass, for every head, (L, B, H), the sum of its queries' entropies in nats, and
 /// how many of them are finite.
 template <class O, class A>
-concept RecordsEntropies = !Observes<O>::entropy ||
-    requires(O observer, BatchShape shape, const A* sums, const std::int32_t* finite_rows) {
+concept RecordsEntropies = !Observes<O>::entropy || requires(O observer, BatchShape shape, const A* sums,
+                                                             const std::int32_t* finite_rows) {
   observer.record(shape, sums, finite_rows);
 };
 
@@ -176,24 +174,24 @@ concept RecordsScores = !Observes<O>::scores || requires(O observer, BatchShape 
 
 /// observes_stream_values: for every layer the residual stream after it, (B T, C).
 template <class O, class A>
-concept RecordsStream = !Observes<O>::stream_values ||
-    requires(O observer, BatchShape shape, Matrix<const A> x) {
-  observer.record_stream(0, shape, x);
-};
+concept RecordsStream =
+    !Observes<O>::stream_values ||
+    requires(O observer, BatchShape shape, Matrix<const A> x) { observer.record_stream(0, shape, x); };
 
 /// observes_hidden_values: for every layer the feed-forward network's hidden layer, (B T, ffn_width).
 template <class O, class A>
-concept RecordsHidden = !Observes<O>::hidden_values ||
-    requires(O observer, BatchShape shape, Matrix<const A> hidden) {
-  observer.record_hidden(0, shape, hidden);
-};
+concept RecordsHidden =
+    !Observes<O>::hidden_values || requires(O observer, BatchShape shape, Matrix<const A> hidden) {
+      observer.record_hidden(0, shape, hidden);
+    };
 
-/// observes_losses: after a pass the loss of every token and its target, (B T); a negative one does not count.
+/// observes_losses: after a pass the loss of every token and its target, (B T); a negative one does not
+/// count.
 template <class O, class A>
 concept RecordsLosses = !Observes<O>::losses ||
-    requires(O observer, BatchShape shape, const A* losses, const std::int32_t* targets) {
-  observer.record_losses(shape, losses, targets);
-};
+                        requires(O observer, BatchShape shape, const A* losses, const std::int32_t* targets) {
+                          observer.record_losses(shape, losses, targets);
+                        };
 
 /// observes_logits: the logits of rows from `first_row` on, (rows, V), chunk after chunk.
 template <class O, class A>
@@ -221,7 +219,7 @@ template <DecoderConfig C>
 concept PositionsCoverTheContext = C.position_rows() >= C.context;
 
 template <DecoderConfig C>
-concept RotaryDimsFitTheHead = C.heads <= 0 || (C.rotary_dims >= 0 && C.rotary_dims % 2 == 0 &&
-                                                C.rotary_dims <= C.width / C.heads);
+concept RotaryDimsFitTheHead =
+    C.heads <= 0 || (C.rotary_dims >= 0 && C.rotary_dims % 2 == 0 && C.rotary_dims <= C.width / C.heads);
 
 }  // namespace lnfree

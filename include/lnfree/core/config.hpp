@@ -15,8 +15,8 @@ enum class Biases {
 
 /// What stands between the last block and the logits.
 enum class FinalNorm {
-  layer_norm,   ///< A LayerNorm in every configuration, the norm-free ones included: the paper's reference
-                ///< code.
+  layer_norm,    ///< A LayerNorm in every configuration, the norm-free ones included: the paper's reference
+                 ///< code.
   same_as_norm,  ///< The norm policy of the blocks: a norm-free model then has no norm at all.
   none           ///< Nothing, whatever the norm of the blocks: after PostNorm, for one.
 };

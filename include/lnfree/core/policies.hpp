@@ -29,7 +29,9 @@ struct InitialValue {
       : attention(of_attention), feed_forward(of_feed_forward), final_norm(of_final_norm) {}
 
   constexpr double at(NormSite site) const {
-    return site == NormSite::attention ? attention : site == NormSite::feed_forward ? feed_forward : final_norm;
+    return site == NormSite::attention      ? attention
+           : site == NormSite::feed_forward ? feed_forward
+                                            : final_norm;
   }
 };
 

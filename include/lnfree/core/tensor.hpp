@@ -27,7 +27,8 @@ struct Matrix {
 
   /// A view to read through is had from one to write through.
   template <class U>
-  requires(std::is_same_v<U, const T> && !std::is_const_v<T>) constexpr operator Matrix<U>() const {
+  requires(std::is_same_v<U, const T> && !std::is_const_v<T>)
+  constexpr operator Matrix<U>() const {
     return {data, rows, cols, stride};
   }
 

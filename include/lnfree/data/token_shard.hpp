@@ -152,7 +152,7 @@ class TokenShard {
   explicit TokenShard(const std::filesystem::path& path) : path_(path) {
     const int descriptor = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     if (descriptor < 0) fail(std::string("cannot be opened: ") + std::strerror(errno));
-    struct stat status {};
+    struct stat status{};
     const bool regular = ::fstat(descriptor, &status) == 0 && S_ISREG(status.st_mode);
     if (regular && status.st_size > 0) {
       map_bytes_ = static_cast<std::size_t>(status.st_size);

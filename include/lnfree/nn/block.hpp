@@ -17,8 +17,8 @@
 
 namespace lnfree {
 
-/// The buffers that gradients of the residual stream are handed on in, (rows, C) each. The first holds that of
-/// the stream between two blocks.
+/// The buffers that gradients of the residual stream are handed on in, (rows, C) each. The first holds that
+/// of the stream between two blocks.
 template <class Scalar>
 struct GradientBuffers {
   static constexpr int max_count = 8;

@@ -56,7 +56,8 @@ struct PassOptions {
 ///   DeviceTag          a device, whose primitives compute (docs/architecture.md)
 ///   ObserverPolicy     NoObserver, EntropyObserver, OutlierObserver, Observers, or your own
 ///                      (docs/adding-an-observer.md)
-///   LayoutPolicy       PreNorm, Parallel, PostNorm, Sandwich, or your own (docs/change.md); where none is named,
+///   LayoutPolicy       PreNorm, Parallel, PostNorm, Sandwich, or your own (docs/change.md); where none is
+///   named,
 ///                      as Config says
 ///   ObjectivePolicy    CrossEntropy, EntropyGuided, or your own (docs/change.md)
 ///
@@ -77,34 +78,39 @@ class Decoder {
                 "lnfree: a norm with statistics() must offer `template <class T> static T value(T x, "
                 "RowStatistics<T> row)`, with `const T (&p)[K]` after it for its K parameters "
                 "(docs/adding-a-norm.md)");
-  static_assert(!Named<NormPolicy> || std::is_same_v<NormPolicy, Identity> || HasRowStatistics<NormPolicy> ||
-                    PointwiseNorm<NormPolicy>,
-                "lnfree: the norm must be Identity, or offer `template <class T> static T value(T x)`, with "
-                "`const T (&p)[K]` after x for its K parameters, or with statistics() for what it knows of a row "
-                "(docs/adding-a-norm.md)");
+  static_assert(
+      !Named<NormPolicy> || std::is_same_v<NormPolicy, Identity> || HasRowStatistics<NormPolicy> ||
+          PointwiseNorm<NormPolicy>,
+      "lnfree: the norm must be Identity, or offer `template <class T> static T value(T x)`, with "
+      "`const T (&p)[K]` after x for its K parameters, or with statistics() for what it knows of a row "
+      "(docs/adding-a-norm.md)");
   static_assert(Named<ActivationPolicy>,
                 "lnfree: the activation lacks `static constexpr std::string_view name` "
                 "(docs/adding-an-activation.md)");
-  static_assert(requires { ActivationPolicy::saved; } || requires { typename ActivationPolicy::First; },
-                "lnfree: the activation lacks `static constexpr Saved saved` (docs/adding-an-activation.md)");
-  static_assert(ActivationOfLayers<ActivationPolicy> || !Named<ActivationPolicy> ||
-                    !requires { ActivationPolicy::saved; },
-                "lnfree: the activation lacks `template <class T> static T value(T x)` or `derivative(T saved)`; "
-                "with a learnable number p both take it, and there are parameter_derivative(saved, p), scope, "
-                "parameter_name and initial (docs/adding-an-activation.md)");
+  static_assert(
+      requires { ActivationPolicy::saved; } || requires { typename ActivationPolicy::First; },
+      "lnfree: the activation lacks `static constexpr Saved saved` (docs/adding-an-activation.md)");
+  static_assert(
+      ActivationOfLayers<ActivationPolicy> || !Named<ActivationPolicy> ||
+          !requires { ActivationPolicy::saved; },
+      "lnfree: the activation lacks `template <class T> static T value(T x)` or `derivative(T saved)`; "
+      "with a learnable number p both take it, and there are parameter_derivative(saved, p), scope, "
+      "parameter_name and initial (docs/adding-an-activation.md)");
   static_assert(RotaryDimsFitTheHead<Config>,
                 "lnfree: rotary_dims must be even and at most width / heads, or 0 for learned positions");
   static_assert(lnfree::Backend<DeviceTag>,
                 "lnfree: the device lacks a primitive of backend/primitives.hpp (is its header included?)");
-  static_assert(lnfree::Observer<ObserverPolicy>,
-                "lnfree: the observer must offer reset() and a constructor from a number of layers and of heads "
-                "(docs/adding-an-observer.md)");
+  static_assert(
+      lnfree::Observer<ObserverPolicy>,
+      "lnfree: the observer must offer reset() and a constructor from a number of layers and of heads "
+      "(docs/adding-an-observer.md)");
   static_assert(RecordsEntropies<ObserverPolicy, typename DeviceTag::Accumulator>,
                 "lnfree: an observer of entropies must offer record(shape, entropy_sums, finite_rows) "
                 "(docs/adding-an-observer.md)");
-  static_assert(RecordsLayers<ObserverPolicy, typename DeviceTag::Accumulator>,
-                "lnfree: an observer of the stream must offer record_layer(layer, rows, column_squares, hidden, "
-                "zeros) (docs/adding-an-observer.md)");
+  static_assert(
+      RecordsLayers<ObserverPolicy, typename DeviceTag::Accumulator>,
+      "lnfree: an observer of the stream must offer record_layer(layer, rows, column_squares, hidden, "
+      "zeros) (docs/adding-an-observer.md)");
   static_assert(RecordsScores<ObserverPolicy, typename DeviceTag::Accumulator>,
                 "lnfree: an observer of scores must offer record_scores(shape, max_scores) "
                 "(docs/adding-an-observer.md)");
@@ -124,14 +130,16 @@ class Decoder {
                     lnfree::Layout<LayoutPolicy, NormPolicy, DeviceTag>,
                 "lnfree: the layout must offer name and `static auto wire(auto& layout, auto x)` "
                 "(docs/change.md)");
-  static_assert(lnfree::Objective<ObjectivePolicy<DeviceTag>, DeviceTag>,
-                "lnfree: the objective must offer name and a constructor from ParameterSet<Device>& and const "
-                "DecoderConfig& (docs/change.md)");
-  static_assert(!lnfree::Objective<ObjectivePolicy<DeviceTag>, DeviceTag> ||
-                    AddsToTheLoss<ObjectivePolicy<DeviceTag>, DeviceTag> ||
-                    std::is_same_v<ObjectivePolicy<DeviceTag>, CrossEntropy<DeviceTag>>,
-                "lnfree: the objective offers none of on_entropies, on_hidden, on_stream and on_logits with the "
-                "arguments that objective/objective.hpp says (docs/change.md)");
+  static_assert(
+      lnfree::Objective<ObjectivePolicy<DeviceTag>, DeviceTag>,
+      "lnfree: the objective must offer name and a constructor from ParameterSet<Device>& and const "
+      "DecoderConfig& (docs/change.md)");
+  static_assert(
+      !lnfree::Objective<ObjectivePolicy<DeviceTag>, DeviceTag> ||
+          AddsToTheLoss<ObjectivePolicy<DeviceTag>, DeviceTag> ||
+          std::is_same_v<ObjectivePolicy<DeviceTag>, CrossEntropy<DeviceTag>>,
+      "lnfree: the objective offers none of on_entropies, on_hidden, on_stream and on_logits with the "
+      "arguments that objective/objective.hpp says (docs/change.md)");
 
  public:
   using Norm = NormPolicy;
@@ -188,8 +196,8 @@ class Decoder {
     return mean;
   }
 
-  /// Mean cross-entropy in nats over the batch's targets; adds the gradient of gradient_scale times it, and of
-  /// what the objective adds to it, to every parameter's.
+  /// Mean cross-entropy in nats over the batch's targets; adds the gradient of gradient_scale times it, and
+  /// of what the objective adds to it, to every parameter's.
   double forward_backward(const Batch& batch, const PassOptions& options = {}) {
     if (purpose_ != Purpose::training)
       throw Error("forward_backward needs a model built with Purpose::training");
@@ -197,11 +205,11 @@ class Decoder {
     const BatchShape shape = batch.shape;
     const Index counted =
         std::count_if(batch.targets.begin(), batch.targets.end(), [](auto t) { return t >= 0; });
-    const Pass pass{shape,
-                    {.entropies = options.observe || PenalisesEntropies<Objective, Device>,
-                     .records = options.observe},
-                    options.gradient_scale,
-                    counted == 0 ? 0.0 : options.gradient_scale / static_cast<double>(counted)};
+    const Pass pass{
+        shape,
+        {.entropies = options.observe || PenalisesEntropies<Objective, Device>, .records = options.observe},
+        options.gradient_scale,
+        counted == 0 ? 0.0 : options.gradient_scale / static_cast<double>(counted)};
     const auto work = [&] { blocks_and_head(pass); };
     embedding_.forward(device_, shape, tokens_, options.dropout);
     if (AddsToTheLoss<Objective, Device> || (Observes<Observer>::during_the_pass && options.observe)) {
@@ -296,7 +304,8 @@ class Decoder {
     return blocks;
   }
 
-  static std::unique_ptr<NormLayer<Device>> make_final_norm([[maybe_unused]] ParameterSet<Device>& parameters) {
+  static std::unique_ptr<NormLayer<Device>> make_final_norm(
+      [[maybe_unused]] ParameterSet<Device>& parameters) {
     if constexpr (has_final_norm) {
       return std::make_unique<Normalization<FinalNormPolicy, Device>>(parameters, "ln_f", Config.width,
                                                                       NormSite::final_norm);
@@ -416,8 +425,8 @@ class Decoder {
       penalty_ += objective_.on_stream(device_, training, x, gradients[0]);
     if constexpr (PenalisesEntropies<Objective, Device>) {
       const Matrix<const Accumulator> entropies = observation_.row_entropies(shape);
-      penalty_ += objective_.on_entropies(
-          device_, training, entropies, Matrix<Accumulator>(d_entropies_, entropies.rows, entropies.cols));
+      penalty_ += objective_.on_entropies(device_, training, entropies,
+                                          Matrix<Accumulator>(d_entropies_, entropies.rows, entropies.cols));
     }
 
     for (int l = Config.layers - 1; l >= 0; --l) {
@@ -469,12 +478,12 @@ class Decoder {
   Buffer<Device> activations_;
   Recording<Device, Pass> recording_;
   BlockScratch<Device> scratch_;
-  Matrix<Scalar> normalized_;            // (B, T, C), after the final norm
-  Matrix<Scalar> d_embedding_;           // (B, T, C), one of the scratch's gradients
-  std::int32_t* tokens_ = nullptr;       // (B, T)
-  std::int32_t* targets_ = nullptr;      // (B, T)
-  Accumulator* losses_ = nullptr;        // (B, T)
-  Accumulator* d_entropies_ = nullptr;   // (L, B, H, T)
+  Matrix<Scalar> normalized_;           // (B, T, C), after the final norm
+  Matrix<Scalar> d_embedding_;          // (B, T, C), one of the scratch's gradients
+  std::int32_t* tokens_ = nullptr;      // (B, T)
+  std::int32_t* targets_ = nullptr;     // (B, T)
+  Accumulator* losses_ = nullptr;       // (B, T)
+  Accumulator* d_entropies_ = nullptr;  // (L, B, H, T)
   std::vector<Accumulator> host_losses_;
 };
 

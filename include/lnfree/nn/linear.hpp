@@ -34,7 +34,9 @@ class Linear {
 
   /// y = A(x W + b), on a device that does this at once.
   template <class A>
-  void forward(Device& device, Matrix<const Scalar> x, Output<Scalar> y, A) requires HasEpilogue<Device, A> {
+  void forward(Device& device, Matrix<const Scalar> x, Output<Scalar> y, A)
+  requires HasEpilogue<Device, A>
+  {
     // Beyond the first `biased` columns the bias is zero.
     gemm(device, x, weight_.value_matrix(), y,
          Epilogue<Scalar, A>{bias_ == nullptr ? nullptr : bias_->value});

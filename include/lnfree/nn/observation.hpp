@@ -25,11 +25,11 @@ class Observation {
   static constexpr bool has_entropies = Asks::entropy || Asks::scores || NeedsEntropies;
 
   /// What the attention writes of the heads.
-  using Rows = std::conditional_t<
-      Asks::scores, RowScores<Accumulator>,
-      std::conditional_t<has_entropies, RowEntropies<Accumulator>, Unobserved>>;
+  using Rows = std::conditional_t<Asks::scores, RowScores<Accumulator>,
+                                  std::conditional_t<has_entropies, RowEntropies<Accumulator>, Unobserved>>;
 
-  explicit Observation(const DecoderConfig& config) : config_(config), observer_(config.layers, config.heads) {}
+  explicit Observation(const DecoderConfig& config)
+      : config_(config), observer_(config.layers, config.heads) {}
 
   void plan(Arena& arena, BatchShape max_shape) {
     const Index heads = heads_of(max_shape), rows = max_shape.rows();

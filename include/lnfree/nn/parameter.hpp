@@ -19,12 +19,12 @@ namespace lnfree {
 
 /// What a parameter is to the optimizer: weight decay is chosen by kind.
 enum class ParameterKind {
-  weight,    ///< Matrices between activations.
+  weight,     ///< Matrices between activations.
   embedding,  ///< Tables of tokens and positions, and the output matrix.
-  slope,     ///< Learnable scalars of activations.
-  bias,      ///< Biases of projections.
-  norm,      ///< What norms learn.
-  threshold  ///< Thresholds of the entropy-guided loss.
+  slope,      ///< Learnable scalars of activations.
+  bias,       ///< Biases of projections.
+  norm,       ///< What norms learn.
+  threshold   ///< Thresholds of the entropy-guided loss.
 };
 inline constexpr std::array parameter_kinds{ParameterKind::weight, ParameterKind::embedding,
                                             ParameterKind::slope,  ParameterKind::bias,
@@ -96,7 +96,8 @@ class ParameterSet {
   }
 
   /// The parameter of that name, a new one if there is none yet: layers that ask for the same share it.
-  Element& find_or_add(const std::string& name, std::vector<Index> shape, ParameterKind kind, double initial) {
+  Element& find_or_add(const std::string& name, std::vector<Index> shape, ParameterKind kind,
+                       double initial) {
     const auto found = std::find_if(parameters_.begin(), parameters_.end(),
                                     [&](const Element& parameter) { return parameter.name == name; });
     return found != parameters_.end() ? *found : add(name, std::move(shape), kind, initial);

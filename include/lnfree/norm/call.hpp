@@ -49,8 +49,7 @@ template <class N, class F>
 LNFREE_HOST_DEVICE inline void for_norm_parameters(const F& f) {
   [&]<int... k>(std::integer_sequence<int, k...>) LNFREE_INLINE_LAMBDA {
     (f(std::integral_constant<int, k>()), ...);
-  }
-  (std::make_integer_sequence<int, norm_parameter_count<N>>());
+  }(std::make_integer_sequence<int, norm_parameter_count<N>>());
 }
 
 /// Where the parameters of a norm, or their gradients, lie.
@@ -107,8 +106,7 @@ struct NormElement {
     return [&]<int... i>(std::integer_sequence<int, i...>) LNFREE_INLINE_LAMBDA {
       const D duals[count > 0 ? count : 1] = {D(p[i], i == k ? T(1) : T(0))...};
       return call(D(x, d_x), RowStatistics<D>{D(row.shift, d_shift), D(row.scale, d_scale)}, duals).slope;
-    }
-    (std::make_integer_sequence<int, (count > 0 ? count : 1)>());
+    }(std::make_integer_sequence<int, (count > 0 ? count : 1)>());
   }
 };
 

@@ -58,9 +58,9 @@ class EntropyGuided {
                       Matrix<Accumulator> d_entropies) {
     const double rows = options_.sums_rows ? 1.0 : static_cast<double>(pass.shape.rows());
     const double scale = options_.coefficient / (static_cast<double>(layers_) * heads_ * rows);
-    entropy_penalty(
-        device, EntropyPenalty{max_entropy_, options_.margin * max_entropy_, scale * pass.gradient_scale},
-        heads_, entropies, threshold_.value, sums_, d_entropies, threshold_.gradient);
+    entropy_penalty(device,
+                    EntropyPenalty{max_entropy_, options_.margin * max_entropy_, scale * pass.gradient_scale},
+                    heads_, entropies, threshold_.value, sums_, d_entropies, threshold_.gradient);
     const auto count = static_cast<std::size_t>(entropies.rows);
     copy_to_host(device, host_sums_.data(), sums_, count * sizeof(Accumulator));
     double sum = 0;

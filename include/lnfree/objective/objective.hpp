@@ -9,9 +9,9 @@
 #include <lnfree/core/tensor.hpp>
 #include <lnfree/nn/parameter.hpp>
 
-/// An objective is what a model minimizes: a class template of the device, with a `name` and a constructor from
-/// ParameterSet<Device>& and const DecoderConfig&, to which it may add parameters of its own. It has the mean
-/// cross-entropy of the targets as one part, and whichever of these it offers:
+/// An objective is what a model minimizes: a class template of the device, with a `name` and a constructor
+/// from ParameterSet<Device>& and const DecoderConfig&, to which it may add parameters of its own. It has the
+/// mean cross-entropy of the targets as one part, and whichever of these it offers:
 ///
 ///   double on_entropies(device, pass, entropies, d_entropies)   (L B H, T): sets d_entropies
 ///   double on_hidden(device, pass, layer, hidden, d_hidden)     (B T, ffn_width): adds to d_hidden
@@ -20,8 +20,8 @@
 ///                                                               gradient in logits, and losses (rows)
 ///
 /// Each returns what it adds to the mean loss, coefficient included, and gives the gradients of
-/// pass.gradient_scale times that. They are called in training passes alone, and what they return is no part of
-/// the loss that is reported. plan(arena, max_shape, config), if there is one, reserves device memory;
+/// pass.gradient_scale times that. They are called in training passes alone, and what they return is no part
+/// of the loss that is reported. plan(arena, max_shape, config), if there is one, reserves device memory;
 /// report(parameters, device, f), if there is one, calls f(name, value) for what goes into metrics.jsonl.
 namespace lnfree {
 
@@ -34,18 +34,18 @@ struct TrainingPass {
 };
 
 template <class O, class D>
-concept PenalisesEntropies = requires(O& o, D& device, const TrainingPass& pass,
-                                      Matrix<const typename D::Accumulator> entropies,
-                                      Matrix<typename D::Accumulator> d_entropies) {
-  { o.on_entropies(device, pass, entropies, d_entropies) } -> std::same_as<double>;
-};
+concept PenalisesEntropies =
+    requires(O& o, D& device, const TrainingPass& pass, Matrix<const typename D::Accumulator> entropies,
+             Matrix<typename D::Accumulator> d_entropies) {
+      { o.on_entropies(device, pass, entropies, d_entropies) } -> std::same_as<double>;
+    };
 
 template <class O, class D>
-concept PenalisesHidden = requires(O& o, D& device, const TrainingPass& pass,
-                                   Matrix<const typename D::Scalar> hidden,
-                                   Matrix<typename D::Scalar> d_hidden) {
-  { o.on_hidden(device, pass, 0, hidden, d_hidden) } -> std::same_as<double>;
-};
+concept PenalisesHidden =
+    requires(O& o, D& device, const TrainingPass& pass, Matrix<const typename D::Scalar> hidden,
+             Matrix<typename D::Scalar> d_hidden) {
+      { o.on_hidden(device, pass, 0, hidden, d_hidden) } -> std::same_as<double>;
+    };
 
 template <class O, class D>
 concept PenalisesStream = requires(O& o, D& device, const TrainingPass& pass,

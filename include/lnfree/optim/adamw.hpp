@@ -92,8 +92,8 @@ class AdamW : public OptimizerBase<Model> {
       const auto t = static_cast<double>(this->updates());
       for (const auto& range : this->model().parameters().ranges()) {
         const double decay = options_.decays(range.kind) ? options_.weight_decay : 0;
-        this->apply(range, AdamWRule<typename Model::Accumulator>(options_, learning_rate, decay, t, scale), m_,
-                    v_);
+        this->apply(range, AdamWRule<typename Model::Accumulator>(options_, learning_rate, decay, t, scale),
+                    m_, v_);
       }
     });
   }

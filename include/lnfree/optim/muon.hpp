@@ -84,8 +84,8 @@ struct Rule {
 /// Muon (Jordan et al., 2024): a matrix between activations moves along its momentum made orthogonal, U V^T
 /// instead of U S V^T, which a few products approximate (Newton and Schulz' iteration); tables, vectors and
 /// scalars are AdamW's. The step of an (m, n) matrix is 0.2 sqrt(max(m, n)) times the orthogonal one (Liu et
-/// al., 2025), which gives it the root mean square of AdamW's steps: one learning rate suits both. Q, K and V,
-/// which stand side by side in one tensor, are three matrices.
+/// al., 2025), which gives it the root mean square of AdamW's steps: one learning rate suits both. Q, K and
+/// V, which stand side by side in one tensor, are three matrices.
 template <class Model>
 class Muon : public OptimizerBase<Model> {
  public:
@@ -103,8 +103,8 @@ class Muon : public OptimizerBase<Model> {
     plan(work_);
   }
 
-  /// Momentum for all, second moments for what is AdamW's: at most two numbers for each weight. The work space
-  /// is a few times the largest matrix.
+  /// Momentum for all, second moments for what is AdamW's: at most two numbers for each weight. The work
+  /// space is a few times the largest matrix.
   static std::size_t bytes(const MemoryPlan& model) { return 2 * model.gradients; }
 
   double step(double learning_rate) {
@@ -125,19 +125,19 @@ class Muon : public OptimizerBase<Model> {
                        m_.at(matrices.begin), direction_.data);
       for (const auto& parameter : parameters.all()) {
         if (parameter.kind != ParameterKind::weight) continue;
-        const Matrix<Accumulator> whole(direction_.data + parameter.offset - matrices.begin, parameter.shape[0],
-                                        parameter.shape[1]);
+        const Matrix<Accumulator> whole(direction_.data + parameter.offset - matrices.begin,
+                                        parameter.shape[0], parameter.shape[1]);
         const Index columns = whole.cols / parameter.parts;
         for (Index part = 0; part < parameter.parts; ++part)
           make_orthogonal(whole.columns(part * columns, columns));
         const double rate =
             learning_rate * 0.2 * std::sqrt(static_cast<double>(std::max(whole.rows, columns)));
         const Range range{parameter.kind, parameter.offset, parameter.size()};
-        this->apply(range,
-                    muon::Rule<Accumulator>{
-                        static_cast<Accumulator>(1 - learning_rate * options_.weight_decay),
-                        static_cast<Accumulator>(rate)},
-                    View{direction_.data - matrices.begin});
+        this->apply(
+            range,
+            muon::Rule<Accumulator>{static_cast<Accumulator>(1 - learning_rate * options_.weight_decay),
+                                    static_cast<Accumulator>(rate)},
+            View{direction_.data - matrices.begin});
       }
     });
   }
@@ -182,8 +182,8 @@ class Muon : public OptimizerBase<Model> {
       for_each_element(device(), cols, Copy{}, static_cast<const Accumulator*>(direction.row(i)), x.row(i));
     }
     const double norm = std::sqrt(sum_of(device(), x.size(), Square{}, static_cast<const Scalar*>(x.data)));
-    for_each_element(device(), x.size(), muon::Scale<Accumulator>{static_cast<Accumulator>(1 / (norm + 1e-7))},
-                     x.data);
+    for_each_element(device(), x.size(),
+                     muon::Scale<Accumulator>{static_cast<Accumulator>(1 / (norm + 1e-7))}, x.data);
     // The coefficients are Jordan's: they bring all singular values near 1 in few iterations.
     const muon::Combine<Accumulator> of_square{Accumulator(-4.7750), Accumulator(2.0315)};
     const muon::Combine<Accumulator> of_x{Accumulator(1), Accumulator(3.4445)};

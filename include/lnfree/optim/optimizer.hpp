@@ -142,7 +142,8 @@ class OptimizerBase {
   template <class Rule, class... States>
   void apply(const Range& range, const Rule& rule, const States&... states) {
     auto& parameters = model_.parameters();
-    Accumulator *const w = parameters.masters() + range.begin, *const g = parameters.gradients() + range.begin;
+    Accumulator* const w = parameters.masters() + range.begin;
+    Accumulator* const g = parameters.gradients() + range.begin;
     if constexpr (ParameterSet<Device>::has_master_copy) {
       for_each_element(model_.device(), range.count, ApplyRuleAndCopy<Rule>{rule}, w, g,
                        parameters.values() + range.begin, states.at(range.begin)...);
@@ -161,11 +162,12 @@ class OptimizerBase {
 
 /// What a Trainer asks of an optimizer.
 template <class O, class Model>
-concept Optimizer = std::derived_from<O, OptimizerBase<Model>> &&
-    std::constructible_from<O, Model&, typename O::Options> && requires(O optimizer, double rate) {
-  { O::name } -> std::convertible_to<std::string_view>;
-  { O::bytes(MemoryPlan{}) } -> std::convertible_to<std::size_t>;
-  { optimizer.step(rate) } -> std::same_as<double>;
-};
+concept Optimizer =
+    std::derived_from<O, OptimizerBase<Model>> && std::constructible_from<O, Model&, typename O::Options> &&
+    requires(O optimizer, double rate) {
+      { O::name } -> std::convertible_to<std::string_view>;
+      { O::bytes(MemoryPlan{}) } -> std::convertible_to<std::size_t>;
+      { optimizer.step(rate) } -> std::same_as<double>;
+    };
 
 }  // namespace lnfree

@@ -17,8 +17,8 @@ concept Schedule = requires(const S schedule, std::int64_t step) {
 };
 
 /// Linear warm-up to `peak` over W = ceil(warmup_ratio * steps) steps, then on towards `floor` as `Decay` has
-/// it, as in the paper's code: step s = 0, 1, ... of the N uses peak s / W while s < W (so step 0 uses 0), then
-/// floor + (peak - floor) decay((s - W) / (N - W)).
+/// it, as in the paper's code: step s = 0, 1, ... of the N uses peak s / W while s < W (so step 0 uses 0),
+/// then floor + (peak - floor) decay((s - W) / (N - W)).
 template <class Decay>
 struct WarmupSchedule {
   static constexpr std::string_view name = Decay::name;

@@ -137,23 +137,23 @@ Json config_json() {
                        std::is_same_v<typename Model::Norm, LayerNorm> &&
                        std::is_same_v<typename Model::FinalNormPolicy, LayerNorm>;
   Json json = {{"model_type", is_gpt2 ? "gpt2" : "lnfree"},
-          {"n_layer", config.layers},
-          {"n_head", config.heads},
-          {"n_embd", config.width},
-          {"n_inner", config.ffn_width},
-          {"n_positions", config.position_rows()},
-          {"n_ctx", config.context},
-          {"vocab_size", config.vocab_size},
-          {"activation_function", Model::Activation::name},
-          {"layer_norm_epsilon", LayerNorm::epsilon},
-          {"tie_word_embeddings", config.tied_output},
-          {"norm", Model::Norm::name},
-          {"final_norm", Model::FinalNormPolicy::name},
-          {"biases", biases},
-          {"rotary_dims", config.rotary_dims},
-          {"parallel_residual", std::is_same_v<typename Model::Layout, Parallel>},
-          {"layout", Model::Layout::name},
-          {"lnfree_version", LNFREE_VERSION}};
+               {"n_layer", config.layers},
+               {"n_head", config.heads},
+               {"n_embd", config.width},
+               {"n_inner", config.ffn_width},
+               {"n_positions", config.position_rows()},
+               {"n_ctx", config.context},
+               {"vocab_size", config.vocab_size},
+               {"activation_function", Model::Activation::name},
+               {"layer_norm_epsilon", LayerNorm::epsilon},
+               {"tie_word_embeddings", config.tied_output},
+               {"norm", Model::Norm::name},
+               {"final_norm", Model::FinalNormPolicy::name},
+               {"biases", biases},
+               {"rotary_dims", config.rotary_dims},
+               {"parallel_residual", std::is_same_v<typename Model::Layout, Parallel>},
+               {"layout", Model::Layout::name},
+               {"lnfree_version", LNFREE_VERSION}};
   // An objective may have parameters, which are then among the weights.
   if (!std::is_same_v<typename Model::Objective, CrossEntropy<typename Model::Device>>)
     json["objective"] = Model::Objective::name;

@@ -28,7 +28,8 @@ Json observations(Model& model) {
   Json seen = Json::object();
   add_report(seen, model.observer());
   if constexpr (requires {
-                  model.objective().report(model.parameters(), model.device(), [](const char*, const auto&) {});
+                  model.objective().report(model.parameters(), model.device(),
+                                           [](const char*, const auto&) {});
                 }) {
     Json& of_objective = seen[std::string(Model::Objective::name)];
     model.objective().report(model.parameters(), model.device(),

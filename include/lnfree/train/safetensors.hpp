@@ -126,7 +126,7 @@ class SafetensorsFile {
   }
 
   void read_header() {
-    struct stat status {};
+    struct stat status{};
     if (::fstat(descriptor_, &status) != 0) fail();
     if (!S_ISREG(status.st_mode))
       throw Error(path_.string() + " is no file; a .safetensors file was expected");

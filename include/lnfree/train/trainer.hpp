@@ -51,7 +51,7 @@ struct TrainerOptions {
   std::int64_t observe_every = 100;  ///< Steps between observations of the heads; 0: never.
   std::int64_t eval_every = 500;     ///< Steps between evaluations, and one at the end; 0: never.
   std::int64_t checkpoint_every =
-      500;  ///< Steps between checkpoints, besides the first and the last; 0: none.
+      500;              ///< Steps between checkpoints, besides the first and the last; 0: none.
   bool extend = false;  ///< Whether resume() may go on with more steps than the run was begun with.
 
   /// Calls f(name, member, help, course) for each option of `options`, a TrainerOptions, const or not.
@@ -159,9 +159,10 @@ class Trainer {
  public:
   using Optimizer = OptimizerPolicy<Model>;
   using Schedule = SchedulePolicy;
-  static_assert(lnfree::Optimizer<Optimizer, Model>,
-                "lnfree: an optimizer must derive from OptimizerBase<Model> and offer name, Options, "
-                "bytes(plan), a constructor from a model and Options, and double step(rate) (docs/change.md)");
+  static_assert(
+      lnfree::Optimizer<Optimizer, Model>,
+      "lnfree: an optimizer must derive from OptimizerBase<Model> and offer name, Options, "
+      "bytes(plan), a constructor from a model and Options, and double step(rate) (docs/change.md)");
   static_assert(lnfree::Schedule<Schedule>,
                 "lnfree: a schedule must offer name and double operator()(std::int64_t step) const "
                 "(docs/change.md)");

@@ -56,8 +56,8 @@ class BF16Products {
   }
 
  private:
-  /// Whether a factor or the result is a vector whose numbers do not lie next to each other. oneDNN 3 takes it
-  /// for one whose numbers do. No layer of a model has such a product.
+  /// Whether a factor or the result is a vector whose numbers do not lie next to each other. oneDNN 3 takes
+  /// it for one whose numbers do. No layer of a model has such a product.
   template <class T>
   static bool has_spread_vector(Operand<BFloat16> a, Operand<BFloat16> b, Matrix<T> c) {
     return (a.rows() == 1 && a.transposed && a.matrix.stride != 1) ||

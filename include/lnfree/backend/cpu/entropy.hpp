@@ -32,7 +32,8 @@ template <CpuDevice D>
 void entropy_penalty(D&, const EntropyPenalty& penalty, int heads, Matrix<const float> rows,
                      const typename D::Scalar* thresholds, float* sums, Matrix<float> d_rows,
                      float* d_thresholds) {
-  const auto max_entropy = static_cast<float>(penalty.max_entropy), margin = static_cast<float>(penalty.margin);
+  const auto max_entropy = static_cast<float>(penalty.max_entropy),
+             margin = static_cast<float>(penalty.margin);
   const auto twice_scale = static_cast<float>(2 * penalty.scale);
   parallel_for(heads, row_grain(rows.cols * (rows.rows / heads)), [&](Index begin, Index end) {
     for (Index head = begin; head < end; ++head) {

@@ -45,8 +45,7 @@ class NormColumns {
                                                        RowStatistics<float> statistics) const {
     return [&]<int... k>(std::integer_sequence<int, k...>) LNFREE_INLINE_LAMBDA {
       return NormElement<N, float>{static_cast<float>(row[j]), statistics, {number<k>(j)...}};
-    }
-    (std::make_integer_sequence<int, norm_parameter_count<N>>());
+    }(std::make_integer_sequence<int, norm_parameter_count<N>>());
   }
 
  private:
@@ -64,8 +63,9 @@ class NormColumns {
 };
 
 template <CpuDevice D, Norm N>
-void norm_forward(D&, N, Matrix<const typename D::Scalar> x, NormPointers<const typename D::Scalar, N> parameters,
-                  Output<typename D::Scalar> y, [[maybe_unused]] NormRow<float>* rows) {
+void norm_forward(D&, N, Matrix<const typename D::Scalar> x,
+                  NormPointers<const typename D::Scalar, N> parameters, Output<typename D::Scalar> y,
+                  [[maybe_unused]] NormRow<float>* rows) {
   using S = typename D::Scalar;
   const NormColumns<N, S> columns(parameters);
   parallel_for(x.rows, row_grain(x.cols), [&](Index begin, Index end) {

@@ -27,11 +27,9 @@ class PanelGemm {
     const Index grain =
         std::max(Index{1}, elementwise_grain * 16 / std::max(Index{1}, multiply_adds_per_line));
     if (rows > columns) {
-      parallel_for(
-          rows, grain, [&](Index begin, Index end) { part(begin, end, 0, columns); }, strip_rows);
+      parallel_for(rows, grain, [&](Index begin, Index end) { part(begin, end, 0, columns); }, strip_rows);
     } else {
-      parallel_for(
-          columns, grain, [&](Index begin, Index end) { part(0, rows, begin, end); }, cache_line);
+      parallel_for(columns, grain, [&](Index begin, Index end) { part(0, rows, begin, end); }, cache_line);
     }
   }
 
@@ -88,9 +86,8 @@ class PanelGemm {
     for (Index slice = 0; slice < slices; ++slice) {
       const Index k = depth * slice / slices, count = depth * (slice + 1) / slices - k;
       const Matrix<const float> addend = slice > 0 ? Matrix<const float>(c_.matrix) : c_.addend;
-      const Index columns_together =
-          std::min(max_columns,
-                   block_depth * max_columns / std::max(Index{1}, count) / panel_columns * panel_columns);
+      const Index columns_together = std::min(
+          max_columns, block_depth * max_columns / std::max(Index{1}, count) / panel_columns * panel_columns);
       const bool panels_suffice = column_end - column_begin <= columns_together;
       const Index rows_at_once = !copies_a        ? row_end - row_begin
                                  : panels_suffice ? rows_in_cache

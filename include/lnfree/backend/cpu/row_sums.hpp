@@ -19,8 +19,7 @@ inline float sum_of_lanes(V vector) {
     return [&]<int... Lane>(std::integer_sequence<int, Lane...>) {
       return sum_of_lanes<Lanes / 2>(__builtin_shufflevector(vector, vector, Lane...) +
                                      __builtin_shufflevector(vector, vector, (Lane + Lanes / 2)...));
-    }
-    (std::make_integer_sequence<int, Lanes / 2>{});
+    }(std::make_integer_sequence<int, Lanes / 2>{});
   }
 }
 
@@ -39,8 +38,7 @@ inline auto row_sums(Index count, const Term& term) {
     // Not a loop: clang makes vectors of innermost loops only.
     [&]<std::size_t... N>(std::index_sequence<N...>) {
       ((partial[N][lane] += terms[N]), ...);
-    }
-    (std::make_index_sequence<numbers>{});
+    }(std::make_index_sequence<numbers>{});
   };
   Index j = 0;
   for (; j + lanes <= count; j += lanes) {

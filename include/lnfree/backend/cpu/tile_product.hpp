@@ -129,8 +129,8 @@ template <int Rows, int Vectors>
 /// Rows of a tile of so many vectors: its sums, a row of the right factor and a number of the left one fit
 /// the registers.
 template <int Vectors>
-inline constexpr int tile_rows = vector_width == 16 ? std::min(8, (31 - Vectors) / Vectors)
-                                                    : std::min(6, (15 - Vectors) / Vectors);
+inline constexpr int tile_rows =
+    vector_width == 16 ? std::min(8, (31 - Vectors) / Vectors) : std::min(6, (15 - Vectors) / Vectors);
 
 /// Divides [begin, end) into parts of at most `Most`, as even as can be, and calls body.operator()<Size>(i,
 /// count) for `count` parts of a size, one after the other from i on. No part may come out smaller than

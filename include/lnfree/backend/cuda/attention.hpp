@@ -11,8 +11,8 @@
 #include <lnfree/backend/cuda/async_copy.hpp>
 #include <lnfree/backend/cuda/attention_tile.hpp>
 #include <lnfree/backend/cuda/device.hpp>
-#include <lnfree/backend/cuda/packs.hpp>
 #include <lnfree/backend/cuda/exponential.hpp>
+#include <lnfree/backend/cuda/packs.hpp>
 #include <lnfree/backend/cuda/reduce.hpp>
 #include <lnfree/backend/cuda/warp_product.hpp>
 #include <lnfree/backend/primitives.hpp>

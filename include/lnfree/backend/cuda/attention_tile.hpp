@@ -25,7 +25,7 @@ inline constexpr int attention_threads = tile_rows<S> * 2;
 template <class S, int Cols>
 inline constexpr int tile_stride = Cols + pack_size<S>;
 template <class S, int Cols>
-inline constexpr int tile_size = tile_rows<S>* tile_stride<S, Cols>;
+inline constexpr int tile_size = tile_rows<S> * tile_stride<S, Cols>;
 
 /// Of the queries, or of the keys.
 template <class S>

@@ -27,10 +27,8 @@ template <CudaDevice D>
 void bias_forward(D& device, Matrix<typename D::Scalar> y, const typename D::Scalar* bias) {
   using S = typename D::Scalar;
   with_packs<pack_size<S>>(
-      [&](auto n) {
-        for_each_pack<n()>(device.stream(), y.rows, y.cols, AddBias<S>{y, bias});
-      },
-      y, Matrix(bias, 1, y.cols));
+      [&](auto n) { for_each_pack<n()>(device.stream(), y.rows, y.cols, AddBias<S>{y, bias}); }, y,
+      Matrix(bias, 1, y.cols));
 }
 
 template <class S>

@@ -8,8 +8,8 @@
 
 #include <lnfree/backend/cuda/async_copy.hpp>
 #include <lnfree/backend/cuda/device.hpp>
-#include <lnfree/backend/cuda/packs.hpp>
 #include <lnfree/backend/cuda/exponential.hpp>
+#include <lnfree/backend/cuda/packs.hpp>
 #include <lnfree/backend/cuda/reduce.hpp>
 #include <lnfree/core/tensor.hpp>
 
@@ -40,9 +40,7 @@ struct ExpSum {
       max = larger;
     }
   }
-  __device__ static float exp_of(float x) {
-    return fast_exp2<S>(x * log2_e);
-  }
+  __device__ static float exp_of(float x) { return fast_exp2<S>(x * log2_e); }
 };
 
 inline constexpr int max_cross_entropy_threads = 1024;

@@ -7,11 +7,11 @@
 #include <lnfree/backend/cuda/cross_entropy.hpp>
 #include <lnfree/backend/cuda/device.hpp>
 #include <lnfree/backend/cuda/dropout.hpp>
+#include <lnfree/backend/cuda/elementwise.hpp>
 #include <lnfree/backend/cuda/embedding.hpp>
 #include <lnfree/backend/cuda/entropy.hpp>
 #include <lnfree/backend/cuda/gemm.hpp>
 #include <lnfree/backend/cuda/norm.hpp>
-#include <lnfree/backend/cuda/elementwise.hpp>
 #include <lnfree/backend/cuda/recording.hpp>
 #include <lnfree/backend/cuda/rotary.hpp>
 #include <lnfree/backend/cuda/statistics.hpp>

@@ -90,11 +90,8 @@ struct Convert {
 };
 
 inline void convert(Cuda& device, Index count, const float* from, BFloat16* to) {
-  with_packs<8>(
-      [&](auto n) {
-        for_each_pack<n()>(device.stream(), 1, count, Convert{from, to});
-      },
-      Matrix(from, 1, count), Matrix(to, 1, count));
+  with_packs<8>([&](auto n) { for_each_pack<n()>(device.stream(), 1, count, Convert{from, to}); },
+                Matrix(from, 1, count), Matrix(to, 1, count));
 }
 
 }  // namespace lnfree::cuda

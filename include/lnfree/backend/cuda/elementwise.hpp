@@ -47,8 +47,7 @@ __global__ void __launch_bounds__(elementwise_threads)
   double sum = 0;
   for (Index i = static_cast<Index>(blockIdx.x) * elementwise_threads + threadIdx.x; i < count;
        i += static_cast<Index>(sum_blocks) * elementwise_threads) {
-    sum += [&](auto... x) { return static_cast<double>(f(x...)); }
-    (static_cast<float>(at[i])...);
+    sum += [&](auto... x) { return static_cast<double>(f(x...)); }(static_cast<float>(at[i])...);
   }
   sum = block_sum(sum, shared_memory<double>());
   if (threadIdx.x == 0) partials[blockIdx.x] = sum;

@@ -26,9 +26,9 @@ inline void gemm(Cuda& device, Operand<BFloat16> a, Operand<BFloat16> b, Output<
 }
 /// ReLU is the one activation that cuBLASLt has as it is here; its GELU is an approximation.
 template <class A>
-requires(std::same_as<A, Unactivated> ||
-         std::same_as<A, ReLU>) inline void gemm(Cuda& device, Operand<BFloat16> a, Operand<BFloat16> b,
-                                                 Output<BFloat16> c, Epilogue<BFloat16, A> epilogue) {
+requires(std::same_as<A, Unactivated> || std::same_as<A, ReLU>)
+inline void gemm(Cuda& device, Operand<BFloat16> a, Operand<BFloat16> b, Output<BFloat16> c,
+                 Epilogue<BFloat16, A> epilogue) {
   constexpr bool relu = std::same_as<A, ReLU>;
   // For rows that do not begin at 16 bytes it need not have the epilogue.
   if (device.handles->products.is_aligned(a, b, c)) {

@@ -183,8 +183,7 @@ void with_norm_packs(const NormPointers<const S, Policy>& parameters, Index cols
       }
     };
     with_packs<pack_size<S>>(body, matrices..., vector(std::integral_constant<int, k>())...);
-  }
-  (std::make_integer_sequence<int, norm_parameter_count<Policy>>());
+  }(std::make_integer_sequence<int, norm_parameter_count<Policy>>());
 }
 
 template <CudaDevice D, Norm Policy>

@@ -131,8 +131,7 @@ __device__ void add_product(WarpRows<Cols>& c, const WarpRows<Depth>& a, const S
       const int owner = first_of_row + k % 8 / 2;
       const float upper = __shfl_sync(whole_warp, numbers[k % 2], owner),
                   lower = __shfl_sync(whole_warp, numbers[2 + k % 2], owner);
-      add_product(
-          c, upper, lower, [&](int j) { return b[k * stride + j]; }, Cols);
+      add_product(c, upper, lower, [&](int j) { return b[k * stride + j]; }, Cols);
     }
   }
 }

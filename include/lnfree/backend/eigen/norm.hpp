@@ -32,8 +32,9 @@ void store(Output<S> to, Index i, const Expression& numbers) {
 }
 
 template <class S, Norm N>
-void norm_forward(EigenCpu<S>&, N, std::type_identity_t<Matrix<const S>> x, NormPointers<const S, N> parameters,
-                  std::type_identity_t<Output<S>> y, [[maybe_unused]] NormRow<S>* rows) {
+void norm_forward(EigenCpu<S>&, N, std::type_identity_t<Matrix<const S>> x,
+                  NormPointers<const S, N> parameters, std::type_identity_t<Output<S>> y,
+                  [[maybe_unused]] NormRow<S>* rows) {
   for_each_row(x.rows, x.cols, [&](Index i) {
     RowStatistics<S> statistics{};
     if constexpr (RowNorm<N>) {
@@ -73,7 +74,8 @@ void norm_backward(EigenCpu<S>&, N, std::type_identity_t<Matrix<const S>> x,
       });
     } else {
       *d_parameter += static_cast<S>(sum_over_rows(x.rows, x.cols, [&](Index i) {
-        return (row(d_y, i) * of_elements<N>(x.row(i), x.cols, row_of(i).statistics, parameters, slope)).sum();
+        return (row(d_y, i) * of_elements<N>(x.row(i), x.cols, row_of(i).statistics, parameters, slope))
+            .sum();
       }));
     }
   });
