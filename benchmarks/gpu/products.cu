@@ -27,7 +27,7 @@ using namespace lnfree;
 
 namespace {
 
-constexpr int choices = cuda::Products::most_choices;
+constexpr int choices = cuda::Products::max_choices;
 constexpr int windows = 128, fewest_rounds = 5;
 
 /// The milliseconds of a product's calls in a pass, pass by pass, by each choice, and last by lnfree's own.

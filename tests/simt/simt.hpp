@@ -87,7 +87,7 @@ class Simulator {
   /// last lane to come passes the 32 to `combine` first.
   template <class T, class Combine>
   const T* exchange(const T& mine, const Combine& combine) {
-    static_assert(sizeof(T) <= most_bytes);
+    static_assert(sizeof(T) <= max_bytes);
     Thread& me = threads_[current_];
     Warp& warp = warps_[current_ / warp_size];
     auto* const all = reinterpret_cast<T*>(warp.values[me.warp_waits++ % 2]);
@@ -115,7 +115,7 @@ class Simulator {
   Simulator() = default;
   enum class State { unstarted, ready, at_warp, at_block, finished };
 
-  static constexpr std::size_t most_bytes = 48, stack_bytes = 128 << 10;
+  static constexpr std::size_t max_bytes = 48, stack_bytes = 128 << 10;
 
   /// A stack on which threads run, one after the other unless one waits.
   struct Fiber {
@@ -142,7 +142,7 @@ class Simulator {
   };
   struct Warp {
     unsigned arrived;
-    alignas(16) unsigned char values[2][warp_size * most_bytes];
+    alignas(16) unsigned char values[2][warp_size * max_bytes];
   };
 
   void run_block(unsigned threads);

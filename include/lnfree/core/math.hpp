@@ -158,10 +158,10 @@ LNFREE_HOST_DEVICE inline double erf(double x) {
 }
 LNFREE_HOST_DEVICE inline float erf(float x) {
   // x^2 as its bits, which grow with it. A NaN may become a number here, but not in the product below.
-  const float square = x * x, most = 3.925f * 3.925f;
+  const float square = x * x, max_square = 3.925f * 3.925f;
   const std::int32_t bits = std::bit_cast<std::int32_t>(square),
-                     most_bits = std::bit_cast<std::int32_t>(most);
-  const float t = std::bit_cast<float>(bits < most_bits ? bits : most_bits);
+                     max_bits = std::bit_cast<std::int32_t>(max_square);
+  const float t = std::bit_cast<float>(bits < max_bits ? bits : max_bits);
   const float p = polynomial(t, 2.0785998853555084e-06f, 2.8415724316100836e-04f, 3.6861413813914300e-03f,
                              5.2503450169725270e-02f, 1.8840851160977290e-01f, 1.1283791530400213e+00f);
   const float q = polynomial(t, 3.8351058628663894e-05f, 1.1453292226456986e-03f, 1.4807888806571275e-02f,

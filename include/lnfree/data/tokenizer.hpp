@@ -230,8 +230,8 @@ class Tokenizer {
   static std::string training_error(const std::string& message, int vocab_size, std::size_t bytes) {
     const std::string start = "a tokenizer with a vocabulary of " + std::to_string(vocab_size) +
                               " cannot be trained on " + std::to_string(bytes) + " bytes of text: ";
-    if (const int most = number_after(message, "value <= "))
-      return start + "they give at most " + std::to_string(most) +
+    if (const int max_pieces = number_after(message, "value <= "))
+      return start + "they give at most " + std::to_string(max_pieces) +
              " pieces; take more text or a smaller vocabulary.";
     if (const int least = number_after(message, std::to_string(vocab_size) + " vs "))
       return start + "its bytes and characters alone need " + std::to_string(least) +

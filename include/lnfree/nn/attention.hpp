@@ -26,10 +26,10 @@ class Attention {
                 config.biases == Biases::all ? config.width : 0) {}
 
   /// Reserves what the backward pass needs: Q | K | V, the heads' outputs, and a number for each query.
-  void plan(Arena& arena, BatchShape most) {
-    qkv_ = arena.matrix<Scalar>(most.rows(), 3 * width());
-    heads_output_ = arena.matrix<Scalar>(most.rows(), width());
-    log_sum_ = arena.take<Accumulator>(most.rows() * heads_);
+  void plan(Arena& arena, BatchShape max_shape) {
+    qkv_ = arena.matrix<Scalar>(max_shape.rows(), 3 * width());
+    heads_output_ = arena.matrix<Scalar>(max_shape.rows(), width());
+    log_sum_ = arena.take<Accumulator>(max_shape.rows() * heads_);
   }
 
   /// y = attention(x). `entropies` is RowEntropies, RowScores or Unobserved.

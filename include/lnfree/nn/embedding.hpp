@@ -33,7 +33,9 @@ class Embedding {
                        : &parameters.add("wpe.weight", {config.position_rows(), config.width},
                                          ParameterKind::embedding)) {}
 
-  void plan(Arena& arena, BatchShape most) { x_ = arena.matrix<Scalar>(most.rows(), tokens_.shape[1]); }
+  void plan(Arena& arena, BatchShape max_shape) {
+    x_ = arena.matrix<Scalar>(max_shape.rows(), tokens_.shape[1]);
+  }
 
   Matrix<Scalar> forward(Device& device, BatchShape shape, const std::int32_t* tokens, Dropout drop) {
     embedding_forward(device, shape, tokens, tokens_.value_matrix(),

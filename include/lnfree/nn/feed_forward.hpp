@@ -39,10 +39,10 @@ class FeedForward {
   }
 
   /// Reserves the hidden layer after the activation, and before it if the derivative needs that.
-  void plan(Arena& arena, BatchShape most, const DecoderConfig& config) {
-    hidden_ = arena.matrix<Scalar>(most.rows(), config.ffn_width);
+  void plan(Arena& arena, BatchShape max_shape, const DecoderConfig& config) {
+    hidden_ = arena.matrix<Scalar>(max_shape.rows(), config.ffn_width);
     const bool saves_input = with_activation<A>(layer_, [](auto here) { return here.saved == Saved::input; });
-    before_ = saves_input ? arena.matrix<Scalar>(most.rows(), config.ffn_width) : hidden_;
+    before_ = saves_input ? arena.matrix<Scalar>(max_shape.rows(), config.ffn_width) : hidden_;
   }
 
   /// y = FFN(x).

@@ -23,13 +23,13 @@ class OutputHead {
                                    : parameters.add("lm_head.weight", {config.vocab_size, config.width},
                                                     ParameterKind::embedding)) {}
 
-  void plan(Arena& arena, BatchShape most) {
+  void plan(Arena& arena, BatchShape max_shape) {
     // As many rows as the device wants at a time, but enough for an efficient product; chunks of equal size.
     const Index vocab = weight_.shape[0];
-    constexpr Index least = 1024 / sizeof(Scalar), wanted = Device::logits_bytes / sizeof(Scalar);
-    const Index rows = std::min(most.rows(), std::max(least, wanted / vocab));
-    const Index chunks = (most.rows() + rows - 1) / rows;
-    chunk_rows_ = (most.rows() + chunks - 1) / chunks;
+    constexpr Index min_rows = 1024 / sizeof(Scalar), wanted = Device::logits_bytes / sizeof(Scalar);
+    const Index rows = std::min(max_shape.rows(), std::max(min_rows, wanted / vocab));
+    const Index chunks = (max_shape.rows() + rows - 1) / rows;
+    chunk_rows_ = (max_shape.rows() + chunks - 1) / chunks;
     // Rows a power of two apart would share their places in the cache: one line more keeps them apart.
     const Index stride = (vocab + 15) / 16 * 16 + 16;
     logits_ = {arena.take<Scalar>(chunk_rows_ * stride), chunk_rows_, vocab, stride};

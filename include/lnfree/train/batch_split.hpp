@@ -20,8 +20,8 @@ struct BatchSplit {
 /// but for the order of its sums and for the elements that dropout draws.
 inline std::optional<BatchSplit> largest_split(std::int64_t windows, std::size_t available,
                                                const std::function<std::size_t(int)>& bytes_needed) {
-  constexpr std::int64_t most = std::numeric_limits<int>::max();
-  for (std::int64_t batch = std::min(windows, most); batch >= 1 && windows / batch <= most; --batch) {
+  constexpr std::int64_t max_int = std::numeric_limits<int>::max();
+  for (std::int64_t batch = std::min(windows, max_int); batch >= 1 && windows / batch <= max_int; --batch) {
     if (windows % batch == 0 && bytes_needed(static_cast<int>(batch)) <= available)
       return BatchSplit{static_cast<int>(batch), static_cast<int>(windows / batch)};
   }

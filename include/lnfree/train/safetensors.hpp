@@ -138,7 +138,7 @@ class SafetensorsFile {
     }
     read_bytes(0, &header_size, sizeof(header_size));
     data_begin_ = sizeof(header_size) + header_size;
-    if (header_size > file_size - sizeof(header_size) || header_size > most_header_bytes) {
+    if (header_size > file_size - sizeof(header_size) || header_size > max_header_bytes) {
       throw Error(path_.string() + " is truncated or no safetensors file: it claims a header of " +
                   std::to_string(header_size) + " bytes in a file of " + std::to_string(file_size));
     }
@@ -238,7 +238,7 @@ class SafetensorsFile {
     throw Error("cannot read " + path_.string() + ": " + std::strerror(errno));
   }
 
-  static constexpr std::uint64_t most_header_bytes = 100'000'000;  // the format's own limit
+  static constexpr std::uint64_t max_header_bytes = 100'000'000;  // the format's own limit
 
   std::filesystem::path path_;
   int descriptor_ = -1;

@@ -103,8 +103,8 @@ void launch_cross_entropy(D& device, Matrix<typename D::Scalar> logits, const st
   using S = typename D::Scalar;
   with_packs<pack_size<S>>(
       [&](auto n) {
-        constexpr Index most = (max_shared_bytes - cross_entropy_sums_bytes<S>) / sizeof(S);
-        const Index kept = n() == pack_size<S> ? std::min(logits.cols, most / n() * n()) : 0;
+        constexpr Index max_kept = (max_shared_bytes - cross_entropy_sums_bytes<S>) / sizeof(S);
+        const Index kept = n() == pack_size<S> ? std::min(logits.cols, max_kept / n() * n()) : 0;
         const Index four_packs_each = (logits.cols + 4 * n() - 1) / (4 * n());
         const auto threads =
             static_cast<int>(std::min(Index{max_cross_entropy_threads}, (four_packs_each + 31) / 32 * 32));

@@ -55,12 +55,12 @@ class Products {
     cublasLtDestroy(handle_);
   }
 
-  static constexpr int most_choices = 8;
+  static constexpr int max_choices = 8;
 
-  /// Takes cuBLASLt's choice of this number, below most_choices, for every product from now on, or its last
+  /// Takes cuBLASLt's choice of this number, below max_choices, for every product from now on, or its last
   /// where it has fewer; without a number its own, as programs do. This is for telling what that brings.
   void take_choice(std::optional<int> number) {
-    assert(number.value_or(0) >= 0 && number.value_or(0) < most_choices);
+    assert(number.value_or(0) >= 0 && number.value_or(0) < max_choices);
     choice_ = number;
   }
 
@@ -200,10 +200,10 @@ class Products {
     prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, static_cast<std::uint32_t>(a_alignment));
     prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, static_cast<std::uint32_t>(addend_alignment));
     prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, static_cast<std::uint32_t>(c_alignment));
-    std::array<cublasLtMatmulHeuristicResult_t, most_choices> choices{};
+    std::array<cublasLtMatmulHeuristicResult_t, max_choices> choices{};
     int found = 0;
     check(cublasLtMatmulAlgoGetHeuristic(handle_, &plan.product, &plan.b, &plan.a, &plan.addend, &plan.c,
-                                         &preference, most_choices, choices.data(), &found),
+                                         &preference, max_choices, choices.data(), &found),
           "cublasLtMatmulAlgoGetHeuristic");
     // The others it returns are not to be read.
     const auto end = std::remove_if(choices.begin(), choices.begin() + found,
@@ -224,7 +224,7 @@ class Products {
 
   /// Leaves the product where it belongs, too.
   template <class S, class T>
-  void take_fastest(Plan& plan, const std::array<cublasLtMatmulHeuristicResult_t, most_choices>& choices,
+  void take_fastest(Plan& plan, const std::array<cublasLtMatmulHeuristicResult_t, max_choices>& choices,
                     int usable, Operand<S> a, Operand<S> b, Output<T> c) {
     constexpr int rounds = 5;
     std::vector<const cublasLtMatmulAlgo_t*> same;
@@ -259,9 +259,9 @@ class Products {
   template <class T>
   unsigned long long checksum(Matrix<T> matrix) {
     using Bits = std::conditional_t<sizeof(T) == 2, std::uint16_t, std::uint32_t>;
-    constexpr Index most_blocks = 1024;
+    constexpr Index max_blocks = 1024;
     stream_.fill_zero(checksum_, sizeof(*checksum_));
-    stream_.launch(checksum_kernel<Bits>, std::min(matrix.rows, most_blocks), 256, 0,
+    stream_.launch(checksum_kernel<Bits>, std::min(matrix.rows, max_blocks), 256, 0,
                    Matrix<const Bits>(reinterpret_cast<const Bits*>(matrix.data), matrix.rows, matrix.cols,
                                       matrix.stride),
                    checksum_);

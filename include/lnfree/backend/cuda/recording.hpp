@@ -25,12 +25,12 @@ class Recording<Device, Key> {
       return;
     }
     body();
-    if (graphs_.size() == most_graphs) graphs_.erase(graphs_.begin());
+    if (graphs_.size() == max_graphs) graphs_.erase(graphs_.begin());
     graphs_.emplace_back(key, cuda::Graph());
   }
 
  private:
-  static constexpr std::size_t most_graphs = 8;  // for programs that never ask twice for the same
+  static constexpr std::size_t max_graphs = 8;  // for programs that never ask twice for the same
 
   std::vector<std::pair<Key, cuda::Graph>> graphs_;
 };

@@ -112,9 +112,9 @@ void add_parts(Gpu& device, Index cols, Index parts, ColumnSums<Sums> to) {
 /// to.of[s][j + e] += the sum over i of what body.add<N>(i, j, sums) adds to sums[s][e], e < N.
 template <int N, int Sums, class Body>
 void add_column_sums(Gpu& device, Index rows, Index cols, const Body& body, ColumnSums<Sums> to) {
-  constexpr Index most_parts = 64, least_rows = 64;
+  constexpr Index max_parts = 64, min_rows = 64;
   const Index parts =
-      std::max(Index{1}, std::min({most_parts, rows / least_rows, Handles::scratch_size / (Sums * cols)}));
+      std::max(Index{1}, std::min({max_parts, rows / min_rows, Handles::scratch_size / (Sums * cols)}));
   assert(Sums * cols <= Handles::scratch_size);
   const Index blocks = (cols + 32 * N - 1) / (32 * N) * parts;
   device.stream().launch(column_partials_kernel<N, Sums, Body>, blocks, 32 * column_sum_warps,
@@ -154,9 +154,9 @@ __global__ void __launch_bounds__(elementwise_threads) add_sum_kernel(const T* v
 /// Launches both: *to[s] += all that body.at<N> adds to sums[s].
 template <int N, int Sums, class Body>
 void for_each_pack_and_sum(Gpu& device, Index rows, Index cols, const Body& body, float* const (&to)[Sums]) {
-  constexpr Index most_blocks = 2048, packs_per_block = 4 * elementwise_threads;
+  constexpr Index max_blocks = 2048, packs_per_block = 4 * elementwise_threads;
   constexpr std::size_t shared = elementwise_threads / 32 * sizeof(float);
-  const Index blocks = std::min(most_blocks, (rows * (cols / N) + packs_per_block - 1) / packs_per_block);
+  const Index blocks = std::min(max_blocks, (rows * (cols / N) + packs_per_block - 1) / packs_per_block);
   float* const partials = device.handles->scratch;
   device.stream().launch(summing_kernel<N, Sums, Body>, blocks, elementwise_threads, shared, rows, cols, body,
                          partials);
