@@ -72,7 +72,7 @@ sed -i 's/"model_type": "lnfree"/"model_type": "gpt2"/' earlier/config.json
 cp -r run/checkpoint other
 sed -i 's/"n_layer": 8/"n_layer": 9/' other/config.json
 refuse "other/config.json describes none of the models" --checkpoint other "${arguments[@]:2}"
-# A model of another objective has the same config.json and more tensors.
+# A model of another objective has more tensors. Its config.json says so, but not that of an earlier version.
 cp -r run/checkpoint guided
 sed -i 's/"activation_function": "relu"/"activation_function": "gelu"/' guided/config.json
 /usr/bin/python3 - guided/model.safetensors <<'END'
@@ -84,7 +84,12 @@ header["entropy_threshold"] = {"dtype": "F32", "shape": [4], "data_offsets": [le
 text = json.dumps(header).encode()
 open(sys.argv[1], "wb").write(struct.pack("<Q", len(text)) + text + data + struct.pack("<4f", 0.5, 0.5, 0.5, 0.5))
 END
-"$program" --checkpoint guided "${arguments[@]:2}" --tokens 1 >/dev/null || fail "a model of another objective"
+cp -r guided earlier_guided
+sed -i 's/"layout": "pre_norm"/"objective": "entropy_penalty", &/' guided/config.json
+sed -i '/"layout": "pre_norm"/d' earlier_guided/config.json
+for checkpoint in guided earlier_guided; do
+  "$program" --checkpoint $checkpoint "${arguments[@]:2}" --tokens 1 >/dev/null || fail "$checkpoint"
+done
 # Other shapes are known, too: a config.json of Pythia's asks for Pythia's tensors.
 sed -e 's/"n_layer": 9/"n_layer": 8/; s/"n_ctx": 128/"n_ctx": 256/; s/"n_positions": 128/"n_positions": 256/' \
   -e 's/"biases": "query_key"/"biases": "all"/; s/"rotary_dims": 0/"rotary_dims": 4/' \

@@ -359,6 +359,9 @@ void load_checkpoint(const std::filesystem::path& folder, Model& model, O& optim
     throw Error(folder.string() + " was made with the optimizer " + excerpt(saved.dump()) + ", not \"" +
                 std::string(O::name) + "\"; resume with the same one");
   }
+  // Before the tensors, whose differences another architecture explains.
+  const std::string difference = architecture_difference<Model>(present_checkpoint(folder));
+  if (!difference.empty()) throw Error(difference);
   const SafetensorsFile file = SafetensorsFile::open(present_checkpoint(folder) / "optimizer.safetensors");
   const auto stored = [&](const std::string& name, const auto& parameter) {
     const TensorInfo* tensor = file.find(name + "." + parameter.name);

@@ -239,7 +239,8 @@ class Trainer {
     if (error) throw Error("cannot create the folder " + folder_.string() + ": " + error.message());
     const auto refuse_a_run = [&](bool holds_one) {
       if (holds_one)
-        throw Error(folder_.string() + " already holds a run; resume it, or choose another folder");
+        throw Error(folder_.string() +
+                    " already holds a run; resume it (--resume), or choose another folder");
     };
     refuse_a_run(std::filesystem::exists(present_checkpoint(checkpoint_folder())));
     // A run that was killed before its first checkpoint leaves metrics of no lines.
