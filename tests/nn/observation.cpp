@@ -19,7 +19,6 @@ namespace {
 
 /// Asks for all that there is and keeps it.
 struct Everything {
-  static constexpr std::string_view name = "everything";
   static constexpr bool observes_entropy = true, observes_stream = true, observes_scores = true,
                         observes_stream_values = true, observes_hidden_values = true, observes_losses = true,
                         observes_logits = true;

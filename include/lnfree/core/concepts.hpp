@@ -118,34 +118,13 @@ concept Observer = std::constructible_from<O, int, int> && requires(O observer) 
 /// What an observer asks for; a flag that it does not have is false.
 template <class O>
 struct Observes {
-  static constexpr bool entropy = [] {
-    if constexpr (requires { O::observes_entropy; }) return bool{O::observes_entropy};
-    return false;
-  }();
-  static constexpr bool stream = [] {
-    if constexpr (requires { O::observes_stream; }) return bool{O::observes_stream};
-    return false;
-  }();
-  static constexpr bool scores = [] {
-    if constexpr (requires { O::observes_scores; }) return bool{O::observes_scores};
-    return false;
-  }();
-  static constexpr bool stream_values = [] {
-    if constexpr (requires { O::observes_stream_values; }) return bool{O::observes_stream_values};
-    return false;
-  }();
-  static constexpr bool hidden_values = [] {
-    if constexpr (requires { O::observes_hidden_values; }) return bool{O::observes_hidden_values};
-    return false;
-  }();
-  static constexpr bool losses = [] {
-    if constexpr (requires { O::observes_losses; }) return bool{O::observes_losses};
-    return false;
-  }();
-  static constexpr bool logits = [] {
-    if constexpr (requires { O::observes_logits; }) return bool{O::observes_logits};
-    return false;
-  }();
+  static constexpr bool entropy = requires { requires O::observes_entropy; };
+  static constexpr bool stream = requires { requires O::observes_stream; };
+  static constexpr bool scores = requires { requires O::observes_scores; };
+  static constexpr bool stream_values = requires { requires O::observes_stream_values; };
+  static constexpr bool hidden_values = requires { requires O::observes_hidden_values; };
+  static constexpr bool losses = requires { requires O::observes_losses; };
+  static constexpr bool logits = requires { requires O::observes_logits; };
 
   /// Whether the device has to be read while a pass is under way.
   static constexpr bool during_the_pass = stream || stream_values || hidden_values || logits;

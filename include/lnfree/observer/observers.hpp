@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <type_traits>
 #include <vector>
 
 #include <lnfree/core/concepts.hpp>
@@ -33,52 +34,42 @@ class Observers : public Parts... {
 
   template <class T>
   void record(BatchShape shape, const T* entropy_sums, const std::int32_t* finite_rows) {
-    const auto tell = [&]<class P>(P& part) {
-      if constexpr (Observes<P>::entropy) part.record(shape, entropy_sums, finite_rows);
-    };
-    (tell(static_cast<Parts&>(*this)), ...);
+    tell<Observes<Parts>::entropy...>([&](auto& part) { part.record(shape, entropy_sums, finite_rows); });
   }
   template <class T>
   void record_layer(int layer, Index rows, const std::vector<T>& column_squares, Index hidden, Index zeros) {
-    const auto tell = [&]<class P>(P& part) {
-      if constexpr (Observes<P>::stream) part.record_layer(layer, rows, column_squares, hidden, zeros);
-    };
-    (tell(static_cast<Parts&>(*this)), ...);
+    tell<Observes<Parts>::stream...>(
+        [&](auto& part) { part.record_layer(layer, rows, column_squares, hidden, zeros); });
   }
   template <class T>
   void record_scores(BatchShape shape, const T* max_scores) {
-    const auto tell = [&]<class P>(P& part) {
-      if constexpr (Observes<P>::scores) part.record_scores(shape, max_scores);
-    };
-    (tell(static_cast<Parts&>(*this)), ...);
+    tell<Observes<Parts>::scores...>([&](auto& part) { part.record_scores(shape, max_scores); });
   }
   template <class T>
   void record_stream(int layer, BatchShape shape, Matrix<const T> x) {
-    const auto tell = [&]<class P>(P& part) {
-      if constexpr (Observes<P>::stream_values) part.record_stream(layer, shape, x);
-    };
-    (tell(static_cast<Parts&>(*this)), ...);
+    tell<Observes<Parts>::stream_values...>([&](auto& part) { part.record_stream(layer, shape, x); });
   }
   template <class T>
   void record_hidden(int layer, BatchShape shape, Matrix<const T> hidden) {
-    const auto tell = [&]<class P>(P& part) {
-      if constexpr (Observes<P>::hidden_values) part.record_hidden(layer, shape, hidden);
-    };
-    (tell(static_cast<Parts&>(*this)), ...);
+    tell<Observes<Parts>::hidden_values...>([&](auto& part) { part.record_hidden(layer, shape, hidden); });
   }
   template <class T>
   void record_losses(BatchShape shape, const T* losses, const std::int32_t* targets) {
-    const auto tell = [&]<class P>(P& part) {
-      if constexpr (Observes<P>::losses) part.record_losses(shape, losses, targets);
-    };
-    (tell(static_cast<Parts&>(*this)), ...);
+    tell<Observes<Parts>::losses...>([&](auto& part) { part.record_losses(shape, losses, targets); });
   }
   template <class T>
   void record_logits(Index first_row, Matrix<const T> logits) {
-    const auto tell = [&]<class P>(P& part) {
-      if constexpr (Observes<P>::logits) part.record_logits(first_row, logits);
+    tell<Observes<Parts>::logits...>([&](auto& part) { part.record_logits(first_row, logits); });
+  }
+
+ private:
+  /// f(part) for the parts that ask for it.
+  template <bool... Asks, class F>
+  void tell(const F& f) {
+    const auto to_one = [&]<bool asks, class Part>(std::bool_constant<asks>, Part& part) {
+      if constexpr (asks) f(part);
     };
-    (tell(static_cast<Parts&>(*this)), ...);
+    (to_one(std::bool_constant<Asks>(), static_cast<Parts&>(*this)), ...);
   }
 };
 
