@@ -151,16 +151,12 @@ class ConfigurationsTest(unittest.TestCase):
             "print(shape.layers, 'layers', shape.training)",
         )
 
-    def test_one_line_is_known_to_the_compiler(self):
+    def test_one_line_is_known_to_cmake_and_the_compiler(self):
         self.add(**LINES)
-        source = self.root / "checks.cpp"
-        source.write_text(CHECKS)
-        self.run_in_tree(
-            CXX, "-std=c++20", "-fsyntax-only", "-fopenmp", "-Iinclude", "-Iexamples", source
-        )
-
-    def test_one_line_is_known_to_cmake(self):
-        self.add(**LINES)
+        (self.root / "examples" / "checks.cpp").write_text(CHECKS)
+        with open(self.root / "examples" / "CMakeLists.txt", "a", encoding="utf-8") as file:
+            file.write("add_library(checks OBJECT EXCLUDE_FROM_ALL checks.cpp)\n")
+            file.write("target_link_libraries(checks PRIVATE lnfree::lnfree)\n")
         self.run_in_tree(
             "cmake", "-B", self.place / "build", "-S", self.root, "-G", "Ninja", f"-DCMAKE_CXX_COMPILER={CXX}",
             "-DLNFREE_BUILD_EXAMPLES=ON", "-DLNFREE_BUILD_TESTS=OFF",
@@ -172,6 +168,7 @@ class ConfigurationsTest(unittest.TestCase):
             for name in self.job("--targets", "--experiment", "all", "--recipe", recipe, "--out", "x").split():
                 if name != "prepare_corpus":  # which needs more libraries
                     self.assertRegex(before, rf"(?m)^{name}:", name)
+        self.run_in_tree("cmake", "--build", self.place / "build", "--target", "checks")
         # Nobody need configure again after a change.
         text = self.definitions.read_text(encoding="utf-8")
         self.definitions.write_text(text.replace("(sm_dyt_relu_silu", "(sm_other"), encoding="utf-8")
