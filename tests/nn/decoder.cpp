@@ -247,6 +247,33 @@ BOOST_AUTO_TEST_CASE_TEMPLATE(evaluation_of_parallel_sublayers, D, Devices) {
   check(LayerNorm{});
 }
 
+namespace {
+
+/// Adds the block's input once more, at its end.
+struct LateAddend {
+  static constexpr std::string_view name = "late_addend";
+  static auto wire(auto& layout, auto x) { return layout.add(x, layout.feed_forward(layout.attention(x))); }
+};
+
+}  // namespace
+
+// And so with layers that need memory of another size, in every layout.
+BOOST_AUTO_TEST_CASE_TEMPLATE(evaluation_is_the_loss_of_training, D, Devices) {
+  const RandomBatch random({3, 9}, tiny.vocab_size, 3);
+  const auto check = [&]<class L>(L) {
+    using M = Decoder<tiny, Identity, Layerwise<ReLU, 1, GELU>, D, NoObserver, L>;
+    M training(3), evaluation(3, Purpose::evaluation);
+    training.initialize(1, 0.5);
+    evaluation.initialize(1, 0.5);
+    BOOST_TEST(evaluation.loss(random.batch()) == training.loss(random.batch()), L::name);
+    BOOST_TEST(evaluation.memory().activations < training.memory().activations);
+  };
+  check(PreNorm{});
+  check(Parallel{});
+  check(PostNorm{});
+  check(LateAddend{});
+}
+
 BOOST_AUTO_TEST_CASE_TEMPLATE(a_later_token_changes_no_earlier_loss, D, Devices) {
   Model<D> model(2);
   model.initialize(1, 0.5);

@@ -72,10 +72,12 @@ class Block {
 
   /// Reserves what every step of the layout gives, and what the steps keep.
   void plan(Arena& arena, BatchShape max_shape, const DecoderConfig& config) {
+    // These first: in a model that does not train, where all blocks lie in the same place, x is then where
+    // this block's output goes, and in no other part of it, whatever activations the two blocks have.
+    for (auto& output : outputs_) output = arena.matrix<Scalar>(max_shape.rows(), config.width);
     for (auto& norm : norms_) norm->plan(arena, max_shape.rows());
     attention_.plan(arena, max_shape);
     feed_forward_.plan(arena, max_shape, config);
-    for (auto& output : outputs_) output = arena.matrix<Scalar>(max_shape.rows(), config.width);
   }
 
   /// The residual stream after this block. x may be the memory of that itself in a model that does not train.

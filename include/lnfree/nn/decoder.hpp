@@ -438,7 +438,8 @@ class Decoder {
       };
       block(l).backward(device_, shape, input, gradients, scratch_, entropy_gradients(shape, l), penalise);
     }
-    d_embedding_ = gradients[0];
+    // Whole: a recorded pass of another shape does not come by here.
+    d_embedding_ = {gradients[0].data, max_shape_.rows(), Config.width};
   }
 
   /// What the attention of a layer takes in of the objective.
