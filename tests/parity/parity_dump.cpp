@@ -126,6 +126,16 @@ constexpr Case case_of(std::string_view name, double dropout = 0) {
   return {name, dropout, is_guided, config_json<Model>, dump<Model>};
 }
 
+constexpr DecoderConfig without_final_norm = [] {
+  DecoderConfig config = shape;
+  config.final_norm = FinalNorm::none;
+  return config;
+}();
+template <DecoderConfig>
+using post_norm = configurations::Configuration<LayerNorm, GELU, PostNorm>;
+template <DecoderConfig>
+using sandwich = configurations::Configuration<RMSNorm, ReLU, Sandwich>;
+
 // Every configuration of the trainers, and what else changes a model's mathematics.
 constexpr Case cases[] = {
 #define CONFIGURATION(name, ...) case_of<shape, configurations::name>(#name),
@@ -134,6 +144,8 @@ constexpr Case cases[] = {
     case_of<pythia, configurations::sm_ln_g>("pythia_ln_g"),
     case_of<pythia, configurations::sm_r>("pythia_r"),
     case_of<shape, configurations::sm_ln_g>("dropout_ln_g", 0.2),
+    case_of<without_final_norm, post_norm>("post_norm_ln_g"),
+    case_of<shape, sandwich>("sandwich_rms_r"),
     case_of<pythia_70m, configurations::sm_ln_g>("pythia_70m"),
 };
 

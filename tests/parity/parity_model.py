@@ -40,6 +40,7 @@ class Configuration:
     activation: str  # or that of the first layers and that of the rest: "relu*2+gelu"
     final_norm: str | None = "layer_norm"  # behind the last block
     pythia: bool = False  # rotary positions, sublayers side by side, biases everywhere, an output matrix of its own
+    layout: str = "pre_norm"  # where the norms stand; that of Pythia is parallel
     regularized: bool = False  # the entropy-guided loss
     dropout: float = 0  # rate, of the embedding
 
@@ -47,9 +48,10 @@ class Configuration:
     def of(cls, architecture, **others):
         """That of a checkpoint's config.json; raises ValueError for parts that are not written here."""
         norm, final_norm = (None if architecture[key] == "identity" else architecture[key] for key in ("norm", "final_norm"))
-        configuration = cls(norm, architecture["activation_function"], final_norm, architecture["parallel_residual"], **others)
+        configuration = cls(norm, architecture["activation_function"], final_norm, architecture["parallel_residual"],
+                            architecture["layout"], **others)
         unknown = {norm, final_norm} - LEARNED_BY_NORM.keys() | set(configuration.activations) - set(ACTIVATIONS)
-        unknown |= {architecture["layout"]} - {"pre_norm", "parallel"}
+        unknown |= {architecture["layout"]} - NORMS_OF_LAYOUT.keys()
         if unknown:
             raise ValueError(f"the oracle has no {', '.join(map(str, unknown))}; write its formula in parity_model.py")
         return configuration
@@ -65,6 +67,13 @@ class Configuration:
         return self.activations[0 if count is None or layer < int(count[1]) else -1]
 
 
+# The norms of a block, by layout.
+NORMS_OF_LAYOUT = {
+    "pre_norm": ("ln_1", "ln_2"),
+    "parallel": ("ln_1", "ln_2"),
+    "post_norm": ("ln_1", "ln_2"),
+    "sandwich": ("ln_1", "ln_1_post", "ln_2", "ln_2_post"),
+}
 # What a norm learns, of which size: one number, or one for each channel.
 LEARNED_BY_NORM = {
     None: {},
@@ -103,8 +112,8 @@ def tensor_shapes(shape, configuration):
         shapes[h + "mlp.c_proj.weight"] = (f, d)
         if configuration.pythia:
             shapes |= {h + "attn.c_proj.bias": (d,), h + "mlp.c_fc.bias": (f,), h + "mlp.c_proj.bias": (d,)}
-        add_norm(h + "ln_1", configuration.norm)
-        add_norm(h + "ln_2", configuration.norm)
+        for name in NORMS_OF_LAYOUT[configuration.layout]:
+            add_norm(h + name, configuration.norm)
         if configuration.activation_of(layer) == "leaky_learnable_per_layer":
             shapes[h + "mlp.act.slope"] = (1,)
     if "leaky_learnable_global" in configuration.activations:
@@ -116,7 +125,7 @@ def tensor_shapes(shape, configuration):
 
 
 class Model:
-    """A decoder over a dictionary of weights: a Pre-LN GPT-2 or Pythia, with or without norms."""
+    """A decoder over a dictionary of weights: a GPT-2 of any layout or Pythia, with or without norms."""
 
     def __init__(self, shape, configuration, weights, dtype=torch.float64, sides=()):
         """`sides` overrules on which side of a kink numbers lie: for the first kinks that forward passes come to, a
@@ -231,13 +240,23 @@ class Model:
         attention_weights = []
         for layer in range(self.shape.layers):
             h = f"h.{layer}."
-            attended, weights = self._attention(h, self._norm(h + "ln_1", x, c.norm))
+
+            def norm(name, value):
+                return self._norm(h + name, value, c.norm)
+
+            attended, weights = self._attention(h, x if c.layout == "post_norm" else norm("ln_1", x))
             attention_weights.append(weights)
-            if c.pythia:
-                x = x + attended + self._feed_forward(layer, self._norm(h + "ln_2", x, c.norm))
+            if c.layout == "post_norm":
+                x = norm("ln_1", x + attended)
+                x = norm("ln_2", x + self._feed_forward(layer, x))
+            elif c.layout == "sandwich":
+                x = x + norm("ln_1_post", attended)
+                x = x + norm("ln_2_post", self._feed_forward(layer, norm("ln_2", x)))
+            elif c.layout == "parallel":
+                x = x + attended + self._feed_forward(layer, norm("ln_2", x))
             else:
                 x = x + attended
-                x = x + self._feed_forward(layer, self._norm(h + "ln_2", x, c.norm))
+                x = x + self._feed_forward(layer, norm("ln_2", x))
         x = self._norm("ln_f", x, c.final_norm)
         return x @ w["lm_head.weight" if c.pythia else "wte.weight"].T, attention_weights
 

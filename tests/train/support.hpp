@@ -10,7 +10,7 @@
 
 namespace lnfree::test {
 
-/// Models of the tiny shape on plain loops: quick to compile and to run.
+/// Models of the tiny shape on EigenCpu.
 template <class Norm, class Activation, DecoderConfig Config = tiny>
 using TinyModel = Decoder<Config, Norm, Activation, Reference<float>, EntropyObserver>;
 
