@@ -4,19 +4,10 @@
 
 #include <lnfree/core/config.hpp>
 #include <lnfree/core/memory.hpp>
+#include <lnfree/nn/dropout.hpp>
 #include <lnfree/nn/parameter.hpp>
 
 namespace lnfree {
-
-/// Dropout of one pass: an element's fate is a function of (seed, draw, position); draw counts the passes of
-/// a run.
-struct Dropout {
-  double rate = 0;
-  std::uint64_t seed = 0;
-  std::uint64_t draw = 0;
-
-  Philox random() const { return {seed, stream_of("dropout") + draw}; }
-};
 
 /// x = token table row + position table row, then dropout. There is no position table where positions are
 /// rotary.

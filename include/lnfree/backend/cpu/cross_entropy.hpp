@@ -6,7 +6,7 @@
 #include <numbers>
 
 #include <lnfree/backend/cpu/device.hpp>
-#include <lnfree/backend/cpu/tile_product.hpp>
+#include <lnfree/backend/cpu/simd.hpp>
 #include <lnfree/core/math.hpp>
 #include <lnfree/core/tensor.hpp>
 

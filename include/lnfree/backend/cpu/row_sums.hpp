@@ -5,7 +5,7 @@
 #include <tuple>
 #include <utility>
 
-#include <lnfree/backend/cpu/tile_product.hpp>
+#include <lnfree/backend/cpu/simd.hpp>
 #include <lnfree/core/tensor.hpp>
 
 namespace lnfree::cpu {

@@ -3,7 +3,7 @@
 #include <cstddef>
 #include <utility>
 
-#include <lnfree/backend/cpu/tile_product.hpp>
+#include <lnfree/backend/cpu/simd.hpp>
 #include <lnfree/core/tensor.hpp>
 
 namespace lnfree::cpu {

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <array>
 #include <cassert>
+#include <compare>
 #include <cstddef>
 #include <cstdint>
 #include <limits>
@@ -68,24 +69,24 @@ class Products {
   template <class S, class T>
   void run(Operand<S> a, Operand<S> b, Output<T> c, const T* bias = nullptr, bool relu = false) {
     const Matrix<const T> addend = c.adds() ? c.addend : Matrix<const T>(c.matrix);
-    const Key key{a.rows(),
-                  b.cols(),
-                  a.cols(),
-                  a.matrix.stride,
-                  b.matrix.stride,
-                  c.matrix.stride,
-                  addend.stride,
-                  alignment(a.matrix),
-                  alignment(b.matrix),
-                  alignment(c.matrix),
-                  alignment(addend),
-                  a.transposed,
-                  b.transposed,
-                  type_of<S>(),
-                  type_of<T>(),
-                  bias != nullptr,
-                  relu,
-                  choice_.value_or(-1)};
+    const Key key{.m = a.rows(),
+                  .n = b.cols(),
+                  .k = a.cols(),
+                  .a_stride = a.matrix.stride,
+                  .b_stride = b.matrix.stride,
+                  .c_stride = c.matrix.stride,
+                  .addend_stride = addend.stride,
+                  .a_alignment = alignment(a.matrix),
+                  .b_alignment = alignment(b.matrix),
+                  .c_alignment = alignment(c.matrix),
+                  .addend_alignment = alignment(addend),
+                  .a_transposed = a.transposed,
+                  .b_transposed = b.transposed,
+                  .type = type_of<S>(),
+                  .c_type = type_of<T>(),
+                  .has_bias = bias != nullptr,
+                  .has_relu = relu,
+                  .choice = choice_.value_or(-1)};
     auto found = plans_.find(key);
     if (found == plans_.end()) found = plans_.emplace(key, plan(key, a, b, c, bias)).first;
     if (bias != nullptr) set(found->second.product, CUBLASLT_MATMUL_DESC_BIAS_POINTER, bias);
@@ -100,9 +101,17 @@ class Products {
   }
 
  private:
-  /// Rows, columns and depth; strides and alignments of A, B, C and the addend; A^T, B^T; types of the
-  /// factors and of C; whether there is a bias, and ReLU; the choice that was asked for, or -1.
-  using Key = std::array<Index, 18>;
+  /// All that a plan depends on, of C (m, n) = A (m, k) B (k, n).
+  struct Key {
+    Index m, n, k;
+    Index a_stride, b_stride, c_stride, addend_stride;
+    std::uint32_t a_alignment, b_alignment, c_alignment, addend_alignment;  ///< Bytes.
+    bool a_transposed, b_transposed;
+    cudaDataType type, c_type;  ///< Of the factors, and of C and the addend.
+    bool has_bias, has_relu;
+    int choice;  ///< That was asked for, or -1.
+    auto operator<=>(const Key&) const = default;
+  };
 
   /// What cuBLASLt needs to know, in memory of the plan's own: there is nothing to destroy.
   struct Plan {
@@ -125,13 +134,13 @@ class Products {
   }
 
   template <class T>
-  static constexpr Index type_of() {
+  static constexpr cudaDataType type_of() {
     return std::is_same_v<T, BFloat16> ? CUDA_R_16BF : CUDA_R_32F;
   }
 
   /// What all rows of a matrix begin at a multiple of, in bytes.
   template <class T>
-  static Index alignment(Matrix<T> matrix) {
+  static std::uint32_t alignment(Matrix<T> matrix) {
     const std::size_t row = static_cast<std::size_t>(matrix.stride) * sizeof(T);
     return (reinterpret_cast<std::uintptr_t>(matrix.data) | row) % 16 == 0 ? 16 : sizeof(T);
   }
@@ -154,33 +163,30 @@ class Products {
   /// benchmarks/gpu/products.cu.
   template <class S, class T>
   Plan plan(const Key& key, Operand<S> a, Operand<S> b, Output<T> c, const T* bias) {
-    const auto& [m, n, k, a_stride, b_stride, c_stride, addend_stride, a_alignment, b_alignment, c_alignment,
-                 addend_alignment, a_transposed, b_transposed, type, c_type, biased, relu, asked_for] = key;
     Plan plan;
     check(cublasLtMatmulDescInit(&plan.product, CUBLAS_COMPUTE_32F, CUDA_R_32F), "cublasLtMatmulDescInit");
     // The first factor it sees is B^T.
-    set(plan.product, CUBLASLT_MATMUL_DESC_TRANSA, b_transposed != 0 ? CUBLAS_OP_T : CUBLAS_OP_N);
-    set(plan.product, CUBLASLT_MATMUL_DESC_TRANSB, a_transposed != 0 ? CUBLAS_OP_T : CUBLAS_OP_N);
+    set(plan.product, CUBLASLT_MATMUL_DESC_TRANSA, key.b_transposed ? CUBLAS_OP_T : CUBLAS_OP_N);
+    set(plan.product, CUBLASLT_MATMUL_DESC_TRANSB, key.a_transposed ? CUBLAS_OP_T : CUBLAS_OP_N);
     set(plan.product, CUBLASLT_MATMUL_DESC_EPILOGUE,
-        biased != 0 ? (relu != 0 ? CUBLASLT_EPILOGUE_RELU_BIAS : CUBLASLT_EPILOGUE_BIAS)
-                    : (relu != 0 ? CUBLASLT_EPILOGUE_RELU : CUBLASLT_EPILOGUE_DEFAULT));
-    if (biased != 0) {
-      set(plan.product, CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE, static_cast<cudaDataType>(c_type));
+        key.has_bias ? (key.has_relu ? CUBLASLT_EPILOGUE_RELU_BIAS : CUBLASLT_EPILOGUE_BIAS)
+                     : (key.has_relu ? CUBLASLT_EPILOGUE_RELU : CUBLASLT_EPILOGUE_DEFAULT));
+    if (key.has_bias) {
+      set(plan.product, CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE, key.c_type);
       set(plan.product, CUBLASLT_MATMUL_DESC_BIAS_POINTER, bias);
     }
-    const auto layout = [](cublasLtMatrixLayoutOpaque_t& layout, Index type, Index rows, Index cols,
+    const auto layout = [](cublasLtMatrixLayoutOpaque_t& layout, cudaDataType type, Index rows, Index cols,
                            bool transposed, Index stride) {
       // The rows of a row-major matrix as it is stored are the columns of what cuBLASLt sees.
       if (transposed) std::swap(rows, cols);
-      check(
-          cublasLtMatrixLayoutInit(&layout, static_cast<cudaDataType>(type), static_cast<std::uint64_t>(cols),
-                                   static_cast<std::uint64_t>(rows), stride),
-          "cublasLtMatrixLayoutInit");
+      check(cublasLtMatrixLayoutInit(&layout, type, static_cast<std::uint64_t>(cols),
+                                     static_cast<std::uint64_t>(rows), stride),
+            "cublasLtMatrixLayoutInit");
     };
-    layout(plan.a, type, m, k, a_transposed != 0, a_stride);
-    layout(plan.b, type, k, n, b_transposed != 0, b_stride);
-    layout(plan.c, c_type, m, n, false, c_stride);
-    layout(plan.addend, c_type, m, n, false, addend_stride);
+    layout(plan.a, key.type, key.m, key.k, key.a_transposed, key.a_stride);
+    layout(plan.b, key.type, key.k, key.n, key.b_transposed, key.b_stride);
+    layout(plan.c, key.c_type, key.m, key.n, false, key.c_stride);
+    layout(plan.addend, key.c_type, key.m, key.n, false, key.addend_stride);
 
     cublasLtMatmulPreferenceOpaque_t preference{};
     check(cublasLtMatmulPreferenceInit(&preference), "cublasLtMatmulPreferenceInit");
@@ -194,12 +200,13 @@ class Products {
     // that step costs more than it brings.
     constexpr Index tile = 128 * 128;
     prefer(CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK,
-           m * n < tile * stream_.multiprocessors() ? std::uint32_t{CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE}
-                                                    : std::uint32_t{CUBLASLT_REDUCTION_SCHEME_NONE});
-    prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, static_cast<std::uint32_t>(b_alignment));
-    prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, static_cast<std::uint32_t>(a_alignment));
-    prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, static_cast<std::uint32_t>(addend_alignment));
-    prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, static_cast<std::uint32_t>(c_alignment));
+           key.m * key.n < tile * stream_.multiprocessors()
+               ? std::uint32_t{CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE}
+               : std::uint32_t{CUBLASLT_REDUCTION_SCHEME_NONE});
+    prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, key.b_alignment);
+    prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, key.a_alignment);
+    prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, key.addend_alignment);
+    prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, key.c_alignment);
     std::array<cublasLtMatmulHeuristicResult_t, max_choices> choices{};
     int found = 0;
     check(cublasLtMatmulAlgoGetHeuristic(handle_, &plan.product, &plan.b, &plan.a, &plan.addend, &plan.c,
@@ -210,13 +217,13 @@ class Products {
                                     [](const auto& choice) { return choice.state != CUBLAS_STATUS_SUCCESS; });
     const auto usable = static_cast<int>(end - choices.begin());
     if (usable == 0) {
-      throw Error("cuBLASLt has no product of " + std::to_string(m) + " x " + std::to_string(k) + " by " +
-                  std::to_string(k) + " x " + std::to_string(n));
+      throw Error("cuBLASLt has no product of " + std::to_string(key.m) + " x " + std::to_string(key.k) +
+                  " by " + std::to_string(key.k) + " x " + std::to_string(key.n));
     }
-    plan.algorithm = choices[std::clamp(asked_for, Index{0}, Index{usable} - 1)].algo;
+    plan.algorithm = choices[std::clamp(key.choice, 0, usable - 1)].algo;
     constexpr Index few_operations = 5'000'000'000;  // a short product is as long as asking about it
     const bool overwrites = !c.adds() || c.addend.data != c.matrix.data;
-    if (asked_for < 0 && overwrites && m * n * k >= few_operations) {
+    if (key.choice < 0 && overwrites && key.m * key.n * key.k >= few_operations) {
       take_fastest(plan, choices, usable, a, b, c);
     }
     return plan;
