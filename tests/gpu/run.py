@@ -30,10 +30,10 @@ OWN_KERNELS = ["--kernel-name", "kernel_substring=lnfree"]
 SANITIZERS = {
     "memcheck": (OWN_KERNELS, "gpu_backend", [
         "backend_attention", "backend_cross_entropy", "backend_dropout", "backend_elementwise", "backend_embedding",
-        "backend_entropy", "backend_norm", "backend_optimizer", "backend_rotary", "backend_statistics", "recording"]),
+        "backend_entropy", "backend_norm", "backend_for_each_element", "backend_rotary", "backend_statistics", "recording"]),
     "racecheck": (OWN_KERNELS, "gpu_backend", [
         "backend_attention/agrees_on_larger_sizes*", "backend_attention/bears*", "backend_cross_entropy",
-        "backend_elementwise/biases_agree*", "backend_embedding", "backend_entropy", "backend_norm", "backend_optimizer",
+        "backend_elementwise/biases_agree*", "backend_embedding", "backend_entropy", "backend_norm", "backend_for_each_element",
         "backend_statistics"]),
     "initcheck": ([], "gpu_nn", [
         "device_against_the_oracle/the_paper_s_configurations", "device_against_the_oracle/other_layouts_and_policies"]),
