@@ -130,7 +130,7 @@ void add_output_head(const Shape& shape) {
     const Index rows = shape.tokens();
     Cpu device;
     ParameterSet<Cpu> parameters;
-    auto& table = parameters.add("wte.weight", {c.vocab_size, c.width}, ParameterKind::weight);
+    auto& table = parameters.add("wte.weight", {c.vocab_size, c.width}, ParameterKind::embedding);
     OutputHead<Cpu> head(parameters, c, table);
     const BatchShape batch{shape.batch, c.context};
     Arena counted;
@@ -146,7 +146,9 @@ void add_output_head(const Shape& shape) {
     work += work::gemm<float>(c.vocab_size, c.width, rows, true);
     work += work::gemm<float>(rows, c.width, c.vocab_size, false);
     measure(state, shape, work, [&] {
-      head.forward_backward(device, x.view(), targets.data(), losses.data(), 1e-3, d_x.view());
+      head.forward_backward(device, x.view(), d_x.view(), [&](Index first, Matrix<float> logits) {
+        cross_entropy_forward_backward(device, logits, targets.data() + first, losses.data() + first, 1e-3);
+      });
     });
   });
 }

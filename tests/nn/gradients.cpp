@@ -149,15 +149,18 @@ BOOST_AUTO_TEST_CASE(past_the_paper) {
   check_gradients<tiny, Identity, Layerwise<LeakyLearnable<Scope::per_layer>, 1, GELU>>(2 + 2 * 5 + 1 + 2);
 }
 
+// Under sanitizers, where a model takes the compiler many seconds, the ones that differ most.
 BOOST_AUTO_TEST_CASE(layouts) {
+  check_layout<clean(tiny), test::BentNorm, GELU, Sandwich>(2 + 2 * (5 + 4 * 5) + 5);
+  check_layout<tiny, Identity, ReLU, Tangled>(2 + 2 * 6 + 2);
+#if !LNFREE_SANITIZE
   check_layout<tiny, LayerNorm, GELU, Parallel>(2 + 2 * 9 + 2);
   check_layout<no_final_norm, LayerNorm, GELU, PostNorm>(2 + 2 * 9);
   check_layout<no_final_norm, Identity, ReLU, PostNorm>(2 + 2 * 5);
   check_layout<tiny, LayerNorm, GELU, Sandwich>(2 + 2 * 13 + 2);
-  check_layout<clean(tiny), test::BentNorm, GELU, Sandwich>(2 + 2 * (5 + 4 * 5) + 5);
   check_layout<tiny, Identity, ReLU, Sandwich>(2 + 2 * 5 + 2);
   check_layout<tiny, LayerNorm, GELU, Tangled>(2 + 2 * 8 + 2);
-  check_layout<tiny, Identity, ReLU, Tangled>(2 + 2 * 6 + 2);
+#endif
 }
 
 BOOST_AUTO_TEST_CASE(objectives) {

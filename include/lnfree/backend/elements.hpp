@@ -42,15 +42,24 @@ double sum_over_elements(Index count, const F& f, T*... at) {
   const Index parts = static_cast<Index>(partial.size());
   parallel_for(parts, count < elementwise_grain ? parts : 1, [&](Index first, Index last) {
     const F function = f;
+    const auto term = [&](Index i) LNFREE_INLINE_LAMBDA {
+      return [&](auto... x) LNFREE_INLINE_LAMBDA {
+        return static_cast<double>(function(x...));
+      }(static_cast<Computed>(at[i])...);
+    };
     for (Index part = first; part < last; ++part) {
-      double sum = 0;
+      // Many sums side by side: an addition does not wait for the one before.
+      constexpr int lanes = 32;
+      double sums[lanes] = {};
       const Index end = count * (part + 1) / parts;
-#pragma omp simd reduction(+ : sum)
-      for (Index i = count * part / parts; i < end; ++i) {
-        sum += [&](auto... x) LNFREE_INLINE_LAMBDA {
-          return static_cast<double>(function(x...));
-        }(static_cast<Computed>(at[i])...);
+      Index i = count * part / parts;
+      for (; i + lanes <= end; i += lanes) {
+#pragma omp simd
+        for (int lane = 0; lane < lanes; ++lane) sums[lane] += term(i + lane);
       }
+      for (int lane = 0; i < end; ++i, ++lane) sums[lane] += term(i);
+      double sum = 0;
+      for (const double of_lane : sums) sum += of_lane;
       partial[static_cast<std::size_t>(part)] = sum;
     }
   });
