@@ -37,8 +37,8 @@ std::vector<DescribedModel> described_models(const std::filesystem::path& checkp
   return {};
 }
 
-/// The first that the checkpoint has the weights of: an earlier version did not name the objective in
-/// config.json, which may have parameters of its own. Throws the Error of the first when it has those of
+/// The first that the checkpoint has the weights of: config.json describes the models of all objectives
+/// alike, and an objective may have parameters of its own. Throws the Error of the first when it has those of
 /// none.
 NextLogits load(const std::vector<DescribedModel>& models) {
   std::exception_ptr first;

@@ -72,7 +72,7 @@ sed -i 's/"model_type": "lnfree"/"model_type": "gpt2"/' earlier/config.json
 cp -r run/checkpoint other
 sed -i 's/"n_layer": 8/"n_layer": 9/' other/config.json
 refuse "other/config.json describes none of the models" --checkpoint other "${arguments[@]:2}"
-# A model of another objective has more tensors. Its config.json says so, but not that of an earlier version.
+# A model of another objective has more tensors, whether config.json names the objective or not, as in earlier versions.
 cp -r run/checkpoint guided
 sed -i 's/"activation_function": "relu"/"activation_function": "gelu"/' guided/config.json
 /usr/bin/python3 - guided/model.safetensors <<'END'

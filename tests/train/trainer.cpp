@@ -420,6 +420,36 @@ BOOST_AUTO_TEST_CASE(another_optimizer_and_schedule_resume_bit_for_bit) {
   BOOST_CHECK_EXCEPTION(other.resume(), Error, is_of_another("was made with momentum 0.95, not 0.5"));
 }
 
+namespace {
+
+/// The cross-entropy, and nothing of its own but a name.
+template <class Device>
+struct Renamed {
+  static constexpr std::string_view name = "renamed";
+  Renamed(ParameterSet<Device>&, const DecoderConfig&) {}
+  double on_hidden(Device&, const TrainingPass&, int, Matrix<const float>, Matrix<float>) { return 0; }
+};
+
+}  // namespace
+
+// Its weights compute what others do, but its run is another one.
+BOOST_AUTO_TEST_CASE(an_objective_belongs_to_the_run_and_not_to_the_weights) {
+  Data data;
+  using Trained = Decoder<tiny, Identity, ReLU, Cpu, NoObserver, PreNorm, Renamed>;
+  using Plain = Decoder<tiny, Identity, ReLU, Cpu, NoObserver>;
+  Trained trained(options.batch_size);
+  trained.initialize(options.seed);
+  Trainer<Trained> trainer(trained, &data.train, nullptr, options, data.folder / "run");
+  trainer.start();
+  trainer.run(after(2));
+  Plain plain(options.batch_size);
+  load_checkpoint(data.folder / "run/checkpoint", plain);
+  BOOST_TEST(evaluate(plain, data.validation).eval_loss == evaluate(trained, data.validation).eval_loss);
+  Trainer<Plain> other(plain, &data.train, nullptr, options, data.folder / "run");
+  BOOST_CHECK_EXCEPTION(other.resume(), Error,
+                        says("was made with objective \"renamed\"", "\"cross_entropy\""));
+}
+
 // A run that has ended goes on when it may have more steps; what it wrote stays.
 BOOST_AUTO_TEST_CASE(a_finished_run_can_be_extended) {
   Data data;

@@ -50,15 +50,14 @@ struct PassOptions {
 /// A decoder-only transformer: embedding, blocks, final norm, logits. The architecture and its policies are
 /// template arguments; everything else is chosen at run time.
 ///
-///   Config       sizes and layout, a DecoderConfig
+///   Config             sizes and layout, a DecoderConfig
 ///   NormPolicy         LayerNorm, Identity, RMSNorm, ..., or your own (docs/adding-a-norm.md)
 ///   ActivationPolicy   GELU, ReLU, ..., or your own (docs/adding-an-activation.md), or Layerwise
 ///   DeviceTag          a device, whose primitives compute (docs/architecture.md)
 ///   ObserverPolicy     NoObserver, EntropyObserver, OutlierObserver, Observers, or your own
 ///                      (docs/adding-an-observer.md)
-///   LayoutPolicy       PreNorm, Parallel, PostNorm, Sandwich, or your own (docs/change.md); where none is
-///   named,
-///                      as Config says
+///   LayoutPolicy       PreNorm, Parallel, PostNorm, Sandwich, or your own (docs/change.md); AsConfigured:
+///                      PreNorm or Parallel, as Config.parallel_residual says
 ///   ObjectivePolicy    CrossEntropy, EntropyGuided, or your own (docs/change.md)
 ///
 /// All memory is taken by the constructor; no pass allocates.

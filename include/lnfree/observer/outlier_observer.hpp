@@ -15,10 +15,9 @@ namespace lnfree {
 /// every pass since the last reset():
 ///
 ///   rms       root mean square of the residual stream x (rows, C) after the layer
-///   kurtosis  mean_j s_j^4 / (mean_j s_j^2)^2 with s_j the root mean square of channel j over the rows: 1
-///   when all
-///             channels are alike, C when all is in one of them (He et al., "Understanding and Minimising
-///             Outlier Features in Neural Network Training", 2024)
+///   kurtosis  mean_j s_j^4 / (mean_j s_j^2)^2 with s_j the root mean square of channel j over the rows:
+///             1 when all channels are alike, C when all is in one of them (He et al., "Understanding and
+///             Minimising Outlier Features in Neural Network Training", 2024)
 ///   zeros     share of the hidden layer's elements that are exactly 0 after the activation
 class OutlierObserver {
  public:

@@ -97,14 +97,15 @@ class Muon : public OptimizerBase<Model> {
         options_(options),
         m_(this->add_state("m")),
         v_(this->add_state("v", ParameterKind::embedding)) {
-    plan(work_);
-    memory_ = Buffer<Device>(model.device(), work_.peak());
-    work_ = Arena(memory_.data());
-    plan(work_);
+    Arena counted;
+    plan(counted);
+    memory_ = Buffer<Device>(model.device(), counted.peak());
+    Arena placed(memory_.data());
+    plan(placed);
   }
 
-  /// Momentum for all, second moments for what is AdamW's: at most two numbers for each weight. The work
-  /// space is a few times the largest matrix.
+  /// Two numbers for each weight: its momentum, and the second moment of what is AdamW's or the direction of
+  /// a matrix. The iteration's work space, a few times the largest matrix, is not counted.
   static std::size_t bytes(const MemoryPlan& model) { return 2 * model.gradients; }
 
   double step(double learning_rate) {
@@ -220,7 +221,6 @@ class Muon : public OptimizerBase<Model> {
   Options options_;
   State &m_, &v_;  // momentum, and the second moments of what is AdamW's
   Buffer<Device> memory_;
-  Arena work_;
   Matrix<Accumulator> direction_;  // of all matrices, laid out like them
   Scalar *x_ = nullptr, *product_ = nullptr, *gram_ = nullptr, *polynomial_ = nullptr;
 };

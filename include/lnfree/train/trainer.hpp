@@ -358,6 +358,7 @@ class Trainer {
   Json course() const {
     Json course = options_.course();
     course["context"] = context();
+    course["objective"] = Model::Objective::name;
     course["optimizer"] = Optimizer::name;
     if constexpr (requires(const typename Optimizer::Options o) { o.for_each([](const char*, auto) {}); }) {
       parts_.optimizer.for_each([&](const char* name, auto value) { course[name] = value; });
@@ -369,9 +370,10 @@ class Trainer {
     return course;
   }
 
-  /// What earlier versions, which had no such choice, left out of a checkpoint's course.
+  /// What earlier versions left out of a checkpoint's course: they had no such choice, or showed it in the
+  /// tensors.
   static Json implied_course() {
-    Json implied{{"optimizer", "adamw"}, {"schedule", "linear"}};
+    Json implied{{"objective", Model::Objective::name}, {"optimizer", "adamw"}, {"schedule", "linear"}};
     AdamWOptions{}.for_each([&](const char* name, auto value) { implied[name] = value; });
     return implied;
   }
