@@ -274,6 +274,52 @@ BOOST_AUTO_TEST_CASE_TEMPLATE(evaluation_is_the_loss_of_training, D, Devices) {
   check(LateAddend{});
 }
 
+namespace {
+
+struct UsesItsBranchTwice {
+  static constexpr std::string_view name = "uses_its_branch_twice";
+  static auto wire(auto& layout, auto x) {
+    const auto attended = layout.attention(x);
+    const auto fed = layout.feed_forward(attended);
+    return layout.add(layout.add(x, attended), fed);
+  }
+};
+struct AttendsTwice {
+  static constexpr std::string_view name = "attends_twice";
+  static auto wire(auto& layout, auto x) {
+    return layout.feed_forward(layout.attention(layout.attention(x)));
+  }
+};
+struct ForgetsItsAttention {
+  static constexpr std::string_view name = "forgets_its_attention";
+  static auto wire(auto& layout, auto x) {
+    layout.attention(x);
+    return layout.add(x, layout.feed_forward(x));
+  }
+};
+struct ReturnsItsInput {
+  static constexpr std::string_view name = "returns_its_input";
+  static auto wire(auto& layout, auto x) {
+    layout.feed_forward(layout.attention(x));
+    return x;
+  }
+};
+
+}  // namespace
+
+BOOST_AUTO_TEST_CASE(layouts_that_make_no_sense_are_refused_in_a_sentence) {
+  const auto refused = []<class L>(L, const std::string& sentence) {
+    using M = Decoder<tiny, Identity, ReLU, Cpu, NoObserver, L>;
+    BOOST_CHECK_EXCEPTION(M(1), Error, [&](const Error& error) {
+      return std::string(error.what()).find(sentence) != std::string::npos;
+    });
+  };
+  refused(UsesItsBranchTwice{}, "adds a branch that it uses elsewhere");
+  refused(AttendsTwice{}, "must call attention() and feed_forward() once each");
+  refused(ForgetsItsAttention{}, "computes something that it does not use");
+  refused(ReturnsItsInput{}, "must return what its last step gave");
+}
+
 BOOST_AUTO_TEST_CASE_TEMPLATE(a_later_token_changes_no_earlier_loss, D, Devices) {
   Model<D> model(2);
   model.initialize(1, 0.5);
