@@ -186,19 +186,4 @@ concept Device = std::floating_point<typename D::Accumulator> && requires {
   { D::logits_bytes } -> std::convertible_to<std::int64_t>;
 };
 
-/// What is true of a DecoderConfig that makes sense.
-template <DecoderConfig C>
-concept SizesArePositive =
-    C.layers > 0 && C.heads > 0 && C.width > 0 && C.ffn_width > 0 && C.context > 0 && C.vocab_size > 0;
-
-template <DecoderConfig C>
-concept WidthIsAMultipleOfHeads = C.heads <= 0 || C.width % C.heads == 0;
-
-template <DecoderConfig C>
-concept PositionsCoverTheContext = C.position_rows() >= C.context;
-
-template <DecoderConfig C>
-concept RotaryDimsFitTheHead =
-    C.heads <= 0 || (C.rotary_dims >= 0 && C.rotary_dims % 2 == 0 && C.rotary_dims <= C.width / C.heads);
-
 }  // namespace lnfree

@@ -80,6 +80,11 @@ class Block {
     feed_forward_.plan(arena, max_shape, config);
   }
 
+  /// Reserves keys and values that stay from pass to pass; before plan().
+  void plan_keys_and_values(Arena& arena, BatchShape max_shape) {
+    attention_.plan_keys_and_values(arena, max_shape);
+  }
+
   /// The residual stream after this block. x may be the memory of that itself in a model that does not train.
   /// `entropies` is RowEntropies, RowScores or Unobserved.
   template <class Entropies>
