@@ -121,7 +121,7 @@ lnfree::Windows open_windows(const std::filesystem::path& shard, const ProgramOp
 /// What the config.json beside some weights says against their use in this program; empty where there is none
 /// or it agrees.
 std::string difference_beside(const std::filesystem::path& weights) {
-  const std::filesystem::path folder = std::filesystem::absolute(weights).parent_path();
+  const std::filesystem::path folder = lnfree::model_folder(weights);
   if (!std::filesystem::exists(folder / "config.json")) return "";
   return lnfree::architecture_difference<Model>(folder);
 }
@@ -129,7 +129,7 @@ std::string difference_beside(const std::filesystem::path& weights) {
 /// What the checkpoint that some weights lie in says of the data it was trained on; nothing where it says
 /// nothing.
 lnfree::ShardIdentity trained_on(const std::filesystem::path& weights) {
-  const std::filesystem::path folder = std::filesystem::absolute(weights).parent_path();
+  const std::filesystem::path folder = lnfree::model_folder(weights);
   if (!std::filesystem::exists(folder / "trainer.json")) return {};
   return lnfree::saved_identity(lnfree::read_checkpoint_json(folder / "trainer.json"), "train");
 }

@@ -150,6 +150,23 @@ class SafetensorsFile {
     for (const auto& [name, entry] : header.items()) {
       if (name != "__metadata__") tensors_.push_back(parse(name, entry, file_size - data_begin_));
     }
+    check_overlaps();
+  }
+
+  /// Each byte belongs to one tensor, so that what is read takes no more memory than the file has bytes.
+  void check_overlaps() const {
+    std::vector<const TensorInfo*> in_place;
+    for (const TensorInfo& tensor : tensors_) {
+      if (tensor.begin < tensor.end) in_place.push_back(&tensor);
+    }
+    std::sort(in_place.begin(), in_place.end(),
+              [](const TensorInfo* a, const TensorInfo* b) { return a->begin < b->begin; });
+    for (std::size_t i = 1; i < in_place.size(); ++i) {
+      if (in_place[i]->begin < in_place[i - 1]->end) {
+        throw Error(path_.string() + " is damaged: its tensors " + excerpt(in_place[i - 1]->name) + " and " +
+                    excerpt(in_place[i]->name) + " overlap");
+      }
+    }
   }
 
   TensorInfo parse(const std::string& name, const Json& entry, std::uint64_t data_size) const {
