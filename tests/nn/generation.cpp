@@ -108,7 +108,8 @@ BOOST_AUTO_TEST_CASE_TEMPLATE(a_text_may_change_anywhere, D, Devices) {
 BOOST_AUTO_TEST_CASE_TEMPLATE(half_a_context_is_dropped_at_a_time, D, Devices) {
   Pair<Decoder<long_context, LayerNorm, GELU, D>> pair;
   const Tokens text = random_tokens(260);
-  for (const auto& [count, begin] : {std::pair{101, 0}, {102, 50}, {103, 50}, {151, 50}, {152, 100}, {260, 200}}) {
+  for (const auto& [count, begin] :
+       {std::pair{101, 0}, {102, 50}, {103, 50}, {151, 50}, {152, 100}, {260, 200}}) {
     const auto whole = std::span(text).first(static_cast<std::size_t>(count));
     BOOST_TEST(pair.difference(whole, whole.subspan(static_cast<std::size_t>(begin))) < tolerance<D>,
                count << " tokens");
@@ -168,8 +169,9 @@ BOOST_AUTO_TEST_CASE(rows_that_meet_a_zero_are_not_read) {
 #endif
 
 BOOST_AUTO_TEST_CASE(sizes_may_be_chosen_at_run_time) {
-  using Dynamic = DynamicDecoder<LayerNorm, LayerNorm, GELU, TestDevice>;
-  Dynamic model(long_context, 1, Purpose::evaluation);
+  using Dynamic = DynamicDecoder<TestDevice>;
+  const auto parts = parts_of<LayerNorm, LayerNorm, GELU, PreNorm, TestDevice>();
+  Dynamic model(long_context, parts, 1, Purpose::evaluation);
   Decoder<long_context, LayerNorm, GELU, TestDevice> fixed(1, Purpose::evaluation);
   BOOST_TEST((model.config == fixed.config));
   model.initialize(5);
@@ -177,8 +179,8 @@ BOOST_AUTO_TEST_CASE(sizes_may_be_chosen_at_run_time) {
   const Tokens text = random_tokens(12);
   BOOST_TEST(model.next_logits(text) == fixed.next_logits(text), boost::test_tools::per_element());
 
-  const auto refused = [](DecoderConfig sizes, const std::string& why) {
-    BOOST_CHECK_EXCEPTION(Dynamic(sizes, 1), Error, [&](const Error& error) {
+  const auto refused = [&](DecoderConfig sizes, const std::string& why) {
+    BOOST_CHECK_EXCEPTION(Dynamic(sizes, parts, 1), Error, [&](const Error& error) {
       return std::string(error.what()).find(why) != std::string::npos;
     });
   };

@@ -142,11 +142,6 @@ concept HasActivation =
       activation_backward(device, activation, x, parameter, y, d_parameter);
     };
 
-/// The same of what a model's layers have: one activation, or the two of Layerwise.
-template <class D, class A>
-concept HasActivationOfLayers =
-    HasActivation<D, A> || (HasActivation<D, typename A::First> && HasActivation<D, typename A::Rest>);
-
 /// attention.hpp — causal softmax attention over packed heads (the paper's equations 2 and 7):
 ///
 ///   s_ij = q_i k_j / sqrt(head_dim) for j <= i,   a_i = softmax(s_i),   y_i = sum_j a_ij v_j

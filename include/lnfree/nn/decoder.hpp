@@ -14,22 +14,6 @@
 
 namespace lnfree {
 
-namespace detail {
-
-/// The policies of a Decoder, with what Config says of the final norm and the layout.
-template <DecoderConfig Config, class Norm, class Activation, class Device, class Observer, class Layout,
-          template <class> class Objective>
-using SizedDecoder = DynamicDecoder<
-    Norm,
-    std::conditional_t<Config.final_norm == FinalNorm::layer_norm, LayerNorm,
-                       std::conditional_t<Config.final_norm == FinalNorm::same_as_norm, Norm, Identity>>,
-    Activation, Device, Observer,
-    std::conditional_t<!std::is_same_v<Layout, AsConfigured>, Layout,
-                       std::conditional_t<Config.parallel_residual, Parallel, PreNorm>>,
-    Objective>;
-
-}  // namespace detail
-
 /// A decoder-only transformer: embedding, blocks, final norm, logits. The architecture and its policies are
 /// template arguments; everything else is chosen at run time.
 ///
@@ -43,13 +27,11 @@ using SizedDecoder = DynamicDecoder<
 ///                      PreNorm or Parallel, as Config.parallel_residual says
 ///   ObjectivePolicy    CrossEntropy, EntropyGuided, or your own (docs/change.md)
 ///
-/// What it does is declared in DynamicDecoder. All memory is taken by the constructor; no pass allocates.
+/// What it can do is declared in DynamicDecoder. All memory is taken by the constructor; no pass allocates.
 template <DecoderConfig Config, class NormPolicy, class ActivationPolicy, class DeviceTag,
           class ObserverPolicy, class LayoutPolicy, template <class> class ObjectivePolicy>
-class Decoder : public detail::SizedDecoder<Config, NormPolicy, ActivationPolicy, DeviceTag, ObserverPolicy,
-                                            LayoutPolicy, ObjectivePolicy> {
-  using Base = detail::SizedDecoder<Config, NormPolicy, ActivationPolicy, DeviceTag, ObserverPolicy,
-                                    LayoutPolicy, ObjectivePolicy>;
+class Decoder : public DynamicDecoder<DeviceTag, ObserverPolicy, ObjectivePolicy> {
+  using Base = DynamicDecoder<DeviceTag, ObserverPolicy, ObjectivePolicy>;
   static_assert(sizes_are_positive(Config),
                 "lnfree: layers, heads, width, ffn_width, context and vocab_size must all be positive");
   static_assert(width_is_a_multiple_of_heads(Config),
@@ -58,17 +40,57 @@ class Decoder : public detail::SizedDecoder<Config, NormPolicy, ActivationPolicy
                 "lnfree: positions must be at least context, or 0 to mean context");
   static_assert(rotary_dims_fit_the_head(Config),
                 "lnfree: rotary_dims must be even and at most width / heads, or 0 for learned positions");
+  static_assert(Named<NormPolicy>,
+                "lnfree: the norm lacks `static constexpr std::string_view name` (docs/adding-a-norm.md)");
+  static_assert(!Named<NormPolicy> || std::is_same_v<NormPolicy, Identity> || !HasRowStatistics<NormPolicy> ||
+                    RowNorm<NormPolicy>,
+                "lnfree: a norm with statistics() must offer `template <class T> static T value(T x, "
+                "RowStatistics<T> row)`, with `const T (&p)[K]` after it for its K parameters "
+                "(docs/adding-a-norm.md)");
+  static_assert(
+      !Named<NormPolicy> || std::is_same_v<NormPolicy, Identity> || HasRowStatistics<NormPolicy> ||
+          PointwiseNorm<NormPolicy>,
+      "lnfree: the norm must be Identity, or offer `template <class T> static T value(T x)`, with "
+      "`const T (&p)[K]` after x for its K parameters, or with statistics() for what it knows of a row "
+      "(docs/adding-a-norm.md)");
+  static_assert(Named<ActivationPolicy>,
+                "lnfree: the activation lacks `static constexpr std::string_view name` "
+                "(docs/adding-an-activation.md)");
+  static_assert(
+      requires { ActivationPolicy::saved; } || requires { typename ActivationPolicy::First; },
+      "lnfree: the activation lacks `static constexpr Saved saved` (docs/adding-an-activation.md)");
+  static_assert(
+      ActivationOfLayers<ActivationPolicy> || !Named<ActivationPolicy> ||
+          !requires { ActivationPolicy::saved; },
+      "lnfree: the activation lacks `template <class T> static T value(T x)` or `derivative(T saved)`; "
+      "with a learnable number p both take it, and there are parameter_derivative(saved, p), scope, "
+      "parameter_name and initial (docs/adding-an-activation.md)");
+  static_assert(std::is_same_v<LayoutPolicy, AsConfigured> || lnfree::Layout<LayoutPolicy, DeviceTag>,
+                "lnfree: the layout must offer name and `static auto wire(auto& layout, auto x)` "
+                "(docs/change.md)");
 
  public:
+  using Norm = NormPolicy;
+  using FinalNormPolicy = std::conditional_t<
+      Config.final_norm == FinalNorm::layer_norm, LayerNorm,
+      std::conditional_t<Config.final_norm == FinalNorm::same_as_norm, NormPolicy, Identity>>;
+  using Activation = ActivationPolicy;
+  using Layout = std::conditional_t<!std::is_same_v<LayoutPolicy, AsConfigured>, LayoutPolicy,
+                                    std::conditional_t<Config.parallel_residual, Parallel, PreNorm>>;
   static constexpr DecoderConfig config = Config;
 
   /// As DynamicDecoder's constructor.
   explicit Decoder(int max_batch, Purpose purpose = Purpose::training, DeviceTag device = {})
-      : Base(Config, max_batch, purpose, std::move(device)) {}
+      : Base(Config, parts(), max_batch, purpose, std::move(device)) {}
 
   /// The memory that a model built with the same arguments takes on the device; takes none itself.
   static MemoryPlan plan_memory(int max_batch, Purpose purpose = Purpose::training, DeviceTag device = {}) {
-    return Base::plan_memory(Config, max_batch, purpose, std::move(device));
+    return Base::plan_memory(Config, parts(), max_batch, purpose, std::move(device));
+  }
+
+ private:
+  static DecoderParts<DeviceTag> parts() {
+    return parts_of<Norm, FinalNormPolicy, Activation, Layout, DeviceTag>();
   }
 };
 

@@ -16,10 +16,10 @@
 #include <lnfree/core/memory.hpp>
 #include <lnfree/core/recording.hpp>
 #include <lnfree/nn/block.hpp>
+#include <lnfree/nn/decoder_parts.hpp>
 #include <lnfree/nn/embedding.hpp>
 #include <lnfree/nn/observation.hpp>
 #include <lnfree/nn/output_head.hpp>
-#include <lnfree/norm/layer_norm.hpp>
 #include <lnfree/objective/cross_entropy.hpp>
 #include <lnfree/objective/objective.hpp>
 
@@ -37,7 +37,8 @@ struct Batch {
 enum class Purpose {
   training,
   evaluation,  ///< Neither gradients nor the activations of every layer are held.
-  generation   ///< As evaluation, with every layer's keys and values of the tokens that next_logits() has read.
+  generation   ///< As evaluation, with every layer's keys and values of the tokens that next_logits() has
+               ///< read.
 };
 
 /// Run-time choices of one forward and backward pass.
@@ -47,40 +48,18 @@ struct PassOptions {
   bool observe = true;        ///< Whether the model's observer sees this pass.
 };
 
-/// A decoder-only transformer whose sizes are chosen at run time: what Decoder is once its sizes are known.
-/// For programs that open whatever model a user has; nothing checks the sizes before the program runs. The
-/// template arguments are those of Decoder, with the final norm and the layout named by themselves.
+/// A decoder-only transformer whose sizes and policies are chosen at run time: what Decoder is once its
+/// template arguments are known. For programs that open whatever model a user has; nothing checks sizes
+/// before the program runs.
+///
+///   DeviceTag          a device, whose primitives compute (docs/architecture.md)
+///   ObserverPolicy     as of Decoder
+///   ObjectivePolicy    as of Decoder
 ///
 /// All memory is taken by the constructor; no pass allocates.
-template <class NormPolicy, class FinalPolicy, class ActivationPolicy, class DeviceTag,
-          class ObserverPolicy = NoObserver, class LayoutPolicy = PreNorm,
+template <class DeviceTag, class ObserverPolicy = NoObserver,
           template <class> class ObjectivePolicy = CrossEntropy>
 class DynamicDecoder {
-  static_assert(Named<NormPolicy>,
-                "lnfree: the norm lacks `static constexpr std::string_view name` (docs/adding-a-norm.md)");
-  static_assert(!Named<NormPolicy> || std::is_same_v<NormPolicy, Identity> || !HasRowStatistics<NormPolicy> ||
-                    RowNorm<NormPolicy>,
-                "lnfree: a norm with statistics() must offer `template <class T> static T value(T x, "
-                "RowStatistics<T> row)`, with `const T (&p)[K]` after it for its K parameters "
-                "(docs/adding-a-norm.md)");
-  static_assert(
-      !Named<NormPolicy> || std::is_same_v<NormPolicy, Identity> || HasRowStatistics<NormPolicy> ||
-          PointwiseNorm<NormPolicy>,
-      "lnfree: the norm must be Identity, or offer `template <class T> static T value(T x)`, with "
-      "`const T (&p)[K]` after x for its K parameters, or with statistics() for what it knows of a row "
-      "(docs/adding-a-norm.md)");
-  static_assert(Named<ActivationPolicy>,
-                "lnfree: the activation lacks `static constexpr std::string_view name` "
-                "(docs/adding-an-activation.md)");
-  static_assert(
-      requires { ActivationPolicy::saved; } || requires { typename ActivationPolicy::First; },
-      "lnfree: the activation lacks `static constexpr Saved saved` (docs/adding-an-activation.md)");
-  static_assert(
-      ActivationOfLayers<ActivationPolicy> || !Named<ActivationPolicy> ||
-          !requires { ActivationPolicy::saved; },
-      "lnfree: the activation lacks `template <class T> static T value(T x)` or `derivative(T saved)`; "
-      "with a learnable number p both take it, and there are parameter_derivative(saved, p), scope, "
-      "parameter_name and initial (docs/adding-an-activation.md)");
   static_assert(lnfree::Backend<DeviceTag>,
                 "lnfree: the device lacks a primitive of backend/primitives.hpp (is its header included?)");
   static_assert(
@@ -109,9 +88,6 @@ class DynamicDecoder {
   static_assert(RecordsLogits<ObserverPolicy, typename DeviceTag::Accumulator>,
                 "lnfree: an observer of logits must offer record_logits(first_row, logits) "
                 "(docs/adding-an-observer.md)");
-  static_assert(lnfree::Layout<LayoutPolicy, NormPolicy, DeviceTag>,
-                "lnfree: the layout must offer name and `static auto wire(auto& layout, auto x)` "
-                "(docs/change.md)");
   static_assert(
       lnfree::Objective<ObjectivePolicy<DeviceTag>, DeviceTag>,
       "lnfree: the objective must offer name and a constructor from ParameterSet<Device>& and const "
@@ -124,12 +100,8 @@ class DynamicDecoder {
       "arguments that objective/objective.hpp says (docs/change.md)");
 
  public:
-  using Norm = NormPolicy;
-  using FinalNormPolicy = FinalPolicy;
-  using Activation = ActivationPolicy;
   using Device = DeviceTag;
   using Observer = ObserverPolicy;
-  using Layout = LayoutPolicy;
   using Objective = ObjectivePolicy<DeviceTag>;
   using Scalar = typename Device::Scalar;
   using Accumulator = typename Device::Accumulator;
@@ -139,9 +111,9 @@ class DynamicDecoder {
   /// Plans and takes the memory for passes of up to `max_batch` sequences. Parameters are zero until
   /// initialize(), load_weights() or parameters().write(), and every pass throws Error while they all are.
   /// Throws Error when there is too little memory, and for sizes that make no model.
-  explicit DynamicDecoder(const DecoderConfig& sizes, int max_batch, Purpose purpose = Purpose::training,
-                          Device device = {})
-      : DynamicDecoder(Unplaced{}, sizes, max_batch, purpose, std::move(device)) {
+  DynamicDecoder(const DecoderConfig& sizes, const DecoderParts<Device>& parts, int max_batch,
+                 Purpose purpose = Purpose::training, Device device = {})
+      : DynamicDecoder(Unplaced{}, sizes, parts, max_batch, purpose, std::move(device)) {
     parameters_.allocate(device_, purpose == Purpose::training);
     activations_ = Buffer<Device>(device_, memory_.activations);
     Arena placed(activations_.data());
@@ -151,9 +123,9 @@ class DynamicDecoder {
   }
 
   /// The memory that a model built with the same arguments takes on the device; takes none itself.
-  static MemoryPlan plan_memory(const DecoderConfig& sizes, int max_batch,
+  static MemoryPlan plan_memory(const DecoderConfig& sizes, const DecoderParts<Device>& parts, int max_batch,
                                 Purpose purpose = Purpose::training, Device device = {}) {
-    return DynamicDecoder(Unplaced{}, sizes, max_batch, purpose, std::move(device)).memory();
+    return DynamicDecoder(Unplaced{}, sizes, parts, max_batch, purpose, std::move(device)).memory();
   }
 
   DynamicDecoder(const DynamicDecoder&) = delete;
@@ -251,9 +223,6 @@ class DynamicDecoder {
   const MemoryPlan& memory() const { return memory_; }
 
  private:
-  using BlockOfLayers = Block<Norm, Activation, Layout, Device>;
-  static constexpr bool has_final_norm = !std::is_same_v<FinalNormPolicy, Identity>;
-
   struct Unplaced {};
 
   static const DecoderConfig& checked(const DecoderConfig& sizes) {
@@ -285,14 +254,17 @@ class DynamicDecoder {
   };
 
   /// A model whose memory is planned and not yet taken.
-  DynamicDecoder(Unplaced, const DecoderConfig& sizes, int max_batch, Purpose purpose, Device device)
+  DynamicDecoder(Unplaced, const DecoderConfig& sizes, const DecoderParts<Device>& parts, int max_batch,
+                 Purpose purpose, Device device)
       : config(checked(sizes)),
         device_(std::move(device)),
         purpose_(purpose),
         max_shape_{max_batch, config.context},
         embedding_(parameters_, config),
-        blocks_(make_blocks(parameters_, config)),
-        final_norm_(make_final_norm(parameters_, config)),
+        blocks_(make_blocks(parameters_, config, parts)),
+        final_norm_(parts.final_norm == nullptr
+                        ? nullptr
+                        : parts.final_norm(parameters_, "ln_f", config.width, NormSite::final_norm)),
         head_(parameters_, config, embedding_.token_table()),
         objective_(parameters_, config),
         observation_(config) {
@@ -305,22 +277,13 @@ class DynamicDecoder {
     memory_.activations = counted.peak();
   }
 
-  static std::vector<BlockOfLayers> make_blocks(ParameterSet<Device>& parameters,
-                                                const DecoderConfig& config) {
-    std::vector<BlockOfLayers> blocks;
+  static std::vector<Block<Device>> make_blocks(ParameterSet<Device>& parameters, const DecoderConfig& config,
+                                                const DecoderParts<Device>& parts) {
+    std::vector<Block<Device>> blocks;
     blocks.reserve(static_cast<std::size_t>(config.layers));
     for (int l = 0; l < config.layers; ++l)
-      blocks.emplace_back(parameters, "h." + std::to_string(l), config, l);
+      blocks.emplace_back(parameters, "h." + std::to_string(l), config, parts, l);
     return blocks;
-  }
-
-  static std::unique_ptr<NormLayer<Device>> make_final_norm(
-      [[maybe_unused]] ParameterSet<Device>& parameters, [[maybe_unused]] const DecoderConfig& config) {
-    if constexpr (has_final_norm) {
-      return std::make_unique<Normalization<FinalNormPolicy, Device>>(parameters, "ln_f", config.width,
-                                                                      NormSite::final_norm);
-    }
-    return nullptr;
   }
 
   void plan(Arena& arena) {
@@ -331,7 +294,7 @@ class DynamicDecoder {
     losses_ = arena.take<Accumulator>(rows);
     observation_.plan(arena, max_shape_);
     const AttentionShape heads_of_layer{max_shape_.batch, max_shape_.length, config.heads, config.head_dim()};
-    const int buffers = std::max(blocks_.front().gradient_buffers(), has_final_norm ? 2 : 1);
+    const int buffers = std::max(blocks_.front().gradient_buffers(), has_final_norm() ? 2 : 1);
     scratch_.plan(arena, rows, attention_workspace(device_, heads_of_layer), config, trains ? buffers : 0);
     if (trains) {
       if constexpr (PenalisesEntropies<Objective, Device>)
@@ -349,7 +312,7 @@ class DynamicDecoder {
       if (!trains) arena.rewind(first_block);
       block.plan(arena, max_shape_, config);
     }
-    if constexpr (has_final_norm) {
+    if (has_final_norm()) {
       final_norm_->plan(arena, rows);
       normalized_ = arena.matrix<Scalar>(rows, config.width);
     }
@@ -410,7 +373,8 @@ class DynamicDecoder {
     copy_to_device(device_, targets_, batch.targets.data(), batch.targets.size_bytes());
   }
 
-  BlockOfLayers& block(int layer) { return blocks_[static_cast<std::size_t>(layer)]; }
+  bool has_final_norm() const { return final_norm_ != nullptr; }
+  Block<Device>& block(int layer) { return blocks_[static_cast<std::size_t>(layer)]; }
 
   /// The residual stream (B, T, C) after the last block, from the embedding's output.
   Matrix<Scalar> forward(BatchShape shape, Watch watch) {
@@ -428,7 +392,7 @@ class DynamicDecoder {
 
   /// What the logits are made from, given the stream after the last block.
   Matrix<const Scalar> normalized(Matrix<const Scalar> x) {
-    if constexpr (!has_final_norm) return x;
+    if (!has_final_norm()) return x;
     final_norm_->forward(device_, x, normalized_.top(x.rows));
     return normalized_.top(x.rows);
   }
@@ -443,7 +407,7 @@ class DynamicDecoder {
     penalty_ = 0;
 
     head_.forward_backward(
-        device_, normalized(x), gradients[has_final_norm ? 1 : 0], [&](Index first, Matrix<Scalar> logits) {
+        device_, normalized(x), gradients[has_final_norm() ? 1 : 0], [&](Index first, Matrix<Scalar> logits) {
           if (pass.watch.records) observation_.logits(device_, first, logits);
           if constexpr (ReplacesCrossEntropy<Objective, Device>) {
             penalty_ += objective_.on_logits(device_, training, first, logits, losses_ + first);
@@ -452,7 +416,7 @@ class DynamicDecoder {
                                            pass.loss_scale);
           }
         });
-    if constexpr (has_final_norm) final_norm_->backward(device_, x, gradients[1], gradients[0]);
+    if (has_final_norm()) final_norm_->backward(device_, x, gradients[1], gradients[0]);
     if constexpr (PenalisesStream<Objective, Device>)
       penalty_ += objective_.on_stream(device_, training, x, gradients[0]);
     if constexpr (PenalisesEntropies<Objective, Device>) {
@@ -501,8 +465,8 @@ class DynamicDecoder {
   MemoryPlan memory_;
   ParameterSet<Device> parameters_;
   Embedding<Device> embedding_;
-  std::vector<BlockOfLayers> blocks_;
-  std::unique_ptr<NormLayer<Device>> final_norm_;  // none where the policy is Identity
+  std::vector<Block<Device>> blocks_;
+  std::unique_ptr<NormLayer<Device>> final_norm_;  // if any
   OutputHead<Device> head_;
   Objective objective_;
   Observation<Observer, PenalisesEntropies<Objective, Device>, Device> observation_;
