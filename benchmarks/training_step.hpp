@@ -12,6 +12,7 @@
 #if LNFREE_BENCHMARK_BF16
 #include <lnfree/backend/cpu/bf16.hpp>
 #endif
+#include <lnfree/backend/eigen/eigen.hpp>
 #include <lnfree/model.hpp>
 
 #include "machine_peak.hpp"

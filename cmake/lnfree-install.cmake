@@ -1,20 +1,35 @@
-# cmake --install: the headers and a CMake package, so that find_package(lnfree) works from any prefix.
+# cmake --install: the headers, a CMake package and a pkg-config file, all of which work from any prefix, also after it
+# was moved. The build folder is a CMake package as well: find_package(lnfree) with CMAKE_PREFIX_PATH=<build folder>.
 
 include(CMakePackageConfigHelpers)
 
 set(_package_dir ${CMAKE_INSTALL_DATADIR}/cmake/lnfree)
+set(_package_built ${PROJECT_BINARY_DIR}/share/cmake/lnfree)
 install(DIRECTORY include/lnfree DESTINATION ${CMAKE_INSTALL_INCLUDEDIR})
 install(TARGETS lnfree EXPORT lnfree-targets)
-foreach(part lnfree_bf16 lnfree_cuda lnfree_corpus)
-  if(TARGET ${part})
-    install(TARGETS ${part} EXPORT lnfree-targets)
-  endif()
-endforeach()
 install(EXPORT lnfree-targets NAMESPACE lnfree:: DESTINATION ${_package_dir})
+export(EXPORT lnfree-targets NAMESPACE lnfree:: FILE ${_package_built}/lnfree-targets.cmake)
 
-configure_package_config_file(cmake/lnfree-config.cmake.in lnfree-config.cmake INSTALL_DESTINATION ${_package_dir})
-write_basic_package_version_file(lnfree-config-version.cmake COMPATIBILITY SameMinorVersion ARCH_INDEPENDENT)
-install(FILES
-  ${PROJECT_BINARY_DIR}/lnfree-config.cmake ${PROJECT_BINARY_DIR}/lnfree-config-version.cmake
-  cmake/lnfree-dependencies.cmake cmake/FindSentencePiece.cmake cmake/FindoneDNN.cmake cmake/FindxxHash.cmake
-  DESTINATION ${_package_dir})
+configure_package_config_file(cmake/lnfree-config.cmake.in ${_package_built}/lnfree-config.cmake
+  INSTALL_DESTINATION ${_package_dir})
+write_basic_package_version_file(${_package_built}/lnfree-config-version.cmake
+  COMPATIBILITY SameMinorVersion ARCH_INDEPENDENT)
+set(_package_files ${_package_built}/lnfree-config.cmake ${_package_built}/lnfree-config-version.cmake)
+foreach(file lnfree-dependencies lnfree-parts FindSentencePiece FindoneDNN FindxxHash)
+  configure_file(cmake/${file}.cmake ${_package_built}/${file}.cmake COPYONLY)
+  list(APPEND _package_files ${_package_built}/${file}.cmake)
+endforeach()
+install(FILES ${_package_files} DESTINATION ${_package_dir})
+
+# lnfree.pc lies in <prefix>/share/pkgconfig and names the prefix by its own place.
+set(_pkgconfig_dir ${CMAKE_INSTALL_DATADIR}/pkgconfig)
+if(IS_ABSOLUTE ${CMAKE_INSTALL_INCLUDEDIR} OR IS_ABSOLUTE ${CMAKE_INSTALL_DATADIR})
+  set(LNFREE_PC_PREFIX ${CMAKE_INSTALL_PREFIX})
+  set(LNFREE_PC_INCLUDEDIR ${CMAKE_INSTALL_FULL_INCLUDEDIR})
+else()
+  string(REGEX REPLACE "[^/]+" ".." LNFREE_PC_PREFIX ${_pkgconfig_dir})
+  set(LNFREE_PC_PREFIX "\${pcfiledir}/${LNFREE_PC_PREFIX}")
+  set(LNFREE_PC_INCLUDEDIR "\${prefix}/${CMAKE_INSTALL_INCLUDEDIR}")
+endif()
+configure_file(cmake/lnfree.pc.in ${PROJECT_BINARY_DIR}/share/pkgconfig/lnfree.pc @ONLY)
+install(FILES ${PROJECT_BINARY_DIR}/share/pkgconfig/lnfree.pc DESTINATION ${_pkgconfig_dir})

@@ -1,8 +1,4 @@
-# The targets a user links:
-#   lnfree::lnfree  the library (headers; OpenMP, nlohmann-json, Eigen, a BLAS where found)
-#   lnfree::bf16    the device CpuBF16 (oneDNN), where that is found
-#   lnfree::cuda    the devices Cuda and CudaFp32 (cuBLASLt), for sources in CUDA, where that toolkit is found
-#   lnfree::corpus  what turns source files into token shards (SentencePiece, xxHash)
+# lnfree::lnfree, the target a user links (headers; OpenMP, nlohmann-json, Eigen, a BLAS where found), and its parts.
 
 list(APPEND CMAKE_MODULE_PATH ${CMAKE_CURRENT_LIST_DIR})
 include(${CMAKE_CURRENT_LIST_DIR}/lnfree-dependencies.cmake)
@@ -27,27 +23,4 @@ target_link_libraries(lnfree INTERFACE OpenMP::OpenMP_CXX nlohmann_json::nlohman
   # A machine that uses an installed package need not have the BLAS of the one that installed it.
   $<TARGET_NAME_IF_EXISTS:lnfree_blas>)
 
-if(TARGET oneDNN::oneDNN)
-  add_library(lnfree_bf16 INTERFACE)
-  add_library(lnfree::bf16 ALIAS lnfree_bf16)
-  set_target_properties(lnfree_bf16 PROPERTIES EXPORT_NAME bf16)
-  target_link_libraries(lnfree_bf16 INTERFACE lnfree oneDNN::oneDNN)
-endif()
-
-if(TARGET CUDA::cublasLt)
-  add_library(lnfree_cuda INTERFACE)
-  add_library(lnfree::cuda ALIAS lnfree_cuda)
-  set_target_properties(lnfree_cuda PROPERTIES EXPORT_NAME cuda)
-  target_link_libraries(lnfree_cuda INTERFACE lnfree CUDA::cudart_static CUDA::cublasLt)
-  # The standard as a plain option: CMake before 3.25.2 does not know how to ask nvcc 12 and later for C++20. Constant
-  # expressions of the standard library run on the device.
-  target_compile_options(lnfree_cuda INTERFACE
-    "$<$<COMPILE_LANGUAGE:CUDA>:-std=c++20;--expt-relaxed-constexpr>")
-endif()
-
-if(TARGET SentencePiece::SentencePiece AND TARGET xxHash::xxHash)
-  add_library(lnfree_corpus INTERFACE)
-  add_library(lnfree::corpus ALIAS lnfree_corpus)
-  set_target_properties(lnfree_corpus PROPERTIES EXPORT_NAME corpus)
-  target_link_libraries(lnfree_corpus INTERFACE lnfree SentencePiece::SentencePiece xxHash::xxHash)
-endif()
+include(${CMAKE_CURRENT_LIST_DIR}/lnfree-parts.cmake)

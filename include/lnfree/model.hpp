@@ -1,6 +1,8 @@
 #pragma once
 
-/// What it takes to define a model: Decoder, its configurations, policies and devices, and the optimizer.
+/// What it takes to define a model: Decoder, its configurations, policies and optimizers, and the device: the
+/// Cpu, or Cuda in a source for GPUs. EigenCpu is in lnfree/backend/eigen/eigen.hpp, CpuBF16 in
+/// lnfree/backend/cpu/bf16.hpp.
 #include <lnfree/fwd.hpp>
 
 #include <lnfree/activation/gelu.hpp>
@@ -32,10 +34,10 @@
 #include <lnfree/optim/muon.hpp>
 #include <lnfree/optim/schedule.hpp>
 
-// nvcc does not take the vectors of the Cpu, nor Eigen: a source in CUDA has the GPU instead.
+// nvcc does not take the vectors of the Cpu: a source in CUDA has the GPU instead. EigenCpu is in a header of
+// its own, so that only those who use it compile Eigen.
 #if LNFREE_GPU_COMPILER
 #include <lnfree/backend/cuda/cuda.hpp>
 #else
 #include <lnfree/backend/cpu/cpu.hpp>
-#include <lnfree/backend/eigen/eigen.hpp>
 #endif

@@ -14,6 +14,7 @@
 #include "support/objectives.hpp"
 #include "support/policies.hpp"
 #include "support/random_batch.hpp"
+#include "support/reference.hpp"
 #include "support/seed.hpp"
 
 using namespace lnfree;

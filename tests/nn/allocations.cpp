@@ -12,6 +12,7 @@
 #include <lnfree/model.hpp>
 
 #include "support/random_batch.hpp"
+#include "support/reference.hpp"
 
 // Every way to the heap passes here: the C library's own allocation functions, which operator new uses too.
 namespace {

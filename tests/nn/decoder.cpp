@@ -16,6 +16,7 @@
 
 #include "support/device.hpp"
 #include "support/random_batch.hpp"
+#include "support/reference.hpp"
 
 using namespace lnfree;
 using lnfree::test::RandomBatch;

@@ -13,6 +13,7 @@
 #include <lnfree/model.hpp>
 
 #include "support/layouts.hpp"
+#include "support/reference.hpp"
 #include "support/seed.hpp"
 
 using namespace lnfree;

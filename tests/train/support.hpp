@@ -4,6 +4,7 @@
 #include <string>
 #include <vector>
 
+#include "lnfree/backend/eigen/eigen.hpp"
 #include "lnfree/data/windows.hpp"
 #include "lnfree/model.hpp"
 #include "support/temporary_folder.hpp"

@@ -7,6 +7,10 @@
 #if LNFREE_GPU_COMPILER
 #error "lnfree: Eigen is for C++ sources; a source in CUDA must not include lnfree/core/eigen.hpp"
 #endif
+#if !__has_include(<Eigen/Core>)
+#error \
+    "lnfree: <Eigen/Core> is not on the include path; add Eigen 3.4, or for the Cpu alone compile for AVX (-march=native)"
+#endif
 
 // g++ 12 takes vectors that Eigen's AVX-512 code fills for uninitialized.
 #if defined(__GNUC__) && !defined(__clang__)

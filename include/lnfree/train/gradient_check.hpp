@@ -8,7 +8,12 @@
 #include <type_traits>
 #include <vector>
 
+#include <lnfree/core/macros.hpp>
 #include <lnfree/nn/decoder.hpp>
+// Reference<double>, on which a model is checked. nvcc does not take Eigen.
+#if !LNFREE_GPU_COMPILER
+#include <lnfree/backend/eigen/eigen.hpp>
+#endif
 
 namespace lnfree {
 

@@ -1,0 +1,43 @@
+# The parts of lnfree, each a target that users link and a component of find_package:
+#   lnfree::cpu     the device Cpu; what lnfree::lnfree is
+#   lnfree::eigen   the devices EigenCpu, and what stands on them (Eigen)
+#   lnfree::bf16    the device CpuBF16 (oneDNN)
+#   lnfree::cuda    the devices Cuda and CudaFp32 (cuBLASLt), for sources in CUDA
+#   lnfree::corpus  what turns source files into token shards (SentencePiece, xxHash)
+# A part exists where what it needs is found. Included by the project itself and by the installed lnfree-config.cmake,
+# after lnfree-dependencies.cmake: a package knows the parts of the machine that uses it, not of the one that made it.
+
+# lnfree_part(NAME target...): a part and the targets that it needs; lnfree_NAME_missing are those that are not there.
+function(lnfree_part name)
+  set(missing)
+  foreach(need ${ARGN})
+    if(NOT TARGET ${need})
+      list(APPEND missing ${need})
+    endif()
+  endforeach()
+  set(lnfree_${name}_missing "${missing}" PARENT_SCOPE)
+  set(lnfree_parts ${lnfree_parts} ${name} PARENT_SCOPE)
+  if(NOT missing AND NOT TARGET lnfree::${name})
+    # Seen everywhere in the project itself, where lnfree::lnfree is, too.
+    get_target_property(imported lnfree::lnfree IMPORTED)
+    if(imported)
+      add_library(lnfree::${name} INTERFACE IMPORTED)
+    else()
+      add_library(lnfree::${name} INTERFACE IMPORTED GLOBAL)
+    endif()
+    target_link_libraries(lnfree::${name} INTERFACE lnfree::lnfree ${ARGN})
+  endif()
+endfunction()
+
+set(lnfree_parts)
+lnfree_part(cpu OpenMP::OpenMP_CXX)
+lnfree_part(eigen Eigen3::Eigen)
+lnfree_part(bf16 oneDNN::oneDNN)
+lnfree_part(cuda CUDA::cudart_static CUDA::cublasLt)
+lnfree_part(corpus SentencePiece::SentencePiece xxHash::xxHash)
+if(TARGET lnfree::cuda)
+  # The standard as a plain option: CMake before 3.25.2 does not know how to ask nvcc 12 and later for C++20. Constant
+  # expressions of the standard library run on the device.
+  set_target_properties(lnfree::cuda PROPERTIES INTERFACE_COMPILE_OPTIONS
+    "$<$<COMPILE_LANGUAGE:CUDA>:-std=c++20;--expt-relaxed-constexpr>")
+endif()
