@@ -131,7 +131,7 @@ std::string difference_beside(const std::filesystem::path& weights) {
 lnfree::ShardIdentity trained_on(const std::filesystem::path& weights) {
   const std::filesystem::path folder = lnfree::model_folder(weights);
   if (!std::filesystem::exists(folder / "trainer.json")) return {};
-  return lnfree::saved_identity(lnfree::read_checkpoint_json(folder / "trainer.json"), "train");
+  return lnfree::saved_identity(lnfree::read_json_object(folder / "trainer.json"), "train");
 }
 
 /// The weights that a run begins with. Those of another architecture with the same tensors are a way to

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <algorithm>
+#include <array>
 #include <cstddef>
 #include <filesystem>
 #include <map>
@@ -159,12 +160,25 @@ inline std::vector<StoredTensor> read_weights(const std::filesystem::path& path,
   return result;
 }
 
+/// Whether a parameter of that name can be a decoder's own, whatever its policies: others are of an
+/// objective.
+inline bool is_of_decoder(std::string_view name) {
+  constexpr std::array prefixes =
+      std::to_array<std::string_view>({"h.", "wte.", "wpe.", "ln_f.", "lm_head.", "act."});
+  return std::any_of(prefixes.begin(), prefixes.end(),
+                     [&](std::string_view prefix) { return name.starts_with(prefix); });
+}
+
+/// What load_weights() makes of tensors that an objective has for itself, when the model has another one.
+enum class ObjectiveWeights { refused, passed_over };
+
 /// Reads the weights of a model of this architecture from a file or folder, as read_weights() finds them. The
 /// copy of a tied output matrix is passed over. The position table may have any number of rows that covers
 /// the context, since no other row is ever used. Throws Error naming the first tensor that differs; the model
 /// is then unchanged.
 template <class Model>
-void load_weights(Model& model, const std::filesystem::path& path) {
+void load_weights(Model& model, const std::filesystem::path& path,
+                  ObjectiveWeights of_objective = ObjectiveWeights::refused) {
   const DecoderConfig& config = model.config;
   auto& parameters = model.parameters();
   std::map<std::string, StoredTensor> stored;
@@ -194,6 +208,9 @@ void load_weights(Model& model, const std::filesystem::path& path) {
         throw differs(parameter.name, "has a bias for the values, where this program has none");
       }
     }
+  }
+  if (of_objective == ObjectiveWeights::passed_over) {
+    std::erase_if(stored, [](const auto& tensor) { return !is_of_decoder(tensor.first); });
   }
   if (!stored.empty()) throw differs(stored.begin()->second.title(), "has no counterpart here");
 

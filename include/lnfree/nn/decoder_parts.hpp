@@ -8,6 +8,16 @@
 
 namespace lnfree {
 
+/// A layout: from the residual stream in front of a block to that after it.
+template <class Device>
+using WireBlock = std::function<WiredValue(LayoutBuilder<Device>&, WiredValue)>;
+
+/// The layout of policy L.
+template <class L, class Device>
+WireBlock<Device> wire_of() {
+  return [](LayoutBuilder<Device>& layout, WiredValue x) -> WiredValue { return L::wire(layout, x); };
+}
+
 /// What a decoder is made of besides its matrices, as values: policies that were chosen, by type in a
 /// program, or by name in a file.
 template <class Device>
@@ -15,15 +25,14 @@ struct DecoderParts {
   NormFactory<Device> norm;        ///< Of the blocks; empty for Identity.
   NormFactory<Device> final_norm;  ///< In front of the logits; empty for none.
   ActivationFactory<Device> activation;
-  std::function<WiredValue(LayoutBuilder<Device>&, WiredValue)> wire;  ///< The layout of the blocks.
+  WireBlock<Device> wire;
 };
 
 /// The parts of these policies.
 template <class Norm, class FinalNorm, class Activation, class Layout, class Device>
 DecoderParts<Device> parts_of() {
   return {norm_factory<Norm, Device>(), norm_factory<FinalNorm, Device>(),
-          activation_factory<Activation, Device>(),
-          [](LayoutBuilder<Device>& layout, WiredValue x) -> WiredValue { return Layout::wire(layout, x); }};
+          activation_factory<Activation, Device>(), wire_of<Layout, Device>()};
 }
 
 }  // namespace lnfree
