@@ -1,11 +1,13 @@
 # What a release has beside the sources, built by name and in no default build:
 #   single_header   single_header/lnfree.hpp, the CPU part of the library in one file
+#   docs            docs/html/index.html, the pages of docs/ and what the headers document (Doxygen)
 # They need Python, as the tests do.
 
 find_program(LNFREE_RELEASE_PYTHON NAMES python3 python)
-mark_as_advanced(LNFREE_RELEASE_PYTHON)
+find_program(LNFREE_DOXYGEN doxygen)
+mark_as_advanced(LNFREE_RELEASE_PYTHON LNFREE_DOXYGEN)
 if(NOT LNFREE_RELEASE_PYTHON)
-  message(STATUS "lnfree: the target single_header is left out, since Python was not found")
+  message(STATUS "lnfree: the targets single_header and docs are left out, since Python was not found")
   return()
 endif()
 
@@ -13,3 +15,25 @@ add_custom_target(single_header
   COMMAND ${LNFREE_RELEASE_PYTHON} ${PROJECT_SOURCE_DIR}/cmake/single_header.py
     ${PROJECT_BINARY_DIR}/single_header/lnfree.hpp
   COMMENT "Writing ${PROJECT_BINARY_DIR}/single_header/lnfree.hpp" VERBATIM)
+
+# What users name: of a device its type, not the functions by which it computes.
+file(GLOB LNFREE_DOCS_INPUT CONFIGURE_DEPENDS
+  ${PROJECT_SOURCE_DIR}/include/lnfree/* ${PROJECT_SOURCE_DIR}/include/lnfree/backend/*.hpp
+  ${PROJECT_SOURCE_DIR}/include/lnfree/backend/*/device.hpp ${PROJECT_SOURCE_DIR}/docs/*.md)
+list(REMOVE_ITEM LNFREE_DOCS_INPUT ${PROJECT_SOURCE_DIR}/include/lnfree/backend)
+# The pages as the navigation lists them, and whatever other page there is after these.
+foreach(page architecture mathematics faq coming-from training adding-an-observer adding-a-norm adding-an-activation change
+    install getting-started)
+  list(PREPEND LNFREE_DOCS_INPUT ${PROJECT_SOURCE_DIR}/docs/${page}.md)
+endforeach()
+list(PREPEND LNFREE_DOCS_INPUT ${PROJECT_SOURCE_DIR}/README.md)
+list(APPEND LNFREE_DOCS_INPUT ${PROJECT_SOURCE_DIR}/CONTRIBUTING.md ${PROJECT_SOURCE_DIR}/CHANGELOG.md)
+list(REMOVE_DUPLICATES LNFREE_DOCS_INPUT)
+list(TRANSFORM LNFREE_DOCS_INPUT REPLACE "(.+)" "\"\\1\"")
+list(JOIN LNFREE_DOCS_INPUT " " LNFREE_DOCS_INPUT)
+set(LNFREE_DOCS_DIR ${PROJECT_BINARY_DIR}/docs)
+configure_file(${PROJECT_SOURCE_DIR}/docs/Doxyfile.in ${LNFREE_DOCS_DIR}/Doxyfile @ONLY)
+if(LNFREE_DOXYGEN)
+  add_custom_target(docs COMMAND ${LNFREE_DOXYGEN} ${LNFREE_DOCS_DIR}/Doxyfile
+    COMMENT "Writing ${LNFREE_DOCS_DIR}/html/index.html" VERBATIM)
+endif()

@@ -6,6 +6,8 @@ In README.md and docs/*.md a C++ block under a line such as <!-- examples/custom
 file word for word; the README's must be examples/quickstart.cpp from the first line to the last. The README and
 docs/adding-*.md and docs/change.md may hold no C++ that is not checked this way. Links to files of the repository must lead to one.
 
+In docs/coming-from.md every name in the last column of a table must be one that the sources have.
+
 The documents' tables of configurations, shapes, recipes, experiments and scales must have a row for each that the programs know,
 and no other; a configuration that is named anywhere must exist.
 """
@@ -90,12 +92,29 @@ def faults_of_table(root, document, head, expected):
         yield f"{document}: the table of {head} has a row {name}, which no program knows"
 
 
+def faults_of_names(root):
+    """Names of lnfree's that no source has, in the page that sets them beside those of other programs."""
+    document = "docs/coming-from.md"
+    sources = [p for folder in ("include", "examples") for p in (root / folder).rglob("*") if p.is_file()]
+    words = set(re.findall(r"\w+", "\n".join(p.read_text(errors="ignore") for p in sources)))
+    # Names of files, and of what the reader writes.
+    words |= {"model", "safetensors", "config", "json", "train", "val", "bin", "YourObserver", "B", "T", "lr", "n", "l", "h"}
+    for number, line in enumerate((root / document).read_text().splitlines(), 1):
+        if not line.startswith("| ") or line.endswith("| lnfree |"):
+            continue
+        for code in re.findall(r"`([^`]+)`", line.split(" | ")[-1]):
+            for name in re.findall(r"[A-Za-z][\w-]*", re.sub(r"\{l\}", "", code)):
+                if name not in words and name.replace("-", "_") not in words and not name.startswith("train_"):
+                    yield f"{document}:{number}: there is no {name} in lnfree"
+
+
 def main():
     root = Path(sys.argv[1])
     documents = ["README.md", *sorted(str(p.relative_to(root)) for p in (root / "docs").glob("*.md"))]
     faults = [f"{name}: is missing" for name in MUST_SHOW if name not in documents]
     for document in documents:
         faults += faults_of(root, document)
+    faults += faults_of_names(root)
     lists = lists_of(root)
     for each in lists:
         faults += faults_of_table(root, *each)
