@@ -62,6 +62,8 @@ class Job:
         self.folder = arguments.out / "runs" / spec.name
         self.trainer = arguments.programs / spec.trainer(arguments.device)
         self.threads = SCALES[arguments.scale].threads
+        # More than a trainer observes by itself. It changes no result, so it is not part of the recipe.
+        self.observes = ["--observe-signal"] if arguments.device == "cpu" else []
         self.shards = shards
         self.program = self.stage = None
         self.metrics = MetricsTail(self.folder / "metrics.jsonl")
@@ -102,10 +104,11 @@ class Job:
             command += ["--init-from", self.folder / "checkpoint" / "model.safetensors", "--evaluate-only"]
             command += options_of({"batch_size": self.batch_size, "context": self.recipe["context"]})
             command += ["--json", self.folder / "evaluation.json.part"]
+            command += self.observes
         else:
             self.stage = "training"
             command += ["--train", self.shards / "train.bin", "--out", self.folder, "--shuffle"]
-            command += options_of(self.recipe)
+            command += options_of(self.recipe) + self.observes
             command += ["--resume"] if step is not None else []
         self.started, self.first_seen = time.monotonic(), None
         self.save()

@@ -12,7 +12,8 @@ from files import ReproduceError, read_json, read_settings
 from runs import Spec, tokens_of
 
 
-STREAM = ("rms", "kurtosis", "zeros")
+# What trainers observe of each layer, by kind of line in metrics.jsonl.
+BY_LAYER = {"stream": ("rms", "kurtosis", "zeros"), "signal": ("cosine", "effective_rank")}
 
 
 @dataclass
@@ -34,7 +35,7 @@ class Run:
     evaluations: list  # (step, loss)
     entropies: list  # (step, (layers, heads))
     slopes: list  # (step, (layers,) or (1,)), empty without learnable slopes
-    stream: dict  # final rms, kurtosis and zeros of each layer, empty if not logged
+    by_layer: dict  # final values of each layer by the names in BY_LAYER, without those that were not observed
     losses_not_finite: int  # training lines whose loss is null
 
     @property
@@ -98,7 +99,7 @@ def read_metrics(path):
     Of a step logged twice the later line counts (a resumed run repeats what it had not saved); a line cut off
     by a crash is left out.
     """
-    kinds = {"train": {}, "eval": {}, "entropy": {}, "slopes": {}, "stream": {}}
+    kinds = {kind: {} for kind in ("train", "eval", "entropy", "slopes", *BY_LAYER)}
     try:
         text = path.read_text(encoding="utf-8", errors="replace")
     except FileNotFoundError as error:
@@ -121,7 +122,11 @@ def read_run(folder):
     metrics = read_metrics(log)
     recipe, steps = kept["recipe"], kept["recipe"]["steps"]
     speeds = [line["tokens_per_second"] for line in metrics["train"] if line.get("tokens_per_second")]
-    stream = evaluation.get("stream") or (metrics["stream"][-1] if metrics["stream"] else {})
+    # Over the held-out files where the evaluation measured it, else of the last batch that was observed.
+    last = {}
+    for kind in BY_LAYER:
+        last |= metrics[kind][-1] if metrics[kind] else {}
+    last |= evaluation
     try:
         run = Run(
             spec=spec,
@@ -144,7 +149,12 @@ def read_run(folder):
             slopes=[
                 (line["step"], numbers(line.get("slopes"), 1, "slopes", log)) for line in metrics["slopes"]
             ],
-            stream={name: numbers(stream[name], 1, name, folder) for name in STREAM if stream.get(name)},
+            by_layer={
+                name: numbers(last[name], 1, name, folder)
+                for names in BY_LAYER.values()
+                for name in names
+                if last.get(name)
+            },
             losses_not_finite=sum(line.get("loss") is None for line in metrics["train"]),
         )
     except KeyError as error:

@@ -24,6 +24,9 @@
 #include "../configurations.hpp"
 #include "../signals.hpp"
 #include "../standard_streams.hpp"
+#ifndef LNFREE_TRAINER_CUDA
+#include "observers.hpp"
+#endif
 #include "profile_table.hpp"
 #include "progress_line.hpp"
 #include "run_plan.hpp"
@@ -40,17 +43,20 @@ using Backend = lnfree::Cpu;
 #endif
 using Device = lnfree::Profiled<Backend>;  // for --profile
 
+// The last two stand on Eigen, which is not for sources in CUDA.
 #ifdef LNFREE_TRAINER_CUDA
 constexpr bool is_on_gpu = true;
+using Observer = lnfree::Observers<lnfree::EntropyObserver, lnfree::OutlierObserver>;
 #else
 constexpr bool is_on_gpu = false;
+using Observer = lnfree::Observers<lnfree::EntropyObserver, lnfree::OutlierObserver, lnfree::SignalObserver,
+                                   lnfree::WeightObserver>;
 #endif
 
 constexpr configurations::Recipe recipe = configurations::recipes::LNFREE_TRAINER_RECIPE;
 constexpr configurations::Training schedule = configurations::shapes::LNFREE_TRAINER_SHAPE.training;
 constexpr lnfree::DecoderConfig shape = configurations::shapes::LNFREE_TRAINER_SHAPE.by(recipe);
-using Model = configurations::LNFREE_TRAINER_CONFIGURATION<shape>::Model<
-    shape, Device, lnfree::Observers<lnfree::EntropyObserver, lnfree::OutlierObserver>>;
+using Model = configurations::LNFREE_TRAINER_CONFIGURATION<shape>::Model<shape, Device, Observer>;
 
 /// The options of a run that is told nothing else.
 ProgramOptions defaults() {
@@ -92,6 +98,20 @@ RunPlan plan_on(Model::Device& device, ProgramOptions& options) {
   options.training.batch_size = plan.batch.batch_size;
   options.training.accumulate = plan.batch.accumulate;
   return plan;
+}
+
+/// Switches on what is observed only where it is asked for.
+void choose_observers([[maybe_unused]] Observer& observer, const ProgramOptions& options) {
+#ifdef LNFREE_TRAINER_CUDA
+  if (options.observe_signal || options.observe_weights) {
+    throw lnfree::Error(
+        "--observe-signal and --observe-weights are for trainers on a CPU; let one of those evaluate the "
+        "checkpoint (--evaluate-only)");
+  }
+#else
+  observer.use<lnfree::SignalObserver>(options.observe_signal);
+  observer.use<lnfree::WeightObserver>(options.observe_weights);
+#endif
 }
 
 void print_model(const Model& model) {
@@ -164,6 +184,7 @@ int evaluate_only(ProgramOptions options) {
   Model::Device device;
   plan_on(device, options);
   Model model(options.training.batch_size, lnfree::Purpose::evaluation, device);
+  choose_observers(model.observer(), options);
   lnfree::load_weights(model, options.init_from);
   const std::string difference = difference_beside(options.init_from);
   if (!difference.empty()) throw lnfree::Error(difference);
@@ -189,6 +210,7 @@ int profile(ProgramOptions options) {
   Model::Device device;
   plan_on(device, options);
   Model model(training.batch_size, lnfree::Purpose::training, device);
+  choose_observers(model.observer(), options);
   initialize(model, options);
   lnfree::AdamW optimizer(model,
                           {.weight_decay = training.weight_decay, .decay_slopes = training.decay_slopes});
@@ -223,6 +245,7 @@ int train(ProgramOptions options) {
   Model::Device device;
   plan_on(device, options);
   Model model(training.batch_size, lnfree::Purpose::training, device);
+  choose_observers(model.observer(), options);
   initialize(model, options);
 
   ProgressLine line;

@@ -66,6 +66,12 @@ std::optional<ProgramOptions> parse_options(int argc, char** argv, const std::st
       training, [&](const char* name, auto& value, const char* help, lnfree::Course part) {
         add_training_option(app, name, value, help, part == lnfree::Course::part ? course : log);
       });
+  app.add_flag("--observe-signal", options.observe_signal,
+               "Observe the tokens' mean cosine and the stream's effective rank, by layer, as well (CPU)")
+      ->group(log);
+  app.add_flag("--observe-weights", options.observe_weights,
+               "Observe the largest singular value of each weight matrix as well (CPU)")
+      ->group(log);
   CLI::Option* const batch_size = app.get_option("--batch-size");
   CLI::Option* const accumulate = app.get_option("--accumulate");
   app.add_count(

@@ -17,6 +17,8 @@ struct ProgramOptions {
   std::filesystem::path json;        ///< Where programs that train nothing leave their result.
   double init_std = 0;  ///< Of the initial weights; 0: what suits the width, DecoderConfig::init_std().
   int context = 0;      ///< Tokens in a window; 0: the model's context.
+  bool observe_signal = false;   ///< Whether the stream's cosine and effective rank are observed.
+  bool observe_weights = false;  ///< Whether the weights' largest singular values are observed.
   bool resume = false;
   bool evaluate_only = false;
   bool plan_only = false;

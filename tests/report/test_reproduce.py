@@ -238,6 +238,7 @@ class ReproduceTest(unittest.TestCase):
             "Pythia",
             "Stability",
             "Residual stream",
+            "Signal propagation",
             "Private inference",
         ):
             self.assertRegex(text, f"(?m)^## {title}")

@@ -111,7 +111,8 @@ concept Norm = Named<N> && (std::same_as<N, Identity> || RowNorm<N> || Pointwise
 /// Looks at the passes of a model with a number of layers and of heads; reset() forgets what was seen. What
 /// it asks for, by one of the flags below, is handed to it; nothing else is computed or compiled for it. With
 /// a `name` and a member template report(f), which calls f(series, value) for numbers, std::vectors of them
-/// and vectors of those, its results are in metrics.jsonl under that name.
+/// and vectors of those, its results are in metrics.jsonl under that name; report(parameters, device, f) is
+/// the same for what is seen of the weights.
 template <class O>
 concept Observer = std::constructible_from<O, int, int> && requires(O observer) { observer.reset(); };
 
