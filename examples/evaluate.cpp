@@ -5,10 +5,13 @@
 #include <exception>
 #include <filesystem>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include <lnfree/backend/cpu/share_cores.hpp>
 #include <lnfree/checkpoint/open_model.hpp>
 #include <lnfree/core/atomic_file.hpp>
+#include <lnfree/data/shard_set.hpp>
 #include <lnfree/data/windows.hpp>
 #include <lnfree/observer/entropy_observer.hpp>
 #include <lnfree/train/evaluate.hpp>
@@ -22,14 +25,18 @@ using namespace lnfree;
 namespace {
 
 struct Options {
-  std::filesystem::path checkpoint, data, json;
+  std::filesystem::path checkpoint, json;
+  std::vector<std::filesystem::path> data;
+  std::int64_t vocab_size = 0;
   int context = 0, batch_size = 8;
 };
 
 void run(const Options& options) {
   const auto model = open_model<Cpu, EntropyObserver, configurations::Policies>(
       options.checkpoint, {.max_batch = options.batch_size, .context = options.context});
-  const Windows windows(TokenShard::open(options.data), model->config.context, model->config.vocab_size);
+  ShardSet shards = ShardSet::open(options.data, options.vocab_size);
+  const std::string data = shards.name();
+  const Windows windows(std::move(shards), model->config.context, model->config.vocab_size);
   const Evaluation result = evaluate(*model, windows);
   std::printf("loss %.6f, perplexity %.4f on %lld tokens in windows of %d\n", result.eval_loss,
               result.perplexity(), static_cast<long long>(result.targets), model->config.context);
@@ -43,7 +50,7 @@ void run(const Options& options) {
   require_standard_output();
   if (options.json.empty()) return;
   Json json{{"checkpoint", options.checkpoint.string()},
-            {"data", options.data.string()},
+            {"data", data},
             {"context", model->config.context},
             {"targets", result.targets},
             {"eval_loss", result.eval_loss},
@@ -61,7 +68,9 @@ int main(int argc, char** argv) {
   app.add_value("--checkpoint", options.checkpoint, "DIR",
                 "Folder checkpoint/ of a run, or a Hugging Face GPT-2 or GPT-NeoX")
       ->required();
-  app.add_value("--data", options.data, "FILE", "Token shard, as prepare_corpus writes it")->required();
+  app.add_value("--data", options.data, "FILE", "Token shards, or patterns of their names")->required();
+  app.add_count("--vocab-size", options.vocab_size, std::int64_t{0},
+                "Vocabulary of shards without a header; 0: a file beside them says it");
   app.add_count("--context", options.context, 0, "Tokens in a window; 0: as many as the model has");
   app.add_count("--batch-size", options.batch_size, 1, "Windows at a time");
   app.add_value("--json", options.json, "FILE", "Write the results there, too");

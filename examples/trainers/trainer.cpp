@@ -9,6 +9,8 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>
+#include <vector>
 
 #if defined(LNFREE_TRAINER_BF16)
 #include <lnfree/backend/cpu/bf16.hpp>
@@ -122,20 +124,21 @@ void print_model(const Model& model) {
               static_cast<long long>(model.parameters().trainable()));
 }
 
-/// The windows of a shard, as long as was asked for or else as the model's context. Says when the corpus has
-/// fewer tokens than the model: that trains, and no program could read the rest.
-lnfree::Windows open_windows(const std::filesystem::path& shard, const ProgramOptions& options) {
+/// The windows of token shards, as long as was asked for or else as the model's context. Says when the corpus
+/// has fewer tokens than the model: that trains, and no program could read the rest.
+lnfree::Windows open_windows(const std::vector<std::filesystem::path>& patterns,
+                             const ProgramOptions& options) {
   if (options.context > shape.context) {
     throw lnfree::Error("--context " + std::to_string(options.context) +
                         " is more than the model's context of " + std::to_string(shape.context) + " tokens");
   }
-  if (const auto info = lnfree::read_shard_info(shard);
-      info && info->vocab_size > 0 && info->vocab_size < shape.vocab_size) {
+  auto shards = lnfree::ShardSet::open(patterns, options.vocab_size);
+  if (const auto identity = lnfree::tokenizer_of(shards);
+      identity.vocab_size > 0 && identity.vocab_size < shape.vocab_size) {
     std::printf("note: %s was prepared with a vocabulary of %lld, the model has %d: the others never occur\n",
-                shard.c_str(), static_cast<long long>(info->vocab_size), shape.vocab_size);
+                identity.path.c_str(), static_cast<long long>(identity.vocab_size), shape.vocab_size);
   }
-  return {lnfree::TokenShard::open(shard), options.context > 0 ? options.context : shape.context,
-          shape.vocab_size};
+  return {std::move(shards), options.context > 0 ? options.context : shape.context, shape.vocab_size};
 }
 
 /// What the config.json beside some weights says against their use in this program; empty where there is none
@@ -156,15 +159,15 @@ lnfree::ShardIdentity trained_on(const std::filesystem::path& weights) {
 
 /// The weights that a run begins with. Those of another architecture with the same tensors are a way to
 /// begin, too, as when GELU is exchanged for ReLU; it is said.
-void initialize(Model& model, const ProgramOptions& options) {
+void initialize(Model& model, const ProgramOptions& options, const lnfree::Windows* train) {
   const double std = options.init_std > 0 ? options.init_std : Model::config.init_std();
   model.initialize(options.training.seed, std);
   if (options.init_from.empty()) return;
   lnfree::load_weights(model, options.init_from);
   const std::string difference = difference_beside(options.init_from);
   if (!difference.empty()) std::printf("note: %s\n", difference.c_str());
-  if (options.train.empty()) return;
-  if (const auto before = trained_on(options.init_from), now = lnfree::tokenizer_of_shard(options.train);
+  if (train == nullptr) return;
+  if (const auto before = trained_on(options.init_from), now = lnfree::tokenizer_of(train->shards());
       lnfree::tokenizers_differ(before, now)) {
     std::printf("note: %s is of another tokenizer than %s, on which the weights were trained\n",
                 lnfree::tokenizer_text(now).c_str(), lnfree::tokenizer_text(before).c_str());
@@ -180,7 +183,7 @@ int plan_only(ProgramOptions options) {
 
 int evaluate_only(ProgramOptions options) {
   const lnfree::Windows windows = open_windows(options.validation, options);
-  lnfree::check_same_tokenizer(trained_on(options.init_from), lnfree::tokenizer_of_shard(options.validation));
+  lnfree::check_same_tokenizer(trained_on(options.init_from), lnfree::tokenizer_of(windows.shards()));
   Model::Device device;
   plan_on(device, options);
   Model model(options.training.batch_size, lnfree::Purpose::evaluation, device);
@@ -211,7 +214,7 @@ int profile(ProgramOptions options) {
   plan_on(device, options);
   Model model(training.batch_size, lnfree::Purpose::training, device);
   choose_observers(model.observer(), options);
-  initialize(model, options);
+  initialize(model, options, &windows);
   lnfree::AdamW optimizer(model,
                           {.weight_decay = training.weight_decay, .decay_slopes = training.decay_slopes});
   print_model(model);
@@ -246,7 +249,7 @@ int train(ProgramOptions options) {
   plan_on(device, options);
   Model model(training.batch_size, lnfree::Purpose::training, device);
   choose_observers(model.observer(), options);
-  initialize(model, options);
+  initialize(model, options, windows ? &*windows : nullptr);
 
   ProgressLine line;
   lnfree::Trainer<Model> trainer(model, windows ? &*windows : nullptr, validation ? &*validation : nullptr,

@@ -59,8 +59,17 @@ std::optional<ProgramOptions> parse_options(int argc, char** argv, const std::st
   app.allow_config_extras(CLI::config_extras_mode::error);
 
   const auto data = "Data", course = "Training", log = "Logging and checkpoints", run = "Run";
-  app.add_value("--train", options.train, "FILE", "Token shard (.bin) to train on")->group(data);
-  app.add_value("--val", options.validation, "FILE", "Token shard (.bin) to evaluate on")->group(data);
+  app.add_value(
+         "--train", options.train, "FILE...",
+         "Token shards (.bin) to train on, or patterns such as 'data/train_*.bin', in the order of their "
+         "names")
+      ->group(data);
+  app.add_value("--val", options.validation, "FILE...", "Token shards (.bin) to evaluate on, likewise")
+      ->group(data);
+  app.add_count("--vocab-size", options.vocab_size, std::int64_t{0},
+                "Vocabulary of shards without a header, as nanoGPT's; 0: as the meta.json beside them says",
+                std::int64_t{1} << 24)
+      ->group(data);
   app.add_count("--context", options.context, 0, "Tokens in a window; 0: the model's context")->group(data);
   lnfree::TrainerOptions::for_each(
       training, [&](const char* name, auto& value, const char* help, lnfree::Course part) {

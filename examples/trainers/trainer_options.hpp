@@ -1,20 +1,23 @@
 #pragma once
 
+#include <cstdint>
 #include <filesystem>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include <lnfree/train/trainer.hpp>
 
 /// What a trainer program was asked to do.
 struct ProgramOptions {
   lnfree::TrainerOptions training;
-  int step_windows = 0;              ///< Windows of a step, split by memory; 0: as `training` says.
-  std::filesystem::path train;       ///< Token shard to train on.
-  std::filesystem::path validation;  ///< Token shard to evaluate on.
-  std::filesystem::path out;         ///< Folder of the run.
-  std::filesystem::path init_from;   ///< model.safetensors to start from or to evaluate.
-  std::filesystem::path json;        ///< Where programs that train nothing leave their result.
+  int step_windows = 0;                      ///< Windows of a step, split by memory; 0: as `training` says.
+  std::vector<std::filesystem::path> train;  ///< Token shards to train on, or patterns for them.
+  std::vector<std::filesystem::path> validation;  ///< Likewise to evaluate on.
+  std::int64_t vocab_size = 0;      ///< Of shards without a header; 0: a file beside them says it.
+  std::filesystem::path out;        ///< Folder of the run.
+  std::filesystem::path init_from;  ///< model.safetensors to start from or to evaluate.
+  std::filesystem::path json;       ///< Where programs that train nothing leave their result.
   double init_std = 0;  ///< Of the initial weights; 0: what suits the width, DecoderConfig::init_std().
   int context = 0;      ///< Tokens in a window; 0: the model's context.
   bool observe_signal = false;   ///< Whether the stream's cosine and effective rank are observed.

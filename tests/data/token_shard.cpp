@@ -124,6 +124,29 @@ BOOST_AUTO_TEST_CASE(can_be_moved) {
   BOOST_TEST(moved.path().filename().string() == "b.bin");
 }
 
+BOOST_AUTO_TEST_CASE(bare_tokens_whose_vocabulary_is_known) {
+  TemporaryFolder folder;
+  const std::string bare = raw_shard<std::uint16_t>(0, 0, 0, {7, 0, 65535, 3}).substr(1024);
+  const auto path = folder.write("a.bin", bare);
+  BOOST_CHECK_EXCEPTION(TokenShard::open(path), Error, says("a.bin", "not a token shard", "--vocab-size"));
+  for (const bool described : {false, true}) {
+    if (described) folder.write("meta.json", R"({"vocab_size": 65536, "tokens": "many"})");
+    const auto shard = TokenShard::open(path, described ? 0 : 70000);
+    BOOST_TEST(contents(shard) == (std::vector<std::int32_t>{7, 0, 65535, 3}),
+               boost::test_tools::per_element());
+    BOOST_TEST(shard.vocab_size() == (described ? 65536 : 70000));
+    BOOST_TEST(shard.max_token() == 65535);
+  }
+  BOOST_CHECK_EXCEPTION(TokenShard::open(folder.write("odd.bin", bare + "x")), Error,
+                        says("odd.bin", "9 bytes"));
+  // A header counts whatever else is told.
+  const auto whole = folder.write("b.bin", raw_shard<std::uint16_t>(20240520, 1, 1, {3}));
+  BOOST_TEST(TokenShard::open(whole, 5).size() == 1);
+  BOOST_TEST(TokenShard::open(whole, 5).vocab_size() == 0);
+  folder.write("meta.json", "{");
+  BOOST_CHECK_EXCEPTION(TokenShard::open(path), Error, says("meta.json", "mend or remove"));
+}
+
 BOOST_AUTO_TEST_CASE(bad_shards_say_what_is_wrong) {
   TemporaryFolder folder;
   const auto refuses = [&](const std::filesystem::path& path, auto... words) {

@@ -223,8 +223,8 @@ class Trainer {
       throw Error("windows of " + std::to_string(given->context()) +
                   " tokens are longer than the model's context of " + std::to_string(Model::config.context));
     }
-    if (train != nullptr) train_data_ = identity_of(train->shard());
-    if (validation != nullptr) validation_data_ = identity_of(validation->shard());
+    if (train != nullptr) train_data_ = identity_of(train->shards());
+    if (validation != nullptr) validation_data_ = identity_of(validation->shards());
     check_same_tokenizer(train_data_, validation_data_);
   }
 
