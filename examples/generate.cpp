@@ -287,12 +287,14 @@ int main(int argc, char** argv) {
   app.add_value("--checkpoint", options.checkpoint, "DIR",
                 "Folder checkpoint/ of a run, or a Hugging Face GPT-2 or GPT-NeoX")
       ->required();
-  app.add_value("--tokenizer", options.tokenizer, "FILE",
-                "tokenizer.json or tokenizer.model of the model's corpus; by default the one in --checkpoint");
+  app.add_value(
+      "--tokenizer", options.tokenizer, "FILE",
+      "tokenizer.json or tokenizer.model of the model's corpus; by default the one in --checkpoint");
   app.add_option("--prompt", options.prompt, "Text to continue; -: all of standard input")->type_name("TEXT");
-  app.add_value("--prompts", options.prompts, "FILE",
-                "Texts to continue, a line each: as it is, a JSON string, or a JSON object with \"prompt\"; -: "
-                "standard input. Writes a line of JSON for each");
+  app.add_value(
+      "--prompts", options.prompts, "FILE",
+      "Texts to continue, a line each: as it is, a JSON string, or a JSON object with \"prompt\"; -: "
+      "standard input. Writes a line of JSON for each");
   app.add_flag("--interactive", options.interactive, "Continue what is typed, line after line");
   app.add_count("--tokens", options.tokens, 0, "Tokens to add at most");
   app.add_option("--stop", options.stops, "Stop before this text; may be given several times")

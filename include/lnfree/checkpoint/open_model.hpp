@@ -35,8 +35,8 @@ std::unique_ptr<DynamicDecoder<Device, Observer>> open_model(const std::filesyst
   const std::string file = (folder / "config.json").string();
   if (options.context > 0) {
     if (options.context > sizes.position_rows() && sizes.rotary_dims == 0) {
-      throw Error(file + " has " + std::to_string(sizes.position_rows()) + " positions, too few for a context of " +
-                  std::to_string(options.context));
+      throw Error(file + " has " + std::to_string(sizes.position_rows()) +
+                  " positions, too few for a context of " + std::to_string(options.context));
     }
     sizes.context = options.context;
     sizes.positions = 0;
@@ -65,8 +65,9 @@ std::unique_ptr<DynamicDecoder<Device, Observer>> open_model(const std::filesyst
                 " numbers, its weights are " + std::to_string(stored) + ": the files do not belong together");
   }
   if (plan.total() > free_bytes(device)) {
-    throw Error(folder.string() + " takes " + std::to_string(plan.total() >> 20) + " MiB as a model, of which " +
-                std::to_string(free_bytes(device) >> 20) + " MiB are free on " + device_name(device) +
+    throw Error(folder.string() + " takes " + std::to_string(plan.total() >> 20) +
+                " MiB as a model, of which " + std::to_string(free_bytes(device) >> 20) +
+                " MiB are free on " + device_name(device) +
                 (sizes.context > 1024 ? "; a smaller context takes less" : ""));
   }
   auto model = std::make_unique<Model>(sizes, parts, options.max_batch, options.purpose, std::move(device));

@@ -81,10 +81,9 @@ template <ActivationOfLayers A, class Device>
 ActivationFactory<Device> activation_factory() {
   return [](ParameterSet<Device>& parameters, const std::string& name,
             int layer) -> std::unique_ptr<ActivationLayer<Device>> {
-    return with_activation<A>(
-        layer, [&]<class Here>(Here) -> std::unique_ptr<ActivationLayer<Device>> {
-          return std::make_unique<ActivationOf<Here, Device>>(parameters, name);
-        });
+    return with_activation<A>(layer, [&]<class Here>(Here) -> std::unique_ptr<ActivationLayer<Device>> {
+      return std::make_unique<ActivationOf<Here, Device>>(parameters, name);
+    });
   };
 }
 

@@ -63,10 +63,9 @@ inline std::int32_t sample(std::span<const double> logits, const SamplingOptions
   const auto logit = [&](std::int32_t token) { return logits[static_cast<std::size_t>(token)]; };
   std::size_t kept = options.top_k == 0 ? order.size() : std::min(order.size(), std::size_t(options.top_k));
   if (kept < order.size() || options.top_p < 1) {
-    std::partial_sort(order.begin(), order.begin() + static_cast<std::ptrdiff_t>(kept), order.end(),
-                      [&](std::int32_t a, std::int32_t b) {
-                        return logit(a) != logit(b) ? logit(a) > logit(b) : a < b;
-                      });
+    std::partial_sort(
+        order.begin(), order.begin() + static_cast<std::ptrdiff_t>(kept), order.end(),
+        [&](std::int32_t a, std::int32_t b) { return logit(a) != logit(b) ? logit(a) > logit(b) : a < b; });
   }
   const double max = *std::max_element(logits.begin(), logits.end());
   std::vector<double> weights(kept);  // relative to that of the most likely token
