@@ -31,8 +31,8 @@ class Embedding {
   Matrix<Scalar> forward(Device& device, BatchShape shape, const std::int32_t* tokens, Dropout drop) {
     Matrix<const Scalar> positions;
     if (positions_) positions = positions_->value_matrix().slice(shape.first, shape.length - shape.first);
-    embedding_forward(device, {shape.batch, shape.length - shape.first}, tokens, tokens_.value_matrix(),
-                      positions, output(shape.rows()));
+    embedding_forward(device, BatchShape{shape.batch, shape.length - shape.first}, tokens,
+                      tokens_.value_matrix(), positions, output(shape.rows()));
     if (drop.rate > 0) dropout(device, output(shape.rows()), drop.rate, drop.random());
     return output(shape.rows());
   }
