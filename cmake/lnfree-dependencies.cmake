@@ -4,7 +4,11 @@
 include(CMakeFindDependencyMacro)
 find_dependency(OpenMP COMPONENTS CXX)
 find_dependency(nlohmann_json)
-find_dependency(Eigen3 3.4)
+# 3.4 or 5, of which no Eigen takes both as one range.
+find_package(Eigen3 5 QUIET)
+if(NOT Eigen3_FOUND)
+  find_dependency(Eigen3 3.4)
+endif()
 
 # lnfree_blas: Eigen's products by a BLAS. OpenBLAS unless BLA_VENDOR names another one: a BLAS that was not made for this
 # processor is slower than Eigen alone. Debian's flavour on OpenMP shares one thread pool with lnfree's own loops.

@@ -2,12 +2,13 @@
 # Runs the README's commands on a bare Debian: a tree that debootstrap has just filled with the least that Debian has,
 # and a fresh clone of this checkout's HEAD in it. Says how many tests ran.
 #
-#   tests/bare_machine.sh [--release NAME] [--user NAME] [--keep] [--tree DIR] [COMMAND...]
+#   tests/bare_machine.sh [--release NAME] [--user NAME] [--keep] [--tree DIR] [--copy FILE] [COMMAND...]
 #
 #   --release NAME  bookworm (Debian 12, default) or trixie (Debian 13), or another one that debootstrap knows
 #   --user NAME     who runs them: root (default), or a user of that name who may use sudo
 #   --tree DIR      where the tree goes (default: a temporary folder); about 5 GB with everything built
 #   --keep          leave the tree there, to look at; a tree that is already there is used as it is
+#   --copy FILE     a file that is put beside README.md in the clone
 #   COMMAND...      what is run, each one a word, in this order (default: 'examples/reproduce.sh --scale smoke'
 #                   tests/run.sh)
 #
@@ -22,7 +23,7 @@ fail() {
 }
 
 project=$(realpath "$(dirname "$(realpath "${BASH_SOURCE[0]}")")/..")
-release=bookworm user=root tree='' keep=''
+release=bookworm user=root tree='' keep='' copy=''
 while (($#)); do
   case $1 in
     -h | --help)
@@ -37,7 +38,7 @@ while (($#)); do
       keep=1
       shift
       ;;
-    --release | --user | --tree)
+    --release | --user | --tree | --copy)
       [[ -n ${2:-} ]] || fail "$1 needs a value; see --help."
       printf -v "${1#--}" '%s' "$2"
       shift 2
@@ -97,6 +98,7 @@ if [[ $user != root ]]; then
 fi
 rm -rf "$tree$home/lnfree"
 git clone -q "$project" "$tree$home/lnfree"
+[[ -z $copy ]] || cp "$copy" "$tree$home/lnfree/" || fail "there is no file $copy."
 chroot "$tree" chown -R "$user:" "$home/lnfree"
 
 # in_tree COMMAND: as after a login there; nothing of this machine's environment.

@@ -7,7 +7,8 @@
 #   library_alone    lnfree configured where those are missing, and what only its examples and tests need as well; installed
 #                    below a DESTDIR, then moved to a folder with a space in its name, and asked for all PARTS there
 #   pkg_config       without CMake, by the flags that pkg-config names for a prefix that was moved
-#   refused          nothing is built: what find_package says to versions and components that are not there
+#   refused          nothing is built: what find_package says to versions and components that are not there; and that the
+#                    port for vcpkg has lnfree's version
 
 function(run)
   execute_process(COMMAND ${ARGN} RESULT_VARIABLE status OUTPUT_VARIABLE output ERROR_VARIABLE output)
@@ -76,6 +77,12 @@ else()
 endif()
 
 if(WAY STREQUAL refused)
+  file(READ ${LNFREE}/cmake/packaging/vcpkg/vcpkg.json port)
+  string(JSON version GET "${port}" version-semver)
+  file(STRINGS ${LNFREE}/include/lnfree/version.hpp found REGEX "define LNFREE_VERSION \"${version}\"")
+  if(NOT found)
+    message(FATAL_ERROR "vcpkg.json has version ${version}, which is not the one of version.hpp")
+  endif()
   # expect(SENTENCE VERSION COMPONENT...)
   function(expect sentence version)
     string(REPLACE ";" "\\;" components "${ARGN}")
