@@ -43,15 +43,7 @@ class SignalObserver {
 
   /// Takes the stream after one layer in one pass, in the host's memory.
   template <class T>
-  void record_stream(int layer, BatchShape shape, Matrix<const T> x) {
-    Layer& to = of_layer_[static_cast<std::size_t>(layer)];
-    if (to.squares.cols() != x.cols) to.squares.setZero(x.cols, x.cols);
-    values_ = as_eigen(x).template cast<double>();
-    Index count = 0;  // of rows that have a direction, which are moved to the top
-    for (Index b = 0; b < shape.batch; ++b)
-      count += to.add_directions(values_, b * shape.length, shape.length, count);
-    to.add_squares(values_, count);
-  }
+  void record_stream(int layer, BatchShape shape, Matrix<const T> x);
 
   /// One number for each layer; NaN where no row was seen, or no pair of rows.
   std::vector<double> cosine() const {
@@ -127,5 +119,17 @@ class SignalObserver {
   std::vector<Layer> of_layer_;
   Values values_;  // of the stream being recorded, kept for its memory
 };
+
+// Not inline, so that a program of many sources can compile it in one of them.
+template <class T>
+void SignalObserver::record_stream(int layer, BatchShape shape, Matrix<const T> x) {
+  Layer& to = of_layer_[static_cast<std::size_t>(layer)];
+  if (to.squares.cols() != x.cols) to.squares.setZero(x.cols, x.cols);
+  values_ = as_eigen(x).template cast<double>();
+  Index count = 0;  // of rows that have a direction, which are moved to the top
+  for (Index b = 0; b < shape.batch; ++b)
+    count += to.add_directions(values_, b * shape.length, shape.length, count);
+  to.add_squares(values_, count);
+}
 
 }  // namespace lnfree
