@@ -114,7 +114,8 @@ using Gpt2 = Decoder<gpt2_small, Norm, Activation, Device>;
   add("generation/gpt2/sm_ln_g/bf16", generation<Gpt2<LayerNorm, GELU, CpuBF16>>);
   add("generation/gpt2/sm_r/bf16", generation<Gpt2<Identity, ReLU, CpuBF16>>);
 #endif
-  for (const int zeros : {0, 500, 750, 900, 950, 990}) add("zeros_behind_relu/gpt2", zeros_behind_relu)->Arg(zeros);
+  for (const int zeros : {0, 500, 750, 900, 950, 990})
+    add("zeros_behind_relu/gpt2", zeros_behind_relu)->Arg(zeros);
   return true;
 }();
 

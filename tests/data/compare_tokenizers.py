@@ -3,8 +3,8 @@
     compare_tokenizers.py ENCODE_TEXTS ENVIRONMENT
 
 Trains byte-level tokenizers of several makes on one half of the texts and compares the tokens of the other half: 1 MB of
-Python code and 1 MB in eight scripts. Both directions must agree everywhere. Installs a release of `tokenizers` from PyPI
-into the folder ENVIRONMENT, once.
+Python code and 1 MB in eight scripts. Both directions must agree everywhere. ENVIRONMENT is a folder for the environment of
+peers.py.
 """
 
 import json
@@ -14,10 +14,10 @@ import subprocess
 import sys
 import sysconfig
 import tempfile
-import venv
 from pathlib import Path
 
-RELEASE = "0.22.1"
+from peers import environment
+
 SCRIPTS = {  # letters of each, and what the script has besides
     "Latin": ([(0x61, 0x7A), (0x41, 0x5A), (0xC0, 0xFF), (0x100, 0x17F), (0x1E00, 0x1EFF)], [(0x300, 0x30F)]),
     "Greek": ([(0x391, 0x3A1), (0x3B1, 0x3C9), (0x1F00, 0x1F07)], [(0x384, 0x385)]),
@@ -33,17 +33,6 @@ OTHERS = ["'s", "'ll", "'Re", "'ſ", "don't", "I'M", "...", "!?", "—", "«", "
           "\u180e", "\u200d", "\ufeff", "😀", "👩‍💻", "\U00020000", "\x00", "\x1c", "\x7f", "Ġ", "Ċ", "<|endoftext|>", "<mask>"]
 LLAMA3 = (r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*"
           r"|\s*[\r\n]+|\s+(?!\S)|\s+")
-
-
-def environment(folder):
-    """The Python of an environment that has the release of tokenizers."""
-    python = folder / "bin" / "python"
-    wanted = [python, "-c", f"import tokenizers; assert tokenizers.__version__ == '{RELEASE}'"]
-    if not python.exists() or subprocess.run(wanted, capture_output=True).returncode != 0:
-        venv.create(folder, with_pip=True, clear=True)
-        subprocess.run([python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps",
-                        f"tokenizers=={RELEASE}"], check=True)
-    return python
 
 
 def python_code(size):
@@ -149,7 +138,9 @@ def compare(program):
         for name, path in make_tokenizers([*training_code, *scripts(300_000, seed=2)], Path(folder)):
             theirs = Tokenizer.from_file(str(path))
             tokens = 0
-            for text, (ids, back) in zip(texts, ours(program, path, texts), strict=True):
+            compared = texts if name in ("gpt2", "code-search-net", "llama3") else texts[::4] + texts[-6:]
+            size = sum(len(text.encode()) for text in compared)
+            for text, (ids, back) in zip(compared, ours(program, path, compared), strict=True):
                 expected = theirs.encode(text, add_special_tokens=False).ids
                 tokens += len(expected)
                 if ids != expected:

@@ -213,6 +213,31 @@ BOOST_AUTO_TEST_CASE(an_unfinished_writer_leaves_what_was_there) {
   BOOST_TEST(read_file(folder / "s.bin") == "older");
 }
 
+BOOST_AUTO_TEST_CASE(a_writer_goes_on_behind_a_killed_one) {
+  TemporaryFolder folder;
+  for (const std::int64_t vocab_size : {100, 100'000}) {
+    std::string left;
+    {
+      TokenShardWriter killed(folder / "s.bin", vocab_size);
+      killed.append(std::vector<std::int32_t>{1, 2, 3});
+      killed.flush();
+      killed.append(std::vector<std::int32_t>{9, 9});
+      killed.flush();
+      left = read_file(lnfree::AtomicFile::temporary_of(folder / "s.bin"));
+    }
+    const auto temporary = folder.write(".s.bin.tmp", left);
+    BOOST_CHECK_EXCEPTION(TokenShardWriter(folder / "s.bin", vocab_size, 6), Error,
+                          says(".s.bin.tmp", "no longer holds"));
+    BOOST_TEST((read_file(temporary) == left));
+    TokenShardWriter writer(folder / "s.bin", vocab_size, 3);
+    BOOST_TEST(writer.size() == 3);
+    writer.append(std::vector<std::int32_t>{4});
+    writer.finish({});
+    BOOST_TEST(contents(TokenShard::open(folder / "s.bin")) == (std::vector<std::int32_t>{1, 2, 3, 4}),
+               boost::test_tools::per_element());
+  }
+}
+
 BOOST_AUTO_TEST_CASE(the_writer_refuses) {
   TemporaryFolder folder;
   TokenShardWriter writer(folder / "s.bin", 10);

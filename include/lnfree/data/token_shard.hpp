@@ -259,12 +259,20 @@ class TokenShard {
 /// appears under its name when finish() is called; a writer destroyed before leaves nothing behind.
 class TokenShardWriter {
  public:
-  /// Starts the shard `path` over a vocabulary of `vocab_size` ids. Throws Error if it cannot be written.
-  TokenShardWriter(const std::filesystem::path& path, std::int64_t vocab_size)
-      : file_(path), vocab_size_(vocab_size), token_bytes_(vocab_size <= 65536 ? 2 : 4) {
+  /// Starts the shard `path` over a vocabulary of `vocab_size` ids. With `keep`, it goes on behind the first
+  /// `keep` tokens of one that a killed process had flushed. Throws Error if it cannot be written, or does
+  /// not have them.
+  TokenShardWriter(const std::filesystem::path& path, std::int64_t vocab_size, std::int64_t keep = 0)
+      : file_(path, keep > 0 ? bytes_of(keep, vocab_size) : 0),
+        vocab_size_(vocab_size),
+        token_bytes_(token_bytes(vocab_size)),
+        size_(keep) {
     const ShardHeader room{};
-    file_.write(room.data(), sizeof room);
+    if (keep == 0) file_.write(room.data(), sizeof room);
   }
+
+  /// Brings what was appended so far to the disk, for a writer that shall go on after this process is killed.
+  void flush() { file_.flush(); }
 
   /// Tokens appended so far.
   std::int64_t size() const { return size_; }
@@ -323,6 +331,12 @@ class TokenShardWriter {
   }
 
  private:
+  static int token_bytes(std::int64_t vocab_size) { return vocab_size <= 65536 ? 2 : 4; }
+
+  static std::int64_t bytes_of(std::int64_t tokens, std::int64_t vocab_size) {
+    return static_cast<std::int64_t>(sizeof(ShardHeader)) + tokens * token_bytes(vocab_size);
+  }
+
   AtomicFile file_;
   std::optional<AtomicFile> description_;
   std::int64_t vocab_size_;
