@@ -137,6 +137,9 @@ inline SavedConfig read_saved_config(const std::filesystem::path& folder) {
       }
     }
   }
+  // What transformers leaves out of the config.json of a model that it saves.
+  if (result.is_own && !result.keys.contains("tie_word_embeddings"))
+    result.keys["tie_word_embeddings"] = true;
   // Earlier versions had two layouts, told apart by parallel_residual.
   if (!result.keys.contains("layout") && result.keys.contains("parallel_residual"))
     result.keys["layout"] = result.keys["parallel_residual"] == true ? Parallel::name : PreNorm::name;
@@ -221,10 +224,10 @@ class ArchitectureReader {
     sizes.heads = count("n_head", 1, max_width);
     sizes.width = count("n_embd", 1, max_width);
     sizes.ffn_width = count("n_inner", 1, max_rows);
+    sizes.positions = count("n_positions", 1, max_rows);
     sizes.context = count("n_ctx", 1, max_rows);
     sizes.vocab_size = count("vocab_size", 1, max_rows);
     sizes.rotary_dims = count("rotary_dims", 0, max_width);
-    sizes.positions = count("n_positions", 1, max_rows);
     if (sizes.width % sizes.heads != 0) {
       throw Error(path_.string() + ": its n_embd of " + std::to_string(sizes.width) +
                   " is no multiple of its n_head of " + std::to_string(sizes.heads));
@@ -295,15 +298,19 @@ class ArchitectureReader {
 
 }  // namespace detail
 
+/// The architecture that a config.json says, or what else has its keys; `path` is for messages. Throws Error
+/// when it asks for what lnfree does not have, or its sizes make no sense.
+inline Architecture read_architecture(const SavedConfig& saved, const std::filesystem::path& path) {
+  if (!saved.fault.empty()) throw Error(path.string() + " describes no model of lnfree's: " + saved.fault);
+  return detail::ArchitectureReader(path, saved).read();
+}
+
 /// The architecture that the config.json in a folder describes: lnfree's own, or that of a Hugging Face GPT-2
 /// or GPT-NeoX, whose windows are then as long as its position table. Policies may be of any name; their
 /// sizes make sense. Throws Error for a missing or damaged file, and one that asks for what lnfree does not
 /// have.
 inline Architecture read_architecture(const std::filesystem::path& folder) {
-  const SavedConfig saved = read_saved_config(folder);
-  const std::filesystem::path path = folder / "config.json";
-  if (!saved.fault.empty()) throw Error(path.string() + " describes no model of lnfree's: " + saved.fault);
-  return detail::ArchitectureReader(path, saved).read();
+  return read_architecture(read_saved_config(folder), folder / "config.json");
 }
 
 }  // namespace lnfree

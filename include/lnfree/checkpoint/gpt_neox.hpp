@@ -11,6 +11,7 @@
 
 #include <lnfree/core/json.hpp>
 
+#include <lnfree/checkpoint/binary_file.hpp>
 #include <lnfree/checkpoint/hugging_face.hpp>
 #include <lnfree/core/tensor.hpp>
 #include <lnfree/layout/parallel.hpp>
@@ -170,16 +171,6 @@ inline std::optional<NameAndStorage> their_name(std::string_view ours) {
 inline bool is_buffer(std::string_view name) {
   return name.ends_with(".attention.bias") || name.ends_with(".attention.masked_bias") ||
          name.ends_with(".rotary_emb.inv_freq");
-}
-
-/// The transpose of (rows, columns).
-inline std::vector<float> transposed(const std::vector<float>& values, Index rows, Index columns) {
-  std::vector<float> result(values.size());
-  for (Index i = 0; i < rows; ++i) {
-    for (Index j = 0; j < columns; ++j)
-      result[static_cast<std::size_t>(j * rows + i)] = values[static_cast<std::size_t>(i * columns + j)];
-  }
-  return result;
 }
 
 /// Rows (3 C, columns) of Q, K and V from (first, second, head_dim) to (second, first, head_dim): with

@@ -50,7 +50,18 @@ inline Json canonical_activation(const Json& name) {
   if (name == "gelu_python") return "gelu";
   if (name == "swish") return "silu";
   if (name == "relu2") return "squared_relu";
+  if (name == "leaky_relu") return "leaky_relu(1/100)";
   return name;
+}
+
+/// The name that transformers has for an activation of lnfree's; empty where it has none.
+inline std::string activation_name(std::string_view ours) {
+  if (ours == "squared_relu") return "relu2";
+  if (ours == "leaky_relu(1/100)") return "leaky_relu";
+  for (const std::string_view same : {"gelu", "gelu_new", "relu", "silu"}) {
+    if (ours == same) return std::string(same);
+  }
+  return "";
 }
 
 /// Whether a value asks for nothing: null, false, 0, or an empty text, list or object.

@@ -49,11 +49,6 @@ void save_weights(Model& model, const std::filesystem::path& path) {
 struct StoredTensor : NamedTensor {
   std::string name_in_file;
 
-  Index size() const {
-    Index size = 1;
-    for (const Index extent : shape) size *= extent;
-    return size;
-  }
   /// The name for messages.
   std::string title() const {
     const bool is_same = name_in_file == name || name_in_file == "transformer." + name;
