@@ -210,6 +210,20 @@ class DynamicDecoder {
   /// Drops what next_logits() has read: after weights were changed other than by parameters().write().
   void forget() { read_.clear(); }
 
+  /// What the logits of a pass over `tokens` (B T), which lie on the device, are made from: (B T, C), valid
+  /// until the next pass. For whoever learns from this model.
+  Matrix<const Scalar> last_hidden(BatchShape shape, const std::int32_t* tokens) {
+    parameters_.require_values(device_);
+    check_shape(shape);
+    forget();
+    embedding_.forward(device_, shape, tokens, Dropout{});
+    return normalized(forward(shape, {}));
+  }
+
+  /// The logits of the first rows of x, as many as exist at a time, in memory that may be overwritten, valid
+  /// until the next call.
+  Matrix<Scalar> logits_of(Matrix<const Scalar> x) { return head_.logits(device_, x); }
+
   ParameterSet<Device>& parameters() { return parameters_; }
   const ParameterSet<Device>& parameters() const { return parameters_; }
   Observer& observer() { return observation_.observer(); }
@@ -328,6 +342,15 @@ class DynamicDecoder {
     }
   }
 
+  void check_shape(BatchShape shape) const {
+    if (shape.batch >= 1 && shape.batch <= max_shape_.batch && shape.length >= 1 &&
+        shape.length <= max_shape_.length)
+      return;
+    throw Error("a batch of " + std::to_string(shape.batch) + " x " + std::to_string(shape.length) +
+                " tokens does not fit this model, which was built for up to " +
+                std::to_string(max_shape_.batch) + " x " + std::to_string(max_shape_.length));
+  }
+
   /// Where the part of a text of that many tokens begins that next_logits() looks at.
   std::size_t window_begin(std::size_t tokens) const {
     const auto context = static_cast<std::size_t>(config.context);
@@ -350,12 +373,7 @@ class DynamicDecoder {
     forget();
     parameters_.require_values(device_);
     const BatchShape shape = batch.shape;
-    if (shape.batch < 1 || shape.batch > max_shape_.batch || shape.length < 1 ||
-        shape.length > max_shape_.length) {
-      throw Error("a batch of " + std::to_string(shape.batch) + " x " + std::to_string(shape.length) +
-                  " tokens does not fit this model, which was built for up to " +
-                  std::to_string(max_shape_.batch) + " x " + std::to_string(max_shape_.length));
-    }
+    check_shape(shape);
     const auto rows = static_cast<std::size_t>(shape.rows());
     if (batch.tokens.size() != rows || batch.targets.size() != rows) {
       throw Error("a batch of " + std::to_string(shape.batch) + " x " + std::to_string(shape.length) +
@@ -402,7 +420,7 @@ class DynamicDecoder {
   void blocks_and_head(const Pass& pass) {
     const BatchShape shape = pass.shape;
     const Matrix<const Scalar> x = forward(shape, pass.watch);
-    const TrainingPass training{shape, pass.gradient_scale, pass.loss_scale, targets_};
+    const TrainingPass training{shape, pass.gradient_scale, pass.loss_scale, tokens_, targets_};
     GradientBuffers<Scalar> gradients = scratch_.gradients.top(x.rows);
     penalty_ = 0;
 

@@ -29,7 +29,8 @@ namespace lnfree {
 struct TrainingPass {
   BatchShape shape;
   double gradient_scale;        ///< Of the mean loss.
-  double loss_scale;            ///< The same of a single target's loss.
+  double loss_scale;            ///< The same of a single target's loss; 0 where there is no target.
+  const std::int32_t* tokens;   ///< (B T), on the device.
   const std::int32_t* targets;  ///< (B T), on the device.
 };
 

@@ -1,0 +1,26 @@
+#pragma once
+
+#include <memory>
+#include <utility>
+
+#include <lnfree/core/config.hpp>
+#include <lnfree/core/error.hpp>
+#include <lnfree/core/tensor.hpp>
+#include <lnfree/objective/objective.hpp>
+
+namespace lnfree {
+
+/// `model`, on the student's device, as the teacher that Distillation asks. It only evaluates: a Decoder or
+/// DynamicDecoder of any architecture with the student's vocabulary, built with Purpose::evaluation for
+/// batches as large and as long as the student's. A pass of the student costs a forward pass of it.
+template <class Model>
+auto teacher_of(std::shared_ptr<Model> model) {
+  using Scalar = typename Model::Scalar;
+  return [model = std::move(model), x = Matrix<const Scalar>()](
+             typename Model::Device&, const TrainingPass& pass, Index first_row, Index rows) mutable {
+    if (first_row == 0) x = model->last_hidden(pass.shape, pass.tokens);
+    return model->logits_of(x.slice(first_row, rows));
+  };
+}
+
+}  // namespace lnfree
