@@ -29,6 +29,7 @@
 #ifndef LNFREE_TRAINER_CUDA
 #include "observers.hpp"
 #endif
+#include "objective_flags.hpp"
 #include "profile_table.hpp"
 #include "progress_line.hpp"
 #include "run_plan.hpp"
@@ -174,6 +175,12 @@ void initialize(Model& model, const ProgramOptions& options, const lnfree::Windo
   }
 }
 
+/// What the command line says of the objective.
+ObjectiveFlags<Model>& objective_flags() {
+  static ObjectiveFlags<Model> flags;
+  return flags;
+}
+
 int plan_only(ProgramOptions options) {
   Model::Device device;
   const RunPlan plan = plan_on(device, options);
@@ -215,6 +222,7 @@ int profile(ProgramOptions options) {
   Model model(training.batch_size, lnfree::Purpose::training, device);
   choose_observers(model.observer(), options);
   initialize(model, options, &windows);
+  objective_flags().apply(model, options.teacher);
   lnfree::AdamW optimizer(model,
                           {.weight_decay = training.weight_decay, .decay_slopes = training.decay_slopes});
   print_model(model);
@@ -250,6 +258,7 @@ int train(ProgramOptions options) {
   Model model(training.batch_size, lnfree::Purpose::training, device);
   choose_observers(model.observer(), options);
   initialize(model, options, windows ? &*windows : nullptr);
+  if (training.steps > 0) objective_flags().apply(model, options.teacher);
 
   ProgressLine line;
   lnfree::Trainer<Model> trainer(model, windows ? &*windows : nullptr, validation ? &*validation : nullptr,
@@ -289,7 +298,8 @@ int main(int argc, char** argv) {
                                   std::string(Model::Activation::name) +
                                   " on token shards, and measures the entropy of every attention head.";
   int exit_status = 0;
-  const auto options = parse_options(argc, argv, description, defaults(), exit_status);
+  const auto options =
+      parse_options(argc, argv, description, defaults(), objective_flags().list(), exit_status);
   if (!options) return exit_status;
   if (options->threads > 0) omp_set_num_threads(options->threads);
   try {

@@ -50,7 +50,9 @@ void add_training_option(CommandLine& app, const std::string& name, T& value, co
 }  // namespace
 
 std::optional<ProgramOptions> parse_options(int argc, char** argv, const std::string& description,
-                                            const ProgramOptions& defaults, int& exit_status) {
+                                            const ProgramOptions& defaults,
+                                            const std::vector<ObjectiveOption>& of_objective,
+                                            int& exit_status) {
   ProgramOptions options = defaults;
   lnfree::TrainerOptions& training = options.training;
   CommandLine app(description, argv);
@@ -75,6 +77,13 @@ std::optional<ProgramOptions> parse_options(int argc, char** argv, const std::st
       training, [&](const char* name, auto& value, const char* help, lnfree::Course part) {
         add_training_option(app, name, value, help, part == lnfree::Course::part ? course : log);
       });
+  for (const ObjectiveOption& option : of_objective) {
+    std::visit([&](auto* value) { add_training_option(app, option.name, *value, option.help, course); },
+               option.value);
+  }
+  app.add_value("--teacher", options.teacher, "DIR",
+                "Checkpoint of the model to learn from, in a program whose objective is distillation")
+      ->group(course);
   app.add_flag("--observe-signal", options.observe_signal,
                "Observe the tokens' mean cosine and the stream's effective rank, by layer, as well (CPU)")
       ->group(log);

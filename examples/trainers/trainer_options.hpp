@@ -4,6 +4,7 @@
 #include <filesystem>
 #include <optional>
 #include <string>
+#include <variant>
 #include <vector>
 
 #include <lnfree/train/trainer.hpp>
@@ -16,6 +17,7 @@ struct ProgramOptions {
   std::vector<std::filesystem::path> validation;  ///< Likewise to evaluate on.
   std::int64_t vocab_size = 0;      ///< Of shards without a header; 0: a file beside them says it.
   std::filesystem::path out;        ///< Folder of the run.
+  std::filesystem::path teacher;    ///< Checkpoint that the model learns from.
   std::filesystem::path init_from;  ///< model.safetensors to start from or to evaluate.
   std::filesystem::path json;       ///< Where programs that train nothing leave their result.
   double init_std = 0;  ///< Of the initial weights; 0: what suits the width, DecoderConfig::init_std().
@@ -29,7 +31,17 @@ struct ProgramOptions {
   int threads = 0;  ///< 0: all cores.
 };
 
-/// Reads the command line over `defaults`. Nothing when there is nothing to do any more (--help), or when it
-/// is wrong (said on standard error); `exit_status` then says which.
+/// An option of the objective, with its line in --help.
+struct ObjectiveOption {
+  const char* name;
+  std::variant<double*, bool*> value;
+  const char* help;
+};
+
+/// Reads the command line over `defaults`, and the options of the program's objective. Nothing when there is
+/// nothing to do any more (--help), or when it is wrong (said on standard error); `exit_status` then says
+/// which.
 std::optional<ProgramOptions> parse_options(int argc, char** argv, const std::string& description,
-                                            const ProgramOptions& defaults, int& exit_status);
+                                            const ProgramOptions& defaults,
+                                            const std::vector<ObjectiveOption>& of_objective,
+                                            int& exit_status);

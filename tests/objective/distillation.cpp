@@ -59,7 +59,8 @@ double expected_penalty(S& student, T& teacher, const test::RandomBatch& random,
     const std::span text(random.tokens.data() + first, i - first + 1);
     const auto of_student = student.next_logits(text), of_teacher = teacher.next_logits(text);
     loss -= log_softmax(of_student, 1)[std::size_t(random.targets[i])];
-    const auto s = log_softmax(of_student, options.temperature), t = log_softmax(of_teacher, options.temperature);
+    const auto s = log_softmax(of_student, options.temperature),
+               t = log_softmax(of_teacher, options.temperature);
     for (std::size_t j = 0; j < s.size(); ++j) divergence += std::exp(t[j]) * (t[j] - s[j]);
   }
   return options.weight * (options.temperature * options.temperature * divergence - loss) / counted;
@@ -77,7 +78,7 @@ BOOST_AUTO_TEST_CASE_TEMPLATE(the_penalty_is_the_divergence_from_the_teacher, D,
   student.objective().set_teacher(teacher_of(teacher));
   for (const DistillationOptions options :
        {DistillationOptions{0.5, 1}, {1, 1}, {0.3, 2.5}, {1, 0.7}, {0, 2}}) {
-    student.objective().set_options(options);
+    student.objective().options() = options;
     const double loss = student.forward_backward(random.batch(), {.gradient_scale = 0.25});
     BOOST_TEST(student.penalty() == expected_penalty(student, *teacher, random, 9, options),
                boost::test_tools::tolerance(2e-4));
@@ -90,13 +91,14 @@ BOOST_AUTO_TEST_CASE(gradients_are_those_of_what_is_minimized) {
     using Smooth = Decoder<tiny, LayerNorm, GELU, Reference<double>, NoObserver, PreNorm, Distillation>;
     // A sum of larger numbers than others: wider steps, lest their rounding shows.
     const auto report = gradient_check<Smooth>({.step = 5e-5}, [&](auto& student) {
-      student.objective().set_options(options);
+      student.objective().options() = options;
       student.objective().set_teacher(teacher_of(make_teacher<Reference<double>>(student.max_batch())));
     });
     BOOST_TEST(report.worst() < 1e-6, report.text());
   }
   using Sparse = Decoder<tiny, Identity, GELU, Reference<double>, NoObserver, PreNorm, SparseHidden>;
-  const auto report = gradient_check<Sparse>({}, [](auto& model) { model.objective().set_coefficient(0.1); });
+  const auto report =
+      gradient_check<Sparse>({}, [](auto& model) { model.objective().options().coefficient = 0.1; });
   BOOST_TEST(report.worst() < 1e-6, report.text());
 }
 
@@ -106,7 +108,7 @@ BOOST_AUTO_TEST_CASE(a_student_comes_near_its_teacher) {
   student.initialize(3);
   const auto teacher = make_teacher<Cpu>(3);
   student.objective().set_teacher(teacher_of(teacher));
-  student.objective().set_options({.weight = 1});
+  student.objective().options() = {.weight = 1};
   AdamW optimizer(student, {.weight_decay = 0});
   const auto divergence = [&] {
     return expected_penalty(student, *teacher, random, 9, {.weight = 1}) + student.loss(random.batch());
@@ -137,8 +139,12 @@ BOOST_AUTO_TEST_CASE(without_a_teacher_it_is_the_cross_entropy) {
 BOOST_AUTO_TEST_CASE(what_cannot_be_is_refused) {
   Student<Cpu> student(2);
   student.initialize(3);
-  BOOST_CHECK_THROW(student.objective().set_options({.weight = 1.5}), Error);
-  BOOST_CHECK_THROW(student.objective().set_options({.temperature = 0}), Error);
+  const test::RandomBatch random({2, 9}, tiny.vocab_size, 5);
+  for (const DistillationOptions options : {DistillationOptions{1.5, 1}, {-0.1, 1}, {0.5, 0}, {0.5, NAN}}) {
+    student.objective().options() = options;
+    BOOST_CHECK_THROW(student.forward_backward(random.batch()), Error);
+  }
+  student.objective().options() = {};
   constexpr DecoderConfig other = [] {
     DecoderConfig shape = tiny;
     shape.vocab_size = 100;
@@ -147,7 +153,6 @@ BOOST_AUTO_TEST_CASE(what_cannot_be_is_refused) {
   auto teacher = std::make_shared<Decoder<other, LayerNorm, GELU>>(2, Purpose::evaluation);
   teacher->initialize(1);
   student.objective().set_teacher(teacher_of(teacher));
-  const test::RandomBatch random({2, 9}, tiny.vocab_size, 5);
   BOOST_CHECK_THROW(student.forward_backward(random.batch()), Error);
   auto small = make_teacher<Cpu>(1);
   student.objective().set_teacher(teacher_of(small));
@@ -160,7 +165,7 @@ BOOST_AUTO_TEST_CASE(a_penalty_on_hidden_units_makes_zeros) {
   const auto zeros = [&](double coefficient) {
     Decoder<tiny, Identity, ReLU, Cpu, OutlierObserver, PreNorm, SparseHidden> model(3);
     model.initialize(3, 0.3);
-    model.objective().set_coefficient(coefficient);
+    model.objective().options().coefficient = coefficient;
     AdamW optimizer(model, {.weight_decay = 0});
     for (int step = 0; step < 60; ++step) {
       model.observer().reset();

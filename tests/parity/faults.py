@@ -137,6 +137,16 @@ def entropy_penalty_scaled_by_1_001(true, self, attention_weights):
     return 1.001 * true(self, attention_weights)
 
 
+@fault("sm_r_distilled", "first_pass", Model, "divergence")
+def divergence_without_the_square_of_the_temperature(true, self, logits, tokens):
+    return true(self, logits, tokens) / parity_model.TEACHER_TEMPERATURE**2
+
+
+@fault("sm_r_sparse", "first_pass", Model, "hidden_penalty")
+def hidden_penalty_scaled_by_1_01(true, self):
+    return 1.01 * true(self)
+
+
 @fault("sm_entropy_g", "first_pass", parity, "head_entropies")
 def entropies_without_their_first_query(true, weights):
     return true(weights) * weights.shape[2] / (weights.shape[2] - 1)

@@ -5,14 +5,17 @@
 /// gradients (FOLDER/gradients.safetensors) and head entropies of the first optimizer step's windows; and
 /// after as many steps as there are windows for, the weights (FOLDER/trained.safetensors) and the first
 /// step's loss again. The numbers go to FOLDER/result.json. --list prints the cases as JSON: the architecture
-/// of each as in config.json, its rate of dropout, and whether its loss is the entropy-guided one.
+/// of each as in config.json, its rate of dropout, and the name of its objective. One that learns from a
+/// teacher has it in FOLDER/teacher.safetensors, of its own architecture.
 #include <cstdint>
 #include <exception>
 #include <filesystem>
 #include <iostream>
+#include <memory>
 #include <string>
 #include <string_view>
 #include <type_traits>
+#include <utility>
 #include <vector>
 
 #include <nlohmann/json.hpp>
@@ -22,6 +25,7 @@
 #endif
 #include <lnfree/data/windows.hpp>
 #include <lnfree/model.hpp>
+#include <lnfree/nn/teacher.hpp>
 #include <lnfree/train/checkpoint.hpp>
 #include <lnfree/train/evaluate.hpp>
 
@@ -62,12 +66,21 @@ void dump(const std::filesystem::path& folder, double dropout_rate) {
   load_weights(model, folder / "model.safetensors");
   // One head's row is as good as another: the mean does not depend on how a step's windows are cut into
   // passes.
-  if constexpr (requires { model.objective().options(); }) {
+  if constexpr (std::is_same_v<typename Model::Objective, EntropyGuided<typename Model::Device>>) {
     // Not assigned as {.coefficient = 0.3, .sums_rows = false}: nvcc 13 gives the second value to the second
     // member.
     EntropyGuidedOptions& options = model.objective().options();
     options.coefficient = 0.3;
     options.sums_rows = false;
+  }
+  if constexpr (std::is_same_v<typename Model::Objective, SparseHidden<typename Model::Device>>)
+    model.objective().options().coefficient = 0.01;
+  if constexpr (LearnsFromTeacher<typename Model::Objective>) {
+    auto teacher = std::make_shared<Model>(batch_size, Purpose::evaluation, model.device());
+    load_weights(*teacher, folder / "teacher.safetensors");
+    model.objective().set_teacher(teacher_of(std::move(teacher)));
+    model.objective().options().weight = 0.4;
+    model.objective().options().temperature = 2;
   }
   const Windows windows(TokenShard::open(folder / "tokens.bin"), config.context, config.vocab_size);
 
@@ -114,7 +127,7 @@ void dump(const std::filesystem::path& folder, double dropout_rate) {
 struct Case {
   std::string_view name;
   double dropout;
-  bool is_guided;
+  std::string_view objective;
   Json (*architecture)();
   void (*dump)(const std::filesystem::path& folder, double dropout_rate);
 };
@@ -122,8 +135,7 @@ struct Case {
 template <DecoderConfig Config, template <DecoderConfig> class Configuration>
 constexpr Case case_of(std::string_view name, double dropout = 0) {
   using Model = typename Configuration<Config>::template Model<Config, Target, EntropyObserver>;
-  constexpr bool is_guided = !std::is_same_v<typename Model::Objective, CrossEntropy<Target>>;
-  return {name, dropout, is_guided, config_json<Model>, dump<Model>};
+  return {name, dropout, Model::Objective::name, config_json<Model>, dump<Model>};
 }
 
 constexpr DecoderConfig without_final_norm = [] {
@@ -154,7 +166,7 @@ int main(int argc, char** argv) try {
     Json list;
     for (const Case& each : cases) {
       list[std::string(each.name)] = {
-          {"architecture", each.architecture()}, {"dropout", each.dropout}, {"is_guided", each.is_guided}};
+          {"architecture", each.architecture()}, {"dropout", each.dropout}, {"objective", each.objective}};
     }
     std::cout << list.dump(2) << '\n';
     return 0;

@@ -1,10 +1,10 @@
 #pragma once
 
 #include <memory>
+#include <string>
 #include <utility>
 
-#include <lnfree/core/config.hpp>
-#include <lnfree/core/error.hpp>
+#include <lnfree/core/fingerprint.hpp>
 #include <lnfree/core/tensor.hpp>
 #include <lnfree/objective/objective.hpp>
 
@@ -21,6 +21,18 @@ auto teacher_of(std::shared_ptr<Model> model) {
     if (first_row == 0) x = model->last_hidden(pass.shape, pass.tokens);
     return model->logits_of(x.slice(first_row, rows));
   };
+}
+
+/// A fingerprint of a model's weights: equal ones have the same.
+template <class Model>
+std::string weights_fingerprint(Model& model) {
+  std::string all;
+  for (const auto& parameter : model.parameters().all()) {
+    const auto values = model.parameters().read(model.device(), parameter);
+    all += parameter.name +
+           fingerprint({reinterpret_cast<const char*>(values.data()), values.size() * sizeof(values[0])});
+  }
+  return fingerprint(all);
 }
 
 }  // namespace lnfree

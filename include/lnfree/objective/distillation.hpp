@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <string>
 #include <string_view>
 #include <utility>
 
@@ -20,6 +21,13 @@ namespace lnfree {
 struct DistillationOptions {
   double weight = 0.5;     ///< Share of the teacher in what is minimized, from 0 to 1.
   double temperature = 1;  ///< What the logits of both are divided by, more than 0.
+
+  /// Calls f(name, value, help) for each of the options.
+  template <class Options, class F>
+  static void for_each(Options& options, const F& f) {
+    f("teacher_weight", options.weight, "Share of the teacher in what is minimized, from 0 to 1");
+    f("teacher_temperature", options.temperature, "What the logits of teacher and student are divided by");
+  }
 };
 
 /// Learns from a teacher's probabilities besides the targets (Hinton, Vinyals and Dean, 2015):
@@ -43,16 +51,15 @@ class Distillation {
 
   Distillation(ParameterSet<Device>&, const DecoderConfig&) {}
 
-  /// teacher_of() makes one of a model.
-  void set_teacher(Teacher teacher) { teacher_ = std::move(teacher); }
-
-  const DistillationOptions& options() const { return options_; }
-  void set_options(const DistillationOptions& options) {
-    if (!(options.weight >= 0 && options.weight <= 1))
-      throw Error("the weight of a teacher must be from 0 to 1");
-    if (!(options.temperature > 0)) throw Error("the temperature of distillation must be more than 0");
-    options_ = options;
+  /// teacher_of() makes one of a model. A run that is resumed must have a teacher of the same name.
+  void set_teacher(Teacher teacher, std::string name = "") {
+    teacher_ = std::move(teacher);
+    teacher_name_ = std::move(name);
   }
+  const std::string& teacher_name() const { return teacher_name_; }
+
+  DistillationOptions& options() { return options_; }
+  const DistillationOptions& options() const { return options_; }
 
   /// Reserves two copies of the logits that exist at a time.
   void plan(Arena& arena, BatchShape max_shape, const DecoderConfig& config) {
@@ -65,14 +72,16 @@ class Distillation {
 
   double on_logits(Device& device, const TrainingPass& pass, Index first_row, Matrix<Scalar> logits,
                    Accumulator* losses) {
+    if (!(options_.weight >= 0 && options_.weight <= 1))
+      throw Error("the weight of a teacher must be from 0 to 1");
+    if (!(options_.temperature > 0)) throw Error("the temperature of distillation must be more than 0");
     if (teacher_ == nullptr || pass.loss_scale == 0) {
       cross_entropy_forward_backward(device, logits, pass.targets + first_row, losses, pass.loss_scale);
       return 0;
     }
     double penalty = 0;
     for (Index done = 0; done < logits.rows;) {
-      const Matrix<Scalar> of_teacher =
-          teacher_(device, pass, first_row + done, logits.rows - done);
+      const Matrix<Scalar> of_teacher = teacher_(device, pass, first_row + done, logits.rows - done);
       if (of_teacher.cols != logits.cols || of_teacher.stride != logits.stride)
         throw Error("the teacher has another vocabulary than the student");
       penalty += learn(device, pass, pass.targets + first_row + done, logits.slice(done, of_teacher.rows),
@@ -142,6 +151,7 @@ class Distillation {
 
   DistillationOptions options_;
   Teacher teacher_;
+  std::string teacher_name_;
   Matrix<Scalar> student_, difference_;  // (rows of a chunk, V)
   Accumulator *student_losses_ = nullptr, *teacher_losses_ = nullptr;
 };

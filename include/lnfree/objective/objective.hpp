@@ -23,6 +23,8 @@
 /// pass.gradient_scale times that. They are called in training passes alone, and what they return is no part
 /// of the loss that is reported. plan(arena, max_shape, config), if there is one, reserves device memory;
 /// report(parameters, device, f), if there is one, calls f(name, value) for what goes into metrics.jsonl.
+/// options(), if there is one, gives a struct whose for_each(options, f) calls f(name, value, help): the
+/// trainers' flags, and what a resumed run must have the same.
 namespace lnfree {
 
 /// What an objective may need to know of a training pass.
@@ -64,6 +66,12 @@ concept ReplacesCrossEntropy = requires(O& o, D& device, const TrainingPass& pas
 template <class O, class D>
 concept AddsToTheLoss =
     PenalisesEntropies<O, D> || PenalisesHidden<O, D> || PenalisesStream<O, D> || ReplacesCrossEntropy<O, D>;
+
+template <class O>
+concept HasOptions = requires(O& o) { o.options(); };
+
+template <class O>
+concept LearnsFromTeacher = requires(O& o) { o.teacher_name(); };
 
 template <class O, class D>
 concept Objective = Named<O> && std::constructible_from<O, ParameterSet<D>&, const DecoderConfig&>;

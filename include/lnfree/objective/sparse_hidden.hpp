@@ -10,6 +10,17 @@
 
 namespace lnfree {
 
+/// Run-time choices of SparseHidden.
+struct SparseHiddenOptions {
+  double coefficient = 1e-5;  ///< What the penalty is multiplied with; 0: none.
+
+  /// Calls f(name, value, help) for each of the options.
+  template <class Options, class F>
+  static void for_each(Options& options, const F& f) {
+    f("hidden_penalty", options.coefficient, "Coefficient of the L1 penalty on hidden units; 0: none");
+  }
+};
+
 /// The cross-entropy and an L1 penalty on what the activations let through, so that more of a ReLU's hidden
 /// units are 0 (Georgiadis, 2019): coefficient times the sum over layers of the mean over tokens of the sum
 /// over hidden units of |h|.
@@ -21,13 +32,13 @@ class SparseHidden {
 
   SparseHidden(ParameterSet<Device>&, const DecoderConfig&) {}
 
-  double coefficient() const { return coefficient_; }
-  void set_coefficient(double coefficient) { coefficient_ = coefficient; }
+  SparseHiddenOptions& options() { return options_; }
+  const SparseHiddenOptions& options() const { return options_; }
 
   double on_hidden(Device& device, const TrainingPass& pass, int /*layer*/, Matrix<const Scalar> hidden,
                    Matrix<Scalar> d_hidden) {
-    if (coefficient_ == 0) return 0;
-    const double per_token = coefficient_ / static_cast<double>(hidden.rows);
+    if (options_.coefficient == 0) return 0;
+    const double per_token = options_.coefficient / static_cast<double>(hidden.rows);
     for_each_element(device, hidden.size(), AddSign{per_token * pass.gradient_scale}, hidden.data,
                      d_hidden.data);
     return per_token * sum_of(device, hidden.size(), Magnitude{}, hidden.data);
@@ -48,7 +59,7 @@ class SparseHidden {
     }
   };
 
-  double coefficient_ = 1e-5;
+  SparseHiddenOptions options_;
 };
 
 }  // namespace lnfree

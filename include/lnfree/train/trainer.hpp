@@ -359,6 +359,9 @@ class Trainer {
     Json course = options_.course();
     course["context"] = context();
     course["objective"] = Model::Objective::name;
+    if constexpr (HasOptions<typename Model::Objective>) add_options(model_.objective().options(), course);
+    if constexpr (LearnsFromTeacher<typename Model::Objective>)
+      course["teacher"] = model_.objective().teacher_name();
     course["optimizer"] = Optimizer::name;
     if constexpr (requires(const typename Optimizer::Options o) { o.for_each([](const char*, auto) {}); }) {
       parts_.optimizer.for_each([&](const char* name, auto value) { course[name] = value; });
@@ -370,11 +373,19 @@ class Trainer {
     return course;
   }
 
+  /// The options of an objective, under their names.
+  template <class Options>
+  static void add_options(const Options& options, Json& course) {
+    Options::for_each(options, [&](const char* name, auto value, const char*) { course[name] = value; });
+  }
+
   /// What earlier versions left out of a checkpoint's course: they had no such choice, or showed it in the
   /// tensors.
   static Json implied_course() {
     Json implied{{"objective", Model::Objective::name}, {"optimizer", "adamw"}, {"schedule", "linear"}};
     AdamWOptions{}.for_each([&](const char* name, auto value) { implied[name] = value; });
+    if constexpr (HasOptions<typename Model::Objective>)
+      add_options(std::decay_t<decltype(std::declval<Model&>().objective().options())>(), implied);
     return implied;
   }
 
