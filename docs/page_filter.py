@@ -61,6 +61,7 @@ def main():
     path = Path(sys.argv[1])
     page = path.stem.lower()
     fenced = in_formula = False
+    labels = {}  # how often each was there before
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines()):
         heading = HEADING.match(line)
         if FENCE.match(line):
@@ -71,6 +72,8 @@ def main():
             line = ""
         elif heading and page != "readme":
             label = page if number == 0 else anchor_of(page, heading[2])
+            labels[label] = labels.get(label, -1) + 1
+            label += f"-{labels[label]}" if labels[label] else ""
             line = f"{heading[1]} {heading[2]} {{#{label}}}"
         else:
             line, in_formula = paragraph(page, line, in_formula)
