@@ -88,6 +88,11 @@ while (($#)); do
       usage
       exit 0
       ;;
+    --live=*)
+      live=${option#*=}
+      [[ -n $live ]] || fail "--live= needs a port; see --help."
+      shift
+      ;;
     --*=*)
       set -- "${option%%=*}" "${option#*=}" "${@:2}"
       continue
