@@ -1,6 +1,5 @@
 """What the trainers left in a root folder, read as runs."""
 
-import json
 import math
 import statistics
 from dataclasses import dataclass
@@ -9,6 +8,7 @@ import numpy as np
 
 from configurations import CONFIGURATIONS
 from files import ReproduceError, read_json, read_settings
+from metrics import Metrics, by_kind
 from runs import Spec, tokens_of
 
 
@@ -94,23 +94,12 @@ def numbers(value, dimensions, name, where):
 
 
 def read_metrics(path):
-    """The lines of metrics.jsonl as {kind: [lines by step]}.
-
-    Of a step logged twice the later line counts (a resumed run repeats what it had not saved); a line cut off
-    by a crash is left out.
-    """
-    kinds = {kind: {} for kind in ("train", "eval", "entropy", "slopes", *BY_LAYER)}
-    try:
-        text = path.read_text(encoding="utf-8", errors="replace")
-    except FileNotFoundError as error:
-        raise ReproduceError(f"{path} is missing; the run was not trained here.") from error
-    for line in text.splitlines():
-        try:
-            entry = json.loads(line)
-            kinds[entry["kind"]][int(entry["step"])] = entry
-        except (ValueError, KeyError, TypeError):
-            continue
-    return {kind: [entries[step] for step in sorted(entries)] for kind, entries in kinds.items()}
+    """The entries of metrics.jsonl as {kind: [entries by step]}, empty for a kind that is not there."""
+    if not path.exists():
+        raise ReproduceError(f"{path} is missing; the run was not trained here.")
+    found = by_kind(Metrics(path).update()[0])
+    kinds = ("train", "eval", "entropy", "slopes", *BY_LAYER)
+    return {kind: list(found.get(kind, {}).values()) for kind in kinds}
 
 
 def read_run(folder):

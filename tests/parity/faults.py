@@ -207,6 +207,27 @@ def clipping_to_a_norm_of_1_01(true, parameters, bound):
     return true(parameters, 1.01 * bound)
 
 
+@fault("muon_ln_g", "trained", parity_model, "orthogonal")
+def four_iterations_of_newton_and_schulz(true, matrix):
+    return true(matrix, iterations=4)
+
+
+@fault("muon_ln_g", "trained", parity_model, "orthogonal")
+def steps_of_muon_scaled_by_1_001(true, matrix):
+    return true(matrix) * 1.001
+
+
+@fault("muon_ln_g", "trained", parity_model.Muon, "step")
+def momentum_of_muon_0_94(true, self, rate):
+    with mock.patch.object(parity_model.Muon, "MOMENTUM", 0.94):
+        true(self, rate)
+
+
+@fault("muon_ln_g", "trained", parity_model, "is_matrix_of_a_block")
+def one_matrix_by_adamw(true, name):
+    return true(name) and name != "h.1.mlp.c_fc.weight"
+
+
 class Case:
     """One part of the comparison with the true program."""
 

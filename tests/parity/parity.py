@@ -157,6 +157,7 @@ class Case:
     name: str
     shape: Shape
     configuration: Configuration
+    optimizer: str
 
 
 def cases_of(program):
@@ -169,6 +170,7 @@ def cases_of(program):
             name,
             Shape.of(case["architecture"]),
             Configuration.of(case["architecture"], objective=case["objective"], dropout=case["dropout"]),
+            case["optimizer"],
         )
         for name, case in json.loads(run.stdout).items()
     }
@@ -179,6 +181,7 @@ class Oracle:
 
     def __init__(self, case, steps, seed):
         self.name, self.shape, self.configuration = case.name, case.shape, case.configuration
+        self.optimizer = case.optimizer
         shape = case.shape
         self.random = numpy.random.default_rng([seed, *case.name.encode()])
         self.weights = random_weights(shape, self.configuration, self.random)
@@ -196,7 +199,7 @@ class Oracle:
         return FirstPass(losses.detach().double().numpy(), gradients, torch.stack(entropies).numpy())
 
     def trained(self, model):
-        train(model, self.windows.split(WINDOWS_PER_STEP), PEAK_LEARNING_RATE)
+        train(model, self.windows.split(WINDOWS_PER_STEP), PEAK_LEARNING_RATE, optimizer=self.optimizer)
         losses, _ = model.evaluate(self.windows[:WINDOWS_PER_STEP])
         weights = {name: w.detach().double().numpy() for name, w in model.weights.items()}
         return Trained(losses.double().numpy(), weights)

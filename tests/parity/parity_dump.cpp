@@ -5,8 +5,8 @@
 /// gradients (FOLDER/gradients.safetensors) and head entropies of the first optimizer step's windows; and
 /// after as many steps as there are windows for, the weights (FOLDER/trained.safetensors) and the first
 /// step's loss again. The numbers go to FOLDER/result.json. --list prints the cases as JSON: the architecture
-/// of each as in config.json, its rate of dropout, and the name of its objective. One that learns from a
-/// teacher has it in FOLDER/teacher.safetensors, of its own architecture.
+/// of each as in config.json, its rate of dropout, its objective and its optimizer. An objective that learns
+/// from a teacher has it in FOLDER/teacher.safetensors, of the model's own architecture.
 #include <cstdint>
 #include <exception>
 #include <filesystem>
@@ -59,7 +59,7 @@ constexpr int batch_size = 2;
 constexpr std::uint64_t dropout_seed = 0x0123456789abcdef;
 constexpr int windows_per_step = accumulation_steps * batch_size;
 
-template <class Model>
+template <class Model, template <class> class OptimizerPolicy>
 void dump(const std::filesystem::path& folder, double dropout_rate) {
   constexpr DecoderConfig config = Model::config;
   Model model(batch_size);
@@ -111,7 +111,7 @@ void dump(const std::filesystem::path& folder, double dropout_rate) {
   save_safetensors(folder / "gradients.safetensors", gradients);
   model.parameters().zero_gradients(model.device());
 
-  AdamW optimizer(model);
+  OptimizerPolicy<Model> optimizer(model);
   const WarmupLinearSchedule schedule{.steps = windows.count() / windows_per_step};
   for (std::int64_t step = 0; step < schedule.steps; ++step) {
     over_windows_of(step, accumulate_gradients);
@@ -128,14 +128,21 @@ struct Case {
   std::string_view name;
   double dropout;
   std::string_view objective;
+  std::string_view optimizer;
   Json (*architecture)();
   void (*dump)(const std::filesystem::path& folder, double dropout_rate);
 };
 
-template <DecoderConfig Config, template <DecoderConfig> class Configuration>
+template <DecoderConfig Config, template <DecoderConfig> class Configuration,
+          template <class> class OptimizerPolicy = AdamW>
 constexpr Case case_of(std::string_view name, double dropout = 0) {
   using Model = typename Configuration<Config>::template Model<Config, Target, EntropyObserver>;
-  return {name, dropout, Model::Objective::name, config_json<Model>, dump<Model>};
+  return {name,
+          dropout,
+          Model::Objective::name,
+          OptimizerPolicy<Model>::name,
+          config_json<Model>,
+          dump<Model, OptimizerPolicy>};
 }
 
 constexpr DecoderConfig without_final_norm = [] {
@@ -156,6 +163,7 @@ constexpr Case cases[] = {
     case_of<pythia, configurations::sm_ln_g>("pythia_ln_g"),
     case_of<pythia, configurations::sm_r>("pythia_r"),
     case_of<shape, configurations::sm_ln_g>("dropout_ln_g", 0.2),
+    case_of<shape, configurations::sm_ln_g, Muon>("muon_ln_g"),
     case_of<without_final_norm, post_norm>("post_norm_ln_g"),
     case_of<shape, sandwich>("sandwich_rms_r"),
     case_of<pythia_70m, configurations::sm_ln_g>("pythia_70m"),
@@ -165,8 +173,10 @@ int main(int argc, char** argv) try {
   if (argc == 2 && std::string_view(argv[1]) == "--list") {
     Json list;
     for (const Case& each : cases) {
-      list[std::string(each.name)] = {
-          {"architecture", each.architecture()}, {"dropout", each.dropout}, {"objective", each.objective}};
+      list[std::string(each.name)] = {{"architecture", each.architecture()},
+                                      {"dropout", each.dropout},
+                                      {"objective", each.objective},
+                                      {"optimizer", each.optimizer}};
     }
     std::cout << list.dump(2) << '\n';
     return 0;

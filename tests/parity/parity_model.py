@@ -375,12 +375,49 @@ def is_decayed(name):
     return not (name.endswith("bias") or "ln_" in name or name == "entropy_threshold")
 
 
-def train(model, batches, peak, warmup_ratio=0.05, weight_decay=0.1):
-    """One optimizer step for each (B, T) of `batches`. Returns the losses of each one's targets before its update and
-    the gradients' norm before clipping."""
-    decayed = [w for name, w in model.weights.items() if is_decayed(name)]
-    others = [w for name, w in model.weights.items() if not is_decayed(name)]
-    optimizer = torch.optim.AdamW(
+def orthogonal(matrix, iterations=5):
+    """About U V^T of a matrix U S V^T, by the iteration of Newton and Schulz with Jordan's coefficients, after his
+    description of Muon (2024): on the wider of the matrix and its transpose."""
+    x = matrix.T if matrix.shape[0] > matrix.shape[1] else matrix
+    x = x / (torch.linalg.matrix_norm(x) + 1e-7)
+    for _ in range(iterations):
+        square = x @ x.T
+        x = 3.4445 * x + (-4.7750 * square + 2.0315 * square @ square) @ x
+    return x.T if matrix.shape[0] > matrix.shape[1] else x
+
+
+class Muon:
+    """Of matrices, by name, as Liu et al. (2025) scale it: a step has the size of AdamW's. Q | K | V are three."""
+
+    MOMENTUM = 0.95
+
+    def __init__(self, matrices, weight_decay):
+        self.matrices, self.weight_decay = matrices, weight_decay
+        self.momentum = {name: torch.zeros_like(w) for name, w in matrices.items()}
+
+    def step(self, rate):
+        with torch.no_grad():
+            for name, w in self.matrices.items():
+                momentum = self.momentum[name].mul_(self.MOMENTUM).add_(w.grad)
+                ahead = w.grad + self.MOMENTUM * momentum  # Nesterov's
+                parts = ahead.chunk(3, dim=1) if "c_attn" in name else [ahead]
+                direction = torch.cat([0.2 * max(part.shape) ** 0.5 * orthogonal(part) for part in parts], dim=1)
+                w.copy_(w - rate * (direction + self.weight_decay * w))
+
+
+def is_matrix_of_a_block(name):
+    return name.startswith("h.") and name.endswith(("c_attn.weight", "c_proj.weight", "c_fc.weight"))
+
+
+def train(model, batches, peak, warmup_ratio=0.05, weight_decay=0.1, optimizer="adamw"):
+    """One optimizer step for each (B, T) of `batches`; with "muon" the blocks' matrices are Muon's. Returns the losses of
+    each one's targets before its update and the gradients' norm before clipping."""
+    matrices = {name: w for name, w in model.weights.items() if optimizer == "muon" and is_matrix_of_a_block(name)}
+    muon = Muon(matrices, weight_decay)
+    rest = {name: w for name, w in model.weights.items() if name not in matrices}
+    decayed = [w for name, w in rest.items() if is_decayed(name)]
+    others = [w for name, w in rest.items() if not is_decayed(name)]
+    adamw = torch.optim.AdamW(
         [{"params": decayed, "weight_decay": weight_decay}, {"params": others, "weight_decay": 0.0}],
         lr=peak,
         betas=(0.9, 0.999),
@@ -388,12 +425,16 @@ def train(model, batches, peak, warmup_ratio=0.05, weight_decay=0.1):
     )
     losses, norms = [], []
     for step, tokens in enumerate(batches):
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate(step, len(batches), peak, warmup_ratio)
-        optimizer.zero_grad()
+        rate = learning_rate(step, len(batches), peak, warmup_ratio)
+        for group in adamw.param_groups:
+            group["lr"] = rate
+        adamw.zero_grad()
+        for w in matrices.values():
+            w.grad = None
         objective, target_losses, _ = model.objective(tokens, step)
         objective.backward()
         norms.append(torch.nn.utils.clip_grad_norm_(list(model.weights.values()), 1.0).item())
-        optimizer.step()
+        adamw.step()
+        muon.step(rate)
         losses.append(target_losses.detach())
     return losses, norms

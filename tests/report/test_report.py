@@ -429,7 +429,7 @@ class ReportTest(unittest.TestCase):
             for config, cosine in cosines.items():
                 signal = cosine and {
                     "cosine": [cosine * (0.5 + layer / 14) + 0.01 * (seed - seeds[0]) for layer in range(8)],
-                    "effective_rank": [60.0 - 5 * layer for layer in range(8)],
+                    "effective_rank": [(65.0 if config == "sm_r" else 60.0) - 5 * layer for layer in range(8)],
                 }
                 synthetic.write_run(
                     self.folder,
@@ -445,10 +445,11 @@ class ReportTest(unittest.TestCase):
         text = text[text.index("## Signal propagation") :]
         # The seeds' mean is 0.01 above the first.
         self.assertEqual(self.row(text, "SM + G")[::7], ["0.41", "0.81"])
-        self.assertEqual(self.row(text, "SM + R", table=1)[::7], ["60.0", "25.0"])
+        self.assertEqual(self.row(text, "SM + R", table=1)[::7], ["65.0", "30.0"])
         self.assertNotIn("| SM + LN + G |", text[: text.index("## Private inference")])
         self.assertIn("does **not** show. Tokens are most alike in SM + G, after block 7: 0.81.", text)
-        self.assertIn("0.61 ± 0.01 with GELU and 0.46 ± 0.01 with ReLU: tokens are more alike with GELU.", text)
+        self.assertIn("the mean cosine is 0.61 ± 0.01 with GELU and 0.46 ± 0.01 with ReLU, the effective rank 42.5", text)
+        self.assertIn("tokens are more alike with GELU, and the stream makes use of more directions with ReLU.", text)
         self.assertIn("(of 64) after the last block: SM + G 0.81 ± 0.01 and 25.0 ± 0.0; SM + R 0.61", text)
         self.assertEqual([run["signal"] != {} for run in results["runs"]], [False, True, True] * 3)
         image = matplotlib.image.imread(self.folder / "figures" / "signal_propagation.png")

@@ -59,19 +59,23 @@ def last_block_sentence(comparison, width):
 
 
 def activation_sentence(comparison):
-    """Which of the norm-free models keeps its tokens further apart, on average over the layers."""
-    means = {}
-    for config in ("sm_g", "sm_r"):
-        if not comparison.sound(config):
-            return None
-        runs = [run for run in comparison.sound(config) if "cosine" in run.by_layer]
-        means[config] = Estimate.of([float(run.by_layer["cosine"].mean()) for run in runs])
-        if not means[config].count:
-            return None
-    closer = max(means, key=lambda config: means[config].mean)
+    """What the activation changes without LayerNorm, on average over the layers."""
+    found = {}
+    for name, _, _ in QUANTITIES:
+        for config in ("sm_g", "sm_r"):
+            runs = [run for run in comparison.sound(config) if name in run.by_layer]
+            found[name, config] = Estimate.of([float(run.by_layer[name].mean()) for run in runs])
+    if not all(estimate.count for estimate in found.values()):
+        return None
+
+    def more(name):
+        return CONFIGURATIONS[max(("sm_g", "sm_r"), key=lambda config: found[name, config].mean)].activation_name
+
     return (
-        f"Without LayerNorm, on average over the layers, the mean cosine is {means['sm_g'].text()} with GELU and "
-        f"{means['sm_r'].text()} with ReLU: tokens are more alike with {CONFIGURATIONS[closer].activation_name}."
+        f"Without LayerNorm, on average over the layers, the mean cosine is {found['cosine', 'sm_g'].text()} with GELU and "
+        f"{found['cosine', 'sm_r'].text()} with ReLU, the effective rank {found['effective_rank', 'sm_g'].text('.1f')} and "
+        f"{found['effective_rank', 'sm_r'].text('.1f')}: tokens are more alike with {more('cosine')}, and the stream makes "
+        f"use of more directions with {more('effective_rank')}."
     )
 
 
