@@ -106,8 +106,9 @@ std::optional<ProgramOptions> parse_options(int argc, char** argv, const std::st
   CLI::Option* const resume =
       app.add_flag("--resume", options.resume, "Go on from the checkpoint in --out")->group(run);
   CLI::Option* const init_from =
-      app.add_value("--init-from", options.init_from, "FILE",
-                    "Start from the weights of this .safetensors file; not with --resume")
+      app.add_value(
+             "--init-from", options.init_from, "PATH",
+             "Start from the weights in a .safetensors file or in the folder of a model; not with --resume")
           ->group(run)
           ->excludes(resume);
   CLI::Option* const evaluate_only =

@@ -26,7 +26,8 @@ namespace {
 
 using Target = Reference<double>;
 
-// No size is that of another model, and none a multiple of a vector's.
+// No size is that of another model, none a multiple of a vector's, and a GPT-NeoX has not as many heads as
+// there are matrices in Q | K | V: else a mistake in their order could hide.
 constexpr DecoderConfig gpt2{.layers = 2,
                              .heads = 3,
                              .width = 12,
@@ -35,14 +36,14 @@ constexpr DecoderConfig gpt2{.layers = 2,
                              .vocab_size = 37,
                              .biases = Biases::all};
 constexpr DecoderConfig neox{.layers = 2,
-                             .heads = 3,
-                             .width = 18,
+                             .heads = 2,
+                             .width = 20,
                              .ffn_width = 41,
                              .context = 11,
                              .vocab_size = 29,
                              .biases = Biases::all,
                              .tied_output = false,
-                             .rotary_dims = 2};
+                             .rotary_dims = 4};
 
 /// `config` with another final norm and other biases.
 constexpr DecoderConfig with(DecoderConfig config, FinalNorm final_norm, Biases biases) {

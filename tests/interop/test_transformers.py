@@ -36,12 +36,12 @@ TOLERANCE = 1e-5
 GPT2 = {"n_layer": 2, "n_head": 3, "n_embd": 12, "n_inner": 48, "n_positions": 9, "vocab_size": 37}
 NEOX = {
     "num_hidden_layers": 2,
-    "num_attention_heads": 3,
-    "hidden_size": 18,
+    "num_attention_heads": 2,
+    "hidden_size": 20,
     "intermediate_size": 41,
     "max_position_embeddings": 11,
     "vocab_size": 29,
-    "rotary_pct": 0.34,
+    "rotary_pct": 0.45,
 }
 OTHERS = {
     "gpt2": lambda: GPT2LMHeadModel(GPT2Config(**{**GPT2, "n_inner": None})),
