@@ -20,6 +20,7 @@
 #include <lnfree/nn/embedding.hpp>
 #include <lnfree/nn/observation.hpp>
 #include <lnfree/nn/output_head.hpp>
+#include <lnfree/nn/read_text.hpp>
 #include <lnfree/objective/cross_entropy.hpp>
 #include <lnfree/objective/objective.hpp>
 
@@ -188,9 +189,12 @@ class DynamicDecoder {
   std::vector<double> next_logits(std::span<const std::int32_t> tokens) {
     if (tokens.empty()) throw Error("next_logits needs at least one token");
     parameters_.require_values(device_);
-    const auto window = tokens.subspan(window_begin(tokens.size()));
+    const auto context = static_cast<std::size_t>(config.context);
+    const bool keeps = purpose_ == Purpose::generation;
+    const auto window = keeps ? tokens.subspan(ReadText::window_begin(tokens.size(), context))
+                              : tokens.last(std::min(tokens.size(), context));
     check_tokens(window);
-    const std::size_t known = known_tokens(window);
+    const std::size_t known = keeps ? read_.known(window, parameters_.writes()) : 0;
     const auto fresh = window.subspan(known);
     const BatchShape shape{1, static_cast<int>(window.size()), static_cast<int>(known)};
     forget();
@@ -200,15 +204,12 @@ class DynamicDecoder {
     const Matrix<const Scalar> logits = head_.logits(device_, x.slice(x.rows - 1, 1));
     std::vector<Scalar> host(static_cast<std::size_t>(logits.cols));
     copy_to_host(device_, host.data(), logits.data, host.size() * sizeof(Scalar));
-    if (purpose_ == Purpose::generation) {
-      read_.assign(window.begin(), window.end());
-      read_with_ = parameters_.writes();
-    }
+    if (keeps) read_.remember(window, parameters_.writes());
     return {host.begin(), host.end()};
   }
 
   /// Drops what next_logits() has read: after weights were changed other than by parameters().write().
-  void forget() { read_.clear(); }
+  void forget() { read_.forget(); }
 
   /// What the logits of a pass over `tokens` (B T), which lie on the device, are made from: (B T, C), valid
   /// until the next pass. For whoever learns from this model.
@@ -351,24 +352,6 @@ class DynamicDecoder {
                 std::to_string(max_shape_.batch) + " x " + std::to_string(max_shape_.length));
   }
 
-  /// Where the part of a text of that many tokens begins that next_logits() looks at.
-  std::size_t window_begin(std::size_t tokens) const {
-    const auto context = static_cast<std::size_t>(config.context);
-    if (tokens <= context) return 0;
-    const std::size_t surplus = tokens - context;
-    if (purpose_ != Purpose::generation) return surplus;
-    const std::size_t half = std::max<std::size_t>(1, context / 2);
-    return (surplus + half - 1) / half * half;
-  }
-
-  /// How many of the first tokens have their keys and values in every layer; never all, since the last one's
-  /// logits are asked for.
-  std::size_t known_tokens(std::span<const std::int32_t> window) const {
-    if (read_with_ != parameters_.writes()) return 0;
-    const auto [read, asked] = std::mismatch(read_.begin(), read_.end(), window.begin(), window.end() - 1);
-    return static_cast<std::size_t>(read - read_.begin());
-  }
-
   void upload(const Batch& batch) {
     forget();
     parameters_.require_values(device_);
@@ -500,8 +483,7 @@ class DynamicDecoder {
   Accumulator* losses_ = nullptr;       // (B, T)
   Accumulator* d_entropies_ = nullptr;  // (L, B, H, T)
   std::vector<Accumulator> host_losses_;
-  std::vector<std::int32_t> read_;  // the tokens whose keys and values the layers hold
-  std::uint64_t read_with_ = 0;     // parameters_.writes() then
+  ReadText read_;
 };
 
 }  // namespace lnfree
