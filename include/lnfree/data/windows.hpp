@@ -49,6 +49,7 @@ class Windows {
     }
   }
 
+  /// The shard that is cut into windows.
   const TokenShard& shard() const { return shard_; }
 
   /// T, the tokens in a window.

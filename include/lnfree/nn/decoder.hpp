@@ -31,8 +31,11 @@ namespace lnfree {
 /// B sequences of T tokens, (B, T) row by row, and for each token the one that the model shall predict after
 /// it; a negative target is not counted.
 struct Batch {
+  /// How many sequences, and of how many tokens.
   BatchShape shape;
+  /// B T token ids.
   std::span<const std::int32_t> tokens;
+  /// The token to predict after each.
   std::span<const std::int32_t> targets;
 };
 
@@ -141,18 +144,25 @@ class Decoder {
       "arguments that objective/objective.hpp says (docs/change.md)");
 
  public:
+  /// The norm of the blocks.
   using Norm = NormPolicy;
+  /// The norm before the logits.
   using FinalNormPolicy = std::conditional_t<
       Config.final_norm == FinalNorm::layer_norm, LayerNorm,
       std::conditional_t<Config.final_norm == FinalNorm::same_as_norm, NormPolicy, Identity>>;
+  /// The activation of the feed-forward networks.
   using Activation = ActivationPolicy;
   using Device = DeviceTag;
+  /// What is measured.
   using Observer = ObserverPolicy;
+  /// How a block is put together.
   using Layout = std::conditional_t<!std::is_same_v<LayoutPolicy, AsConfigured>, LayoutPolicy,
                                     std::conditional_t<Config.parallel_residual, Parallel, PreNorm>>;
+  /// What is minimized.
   using Objective = ObjectivePolicy<DeviceTag>;
   using Scalar = typename Device::Scalar;
   using Accumulator = typename Device::Accumulator;
+  /// The architecture.
   static constexpr DecoderConfig config = Config;
 
   /// Plans and takes the memory for passes of up to `max_batch` sequences. Parameters are zero until
@@ -241,13 +251,21 @@ class Decoder {
     return {host.begin(), host.end()};
   }
 
+  /// All parameters with their gradients.
   ParameterSet<Device>& parameters() { return parameters_; }
+  /// All parameters with their gradients.
   const ParameterSet<Device>& parameters() const { return parameters_; }
+  /// What was measured in the passes since its reset().
   Observer& observer() { return observation_.observer(); }
+  /// What was measured in the passes since its reset().
   const Observer& observer() const { return observation_.observer(); }
+  /// What is added to the cross-entropy, with its options.
   Objective& objective() { return objective_; }
+  /// What is added to the cross-entropy, with its options.
   const Objective& objective() const { return objective_; }
+  /// The device that computes.
   Device& device() { return device_; }
+  /// The most sequences of a pass.
   int max_batch() const { return max_shape_.batch; }
 
   /// Bytes of device memory that the model holds.

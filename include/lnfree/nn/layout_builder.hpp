@@ -19,12 +19,15 @@ namespace lnfree {
 
 /// A matrix of the residual stream's size in a layout.
 struct WiredValue {
+  /// Number of the matrix in the wiring.
   int matrix;
 };
 
 /// What a norm or a sublayer gives: a value, or what add() adds to one.
 struct WiredBranch {
+  /// Number of the matrix in the wiring.
   int matrix;
+  /// The branch as the input of the next part.
   operator WiredValue() const { return {matrix}; }
 };
 
@@ -32,6 +35,7 @@ struct WiredBranch {
 template <class N, class Device>
 class LayoutBuilder {
  public:
+  /// For the block of that name, on a stream of `width` channels.
   LayoutBuilder(ParameterSet<Device>& parameters, std::string block, Index width)
       : parameters_(parameters), block_(std::move(block)), width_(width) {}
 
@@ -66,6 +70,7 @@ class LayoutBuilder {
 
   /// The norms and the finished wiring of a layout that returned `result`.
   std::vector<std::unique_ptr<NormLayer<Device>>> take_norms() { return std::move(norms_); }
+  /// The steps of the block, of which `result` is what wire() returned.
   Wiring take_wiring(auto result) {
     wiring_.finish(read(result));
     return std::move(wiring_);

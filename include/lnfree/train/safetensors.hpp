@@ -32,12 +32,16 @@ static_assert(std::endian::native == std::endian::little,
 
 /// One tensor of a file.
 struct TensorInfo {
+  /// As the file has it.
   std::string name;
   std::string dtype;  ///< "F32", "F64", "F16" or "BF16" can be read.
+  /// Its sizes.
   std::vector<Index> shape;
   std::uint64_t begin = 0;  ///< First byte, counted from the end of the header.
+  /// The byte after its last one.
   std::uint64_t end = 0;
 
+  /// Number of elements.
   Index size() const {
     Index size = 1;
     for (const Index extent : shape) size *= extent;
@@ -69,7 +73,9 @@ class SafetensorsFile {
     if (descriptor_ >= 0) ::close(descriptor_);
   }
 
+  /// The file.
   const std::filesystem::path& path() const { return path_; }
+  /// All tensors, in the file's order.
   const std::vector<TensorInfo>& tensors() const { return tensors_; }
 
   /// The tensor of that name, null when there is none.
@@ -79,6 +85,7 @@ class SafetensorsFile {
     }
     return nullptr;
   }
+  /// Whether it has a tensor of that name.
   bool contains(const std::string& name) const { return find(name) != nullptr; }
 
   /// Throws Error when the tensor's numbers are of a type that is not read.
@@ -249,8 +256,11 @@ class SafetensorsFile {
 /// A tensor to be written: `data` is asked for its size() numbers when their turn comes, so that a model is
 /// never held twice.
 struct NamedTensor {
+  /// As the file shall have it.
   std::string name;
+  /// Its sizes.
   std::vector<Index> shape;
+  /// Called for the numbers when they are written.
   std::function<std::vector<float>()> data;
 };
 
