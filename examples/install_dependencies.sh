@@ -5,7 +5,7 @@
 #
 #   build      compiler, CMake, ccache, and the libraries lnfree stands on
 #   report     Python with matplotlib and markdown, for the report and its figures
-#   test       Boost.Test and Boost.Context, clang with its sanitizers, pkg-config, and PyTorch as an independent reference
+#   test       Boost.Test and Boost.Context, clang with its sanitizers, pkg-config, Doxygen, and PyTorch as a reference
 #   benchmark  Google Benchmark, and PyTorch to be compared with
 #
 # Needs no rights when nothing is missing; otherwise root, or sudo.
@@ -15,7 +15,7 @@ declare -A groups=(
   [build]="g++ cmake ninja-build ccache libeigen3-dev libopenblas-openmp-dev libdnnl-dev nlohmann-json3-dev
            libcli11-dev libsentencepiece-dev libxxhash-dev libpcre2-dev zlib1g-dev libzstd-dev"
   [report]="python3 python3-markdown python3-matplotlib python3-numpy"
-  [test]="libboost-test-dev libboost-context-dev clang libclang-rt-dev libomp-dev pkg-config python3 python3-venv
+  [test]="libboost-test-dev libboost-context-dev clang libclang-rt-dev libomp-dev pkg-config doxygen python3 python3-venv
           python3-numpy python3-torch"
   [benchmark]="libbenchmark-dev python3 python3-numpy python3-torch"
 )

@@ -10,9 +10,9 @@ namespace lnfree {
 /// One activation in the first `Count` layers and another in the rest, for example Layerwise<ReLU, 4, GELU>.
 template <class FirstLayers, int Count, class OtherLayers>
 struct Layerwise {
-  using First = FirstLayers;
-  using Rest = OtherLayers;
-  static constexpr int count = Count;
+  using First = FirstLayers;           ///< The activation of the first layers.
+  using Rest = OtherLayers;            ///< The activation of all others.
+  static constexpr int count = Count;  ///< How many layers have First.
 
  private:
   static constexpr auto text = FixedText<First::name.size() + Rest::name.size() + 12>()

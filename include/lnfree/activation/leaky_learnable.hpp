@@ -14,9 +14,10 @@ struct LeakyLearnable {
   static constexpr std::string_view name =
       ParameterScope == Scope::per_layer ? "leaky_learnable_per_layer" : "leaky_learnable_global";
   static constexpr Saved saved = Saved::input;
+  /// Whether each layer learns a slope of its own or all share one.
   static constexpr Scope scope = ParameterScope;
-  static constexpr std::string_view parameter_name = "slope";
-  static constexpr double initial = 0.01;
+  static constexpr std::string_view parameter_name = "slope";  ///< The parameter's name in checkpoints.
+  static constexpr double initial = 0.01;                      ///< The slope before training.
 
   template <class T>
   LNFREE_HOST_DEVICE static T value(T x, T slope) {

@@ -19,6 +19,7 @@ struct LeakyReLU {
  public:
   static constexpr std::string_view name = text.view();
   static constexpr Saved saved = Saved::input;
+  /// The slope of negative values.
   static constexpr double slope = double(Slope::num) / double(Slope::den);
 
   template <class T>

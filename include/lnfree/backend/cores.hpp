@@ -23,9 +23,11 @@ struct Cores {
   /// Threads for which scratch memory is planned: those at hand when the device is made. More later on do not
   /// help.
   int planned_threads = omp_get_max_threads();
+  /// Bytes of logits that the output head makes at a time.
   static constexpr Index logits_bytes = Index{4} << 20;  // those of a small vocabulary stay in a cache
 };
 
+/// Memory of `bytes` bytes, aligned for vectors; throws Error where there is none.
 inline void* allocate(Cores&, std::size_t bytes) {
   // Large blocks begin at a large page, so that the system can back them with such: products walk across many
   // small ones at once.
@@ -40,22 +42,29 @@ inline void* allocate(Cores&, std::size_t bytes) {
   return memory;
 }
 
+/// Gives back what allocate() returned.
 inline void deallocate(Cores&, void* memory) {
   std::free(memory);
 }
+/// Sets `bytes` bytes to zero.
 inline void fill_zero(Cores&, void* memory, std::size_t bytes) {
   std::memset(memory, 0, bytes);
 }
+/// Copies `bytes` bytes from the host's memory.
 inline void copy_to_device(Cores&, void* to, const void* from, std::size_t bytes) {
   std::memcpy(to, from, bytes);
 }
+/// Copies `bytes` bytes to the host's memory.
 inline void copy_to_host(Cores&, void* to, const void* from, std::size_t bytes) {
   std::memcpy(to, from, bytes);
 }
+/// Waits until all work is done, which it always is here.
 inline void synchronize(Cores&) {}
+/// Bytes of memory that are free, as far as is known.
 inline std::size_t free_bytes(Cores&) {
   return host_free_bytes();
 }
+/// What the device is called in output.
 inline std::string device_name(Cores& device) {
   return "CPU, " + std::to_string(device.planned_threads) +
          (device.planned_threads == 1 ? " thread" : " threads");

@@ -40,6 +40,7 @@ struct RowScores : RowEntropies<A> {
   A* max_scores;  ///< (B, H, T), of the scores that the query sees.
 };
 
+/// Whether the attention is asked for the largest scores, too.
 template <class E>
 concept HasMaxScores = requires(E entropies) { entropies.max_scores; };
 
@@ -57,6 +58,7 @@ struct Unobserved {};
 /// |e| > margin, else 0.
 struct EntropyPenalty {
   double max_entropy;  ///< Thresholds are learned as shares of it.
+  /// How far an entropy may lie from its threshold without a penalty.
   double margin;
   double scale;  ///< Of the gradients: that of what is minimized by the sum of all penalties.
 };

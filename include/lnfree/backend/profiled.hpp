@@ -19,9 +19,13 @@ namespace lnfree::profiled {
 /// Time and work of the primitives of a device, by primitive and sizes, from start() to stop().
 class Profile {
  public:
+  /// What is known of one primitive.
   struct Entry {
+    /// How often it ran.
     std::int64_t calls = 0;
+    /// How long it took, in all.
     double seconds = 0;
+    /// What it had to do, in all.
     Work work;
   };
 
@@ -30,9 +34,12 @@ class Profile {
     entries_.clear();
     runs_ = true;
   }
+  /// Times nothing any more.
   void stop() { runs_ = false; }
+  /// Whether primitives are timed.
   bool runs() const { return runs_; }
 
+  /// Adds a call of the primitive `name`.
   void add(const std::string& name, const Work& work, double seconds) {
     Entry& entry = entries_[name];
     ++entry.calls;
@@ -40,6 +47,7 @@ class Profile {
     entry.work += work;
   }
 
+  /// All primitives that ran, by name.
   const std::map<std::string, Entry>& entries() const { return entries_; }
 
  private:
@@ -58,8 +66,11 @@ inline std::string sizes(AttentionShape s) {
   return std::string(" ").append(by(s.batch, s.heads)) + " heads of " + by(s.length, s.head_dim);
 }
 
+/// The sizes of a matrix product: (m, k) times (k, n).
 struct ProductShape {
+  /// Rows, columns, and the length of each sum.
   Index m, n, k;
+  /// Which factors are stored transposed.
   bool a_transposed, b_transposed;
 };
 inline std::string sizes(ProductShape s) {
@@ -72,6 +83,7 @@ inline std::string sizes(ProductShape s) {
 /// then, so that its time is its own: on a GPU the whole takes longer than it would without.
 template <class Base>
 struct Profiled : Base {
+  /// What its primitives took.
   Profile profile;
 
   /// Calls body(), which asks `Base` for a primitive, and returns its result. account() says what it is to be
@@ -222,6 +234,7 @@ namespace lnfree {
 template <class Base, class Key>
 class Recording<profiled::Profiled<Base>, Key> {
  public:
+  /// Runs `body` as it is: what is timed is not recorded.
   template <class Body>
   void run(profiled::Profiled<Base>& device, const Key& key, const Body& body) {
     if (device.profile.runs()) {

@@ -10,11 +10,13 @@ namespace lnfree {
 
 /// The least that a call does; bytes over its time are a bandwidth, operations over it a speed.
 struct Work {
+  /// Floating-point operations.
   double operations = 0;
   double read = 0;      ///< Bytes.
   double written = 0;   ///< Bytes.
   double in_place = 0;  ///< Of the bytes written, those that are read too.
 
+  /// Bytes read and written.
   double moved() const { return read + written; }
   /// Bytes of memory that are touched at all.
   double touched() const { return read + written - in_place; }

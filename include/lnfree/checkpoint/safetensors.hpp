@@ -30,10 +30,13 @@ inline Index size_of(const std::vector<Index>& shape) {
 
 /// One tensor of a file.
 struct TensorInfo {
+  /// As the file has it.
   std::string name;
   std::string dtype;  ///< "F32", "F64", "F16" or "BF16" can be read.
+  /// Its sizes.
   std::vector<Index> shape;
   std::uint64_t begin = 0;  ///< First byte, counted from the end of the header.
+  /// The byte after its last one.
   std::uint64_t end = 0;
 
   Index size() const { return size_of(shape); }
@@ -63,6 +66,7 @@ class SafetensorsFile {
     }
     return nullptr;
   }
+  /// Whether it has a tensor of that name.
   bool contains(const std::string& name) const { return find(name) != nullptr; }
 
   /// Throws Error when the tensor's numbers are of a type that is not read.
@@ -182,8 +186,11 @@ class SafetensorsFile {
 /// A tensor to be written: `data` is asked for its size() numbers when their turn comes, so that a model is
 /// never held twice.
 struct NamedTensor {
+  /// As the file shall have it.
   std::string name;
+  /// Its sizes.
   std::vector<Index> shape;
+  /// Called for the numbers when they are written.
   std::function<std::vector<float>()> data;
 
   Index size() const { return size_of(shape); }

@@ -14,6 +14,7 @@ namespace lnfree {
 class BFloat16 {
  public:
   BFloat16() = default;
+  /// The nearest number in bf16.
   LNFREE_HOST_DEVICE explicit BFloat16(float value) { *this = value; }
 
   LNFREE_HOST_DEVICE BFloat16& operator=(float value) {
@@ -27,6 +28,7 @@ class BFloat16 {
   LNFREE_HOST_DEVICE BFloat16& operator-=(float value) { return *this = *this - value; }
   LNFREE_HOST_DEVICE BFloat16& operator*=(float value) { return *this = *this * value; }
 
+  /// The same number in float.
   LNFREE_HOST_DEVICE operator float() const { return std::bit_cast<float>(std::uint32_t{bits_} << 16); }
 
  private:

@@ -79,6 +79,7 @@ concept HasNormValue = requires(T x, RowStatistics<T> row, NormNumbers<T, norm_p
   { N::value(x, row) } -> std::same_as<T>;
   requires norm_parameter_count<N> == 0;
 };
+/// What value() of a PointwiseNorm takes: an element, and its parameters where it has any.
 template <class N, class T>
 concept HasPointwiseNormValue = requires(T x, NormNumbers<T, norm_parameter_count<N>> p) {
   { N::value(x, p) } -> std::same_as<T>;
@@ -119,13 +120,19 @@ concept Observer = std::constructible_from<O, int, int> && requires(O observer) 
 /// What an observer asks for; a flag that it does not have is false.
 template <class O>
 struct Observes {
+  /// The entropies of heads, record().
   static constexpr bool entropy = requires { requires O::observes_entropy; };
+  /// The squares of the stream, record_layer().
   static constexpr bool stream = requires { requires O::observes_stream; };
+  /// The largest scores, record_scores().
   static constexpr bool scores = requires { requires O::observes_scores; };
+  /// The stream itself, record_stream().
   static constexpr bool stream_values = requires { requires O::observes_stream_values; };
+  /// Hidden layers, record_hidden().
   static constexpr bool hidden_values = requires { requires O::observes_hidden_values; };
+  /// The loss of each token, record_losses().
   static constexpr bool losses = requires { requires O::observes_losses; };
-  static constexpr bool logits = requires { requires O::observes_logits; };
+  static constexpr bool logits = requires { requires O::observes_logits; };  ///< Logits, record_logits().
 
   /// Whether the device has to be read while a pass is under way.
   static constexpr bool during_the_pass = stream || stream_values || hidden_values || logits;

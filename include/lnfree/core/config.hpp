@@ -25,22 +25,24 @@ enum class FinalNorm {
 /// Decoder. The defaults are the paper's recipe; everything not named here (batch size, dropout, seed) is a
 /// run-time choice.
 struct DecoderConfig {
-  int layers;         ///< L, number of blocks.
-  int heads;          ///< H, attention heads per block.
-  int width;          ///< C, width of the residual stream; a multiple of heads.
-  int ffn_width;      ///< Width of the feed-forward network's hidden layer, 4 C in GPT-2.
-  int context;        ///< T, the most tokens that a position can attend to, itself included.
-  int vocab_size;     ///< V, number of token ids.
-  int positions = 0;  ///< Rows of the position table, at least context; 0 stands for context.
-  Biases biases = Biases::query_key;
-  FinalNorm final_norm = FinalNorm::layer_norm;
-  bool tied_output = true;  ///< Logits from the token embedding's own weights.
-  int rotary_dims = 0;      ///< Channels of each head that positions turn (RoPE); 0: learned positions.
+  int layers;                         ///< L, number of blocks.
+  int heads;                          ///< H, attention heads per block.
+  int width;                          ///< C, width of the residual stream; a multiple of heads.
+  int ffn_width;                      ///< Width of the feed-forward network's hidden layer, 4 C in GPT-2.
+  int context;                        ///< T, the most tokens that a position can attend to, itself included.
+  int vocab_size;                     ///< V, number of token ids.
+  int positions = 0;                  ///< Rows of the position table, at least context; 0 stands for context.
+  Biases biases = Biases::query_key;  ///< Which projections have a bias.
+  FinalNorm final_norm = FinalNorm::layer_norm;  ///< What stands before the logits.
+  bool tied_output = true;                       ///< Logits from the token embedding's own weights.
+  int rotary_dims = 0;  ///< Channels of each head that positions turn (RoPE); 0: learned positions.
   bool parallel_residual = false;  ///< The layout is Parallel where none is named, else PreNorm.
 
   constexpr bool operator==(const DecoderConfig&) const = default;
 
+  /// D, channels of a head.
   constexpr int head_dim() const { return width / heads; }
+  /// Rows of the position table.
   constexpr int position_rows() const { return positions == 0 ? context : positions; }
 
   /// Standard deviation of the initial weights: 0.02 at GPT-2's width of 768, and at other widths what keeps

@@ -8,11 +8,13 @@ namespace lnfree {
 /// computes its own derivative (forward-mode automatic differentiation). Constants have derivative 0.
 template <class T>
 struct Dual {
-  T value;
-  T slope;
+  T value;  ///< The number.
+  T slope;  ///< Its derivative.
 
   constexpr Dual() = default;
+  /// A constant.
   LNFREE_HOST_DEVICE constexpr Dual(T number) : value(number), slope(0) {}
+  /// A number and its derivative.
   LNFREE_HOST_DEVICE constexpr Dual(T number, T derivative) : value(number), slope(derivative) {}
   /// For literals: T(1e-5), whatever T is.
   template <class U>

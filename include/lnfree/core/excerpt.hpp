@@ -8,7 +8,7 @@
 
 namespace lnfree {
 
-/// Any bytes as UTF-8 on one line: control characters and bytes that are not UTF-8 become \xHH, all else
+/// Any bytes as UTF-8 on one line: control characters and bytes that are not UTF-8 become `\xHH`, all else
 /// stays as it is. A path goes to JSON and to messages in this form, because a file's name may be anything.
 inline std::string printable(std::string_view text) {
   constexpr std::string_view digits = "0123456789abcdef";

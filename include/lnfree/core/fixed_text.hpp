@@ -27,6 +27,7 @@ class FixedText {
     return *this;
   }
 
+  /// The text so far.
   constexpr std::string_view view() const { return {characters_.data(), size_}; }
 
  private:

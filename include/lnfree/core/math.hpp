@@ -99,6 +99,7 @@ LNFREE_HOST_DEVICE inline void require_exact_rounding() {
 LNFREE_HOST_DEVICE inline bool is_finite(float x) {
   return (std::bit_cast<std::uint32_t>(x) & 0x7f800000u) != 0x7f800000u;
 }
+/// Whether x is neither infinite nor NaN; -ffinite-math-only would break it, and is refused.
 LNFREE_HOST_DEVICE inline bool is_finite(double x) {
   return (std::bit_cast<std::uint64_t>(x) & 0x7ff0000000000000u) != 0x7ff0000000000000u;
 }
@@ -113,6 +114,7 @@ LNFREE_HOST_DEVICE inline float power_of_two(float sum) {
 LNFREE_HOST_DEVICE inline double exp(double x) {
   return std::exp(x);
 }
+/// The exponential function.
 LNFREE_HOST_DEVICE inline float exp(float x) {
 #if defined(__CUDA_ARCH__)
   return expf(x);  // of which a GPU has the better half in an instruction
@@ -132,6 +134,7 @@ LNFREE_HOST_DEVICE inline float exp(float x) {
 LNFREE_HOST_DEVICE inline double exp2(double x) {
   return std::exp2(x);
 }
+/// 2 to the power of x.
 LNFREE_HOST_DEVICE inline float exp2(float x) {
 #if defined(__CUDA_ARCH__)
   return exp2f(x);
@@ -147,6 +150,7 @@ LNFREE_HOST_DEVICE inline float exp2(float x) {
 LNFREE_HOST_DEVICE inline double sqrt(double x) {
   return std::sqrt(x);
 }
+/// The square root.
 LNFREE_HOST_DEVICE inline float sqrt(float x) {
   return std::sqrt(x);
 }
@@ -156,6 +160,7 @@ LNFREE_HOST_DEVICE inline float sqrt(float x) {
 LNFREE_HOST_DEVICE inline double erf(double x) {
   return std::erf(x);
 }
+/// The error function.
 LNFREE_HOST_DEVICE inline float erf(float x) {
   // x^2 as its bits, which grow with it. A NaN may become a number here, but not in the product below.
   const float square = x * x, max_square = 3.925f * 3.925f;
@@ -173,6 +178,7 @@ LNFREE_HOST_DEVICE inline float erf(float x) {
 LNFREE_HOST_DEVICE inline double tanh(double x) {
   return std::tanh(x);
 }
+/// The hyperbolic tangent.
 LNFREE_HOST_DEVICE inline float tanh(float x) {
   const float e = exp2(-2.0f * std::numbers::log2e_v<float> * (x < 0.0f ? -x : x));
   const float y = quotient(1.0f - e, 1.0f + e);
@@ -181,20 +187,24 @@ LNFREE_HOST_DEVICE inline float tanh(float x) {
 
 // The same of numbers with their derivatives.
 
+/// The exponential function, with its derivative.
 template <class T>
 LNFREE_HOST_DEVICE inline Dual<T> exp(Dual<T> x) {
   const T y = exp(x.value);
   return {y, y * x.slope};
 }
+/// The square root, with its derivative.
 template <class T>
 LNFREE_HOST_DEVICE inline Dual<T> sqrt(Dual<T> x) {
   const T y = sqrt(x.value);
   return {y, x.slope / (T(2) * y)};
 }
+/// The error function, with its derivative.
 template <class T>
 LNFREE_HOST_DEVICE inline Dual<T> erf(Dual<T> x) {
   return {erf(x.value), T(2) * std::numbers::inv_sqrtpi_v<T> * exp(-x.value * x.value) * x.slope};
 }
+/// The hyperbolic tangent, with its derivative.
 template <class T>
 LNFREE_HOST_DEVICE inline Dual<T> tanh(Dual<T> x) {
   const T y = tanh(x.value);

@@ -9,10 +9,11 @@ namespace lnfree {
 
 /// Bytes of device memory by use.
 struct MemoryPlan {
-  std::size_t parameters = 0;
-  std::size_t gradients = 0;
-  std::size_t optimizer = 0;  ///< 0 where a plan is of a model alone.
-  std::size_t activations = 0;
+  std::size_t parameters = 0;   ///< Weights, and their master copies.
+  std::size_t gradients = 0;    ///< Of all parameters; 0 in a model for evaluation.
+  std::size_t optimizer = 0;    ///< 0 where a plan is of a model alone.
+  std::size_t activations = 0;  ///< Everything that passes need.
+  /// All of it together.
   std::size_t total() const { return parameters + gradients + optimizer + activations; }
 };
 
@@ -21,6 +22,7 @@ template <class Device>
 class Buffer {
  public:
   Buffer() = default;
+  /// Takes `bytes` bytes, which hold zeros; throws Error where there is too little memory.
   Buffer(Device& device, std::size_t bytes) : device_(&device), bytes_(bytes) {
     if (bytes == 0) return;
     data_ = allocate(device, bytes);
@@ -35,7 +37,9 @@ class Buffer {
     if (data_ != nullptr) deallocate(*device_, data_);
   }
 
+  /// The first byte.
   void* data() const { return data_; }
+  /// How many bytes it has.
   std::size_t bytes() const { return bytes_; }
 
  private:
@@ -56,8 +60,10 @@ class Arena {
  public:
   /// Counts only: every piece is a null pointer.
   Arena() = default;
+  /// Pieces of the memory at `base`; null counts the bytes only.
   explicit Arena(void* base) : base_(static_cast<std::byte*>(base)) {}
 
+  /// The next `count` elements, aligned for vectors.
   template <class T>
   T* take(Index count) {
     T* piece = base_ == nullptr ? nullptr : reinterpret_cast<T*>(base_ + used_);
@@ -66,6 +72,7 @@ class Arena {
     return piece;
   }
 
+  /// The next rows * cols elements as a matrix.
   template <class T>
   Matrix<T> matrix(Index rows, Index cols) {
     return {take<T>(rows * cols), rows, cols};
@@ -74,6 +81,7 @@ class Arena {
   /// Everything taken since the `position` of an earlier used() may be handed out again.
   void rewind(std::size_t position) { used_ = position; }
 
+  /// Bytes handed out so far.
   std::size_t used() const { return used_; }
   /// The most that was in use at a time, in bytes.
   std::size_t peak() const { return peak_; }

@@ -17,7 +17,7 @@ namespace lnfree {
 /// Philox4x32-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", 2011).
 class Philox {
  public:
-  using Block = std::array<std::uint32_t, 4>;
+  using Block = std::array<std::uint32_t, 4>;  ///< Four numbers, which are made together.
 
   /// Independent streams for every (seed, stream).
   LNFREE_HOST_DEVICE constexpr Philox(std::uint64_t seed, std::uint64_t stream)

@@ -14,14 +14,16 @@ using Index = std::int64_t;
 /// A view of a row-major matrix in device memory; owns nothing. A (B, T, C) tensor is a matrix of B T rows.
 template <class T>
 struct Matrix {
-  T* data = nullptr;
-  Index rows = 0;
-  Index cols = 0;
-  Index stride = 0;  ///< Elements from one row to the next, at least cols.
+  T* data = nullptr;  ///< The first element; null where there is no matrix.
+  Index rows = 0;     ///< Number of rows.
+  Index cols = 0;     ///< Number of columns.
+  Index stride = 0;   ///< Elements from one row to the next, at least cols.
 
   constexpr Matrix() = default;
+  /// Rows that follow each other without gaps.
   constexpr Matrix(T* first, Index row_count, Index col_count)
       : Matrix(first, row_count, col_count, col_count) {}
+  /// Rows that begin `row_stride` elements apart.
   constexpr Matrix(T* first, Index row_count, Index col_count, Index row_stride)
       : data(first), rows(row_count), cols(col_count), stride(row_stride) {}
 
@@ -32,8 +34,11 @@ struct Matrix {
     return {data, rows, cols, stride};
   }
 
+  /// The first element of row i.
   constexpr T* row(Index i) const { return data + i * stride; }
+  /// Number of elements.
   constexpr Index size() const { return rows * cols; }
+  /// Whether rows follow each other without gaps.
   constexpr bool is_contiguous() const { return stride == cols; }
 
   /// Rows [begin, begin + count).
@@ -55,17 +60,22 @@ struct Matrix {
 /// A factor of a matrix product: a matrix as stored, or its transpose.
 template <class T>
 struct Operand {
-  Matrix<const T> matrix;
-  bool transposed = false;
+  Matrix<const T> matrix;   ///< The factor as it is stored.
+  bool transposed = false;  ///< Whether its transpose is meant.
 
+  /// A stored matrix, or its transpose.
   constexpr Operand(Matrix<const T> stored, bool as_transpose = false)
       : matrix(stored), transposed(as_transpose) {}
+  /// A stored matrix.
   constexpr Operand(Matrix<T> stored) : matrix(stored) {}
 
+  /// Rows of the factor.
   constexpr Index rows() const { return transposed ? matrix.cols : matrix.rows; }
+  /// Columns of the factor.
   constexpr Index cols() const { return transposed ? matrix.rows : matrix.cols; }
 };
 
+/// The transpose of `matrix` as a factor of a product.
 template <class T>
 constexpr Operand<std::remove_const_t<T>> transpose(Matrix<T> matrix) {
   return {matrix, true};
@@ -75,13 +85,15 @@ constexpr Operand<std::remove_const_t<T>> transpose(Matrix<T> matrix) {
 /// sum of the result and another matrix, which may be the same one (accumulate(matrix)).
 template <class T>
 struct Output {
-  Matrix<T> matrix;
+  Matrix<T> matrix;        ///< Where the result goes.
   Matrix<const T> addend;  ///< No data where nothing is added.
 
+  /// Overwrites `result`, with the sum of what is computed and `added` where that is given.
   constexpr Output(Matrix<T> result, Matrix<const T> added = {}) : matrix(result), addend(added) {
     assert(!adds() || (addend.rows == matrix.rows && addend.cols == matrix.cols));
   }
 
+  /// Whether something is added to the result.
   constexpr bool adds() const { return addend.data != nullptr; }
 
   /// Rows [begin, begin + count).
@@ -95,6 +107,7 @@ struct Output {
   }
 };
 
+/// Adds the result to what `matrix` holds.
 template <class T>
 constexpr Output<T> accumulate(Matrix<T> matrix) {
   return {matrix, matrix};
@@ -119,6 +132,7 @@ struct AttentionShape {
   int head_dim = 0;
   int first = 0;  ///< Position of the first query that is computed; keys and values of all are there.
   constexpr int width() const { return heads * head_dim; }
+  /// B T, rows of a matrix of all tokens.
   constexpr Index rows() const { return Index{batch} * length; }
 };
 

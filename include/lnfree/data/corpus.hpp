@@ -28,10 +28,12 @@ namespace lnfree {
 
 /// XXH3, 128 bits, of a document's content: its identity.
 struct ContentHash {
+  /// Both halves of the 128-bit hash.
   std::uint64_t low = 0, high = 0;
 
   bool operator==(const ContentHash&) const = default;
 
+  /// The hash of a document's bytes.
   static ContentHash of(std::string_view content) {
     const auto hash = XXH3_128bits(content.data(), content.size());
     return {hash.low64, hash.high64};
@@ -91,13 +93,17 @@ struct CorpusOptions {
 
 /// What became of the documents of a corpus.
 struct CorpusCounts {
+  /// Documents, by what became of them.
   std::int64_t seen = 0, kept = 0, duplicates = 0, too_small = 0, too_large = 0, invalid = 0;
   std::int64_t unreadable = 0;   ///< files and folders that may not be read, or not to their end
   std::int64_t links = 0;        ///< in the folders; they are not followed
   std::int64_t other_files = 0;  ///< in the folders, not named *.py
+  /// Documents of each split.
   std::int64_t train = 0, held_out = 0;
+  /// Their bytes.
   std::int64_t train_bytes = 0, held_out_bytes = 0;
 
+  /// The same as an object.
   Json json() const {
     return {{"seen", seen},
             {"kept", kept},
@@ -119,7 +125,9 @@ struct CorpusCounts {
 struct Document {
   std::string name;          ///< the file, or "file:line" of JSON lines with its repository and path
   std::string_view content;  ///< UTF-8
+  /// Of its content.
   ContentHash hash;
+  /// Whether it is kept for evaluation.
   bool held_out = false;
   std::int64_t input_bytes = 0;  ///< bytes of the inputs read so far, this document included: for progress
 };
@@ -428,6 +436,7 @@ class Corpus {
 /// fit, in the order of their hashes. Memory stays within the budget and one document.
 class DocumentSample {
  public:
+  /// Of documents of at most `budget_bytes` bytes together.
   explicit DocumentSample(std::int64_t budget_bytes) : budget_bytes_(budget_bytes) {}
 
   /// Bytes in the sample.

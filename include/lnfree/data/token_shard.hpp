@@ -51,9 +51,11 @@ inline ShardHeader make_shard_header(std::int64_t tokens, int token_bytes) {
 
 /// What the small JSON file beside a shard says about it; 0 or empty where it does not.
 struct ShardInfo {
+  /// Number of token ids.
   std::int64_t vocab_size = 0;
   std::int64_t context = 0;    ///< length in tokens of the windows documents were cut into; 0 = unknown
   std::int64_t documents = 0;  ///< documents that gave at least one window
+  /// Tokens in the shard.
   std::int64_t tokens = 0;
   std::string tokenizer = {};              ///< file name of the tokenizer's model, in the same folder
   std::string tokenizer_fingerprint = {};  ///< fingerprint() of that file: equal for shards of one tokenizer
@@ -129,6 +131,7 @@ class TokenShard {
     if (map_ != nullptr) ::munmap(map_, map_bytes_);
   }
 
+  /// The file.
   const std::filesystem::path& path() const { return path_; }
 
   /// Number of tokens.

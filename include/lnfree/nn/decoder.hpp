@@ -70,10 +70,13 @@ class Decoder : public DynamicDecoder<DeviceTag, ObserverPolicy, ObjectivePolicy
                 "(docs/change.md)");
 
  public:
+  /// The norm of the blocks.
   using Norm = NormPolicy;
+  /// The norm before the logits.
   using FinalNormPolicy = std::conditional_t<
       Config.final_norm == FinalNorm::layer_norm, LayerNorm,
       std::conditional_t<Config.final_norm == FinalNorm::same_as_norm, NormPolicy, Identity>>;
+  /// The activation of the feed-forward networks.
   using Activation = ActivationPolicy;
   using Layout = std::conditional_t<!std::is_same_v<LayoutPolicy, AsConfigured>, LayoutPolicy,
                                     std::conditional_t<Config.parallel_residual, Parallel, PreNorm>>;

@@ -18,6 +18,7 @@ namespace lnfree {
 
 /// A matrix of the residual stream's size in a layout.
 struct WiredValue {
+  /// Number of the matrix in the wiring.
   int matrix;
   bool is_branch = false;  ///< What a norm or a sublayer gave: add() may add it to another one.
 };

@@ -26,6 +26,7 @@ enum class ParameterKind {
   norm,       ///< What norms learn.
   threshold   ///< Thresholds of the entropy-guided loss.
 };
+/// All kinds, in the order in which they lie in memory.
 inline constexpr std::array parameter_kinds{ParameterKind::weight, ParameterKind::embedding,
                                             ParameterKind::slope,  ParameterKind::bias,
                                             ParameterKind::norm,   ParameterKind::threshold};
@@ -42,7 +43,9 @@ struct Parameter {
   using Accumulator = typename Device::Accumulator;
 
   std::string name;  ///< As in a Hugging Face GPT-2 checkpoint, without the prefix "transformer.".
+  /// Its sizes, one or two.
   std::vector<Index> shape;
+  /// What it is, which says whether it decays.
   ParameterKind kind = ParameterKind::weight;
   double initial = 0;   ///< The constant it starts from; weights are drawn at random instead.
   Index trainable = 0;  ///< Elements that are learned; the rest of a query-key bias stays zero.
@@ -50,15 +53,19 @@ struct Parameter {
 
   Scalar* value = nullptr;        ///< What the forward pass reads.
   Accumulator* master = nullptr;  ///< What the optimizer updates; value itself where the types are the same.
+  /// Of the loss with respect to it, on the device.
   Accumulator* gradient = nullptr;
   Index offset = 0;  ///< First element within the set's arrays, the optimizer's state included.
 
+  /// Number of elements.
   Index size() const {
     Index size = 1;
     for (const Index extent : shape) size *= extent;
     return size;
   }
+  /// Its value; a parameter of two sizes only.
   Matrix<const Scalar> value_matrix() const { return {value, shape[0], shape[1]}; }
+  /// Its gradient; a parameter of two sizes only.
   Matrix<Accumulator> gradient_matrix() const { return {gradient, shape[0], shape[1]}; }
 };
 
@@ -69,13 +76,18 @@ class ParameterSet {
  public:
   using Scalar = typename Device::Scalar;
   using Accumulator = typename Device::Accumulator;
+  /// One parameter.
   using Element = Parameter<Device>;
+  /// Whether weights are stored with fewer digits than they are updated in.
   static constexpr bool has_master_copy = !std::is_same_v<Scalar, Accumulator>;
 
   /// The elements of all parameters of one kind.
   struct Range {
+    /// What the parameters are.
     ParameterKind kind;
+    /// The first element in the long array.
     Index begin;
+    /// How many elements.
     Index count;
   };
 
@@ -186,10 +198,14 @@ class ParameterSet {
     return host;
   }
 
+  /// Forgets all gradients.
   void zero_gradients(Device& device) { fill_zero(device, gradients(), gradients_.bytes()); }
 
+  /// Each parameter, in the order of its creation.
   std::deque<Element>& all() { return parameters_; }
+  /// Each parameter, in the order of its creation.
   const std::deque<Element>& all() const { return parameters_; }
+  /// The ranges of each kind.
   const std::vector<Range>& ranges() const { return ranges_; }
 
   /// The elements of all parameters of `kind`.
@@ -197,8 +213,11 @@ class ParameterSet {
     return *std::find_if(ranges_.begin(), ranges_.end(), [&](const Range& r) { return r.kind == kind; });
   }
 
+  /// All values in one array, on the device.
   Scalar* values() const { return static_cast<Scalar*>(values_.data()); }
+  /// All gradients in one array, on the device.
   Accumulator* gradients() const { return static_cast<Accumulator*>(gradients_.data()); }
+  /// What the optimizer updates: master weights, or the values where there are none.
   Accumulator* masters() const {
     if constexpr (has_master_copy) {
       return static_cast<Accumulator*>(masters_.data());
@@ -225,6 +244,7 @@ class ParameterSet {
   std::size_t value_bytes() const {
     return bytes<Scalar>(size_) + (has_master_copy ? bytes<Accumulator>(size_) : 0);
   }
+  /// Bytes of all gradients.
   std::size_t gradient_bytes() const { return bytes<Accumulator>(size_); }
 
  private:

@@ -12,6 +12,7 @@ template <class Device>
 struct CrossEntropy {
   static constexpr std::string_view name = "cross_entropy";
 
+  /// It has no parameters.
   CrossEntropy(ParameterSet<Device>&, const DecoderConfig&) {}
 };
 

@@ -47,6 +47,7 @@ class EntropyGuided {
   /// Where a head's threshold starts: half the largest entropy.
   static constexpr double initial_threshold = 0.5;
 
+  /// Adds a threshold for each head.
   EntropyGuided(ParameterSet<Device>& parameters, const DecoderConfig& config)
       : threshold_(
             parameters.add("entropy_threshold", {config.heads}, ParameterKind::threshold, initial_threshold)),
@@ -54,6 +55,7 @@ class EntropyGuided {
         heads_(config.heads),
         max_entropy_(std::log(static_cast<double>(config.context))) {}
 
+  /// The strength of the penalty, which may be changed between passes.
   EntropyGuidedOptions& options() { return options_; }
   const EntropyGuidedOptions& options() const { return options_; }
 
@@ -65,6 +67,7 @@ class EntropyGuided {
     if (sums_ != nullptr) host_sums_.resize(static_cast<std::size_t>(rows));
   }
 
+  /// Adds the penalty's gradients; returns the penalty.
   double on_entropies(Device& device, const TrainingPass& pass, Matrix<const Accumulator> entropies,
                       Matrix<Accumulator> d_entropies) {
     const double rows = options_.sums_rows ? 1.0 : static_cast<double>(pass.shape.rows());

@@ -29,13 +29,14 @@ namespace lnfree {
 
 /// What an objective may need to know of a training pass.
 struct TrainingPass {
-  BatchShape shape;
+  BatchShape shape;             ///< How many sequences, and of how many tokens.
   double gradient_scale;        ///< Of the mean loss.
   double loss_scale;            ///< The same of a single target's loss; 0 where there is no target.
   const std::int32_t* tokens;   ///< (B T), on the device.
   const std::int32_t* targets;  ///< (B T), on the device.
 };
 
+/// on_entropies(): adds to the loss by the entropies of all heads.
 template <class O, class D>
 concept PenalisesEntropies =
     requires(O& o, D& device, const TrainingPass& pass, Matrix<const typename D::Accumulator> entropies,
@@ -43,6 +44,7 @@ concept PenalisesEntropies =
       { o.on_entropies(device, pass, entropies, d_entropies) } -> std::same_as<double>;
     };
 
+/// on_hidden(): adds to the loss by the hidden layer of a block.
 template <class O, class D>
 concept PenalisesHidden =
     requires(O& o, D& device, const TrainingPass& pass, Matrix<const typename D::Scalar> hidden,
@@ -50,12 +52,14 @@ concept PenalisesHidden =
       { o.on_hidden(device, pass, 0, hidden, d_hidden) } -> std::same_as<double>;
     };
 
+/// on_stream(): adds to the loss by the stream after the last block.
 template <class O, class D>
 concept PenalisesStream = requires(O& o, D& device, const TrainingPass& pass,
                                    Matrix<const typename D::Scalar> x, Matrix<typename D::Scalar> d_x) {
   { o.on_stream(device, pass, x, d_x) } -> std::same_as<double>;
 };
 
+/// on_logits(): computes the loss in place of the cross-entropy.
 template <class O, class D>
 concept ReplacesCrossEntropy = requires(O& o, D& device, const TrainingPass& pass, Index first_row,
                                         Matrix<typename D::Scalar> logits, typename D::Accumulator* losses) {

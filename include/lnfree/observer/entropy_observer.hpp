@@ -59,7 +59,9 @@ class EntropyObserver {
     f("nonfinite_rows", nonfinite_rows());
   }
 
+  /// Layers of the model.
   int layers() const { return layers_; }
+  /// Heads of each layer.
   int heads() const { return heads_; }
 
   /// Mean entropy of one head in nats; NaN when it had no finite row.

@@ -27,6 +27,7 @@ class Observers : public Parts... {
 
   Observers(int layers, int heads) : Parts(layers, heads)... { on_.fill(true); }
 
+  /// Forgets what was recorded.
   void reset() { (Parts::reset(), ...); }
 
   /// Switches a part on or off. A part that is off records and reports nothing, but the device still hands
@@ -49,31 +50,38 @@ class Observers : public Parts... {
     (to_one(static_cast<const Parts&>(*this)), ...);
   }
 
+  /// For each part that asks for entropies.
   template <class T>
   void record(BatchShape shape, const T* entropy_sums, const std::int32_t* finite_rows) {
     tell<Observes<Parts>::entropy...>([&](auto& part) { part.record(shape, entropy_sums, finite_rows); });
   }
+  /// For each part that asks for the stream's squares.
   template <class T>
   void record_layer(int layer, Index rows, const std::vector<T>& column_squares, Index hidden, Index zeros) {
     tell<Observes<Parts>::stream...>(
         [&](auto& part) { part.record_layer(layer, rows, column_squares, hidden, zeros); });
   }
+  /// For each part that asks for scores.
   template <class T>
   void record_scores(BatchShape shape, const T* max_scores) {
     tell<Observes<Parts>::scores...>([&](auto& part) { part.record_scores(shape, max_scores); });
   }
+  /// For each part that asks for the stream.
   template <class T>
   void record_stream(int layer, BatchShape shape, Matrix<const T> x) {
     tell<Observes<Parts>::stream_values...>([&](auto& part) { part.record_stream(layer, shape, x); });
   }
+  /// For each part that asks for hidden layers.
   template <class T>
   void record_hidden(int layer, BatchShape shape, Matrix<const T> hidden) {
     tell<Observes<Parts>::hidden_values...>([&](auto& part) { part.record_hidden(layer, shape, hidden); });
   }
+  /// For each part that asks for losses.
   template <class T>
   void record_losses(BatchShape shape, const T* losses, const std::int32_t* targets) {
     tell<Observes<Parts>::losses...>([&](auto& part) { part.record_losses(shape, losses, targets); });
   }
+  /// For each part that asks for logits.
   template <class T>
   void record_logits(Index first_row, Matrix<const T> logits) {
     tell<Observes<Parts>::logits...>([&](auto& part) { part.record_logits(first_row, logits); });

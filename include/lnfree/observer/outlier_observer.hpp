@@ -24,6 +24,7 @@ class OutlierObserver {
   static constexpr std::string_view name = "stream";
   static constexpr bool observes_stream = true;
 
+  /// For a model of that many layers.
   OutlierObserver(int layers, int /*heads*/) : of_layer_(static_cast<std::size_t>(layers)) {}
 
   /// Forgets what was gathered.
@@ -59,10 +60,12 @@ class OutlierObserver {
   std::vector<double> rms() const {
     return for_layers([](const Layer& layer) { return std::sqrt(layer.mean_square(1)); });
   }
+  /// The kurtosis of the stream's channels, by layer.
   std::vector<double> kurtosis() const {
     return for_layers(
         [](const Layer& layer) { return layer.mean_square(2) / std::pow(layer.mean_square(1), 2); });
   }
+  /// The share of hidden units that are 0, by layer.
   std::vector<double> zeros() const {
     return for_layers([](const Layer& layer) {
       return static_cast<double>(layer.zeros) / static_cast<double>(layer.hidden);

@@ -30,6 +30,7 @@ class SignalObserver {
   static constexpr std::string_view name = "signal";
   static constexpr bool observes_stream_values = true;
 
+  /// For a model of that many layers.
   SignalObserver(int layers, int /*heads*/) : of_layer_(static_cast<std::size_t>(layers)) {}
 
   /// Forgets what was gathered.
@@ -51,6 +52,7 @@ class SignalObserver {
       return layer.pairs == 0 ? none : layer.cosines / static_cast<double>(layer.pairs);
     });
   }
+  /// The effective rank of the stream, by layer.
   std::vector<double> effective_rank() const {
     return for_layers([](const Layer& layer) { return layer.rows == 0 ? none : layer.effective_rank(); });
   }

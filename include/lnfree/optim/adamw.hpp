@@ -14,9 +14,9 @@ namespace lnfree {
 
 /// The defaults are the paper's recipe.
 struct AdamWOptions {
-  double beta1 = 0.9;
-  double beta2 = 0.999;
-  double epsilon = 1e-8;
+  double beta1 = 0.9;            ///< Decay of the first moment.
+  double beta2 = 0.999;          ///< Decay of the second moment.
+  double epsilon = 1e-8;         ///< What is added to the root of the second moment.
   double weight_decay = 0.1;     ///< Of weights; biases and norm parameters are never decayed.
   bool decay_slopes = true;      ///< Whether learnable slopes decay like weights: the paper's code does that.
   double max_gradient_norm = 1;  ///< Clips the norm of all gradients together; 0: no clipping.
@@ -46,9 +46,10 @@ struct AdamWOptions {
 ///   w -= rate (m / (1 - beta1^t)) / (sqrt(v / (1 - beta2^t)) + epsilon)
 template <class T>
 struct AdamWRule {
-  static constexpr const char* name = "adamw";
-  static constexpr double operations = 14;
+  static constexpr const char* name = "adamw";  ///< Its name in profiles.
+  static constexpr double operations = 14;      ///< Floating-point operations for an element.
 
+  /// The formula's numbers; a rest is 1 less a decay.
   T beta1, beta2, rest1, rest2, decay, rate, per_correction2, epsilon, scale;
 
   /// `scale` is the clipping.
@@ -78,6 +79,7 @@ class AdamW : public OptimizerBase<Model> {
   static constexpr std::string_view name = "adamw";
   using Options = AdamWOptions;
 
+  /// For the parameters of `model`, which must outlive it.
   explicit AdamW(Model& model, const Options& options = {})
       : OptimizerBase<Model>(model, "AdamW"),
         options_(options),

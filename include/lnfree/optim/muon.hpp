@@ -16,8 +16,8 @@ namespace lnfree {
 
 /// The defaults are those of "Muon is Scalable for LLM Training" (Liu et al., 2025).
 struct MuonOptions {
-  double momentum = 0.95;
-  bool nesterov = true;
+  double momentum = 0.95;     ///< Decay of the momentum.
+  bool nesterov = true;       ///< Whether the momentum is applied once more, ahead.
   int iterations = 5;         ///< Of Newton and Schulz.
   double weight_decay = 0.1;  ///< Of the matrices.
   AdamWOptions rest = {};     ///< For everything else, and the clipping of all gradients together.
@@ -92,6 +92,7 @@ class Muon : public OptimizerBase<Model> {
   static constexpr std::string_view name = "muon";
   using Options = MuonOptions;
 
+  /// For the parameters of `model`, which must outlive it.
   explicit Muon(Model& model, const Options& options = {})
       : OptimizerBase<Model>(model, "Muon"),
         options_(options),

@@ -19,8 +19,9 @@ namespace lnfree {
 
 /// x^2 in double, for sum_of.
 struct Square {
-  static constexpr const char* name = "sum_of_squares";
-  static constexpr double operations = 2;
+  static constexpr const char* name = "sum_of_squares";  ///< Its name in profiles.
+  static constexpr double operations = 2;                ///< Floating-point operations for an element.
+  /// x squared.
   template <class T>
   LNFREE_HOST_DEVICE double operator()(T x) const {
     return static_cast<double>(x) * static_cast<double>(x);
@@ -78,13 +79,14 @@ class OptimizerBase {
  public:
   using Device = typename Model::Device;
   using Accumulator = typename Device::Accumulator;
-  using Range = typename ParameterSet<Device>::Range;
+  using Range = typename ParameterSet<Device>::Range;  ///< Parameters of one kind.
 
   OptimizerBase(const OptimizerBase&) = delete;
   OptimizerBase& operator=(const OptimizerBase&) = delete;
 
   /// Updates made so far.
   std::int64_t updates() const { return updates_; }
+  /// Sets the count, when a run is resumed.
   void set_updates(std::int64_t updates) { updates_ = updates; }
 
   /// Calls f(name, parameter, values) for each tensor of the state: `values` are those that belong to the
@@ -108,9 +110,10 @@ class OptimizerBase {
 
   /// One array of the state, zero at first: a number for each element of the parameters in [begin, end).
   struct State {
-    std::string name;
+    std::string name;  ///< As checkpoints call it.
+    /// Which elements of the parameters it belongs to.
     Index begin, end;
-    Buffer<Device> memory;
+    Buffer<Device> memory;  ///< The numbers, on the device.
 
     /// The numbers from the parameters' element `offset` on.
     Accumulator* at(Index offset) const {
@@ -152,6 +155,7 @@ class OptimizerBase {
     }
   }
 
+  /// The model that is trained.
   Model& model() { return model_; }
 
  private:

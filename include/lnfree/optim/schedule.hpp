@@ -23,16 +23,18 @@ template <class Decay>
 struct WarmupSchedule {
   static constexpr std::string_view name = Decay::name;
 
-  double peak = 1e-3;
-  double floor = 1e-7;
-  double warmup_ratio = 0.05;
-  std::int64_t steps = 1;
-  Decay decay = {};
+  double peak = 1e-3;          ///< The rate after the warm-up.
+  double floor = 1e-7;         ///< What the rate falls to.
+  double warmup_ratio = 0.05;  ///< Share of the steps that warm up.
+  std::int64_t steps = 1;      ///< Steps of the run.
+  Decay decay = {};            ///< How the rate falls.
 
+  /// Steps that warm up.
   std::int64_t warmup_steps() const {
     return static_cast<std::int64_t>(std::ceil(warmup_ratio * static_cast<double>(steps)));
   }
 
+  /// The rate of step 0, 1, ...
   double operator()(std::int64_t step) const {
     const double s = static_cast<double>(step), warmup = static_cast<double>(warmup_steps());
     if (s < warmup) return peak * s / warmup;
@@ -44,12 +46,14 @@ struct WarmupSchedule {
 /// From 1 at the warm-up's end to 0 at the run's in a straight line: the paper's.
 struct LinearDecay {
   static constexpr std::string_view name = "linear";
+  /// What is left at `progress`, from 0 to 1.
   double operator()(double progress) const { return 1.0 - progress; }
 };
 
 /// Half a cosine (Loshchilov and Hutter, 2017).
 struct CosineDecay {
   static constexpr std::string_view name = "cosine";
+  /// What is left at `progress`, from 0 to 1.
   double operator()(double progress) const { return 0.5 * (1.0 + std::cos(std::numbers::pi * progress)); }
 };
 
@@ -57,12 +61,14 @@ struct CosineDecay {
 /// "MiniCPM", 2024).
 struct StableDecay {
   static constexpr std::string_view name = "stable_decay";
-  double ratio = 0.2;
+  double ratio = 0.2;  ///< Share of the way on which the rate falls.
+  /// What is left at `progress`, from 0 to 1.
   double operator()(double progress) const { return std::min(1.0, (1.0 - progress) / ratio); }
 };
 
-using WarmupLinearSchedule = WarmupSchedule<LinearDecay>;
-using WarmupCosineSchedule = WarmupSchedule<CosineDecay>;
+using WarmupLinearSchedule = WarmupSchedule<LinearDecay>;  ///< Warm-up, then a straight line.
+using WarmupCosineSchedule = WarmupSchedule<CosineDecay>;  ///< Warm-up, then half a cosine.
+/// Warm-up, then constant, then a straight line.
 using WarmupStableDecaySchedule = WarmupSchedule<StableDecay>;
 
 }  // namespace lnfree

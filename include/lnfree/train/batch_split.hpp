@@ -11,7 +11,9 @@ namespace lnfree {
 
 /// How the windows of an optimizer step go through a model: `accumulate` passes of `batch_size` windows.
 struct BatchSplit {
+  /// Windows in a pass.
   int batch_size = 1;
+  /// Passes in a step.
   int accumulate = 1;
 };
 

@@ -12,7 +12,9 @@ namespace lnfree {
 /// The loss over a set of windows.
 struct Evaluation {
   double eval_loss = 0;  ///< Mean negative log-likelihood in nats per target.
+  /// Tokens that were predicted.
   std::int64_t targets = 0;
+  /// e to the power of the loss.
   double perplexity() const { return std::exp(eval_loss); }
 };
 

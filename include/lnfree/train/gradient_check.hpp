@@ -20,16 +20,20 @@ namespace lnfree {
 /// How thoroughly gradients are checked.
 struct GradientCheckOptions {
   std::uint64_t seed = 1;
+  /// Sequences in the batch.
   int batch = 2;
   int elements = 12;   ///< Looked at in each parameter, spread over it; all where it has no more.
   double step = 1e-5;  ///< Half the distance of the central difference.
+  /// Rate of the embedding's dropout.
   double dropout = 0;
 };
 
 /// How far one parameter's gradient is from the finite difference.
 struct GradientError {
+  /// Its name.
   std::string parameter;
   Index element = 0;  ///< The worst one.
+  /// What the model computed.
   double gradient = 0;
   double difference = 0;  ///< (loss(p + h) - loss(p - h)) / 2 h.
   double error = 0;       ///< |gradient - difference| / (|gradient| + |difference| + 1e-4).
@@ -37,8 +41,10 @@ struct GradientError {
 
 /// The worst element of each parameter.
 struct GradientReport {
+  /// One entry for each, in the model's order.
   std::vector<GradientError> parameters;
 
+  /// The largest error of all; not finite where one of them is not.
   double worst() const {
     double worst = 0;
     for (const auto& p : parameters) worst = !math::is_finite(p.error) ? p.error : std::max(worst, p.error);

@@ -59,6 +59,7 @@ class MetricsLog {
     is_new_ = false;
   }
 
+  /// Appends `entry` as one line.
   void write(const Json& entry) {
     const std::string line = entry.dump() + "\n";
     for (std::size_t done = 0; done < line.size();) {

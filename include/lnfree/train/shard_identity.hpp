@@ -20,6 +20,7 @@ namespace lnfree {
 /// Which tokens the shards of a split hold and which tokenizer made them, wherever they lie. A checkpoint
 /// keeps it, so that a run cannot go on with other data. What is not known is empty or 0, and never differs.
 struct ShardIdentity {
+  /// Where the file was.
   std::string path;
   std::string tokens;           ///< ShardSet::fingerprint().
   std::string tokenizer;        ///< Fingerprint of the tokenizer's model; llm.c's shards do not tell.

@@ -32,15 +32,21 @@ enum class Course { part, free };
 
 /// Everything about a training run that is chosen at run time. The defaults are the paper's recipe.
 struct TrainerOptions {
+  /// Optimizer steps.
   std::int64_t steps = 32000;
   int batch_size = 128;  ///< Windows in one pass.
   int accumulate = 4;    ///< Passes in one optimizer step.
+  /// The schedule's peak.
   double learning_rate = 1e-3;
+  /// Share of the steps that warm up.
   double warmup_ratio = 0.05;
+  /// Of matrices and embeddings.
   double weight_decay = 0.1;
   bool decay_slopes = true;  ///< Whether the learnable slopes of activations decay, too.
   double beta1 = 0.9;        ///< Of AdamW, as are beta2 and epsilon.
+  /// Decay of the second moment.
   double beta2 = 0.999;
+  /// What is added to its root.
   double epsilon = 1e-8;
   double max_gradient_norm = 1;  ///< Clips the norm of all gradients together; 0: no clipping.
   double dropout = 0.1;          ///< Of the embedding.
@@ -139,11 +145,16 @@ enum class Outcome {
 /// What is known after a step, for whoever shows it.
 struct Progress {
   std::int64_t step = 0;  ///< Steps done.
+  /// Steps of the whole run.
   std::int64_t steps = 0;
   double loss = 0;  ///< Of the step's batch before the update.
+  /// Of this step.
   double learning_rate = 0;
+  /// Of all parameters together, before clipping.
   double gradient_norm = 0;
+  /// Since the last step that was logged.
   double tokens_per_second = 0;
+  /// Until the end, at this speed.
   double seconds_left = 0;
   bool logged = false;  ///< Whether this step is also in the metrics.
 };
@@ -157,7 +168,9 @@ template <class Model, template <class> class OptimizerPolicy = AdamW,
           class SchedulePolicy = WarmupLinearSchedule>
 class Trainer {
  public:
+  /// How weights are updated.
   using Optimizer = OptimizerPolicy<Model>;
+  /// The learning rate of each step.
   using Schedule = SchedulePolicy;
   static_assert(
       lnfree::Optimizer<Optimizer, Model>,
@@ -169,14 +182,18 @@ class Trainer {
 
   /// Told about the run as it goes on. All may be empty.
   struct Callbacks {
+    /// After each step.
     std::function<void(const Progress&)> on_step = {};
     std::function<void(const std::string&)> on_message = {};  ///< Evaluations, checkpoints: one line each.
+    /// After each evaluation.
     std::function<void(std::int64_t step, const Evaluation&)> on_evaluation = {};
   };
 
   /// How the weights are updated, and the learning rate of each step.
   struct Parts {
+    /// The optimizer's settings.
     typename Optimizer::Options optimizer;
+    /// The schedule's settings.
     Schedule schedule;
   };
 
@@ -228,6 +245,7 @@ class Trainer {
     check_same_tokenizer(train_data_, validation_data_);
   }
 
+  /// The folder of the run's checkpoint.
   std::filesystem::path checkpoint_folder() const { return folder_ / "checkpoint"; }
 
   /// Begins a run with the model's present weights and writes the first checkpoint. Throws Error when the

@@ -14,6 +14,7 @@ namespace lnfree {
 /// predicts token t + 1, and the last one predicts nothing, so that there are T - 1 targets per window.
 class WindowBatch {
  public:
+  /// For batches of up to that many windows of `context` tokens.
   WindowBatch(int max_batch, int context)
       : context_(context),
         tokens_(static_cast<std::size_t>(Index{max_batch} * context)),

@@ -30,10 +30,12 @@ struct Handles {
 /// An NVIDIA GPU of compute capability 8.0 or higher. Copies share one queue of work. Throws NoDevice where
 /// there is none.
 struct Gpu {
+  /// Shared by copies of the device.
   std::shared_ptr<Handles> handles = std::make_shared<Handles>();
   /// Each chunk of logits costs a pass over the output matrix's gradient: few of them.
   static constexpr Index logits_bytes = Index{1} << 30;
 
+  /// Where kernels are launched.
   Stream& stream() { return handles->stream; }
 };
 
