@@ -9,6 +9,7 @@
 /// What a trainer program was asked to do.
 struct ProgramOptions {
   lnfree::TrainerOptions training;
+  std::string schedule{lnfree::LinearDecay::name};  ///< Of the learning rate, one of ChosenSchedule's.
   int step_windows = 0;              ///< Windows of a step, split by memory; 0: as `training` says.
   std::filesystem::path train;       ///< Token shard to train on.
   std::filesystem::path validation;  ///< Token shard to evaluate on.
