@@ -261,10 +261,13 @@ int train(ProgramOptions options) {
   if (training.steps > 0) objective_flags().apply(model, options.teacher);
 
   ProgressLine line;
-  lnfree::Trainer<Model> trainer(model, windows ? &*windows : nullptr, validation ? &*validation : nullptr,
-                                 training, options.out,
-                                 {.on_step = [&](const lnfree::Progress& progress) { line.show(progress); },
-                                  .on_message = [&](const std::string& text) { line.message(text); }});
+  using Trainer = lnfree::Trainer<Model, lnfree::AdamW, lnfree::ChosenSchedule>;
+  Trainer::Parts parts = Trainer::parts(training);
+  parts.schedule.name = options.schedule;
+  Trainer trainer(model, windows ? &*windows : nullptr, validation ? &*validation : nullptr, training, parts,
+                  options.out,
+                  {.on_step = [&](const lnfree::Progress& progress) { line.show(progress); },
+                   .on_message = [&](const std::string& text) { line.message(text); }});
   print_model(model);
   if (options.resume) {
     trainer.resume();

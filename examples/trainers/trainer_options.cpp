@@ -99,6 +99,18 @@ std::optional<ProgramOptions> parse_options(int argc, char** argv, const std::st
       ->group(course)
       ->excludes(batch_size)
       ->excludes(accumulate);
+  const auto& schedules = lnfree::ChosenSchedule::names;
+  app.add_value(
+         "--schedule", options.schedule, "NAME",
+         "How the learning rate falls after the warm-up: linear, cosine, or stable_decay, constant until "
+         "the last fifth")
+      ->capture_default_str()
+      ->check([&](const std::string& name) {
+        return std::find(schedules.begin(), schedules.end(), name) != schedules.end()
+                   ? ""
+                   : "linear, cosine or stable_decay was expected, not " + name;
+      })
+      ->group(course);
   app.add_real("--init-std", options.init_std,
                "Standard deviation of the initial weights; 0: 0.02 sqrt(768 / width)")
       ->group(course);

@@ -12,6 +12,7 @@
 /// What a trainer program was asked to do.
 struct ProgramOptions {
   lnfree::TrainerOptions training;
+  std::string schedule{lnfree::LinearDecay::name};  ///< Of the learning rate, one of ChosenSchedule's.
   int step_windows = 0;                      ///< Windows of a step, split by memory; 0: as `training` says.
   std::vector<std::filesystem::path> train;  ///< Token shards to train on, or patterns for them.
   std::vector<std::filesystem::path> validation;  ///< Likewise to evaluate on.

@@ -165,6 +165,25 @@ class Runs(TrainerTest):
         self.assertEqual(losses(plain), losses(run))
         self.assertEqual({line["kind"] for line in metrics(plain)}, {"train", "eval", "entropy", "stream"})
 
+    def test_schedules(self):
+        """After the warm-up; a run goes on with its own alone."""
+        options = ["--learning-rate", 1e-3, "--warmup-ratio", 0.1, "--log-every", 1]
+        decay = {
+            None: lambda progress: 1 - progress,
+            "linear": lambda progress: 1 - progress,
+            "cosine": lambda progress: 0.5 * (1 + math.cos(math.pi * progress)),
+            "stable_decay": lambda progress: min(1, (1 - progress) / 0.2),
+        }
+        for name, falls in decay.items():
+            run = self.folder / str(name)
+            self.succeed(*self.training(run, 10, *options, *(["--schedule", name] if name else [])))
+            found = [line["learning_rate"] for line in metrics(run) if line["kind"] == "train"]
+            expected = [0, *(1e-7 + (1e-3 - 1e-7) * falls(step / 9) for step in range(9))]
+            for rate, other in zip(found, expected, strict=True):
+                self.assertAlmostEqual(rate, other, places=12)
+        self.refuse(*self.training(self.folder / "cosine", 10, *options, "--resume"), says=("cosine", "linear"))
+        self.refuse(*self.training(self.folder / "new", 10, "--schedule", "wsd"), says=("--schedule", "stable_decay", "wsd"))
+
     def test_paths_may_be_any_bytes(self):
         folder = Path(os.fsdecode(os.fsencode(self.folder) + b"/caf\xe9"))
         folder.mkdir()

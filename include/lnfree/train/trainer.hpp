@@ -163,7 +163,8 @@ struct Progress {
 /// run that was interrupted goes on bit for bit as if it had not been.
 ///
 ///   OptimizerPolicy   AdamW, Muon, or your own (docs/change.md)
-///   SchedulePolicy    WarmupLinearSchedule, WarmupCosineSchedule, WarmupStableDecaySchedule, or your own
+///   SchedulePolicy    WarmupLinearSchedule, WarmupCosineSchedule, WarmupStableDecaySchedule, ChosenSchedule,
+///                     or your own
 template <class Model, template <class> class OptimizerPolicy = AdamW,
           class SchedulePolicy = WarmupLinearSchedule>
 class Trainer {
@@ -384,7 +385,7 @@ class Trainer {
     if constexpr (requires(const typename Optimizer::Options o) { o.for_each([](const char*, auto) {}); }) {
       parts_.optimizer.for_each([&](const char* name, auto value) { course[name] = value; });
     }
-    course["schedule"] = Schedule::name;
+    course["schedule"] = parts_.schedule.name;
     if constexpr (requires { parts_.schedule.peak; }) course["learning_rate"] = parts_.schedule.peak;
     if constexpr (requires { parts_.schedule.warmup_ratio; })
       course["warmup_ratio"] = parts_.schedule.warmup_ratio;
