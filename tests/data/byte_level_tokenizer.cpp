@@ -120,7 +120,7 @@ BOOST_AUTO_TEST_CASE(gives_every_text_back) {
   BOOST_TEST(loaded.tokenizer.file_name() == std::string("tokenizer.json"));
   std::string all, letters;
   for (int byte = 0; byte < 256; ++byte) all += static_cast<char>(byte);
-  for (int i = 0; i < 100000; ++i) letters += "abc"[i * i % 7 % 3];
+  for (int i = 0; i < 100000; ++i) letters += "abc"[i % 1000 * (i % 1000) % 7 % 3];
   for (const std::string& text :
        {std::string(), all, all + "<|endoftext|>abc<|endoftext|>", letters, std::string(100000, 'a'),
         std::string(70000, ' ') + "x", std::string("\xE2\x82\xAC \xE2\x82 \xF0\x9F\x98\x80 \xED\xA0\x80")}) {
