@@ -2,8 +2,8 @@
 ///
 ///   fuzz_readers READER [libFuzzer's options and folders]
 ///
-/// A reader may refuse its input with an Error and do nothing else: no other exception, no memory that the input's
-/// size does not explain, nothing that the sanitizers see.
+/// A reader may refuse its input with an Error and do nothing else: no other exception, no memory that the
+/// input's size does not explain, nothing that the sanitizers see.
 #include <algorithm>
 #include <cstdint>
 #include <cstdio>
@@ -87,7 +87,8 @@ void pattern(std::string_view input) {
   for (std::size_t at = 0; at < text.size();) {
     const auto match = split.find(text, at, matcher);
     if (!match) return;
-    require(at <= match->first && match->first < match->second && match->second <= text.size(), "a match in the text");
+    require(at <= match->first && match->first < match->second && match->second <= text.size(),
+            "a match in the text");
     require(!find_invalid_utf8(text.substr(match->first, match->second - match->first)), "whole characters");
     at = match->second;
   }
@@ -116,7 +117,8 @@ void safetensors(std::string_view input) {
   const auto tensors = SafetensorsFile::open(file("t.safetensors", input));
   for (const auto& tensor : tensors.tensors()) {
     try {
-      require(static_cast<std::size_t>(tensors.read(tensor).size()) <= input.size(), "numbers that the file holds");
+      require(static_cast<std::size_t>(tensors.read(tensor).size()) <= input.size(),
+              "numbers that the file holds");
     } catch (const Error&) {
     }
   }
