@@ -17,5 +17,5 @@ write_basic_package_version_file(lnfree-config-version.cmake COMPATIBILITY SameM
 install(FILES
   ${PROJECT_BINARY_DIR}/lnfree-config.cmake ${PROJECT_BINARY_DIR}/lnfree-config-version.cmake
   cmake/lnfree-dependencies.cmake cmake/FindSentencePiece.cmake cmake/FindoneDNN.cmake cmake/FindxxHash.cmake
-  cmake/FindPCRE2.cmake cmake/Findzstd.cmake
+  cmake/FindPCRE2.cmake cmake/Findutf8proc.cmake cmake/Findzstd.cmake
   DESTINATION ${_package_dir})

@@ -2,7 +2,8 @@
 #   lnfree::lnfree  the library (headers; OpenMP, nlohmann-json, Eigen, a BLAS where found)
 #   lnfree::bf16    the device CpuBF16 (oneDNN), where that is found
 #   lnfree::cuda    the devices Cuda and CudaFp32 (cuBLASLt), for sources in CUDA, where that toolkit is found
-#   lnfree::corpus  what turns source files into token shards (SentencePiece, xxHash; PCRE2, zlib and Zstandard where found)
+#   lnfree::corpus  what turns source files into token shards (SentencePiece, xxHash; PCRE2, utf8proc, zlib and
+#                   Zstandard where found)
 
 list(APPEND CMAKE_MODULE_PATH ${CMAKE_CURRENT_LIST_DIR})
 include(${CMAKE_CURRENT_LIST_DIR}/lnfree-dependencies.cmake)
@@ -51,6 +52,7 @@ if(TARGET SentencePiece::SentencePiece AND TARGET xxHash::xxHash)
   set_target_properties(lnfree_corpus PROPERTIES EXPORT_NAME corpus)
   target_link_libraries(lnfree_corpus INTERFACE lnfree SentencePiece::SentencePiece xxHash::xxHash
     # What reads tokenizer.json, .gz and .zst.
-    $<TARGET_NAME_IF_EXISTS:PCRE2::PCRE2> $<TARGET_NAME_IF_EXISTS:ZLIB::ZLIB> $<TARGET_NAME_IF_EXISTS:zstd::zstd>)
+    $<TARGET_NAME_IF_EXISTS:PCRE2::PCRE2> $<TARGET_NAME_IF_EXISTS:utf8proc::utf8proc>
+    $<TARGET_NAME_IF_EXISTS:ZLIB::ZLIB> $<TARGET_NAME_IF_EXISTS:zstd::zstd>)
   target_compile_definitions(lnfree_corpus INTERFACE $<$<TARGET_EXISTS:ZLIB::ZLIB>:LNFREE_WITH_ZLIB=1>)
 endif()
