@@ -3,7 +3,7 @@
 #   lnfree::eigen   the devices EigenCpu, and what stands on them (Eigen)
 #   lnfree::bf16    the device CpuBF16 (oneDNN)
 #   lnfree::cuda    the devices Cuda and CudaFp32 (cuBLASLt), for sources in CUDA
-#   lnfree::corpus  what turns source files into token shards (SentencePiece, xxHash; PCRE2, zlib and Zstandard where found)
+#   lnfree::corpus  what turns source files into token shards (SentencePiece, xxHash; PCRE2, utf8proc, zlib and Zstandard where found)
 # A part exists where what it needs is found. Included by the project itself and by the installed lnfree-config.cmake,
 # after lnfree-dependencies.cmake: a package knows the parts of the machine that uses it, not of the one that made it.
 
@@ -37,7 +37,7 @@ lnfree_part(cuda CUDA::cudart_static CUDA::cublasLt)
 lnfree_part(corpus SentencePiece::SentencePiece xxHash::xxHash)
 if(TARGET lnfree::corpus)
   # What reads tokenizer.json, .gz and .zst.
-  foreach(reader PCRE2::PCRE2 ZLIB::ZLIB zstd::zstd)
+  foreach(reader PCRE2::PCRE2 utf8proc::utf8proc ZLIB::ZLIB zstd::zstd)
     if(TARGET ${reader})
       target_link_libraries(lnfree::corpus INTERFACE ${reader})
     endif()

@@ -68,7 +68,7 @@ def scripts(size, seed):
 
 def make_tokenizers(texts, folder):
     """Yields names and files of tokenizers trained on the texts, of each make that is in use."""
-    from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+    from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
     byte_level = pre_tokenizers.ByteLevel
     makes = {
@@ -80,6 +80,7 @@ def make_tokenizers(texts, folder):
         "starcoder": pre_tokenizers.Sequence([pre_tokenizers.Digits(individual_digits=True),
                                               byte_level(add_prefix_space=False)]),
         "roberta": byte_level(add_prefix_space=True),
+        "pythia": byte_level(add_prefix_space=False),
         "words": pre_tokenizers.Sequence([pre_tokenizers.Split(Regex(r"\w+|[^\w\s]+|\s"), "isolated"),
                                           pre_tokenizers.Split(".", "isolated"), byte_level(add_prefix_space=False)]),
     }
@@ -88,11 +89,13 @@ def make_tokenizers(texts, folder):
         tokenizer.pre_tokenizer = pre_tokenizer
         tokenizer.decoder = decoders.ByteLevel()
         special = ["<|endoftext|>"]
+        if name == "pythia":
+            tokenizer.normalizer = normalizers.NFC()
         if name == "roberta":
             special += [AddedToken("<mask>", lstrip=True), AddedToken("<pad>", rstrip=True)]
         tokenizer.train_from_iterator(texts, trainers.BpeTrainer(
             vocab_size=3000, initial_alphabet=byte_level.alphabet(), special_tokens=special, show_progress=False))
-        if name == "starcoder":
+        if name in ("starcoder", "pythia"):
             tokenizer.add_tokens(["    ", "  ", "self.", AddedToken("import ", normalized=False)])
         if name == "llama3":  # the whole words that merges alone would not give
             content = json.loads(tokenizer.to_str())

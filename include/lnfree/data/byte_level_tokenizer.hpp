@@ -1,9 +1,14 @@
 #pragma once
 
+#ifdef LNFREE_WITH_UTF8PROC
+#include <utf8proc.h>
+#endif
+
 #include <algorithm>
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <cstdlib>
 #include <functional>
 #include <limits>
 #include <memory>
@@ -39,9 +44,7 @@ class ByteLevelTokenizer {
     const Json json = parse(content, vocabulary);
     const Json& model = object_in(json, "model");
     check_model(model);
-    if (json.contains("normalizer") && !json["normalizer"].is_null())
-      refuse("has the normalizer " + kind_of(json["normalizer"]) +
-             "; a tokenizer without one is needed, since text has to come back as it was");
+    if (json.contains("normalizer") && !json["normalizer"].is_null()) read_normalizer(json["normalizer"]);
     read_vocabulary(vocabulary);
     read_added_tokens(json);
     read_merges(model, vocabulary);
@@ -64,7 +67,7 @@ class ByteLevelTokenizer {
   }
 
   /// Whether decode(encode(text)) is `text` whatever that is. Not so where the file puts a space in front of
-  /// a text, or leaves out what lies around or between tokens.
+  /// a text, leaves out what lies around or between tokens, or composes characters (NFC).
   bool gives_text_back() const { return gives_text_back_; }
 
   /// The ids of a text. Bytes that are not UTF-8 become the tokens of single bytes. Safe to call from several
@@ -194,6 +197,19 @@ class ByteLevelTokenizer {
       if (!absent(key)) refuse(std::string("has a model with ") + key + ", which is not supported");
   }
 
+  void read_normalizer(const Json& normalizer) {
+    if (kind_of(normalizer) != "NFC")
+      refuse("has the normalizer " + kind_of(normalizer) + "; none and NFC are supported");
+#ifdef LNFREE_WITH_UTF8PROC
+    composes_ = true;
+    gives_text_back_ = false;
+#else
+    refuse(
+        "has the normalizer NFC, for which this program was built without utf8proc; install libutf8proc-dev "
+        "and build it again");
+#endif
+  }
+
   void read_vocabulary(const std::vector<std::pair<std::string, std::int32_t>>& vocabulary) {
     for (const auto& [token, id] : vocabulary) {
       if (static_cast<std::size_t>(id) > 4 * vocabulary.size())
@@ -252,9 +268,11 @@ class ByteLevelTokenizer {
       }
       next = std::max(next, expected + 1);
       if (token.takes_spaces_before || token.takes_spaces_behind) gives_text_back_ = false;
-      // Without a normalizer the two kinds differ only in which of them is looked for first.
-      auto& tokens = flag(entry, "normalized", true) ? later_ : first_;
-      (flag(entry, "normalized", true) ? has_later_ : has_first_) = true;
+      // Normalized tokens are looked for in what the others leave of the text, when that is normalized.
+      const bool later = flag(entry, "normalized", true);
+      if (later) token.text = composed(token.text);
+      auto& tokens = later ? later_ : first_;
+      (later ? has_later_ : has_first_) = true;
       tokens[static_cast<unsigned char>(token.text[0])].push_back(std::move(token));
     }
     for (auto* tokens : {&first_, &later_})
@@ -418,10 +436,31 @@ class ByteLevelTokenizer {
 
   void encode_valid(std::string_view text, Memory& memory, std::vector<std::int32_t>& ids) const {
     const auto encode_plain = [&](std::string_view part) { split(0, part, memory, ids); };
+    std::string normalized;
     const auto find_later = [&](std::string_view part) {
+      if (composes_ && std::any_of(part.begin(), part.end(), [](char c) { return (c & 0x80) != 0; }))
+        part = normalized = composed(part);
       has_later_ ? each_part(part, later_, ids, encode_plain) : encode_plain(part);
     };
     has_first_ ? each_part(text, first_, ids, find_later) : find_later(text);
+  }
+
+  /// A text in the normal form of the file: NFC, or as it is.
+  std::string composed(std::string_view text) const {
+#ifdef LNFREE_WITH_UTF8PROC
+    if (composes_) {
+      utf8proc_uint8_t* result = nullptr;
+      const auto size = ::utf8proc_map(reinterpret_cast<const utf8proc_uint8_t*>(text.data()),
+                                       static_cast<utf8proc_ssize_t>(text.size()), &result,
+                                       static_cast<utf8proc_option_t>(UTF8PROC_STABLE | UTF8PROC_COMPOSE));
+      const std::unique_ptr<utf8proc_uint8_t, void (*)(void*)> owner(result, std::free);
+      if (size < 0)
+        throw Error("a text of " + std::to_string(text.size()) +
+                    " bytes cannot be brought into NFC: " + ::utf8proc_errmsg(size) + ".");
+      return {reinterpret_cast<const char*>(result), static_cast<std::size_t>(size)};
+    }
+#endif
+    return std::string(text);
   }
 
   /// Appends the ids of the added tokens in `text`, and hands what lies between them to `rest`.
@@ -515,6 +554,7 @@ class ByteLevelTokenizer {
   std::optional<BytePairs> pairs_;
   std::vector<Step> steps_;
   bool has_byte_level_ = false;
+  bool composes_ = false;  // text into NFC
   bool gives_text_back_ = true;
   mutable std::mutex mutex_;
   mutable std::vector<std::unique_ptr<Memory>> memories_;

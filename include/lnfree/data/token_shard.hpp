@@ -157,7 +157,16 @@ class TokenShard {
   /// fingerprint() of the whole file: equal for shards of the same tokens, wherever they lie. Reads the whole
   /// shard.
   std::string fingerprint() const {
-    return lnfree::fingerprint({static_cast<const char*>(map_), map_bytes_});
+    Fingerprint fingerprint;
+    // What has been read need not stay in this process's memory; a part is whole pages.
+    constexpr std::size_t part = 1 << 26;
+    for (std::size_t at = 0; at < map_bytes_; at += part) {
+      char* const begin = static_cast<char*>(map_) + at;
+      const std::size_t size = std::min(part, map_bytes_ - at);
+      fingerprint.add({begin, size});
+      ::madvise(begin, size, MADV_DONTNEED);
+    }
+    return fingerprint.text();
   }
 
   /// The largest token id, -1 if there is none; reads the whole shard. Ids of 2^31 and more give 2^31 - 1.
