@@ -92,6 +92,8 @@ FoundModel read_model(const std::filesystem::path& path) {
     }
   }
   const std::filesystem::path present = std::filesystem::is_directory(path) ? present_checkpoint(path) : path;
+  if (!std::filesystem::exists(present / "config.json") && std::filesystem::exists(path / "checkpoint"))
+    throw Error(path.string() + " is the folder of a run; give its folder checkpoint/ as --from");
   Architecture architecture = read_architecture(model_folder(present));
   std::vector<StoredTensor> tensors = read_weights(present, architecture.sizes.heads);
   return checked(present, std::move(architecture), std::move(tensors));

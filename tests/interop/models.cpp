@@ -52,8 +52,13 @@ constexpr DecoderConfig with(DecoderConfig config, FinalNorm final_norm, Biases 
   return config;
 }
 
-/// With learned positions and a tied output matrix where `config` has none, and the other way round.
-constexpr DecoderConfig odd_one(DecoderConfig config) {
+constexpr DecoderConfig with_positions(DecoderConfig config, int positions) {
+  config.positions = positions;
+  return config;
+}
+
+/// With a tied output matrix where `config` has one of its own, and the other way round.
+constexpr DecoderConfig other_output(DecoderConfig config) {
   config.tied_output = !config.tied_output;
   return config;
 }
@@ -104,9 +109,12 @@ constexpr Case case_of(std::string_view name) {
 
 constexpr Case cases[] = {
     case_of<gpt2, LayerNorm, GELUTanh>("gpt2"),
-    case_of<odd_one(gpt2), LayerNorm, ReLU>("gpt2_untied"),
+    case_of<other_output(gpt2), LayerNorm, ReLU>("gpt2_untied"),
     case_of<neox, LayerNorm, GELU, Parallel>("neox"),
-    case_of<odd_one(neox), LayerNorm, SquaredReLU, PreNorm>("neox_sequential"),
+    case_of<other_output(neox), LayerNorm, SquaredReLU, PreNorm>("neox_sequential"),
+    // The paper's models with LayerNorm: GPT-2s without some biases, and with more positions than a context.
+    case_of<with_positions(with(gpt2, FinalNorm::layer_norm, Biases::query_key), 14), LayerNorm, ReLU>(
+        "paper_ln"),
     // What transformers does not have.
     case_of<with(gpt2, FinalNorm::layer_norm, Biases::query_key), Identity, GELU>("paper"),
     case_of<with(gpt2, FinalNorm::none, Biases::none), Identity, LeakyLearnable<Scope::per_layer>>("slopes"),
@@ -115,7 +123,7 @@ constexpr Case cases[] = {
         "post_norm"),
     case_of<with(gpt2, FinalNorm::same_as_norm, Biases::none), RMSNorm, SiLU, Sandwich>("sandwich"),
     case_of<with(neox, FinalNorm::same_as_norm, Biases::query_key), DynamicTanh, GELUTanh, Parallel>("dyt"),
-    case_of<with(odd_one(neox), FinalNorm::same_as_norm, Biases::all), DynamicErf,
+    case_of<with(other_output(neox), FinalNorm::same_as_norm, Biases::all), DynamicErf,
             Layerwise<ReLU, 1, LeakyLearnable<Scope::per_layer>>>("derf"),
 };
 

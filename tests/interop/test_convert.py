@@ -213,6 +213,8 @@ class Convert(ConvertTest):
         self.refused(self.folder / "none", "there is no", "none")
         (self.folder / "nothing").mkdir()
         self.refused(self.folder / "nothing", "config.json")
+        (self.folder / "run/checkpoint").mkdir(parents=True)
+        self.refused(self.folder / "run", "checkpoint/")
         os.mkfifo(self.folder / "fifo")
         self.refused(self.folder / "fifo", "is no file")
 

@@ -272,7 +272,7 @@ class ArchitectureReader {
  private:
   // Beyond what anyone trains, and so small that no product of two of them overflows, nor a few channels more
   // than one an int.
-  static constexpr int max_layers = 1 << 16, max_width = 1 << 20, max_rows = 1 << 28;
+  static constexpr int max_layers = 1 << 13, max_width = 1 << 20, max_rows = 1 << 28;
 
   Error wrong(const char* key, const std::string& expected) const {
     const Json value = keys_.value(key, Json());
