@@ -112,7 +112,9 @@ struct Profiled : Base {
 
 /// What a call is accounted for as.
 struct Account {
+  /// The sizes, for the name of the entry.
   std::string operand;
+  /// The least it has to do.
   Work work;
 };
 

@@ -25,6 +25,7 @@ namespace lnfree {
 /// All that a model's logits depend on besides its weights, as a config.json says it: sizes, and the names of
 /// its policies. `sizes.final_norm` and `sizes.parallel_residual` say the same as `final_norm` and `layout`.
 struct Architecture {
+  /// All sizes, and what stands beside them in DecoderConfig.
   DecoderConfig sizes{};
   std::string norm;                                ///< Of the blocks: "layer_norm", "identity", ...
   std::string final_norm;                          ///< In front of the logits.
@@ -106,6 +107,7 @@ Json config_json() {
 /// What a config.json says, in the keys of to_json(Architecture) whatever program wrote it. Keys that it
 /// leaves out are left out here.
 struct SavedConfig {
+  /// What it says, by key.
   Json keys = Json::object();
   bool is_own = false;  ///< Whether lnfree wrote it, with every key that there is.
   std::string fault;    ///< What it asks for that lnfree does not have, in words: "its KEY is VALUE, ...".

@@ -76,7 +76,9 @@ class BinaryFile {
     if (descriptor_ >= 0) ::close(descriptor_);
   }
 
+  /// The file.
   const std::filesystem::path& path() const { return path_; }
+  /// Bytes in it.
   std::uint64_t size() const { return size_; }
 
   /// Throws Error when the bytes cannot be read.

@@ -22,6 +22,7 @@
 /// and how its matrices lie.
 namespace lnfree::gpt_neox {
 
+/// What positions are turned by powers of.
 inline constexpr double rotary_base = 10000;
 
 /// The key of to_json(Architecture) for one that says the same in a GPT-NeoX's config.json; else empty.
@@ -101,8 +102,9 @@ enum class Storage {
 
 /// A tensor there and here.
 struct Counterpart {
-  std::string_view theirs, ours;
-  Storage storage;
+  std::string_view theirs;  ///< Its name there.
+  std::string_view ours;    ///< Its name here.
+  Storage storage;          ///< How it lies there.
 };
 
 /// Those outside the blocks. The first two are in the model without its head, too.
@@ -129,8 +131,8 @@ inline constexpr std::array<Counterpart, 12> block_tensors{
 
 /// A tensor's name in another program and how it lies there.
 struct NameAndStorage {
-  std::string name;
-  Storage storage;
+  std::string name;  ///< The name there.
+  Storage storage;   ///< How it lies there.
 };
 
 /// What a name is in the other program, with `from` and `to` two members of Counterpart.

@@ -22,9 +22,12 @@
 /// up to a multiple of 128.
 namespace lnfree::llm_c {
 
-inline constexpr std::int32_t magic = 20240326, version_float = 3, version_bf16 = 5;
-inline constexpr Index vocabulary_multiple = 128;
+inline constexpr std::int32_t magic = 20240326;    ///< The first number of the header.
+inline constexpr std::int32_t version_float = 3;   ///< The second one, of a file in float.
+inline constexpr std::int32_t version_bf16 = 5;    ///< The same in bf16.
+inline constexpr Index vocabulary_multiple = 128;  ///< Rows of the token table.
 
+/// The header of a file.
 using Header = std::array<std::int32_t, 256>;
 
 /// Whether the file begins as a model file of llm.c does.
@@ -63,8 +66,8 @@ void for_each_tensor(const DecoderConfig& sizes, const F& f) {
 
 /// A model and its tensors, none of which is read before it is asked for.
 struct Model {
-  Architecture architecture;
-  std::vector<StoredTensor> tensors;
+  Architecture architecture;          ///< A GPT-2.
+  std::vector<StoredTensor> tensors;  ///< Under lnfree's names and in its layout.
 };
 
 /// Opens a model file. Throws Error for another version, sizes that make no sense, and a file that is longer

@@ -33,9 +33,12 @@ struct PolicyList {};
 /// The policies of the library, by which open_model() knows what a file names. A program with policies of its
 /// own hands it a struct with longer lists.
 struct KnownPolicies {
+  /// Of blocks and in front of the logits.
   using Norms = PolicyList<LayerNorm, Identity, RMSNorm, DynamicTanh, DynamicErf>;
+  /// Of feed-forward networks.
   using Activations = PolicyList<GELU, GELUTanh, ReLU, SquaredReLU, SiLU, LeakyReLU<>,
                                  LeakyLearnable<Scope::per_layer>, LeakyLearnable<Scope::global>>;
+  /// Of blocks.
   using Layouts = PolicyList<PreNorm, Parallel, PostNorm, Sandwich>;
 };
 

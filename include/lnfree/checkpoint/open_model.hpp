@@ -16,7 +16,9 @@ namespace lnfree {
 
 /// How to open a model.
 struct OpenOptions {
+  /// What it is opened for.
   Purpose purpose = Purpose::evaluation;
+  /// The most sequences of a pass.
   int max_batch = 1;
   int context = 0;  ///< Tokens that a position can attend to; 0: as many as the model was made for.
 };

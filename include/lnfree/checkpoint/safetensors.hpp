@@ -39,6 +39,7 @@ struct TensorInfo {
   /// The byte after its last one.
   std::uint64_t end = 0;
 
+  /// Number of elements.
   Index size() const { return size_of(shape); }
 };
 
@@ -56,7 +57,9 @@ class SafetensorsFile {
   /// Throws Error for a missing, truncated or malformed file.
   static SafetensorsFile open(const std::filesystem::path& path) { return SafetensorsFile(path); }
 
+  /// The file.
   const std::filesystem::path& path() const { return file_.path(); }
+  /// All tensors, in the order of the file.
   const std::vector<TensorInfo>& tensors() const { return tensors_; }
 
   /// The tensor of that name, null when there is none.
@@ -193,6 +196,7 @@ struct NamedTensor {
   /// Called for the numbers when they are written.
   std::function<std::vector<float>()> data;
 
+  /// Number of elements.
   Index size() const { return size_of(shape); }
 };
 

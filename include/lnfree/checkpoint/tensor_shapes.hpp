@@ -35,8 +35,8 @@ namespace lnfree {
 
 /// A tensor's name in checkpoints, and its shape.
 struct TensorShape {
-  std::string name;
-  std::vector<Index> shape;
+  std::string name;          ///< The name in checkpoints.
+  std::vector<Index> shape;  ///< Its sizes.
 };
 
 namespace detail {

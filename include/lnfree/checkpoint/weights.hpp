@@ -47,6 +47,7 @@ void save_weights(Model& model, const std::filesystem::path& path) {
 
 /// A tensor under the name that lnfree has for it, in lnfree's layout, and where it was found.
 struct StoredTensor : NamedTensor {
+  /// Its name where it was found.
   std::string name_in_file;
 
   /// The name for messages.
@@ -58,8 +59,8 @@ struct StoredTensor : NamedTensor {
 
 /// A tensor in one of the files that hold a model's weights.
 struct TensorPlace {
-  std::shared_ptr<const SafetensorsFile> file;
-  TensorInfo tensor;
+  std::shared_ptr<const SafetensorsFile> file;  ///< The file.
+  TensorInfo tensor;                            ///< The tensor in it.
 };
 
 /// The tensors of a model.safetensors.index.json, from the files that it names, which lie beside it. Throws

@@ -55,12 +55,15 @@ struct DecoderConfig {
 constexpr bool sizes_are_positive(const DecoderConfig& c) {
   return c.layers > 0 && c.heads > 0 && c.width > 0 && c.ffn_width > 0 && c.context > 0 && c.vocab_size > 0;
 }
+/// Each head gets as many channels.
 constexpr bool width_is_a_multiple_of_heads(const DecoderConfig& c) {
   return c.heads <= 0 || c.width % c.heads == 0;
 }
+/// There is a position for each token of a window.
 constexpr bool positions_cover_the_context(const DecoderConfig& c) {
   return c.position_rows() >= c.context;
 }
+/// Positions turn pairs of channels within a head.
 constexpr bool rotary_dims_fit_the_head(const DecoderConfig& c) {
   return c.heads <= 0 || (c.rotary_dims >= 0 && c.rotary_dims % 2 == 0 && c.rotary_dims <= c.width / c.heads);
 }

@@ -22,6 +22,7 @@ class Fingerprint {
     for (std::size_t i = 0; i < lanes_.size(); ++i) lanes_[i] = (i + 1) * factor;
   }
 
+  /// Bytes that follow those before.
   void add(std::string_view bytes) {
     size_ += bytes.size();
     std::size_t position = 0;
@@ -31,6 +32,7 @@ class Fingerprint {
     if (rest_ > 0) std::memcpy(rest_bytes_.data(), bytes.data() + position, rest_);
   }
 
+  /// The fingerprint of all of them.
   std::string text() {
     words_.fill(0);
     take(rest_bytes_.data(), rest_);

@@ -24,7 +24,9 @@ class BytePairs {
  public:
   /// Tokens `left` and `right`, side by side, become `token`.
   struct Merge {
-    std::int32_t left, right, token;
+    std::int32_t left;   ///< The first one of the pair.
+    std::int32_t right;  ///< The second one.
+    std::int32_t token;  ///< What they become.
   };
 
   /// What a thread needs to encode, with the words that it met before; not to be shared between threads.
@@ -56,11 +58,14 @@ class BytePairs {
     std::vector<Candidate> heap;
   };
 
-  /// Words that are one token whatever the merges say.
+  /// Of words, for a map that is asked with views of them.
   struct Hash {
+    /// Views need not become strings.
     using is_transparent = void;
+    /// The hash of a word.
     std::size_t operator()(std::string_view word) const { return XXH3_64bits(word.data(), word.size()); }
   };
+  /// Words that are one token whatever the merges say.
   using Wholes = std::unordered_map<std::string, std::int32_t, Hash, std::equal_to<>>;
 
   /// `bytes` are the tokens of single bytes; earlier merges come first. Of two merges of the same pair the

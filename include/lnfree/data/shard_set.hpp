@@ -51,6 +51,7 @@ inline std::vector<std::filesystem::path> matching_files(std::span<const std::fi
 /// Token shards in an order, at least one: the data of one split.
 class ShardSet {
  public:
+  /// A single shard.
   ShardSet(TokenShard shard) { shards_.push_back(std::move(shard)); }
 
   /// Throws Error if there is none.
@@ -67,6 +68,7 @@ class ShardSet {
     return ShardSet(std::move(shards));
   }
 
+  /// In their order.
   const std::vector<TokenShard>& shards() const { return shards_; }
 
   /// "data/train_0.bin", "data/train_0.bin and 7 more": for messages.

@@ -39,6 +39,7 @@ class Windows {
                   " tokens, not one window of " + std::to_string(context_) + "; prepare a larger corpus.");
   }
 
+  /// What is cut into windows.
   const ShardSet& shards() const { return shards_; }
 
   /// T, the tokens in a window.

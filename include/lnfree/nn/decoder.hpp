@@ -78,8 +78,10 @@ class Decoder : public DynamicDecoder<DeviceTag, ObserverPolicy, ObjectivePolicy
       std::conditional_t<Config.final_norm == FinalNorm::same_as_norm, NormPolicy, Identity>>;
   /// The activation of the feed-forward networks.
   using Activation = ActivationPolicy;
+  /// How a block is put together.
   using Layout = std::conditional_t<!std::is_same_v<LayoutPolicy, AsConfigured>, LayoutPolicy,
                                     std::conditional_t<Config.parallel_residual, Parallel, PreNorm>>;
+  /// The architecture.
   static constexpr DecoderConfig config = Config;
 
   /// As DynamicDecoder's constructor.

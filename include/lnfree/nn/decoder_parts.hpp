@@ -24,7 +24,9 @@ template <class Device>
 struct DecoderParts {
   NormFactory<Device> norm;        ///< Of the blocks; empty for Identity.
   NormFactory<Device> final_norm;  ///< In front of the logits; empty for none.
+  /// Of the feed-forward networks.
   ActivationFactory<Device> activation;
+  /// The layout of the blocks.
   WireBlock<Device> wire;
 };
 

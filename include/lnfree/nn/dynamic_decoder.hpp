@@ -29,8 +29,11 @@ namespace lnfree {
 /// B sequences of T tokens, (B, T) row by row, and for each token the one that the model shall predict after
 /// it; a negative target is not counted.
 struct Batch {
+  /// How many sequences, and of how many tokens.
   BatchShape shape;
+  /// B T token ids.
   std::span<const std::int32_t> tokens;
+  /// The token to predict after each.
   std::span<const std::int32_t> targets;
 };
 
@@ -102,11 +105,14 @@ class DynamicDecoder {
 
  public:
   using Device = DeviceTag;
+  /// What is measured.
   using Observer = ObserverPolicy;
+  /// What is minimized.
   using Objective = ObjectivePolicy<DeviceTag>;
   using Scalar = typename Device::Scalar;
   using Accumulator = typename Device::Accumulator;
 
+  /// The sizes.
   const DecoderConfig config;
 
   /// Plans and takes the memory for passes of up to `max_batch` sequences. Parameters are zero until
@@ -134,6 +140,7 @@ class DynamicDecoder {
 
   /// Draws the initial weights; the same seed gives the same weights on every device.
   void initialize(std::uint64_t seed, double std) { parameters_.initialize(device_, seed, std); }
+  /// The same with the standard deviation that suits the width.
   void initialize(std::uint64_t seed) { initialize(seed, config.init_std()); }
 
   /// Mean cross-entropy in nats over the batch's targets, dropout off.
@@ -225,13 +232,21 @@ class DynamicDecoder {
   /// until the next call.
   Matrix<Scalar> logits_of(Matrix<const Scalar> x) { return head_.logits(device_, x); }
 
+  /// All parameters with their gradients.
   ParameterSet<Device>& parameters() { return parameters_; }
+  /// All parameters with their gradients.
   const ParameterSet<Device>& parameters() const { return parameters_; }
+  /// What was measured in the passes since its reset().
   Observer& observer() { return observation_.observer(); }
+  /// What was measured in the passes since its reset().
   const Observer& observer() const { return observation_.observer(); }
+  /// What is added to the cross-entropy, with its options.
   Objective& objective() { return objective_; }
+  /// What is added to the cross-entropy, with its options.
   const Objective& objective() const { return objective_; }
+  /// The device that computes.
   Device& device() { return device_; }
+  /// The most sequences of a pass.
   int max_batch() const { return max_shape_.batch; }
 
   /// Bytes of device memory that the model holds.

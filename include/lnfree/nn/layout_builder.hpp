@@ -62,6 +62,7 @@ class LayoutBuilder {
 
   /// The norms and the finished wiring of a layout that returned `result`.
   std::vector<std::unique_ptr<NormLayer<Device>>> take_norms() { return std::move(norms_); }
+  /// The steps of the block, of which `result` is what wire() returned.
   Wiring take_wiring(WiredValue result) {
     wiring_.finish(read(result));
     return std::move(wiring_);

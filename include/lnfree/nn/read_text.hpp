@@ -28,10 +28,12 @@ class ReadText {
     return static_cast<std::size_t>(read - tokens_.begin());
   }
 
+  /// `window` has been read with weights of this version.
   void remember(std::span<const std::int32_t> window, std::uint64_t version) {
     tokens_.assign(window.begin(), window.end());
     version_ = version;
   }
+  /// Nothing has been read.
   void forget() { tokens_.clear(); }
 
  private:

@@ -49,6 +49,7 @@ class Distillation {
   using Teacher =
       std::function<Matrix<Scalar>(Device& device, const TrainingPass& pass, Index first_row, Index rows)>;
 
+  /// Has no parameters of its own.
   Distillation(ParameterSet<Device>&, const DecoderConfig&) {}
 
   /// teacher_of() makes one of a model. A run that is resumed must have a teacher of the same name.
@@ -56,9 +57,12 @@ class Distillation {
     teacher_ = std::move(teacher);
     teacher_name_ = std::move(name);
   }
+  /// As set_teacher() was told.
   const std::string& teacher_name() const { return teacher_name_; }
 
+  /// Its run-time choices.
   DistillationOptions& options() { return options_; }
+  /// Its run-time choices.
   const DistillationOptions& options() const { return options_; }
 
   /// Reserves two copies of the logits that exist at a time.
@@ -70,6 +74,8 @@ class Distillation {
     teacher_losses_ = arena.take<Accumulator>(chunk.rows);
   }
 
+  /// As objective/objective.hpp says. Throws Error for options without meaning and a teacher of another
+  /// vocabulary.
   double on_logits(Device& device, const TrainingPass& pass, Index first_row, Matrix<Scalar> logits,
                    Accumulator* losses) {
     if (!(options_.weight >= 0 && options_.weight <= 1))

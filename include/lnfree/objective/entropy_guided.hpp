@@ -57,6 +57,7 @@ class EntropyGuided {
 
   /// The strength of the penalty, which may be changed between passes.
   EntropyGuidedOptions& options() { return options_; }
+  /// Its run-time choices.
   const EntropyGuidedOptions& options() const { return options_; }
 
   /// Reserves a sum for each row of entropies.

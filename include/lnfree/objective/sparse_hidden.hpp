@@ -30,11 +30,15 @@ class SparseHidden {
   using Scalar = typename Device::Scalar;
   static constexpr std::string_view name = "sparse_hidden";
 
+  /// Has no parameters of its own.
   SparseHidden(ParameterSet<Device>&, const DecoderConfig&) {}
 
+  /// Its run-time choices.
   SparseHiddenOptions& options() { return options_; }
+  /// Its run-time choices.
   const SparseHiddenOptions& options() const { return options_; }
 
+  /// As objective/objective.hpp says.
   double on_hidden(Device& device, const TrainingPass& pass, int /*layer*/, Matrix<const Scalar> hidden,
                    Matrix<Scalar> d_hidden) {
     if (options_.coefficient == 0) return 0;

@@ -36,6 +36,7 @@ class Observers : public Parts... {
   void use(bool on) {
     on_[place_of<Part>()] = on;
   }
+  /// Whether a part is switched on.
   template <class Part>
   bool uses() const {
     return on_[place_of<Part>()];

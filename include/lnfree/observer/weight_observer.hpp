@@ -39,7 +39,9 @@ class WeightObserver {
  public:
   static constexpr std::string_view name = "weights";
 
+  /// Of a model of any size.
   WeightObserver(int /*layers*/, int /*heads*/) {}
+  /// Does nothing: no passes are observed.
   void reset() {}
 
   /// Calls f(matrix, numbers) for each weight matrix of a block, such as "mlp.c_fc", with a number for each

@@ -77,14 +77,15 @@ using WarmupStableDecaySchedule = WarmupSchedule<StableDecay>;
 
 /// Whichever of these `name` says, for programs that choose at run time.
 struct ChosenSchedule {
+  /// The names to choose from.
   static constexpr std::array<std::string_view, 3> names{LinearDecay::name, CosineDecay::name,
                                                          StableDecay::name};
 
-  std::string name{LinearDecay::name};
-  double peak = 1e-3;
-  double floor = 1e-7;
-  double warmup_ratio = 0.05;
-  std::int64_t steps = 1;
+  std::string name{LinearDecay::name};  ///< Which of them.
+  double peak = 1e-3;                   ///< As of WarmupSchedule, like the others.
+  double floor = 1e-7;                  ///< The least rate.
+  double warmup_ratio = 0.05;           ///< Share of the steps that warm up.
+  std::int64_t steps = 1;               ///< Of the run.
 
   /// Throws Error when there is no schedule of that name.
   double operator()(std::int64_t step) const {
