@@ -3,7 +3,7 @@
 #   lnfree::eigen   the devices EigenCpu, and what stands on them (Eigen)
 #   lnfree::bf16    the device CpuBF16 (oneDNN)
 #   lnfree::cuda    the devices Cuda and CudaFp32 (cuBLASLt), for sources in CUDA
-#   lnfree::corpus  what turns source files into token shards (SentencePiece, xxHash)
+#   lnfree::corpus  what turns source files into token shards (SentencePiece, xxHash; PCRE2, utf8proc, zlib and Zstandard where found)
 # A part exists where what it needs is found. Included by the project itself and by the installed lnfree-config.cmake,
 # after lnfree-dependencies.cmake: a package knows the parts of the machine that uses it, not of the one that made it.
 
@@ -35,6 +35,17 @@ lnfree_part(eigen Eigen3::Eigen)
 lnfree_part(bf16 oneDNN::oneDNN)
 lnfree_part(cuda CUDA::cudart_static CUDA::cublasLt)
 lnfree_part(corpus SentencePiece::SentencePiece xxHash::xxHash)
+if(TARGET lnfree::corpus)
+  # What reads tokenizer.json, .gz and .zst.
+  foreach(reader PCRE2::PCRE2 utf8proc::utf8proc ZLIB::ZLIB zstd::zstd)
+    if(TARGET ${reader})
+      target_link_libraries(lnfree::corpus INTERFACE ${reader})
+    endif()
+  endforeach()
+  if(TARGET ZLIB::ZLIB)
+    target_compile_definitions(lnfree::corpus INTERFACE LNFREE_WITH_ZLIB=1)
+  endif()
+endif()
 if(TARGET lnfree::cuda)
   # The standard as a plain option: CMake before 3.25.2 does not know how to ask nvcc 12 and later for C++20. Constant
   # expressions of the standard library run on the device.

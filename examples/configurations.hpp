@@ -1,7 +1,9 @@
 #pragma once
 
 #include <cstdint>
+#include <type_traits>
 
+#include <lnfree/checkpoint/named_parts.hpp>
 #include <lnfree/model.hpp>
 
 /// The lines of configurations.def as C++. An activation or norm of your own is included here.
@@ -13,6 +15,10 @@ using namespace lnfree;
 template <class Norm, class Activation, class Layout = AsConfigured,
           template <class> class Objective = CrossEntropy>
 struct Configuration {
+  using NormPolicy = Norm;
+  using ActivationPolicy = Activation;
+  using LayoutPolicy = std::conditional_t<std::is_same_v<Layout, AsConfigured>, PreNorm, Layout>;
+
   template <DecoderConfig shape, class Device, class Observer = NoObserver>
   using Model = Decoder<shape, Norm, Activation, Device, Observer, Layout, Objective>;
 };
@@ -69,5 +75,28 @@ namespace shapes {
   template <DecoderConfig shape>        \
   using name = Configuration<__VA_ARGS__>;
 #include "configurations.def"
+
+/// The policies that programs know by name: those of the library, and those in the list.
+struct Policies {
+  template <class Known, class... More>
+  struct With;
+  template <class... Known, class... More>
+  struct With<PolicyList<Known...>, More...> {
+    using List = PolicyList<Known..., More...>;
+  };
+
+#define CONFIGURATION(name, ...) , typename name<demo>::NormPolicy
+  using Norms = typename With<KnownPolicies::Norms
+#include "configurations.def"
+                              >::List;
+#define CONFIGURATION(name, ...) , typename name<demo>::ActivationPolicy
+  using Activations = typename With<KnownPolicies::Activations
+#include "configurations.def"
+                                    >::List;
+#define CONFIGURATION(name, ...) , typename name<demo>::LayoutPolicy
+  using Layouts = typename With<KnownPolicies::Layouts
+#include "configurations.def"
+                                >::List;
+};
 
 }  // namespace configurations

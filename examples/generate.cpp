@@ -1,22 +1,35 @@
-/// Continues a text with a model that a trainer has trained: greedy, or sampled by temperature and top-k.
-#include "generate.hpp"
-
+/// Continues texts with a trained model: a checkpoint of lnfree's, or a Hugging Face GPT-2 or GPT-NeoX.
+#include <algorithm>
+#include <chrono>
 #include <cstdint>
 #include <cstdio>
 #include <exception>
 #include <filesystem>
+#include <fstream>
+#include <functional>
+#include <iostream>
+#include <iterator>
+#include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
+#include <unistd.h>
+
+#ifdef LNFREE_EXAMPLES_BF16
+#include <lnfree/backend/cpu/bf16.hpp>
+#endif
 #include <lnfree/backend/cpu/share_cores.hpp>
+#include <lnfree/checkpoint/open_model.hpp>
 #include <lnfree/data/tokenizer.hpp>
 #include <lnfree/nn/generate.hpp>
-#include <lnfree/train/checkpoint.hpp>
 #include <lnfree/train/shard_identity.hpp>
 
 #include "command_line.hpp"
+#include "configurations.hpp"
 
 using namespace lnfree;
 
@@ -24,39 +37,23 @@ namespace {
 
 struct Options {
   std::filesystem::path checkpoint, tokenizer;
-  std::string prompt;
+  std::optional<std::string> prompt;
+  std::filesystem::path prompts;
+  bool interactive = false;
   int tokens = 100;
+  std::vector<std::string> stops;
   SamplingOptions sampling{.temperature = 0.8, .top_k = 40};
+  int context = 0;
+  std::string dtype = "float32";
+  bool tells_speed = false;
 };
-
-/// The models in configurations.def that the checkpoint describes, all of one shape.
-std::vector<DescribedModel> described_models(const std::filesystem::path& checkpoint) {
-#define SHAPE(name, ...) \
-  if (auto models = generators::name(checkpoint); !models.empty()) return models;
-#include "configurations.def"
-  return {};
-}
-
-/// The first that the checkpoint has the weights of: config.json describes the models of all objectives
-/// alike, and an objective may have parameters of its own. Throws the Error of the first when it has those of
-/// none.
-NextLogits load(const std::vector<DescribedModel>& models) {
-  std::exception_ptr first;
-  for (const DescribedModel& model : models) {
-    try {
-      return model.load();
-    } catch (const Error&) {
-      if (!first) first = std::current_exception();
-    }
-  }
-  std::rethrow_exception(first);
-}
 
 /// A model as its tokenizer knows it: one that was trained on a corpus of a smaller vocabulary than its own
 /// has logits for tokens that do not exist.
-struct WithinVocabulary {
-  NextLogits model;
+struct Speaker {
+  std::function<std::vector<double>(std::span<const std::int32_t>)> model;
   int vocab_size;
+  int context;
 
   std::vector<double> next_logits(std::span<const std::int32_t> tokens) {
     std::vector<double> logits = model(tokens);
@@ -65,69 +62,284 @@ struct WithinVocabulary {
   }
 };
 
-void run(const Options& options, const std::vector<DescribedModel>& models) {
-  const Tokenizer tokenizer = Tokenizer::load(options.tokenizer);
-  const int vocab_size = models.front().vocab_size;
+/// The tokenizer beside a model's weights, as Hugging Face has it there, where none is named.
+Tokenizer open_tokenizer(const Options& options) {
+  if (!options.tokenizer.empty()) return Tokenizer::load(options.tokenizer);
+  for (const char* name : {"tokenizer.json", "tokenizer.model"}) {
+    if (std::filesystem::exists(options.checkpoint / name)) return Tokenizer::load(options.checkpoint / name);
+  }
+  throw Error(options.checkpoint.string() +
+              " has no tokenizer.json or tokenizer.model; give the tokenizer's file with --tokenizer");
+}
+
+void check_tokenizer(const Options& options, const Tokenizer& tokenizer, int vocab_size) {
+  const std::string name = options.tokenizer.empty() ? "the tokenizer in " + options.checkpoint.string()
+                                                     : options.tokenizer.string();
   if (tokenizer.vocab_size() > vocab_size) {
-    throw Error(options.tokenizer.string() + " has " + std::to_string(tokenizer.vocab_size()) +
-                " tokens, more than the model's " + std::to_string(vocab_size) +
-                ", so the model was trained on another corpus; give the tokenizer.model of that one");
+    throw Error(name + " has " + std::to_string(tokenizer.vocab_size()) + " tokens, more than the model's " +
+                std::to_string(vocab_size) +
+                ", so the model was trained on another corpus; give the tokenizer of that one");
   }
-  if (std::filesystem::exists(options.checkpoint / "trainer.json")) {
-    const ShardIdentity trained =
-        saved_identity(read_checkpoint_json(options.checkpoint / "trainer.json"), "train");
-    const ShardIdentity given{options.tokenizer.string(), "", tokenizer.fingerprint(),
-                              tokenizer.vocab_size()};
-    if (tokenizers_differ(trained, given)) {
-      throw Error(tokenizer_text(given) + " is not the tokenizer of " + tokenizer_text(trained) +
-                  ", on which " + options.checkpoint.string() +
-                  " was trained; give the tokenizer.model of that corpus");
+  if (!std::filesystem::exists(options.checkpoint / "trainer.json")) return;
+  const ShardIdentity trained =
+      saved_identity(read_json_object(options.checkpoint / "trainer.json"), "train");
+  const ShardIdentity given{name, "", tokenizer.fingerprint(), tokenizer.vocab_size()};
+  if (tokenizers_differ(trained, given)) {
+    throw Error(tokenizer_text(given) + " is not the tokenizer of " + tokenizer_text(trained) +
+                ", on which " + options.checkpoint.string() +
+                " was trained; give the tokenizer of that corpus");
+  }
+}
+
+template <class Device>
+Speaker open_speaker(const Options& options) {
+  std::shared_ptr model = open_model<Device, NoObserver, configurations::Policies>(
+      options.checkpoint, {.purpose = Purpose::generation, .context = options.context});
+  return {[model](std::span<const std::int32_t> tokens) { return model->next_logits(tokens); },
+          model->config.vocab_size, model->config.context};
+}
+
+Speaker open_speaker(const Options& options) {
+#ifdef LNFREE_EXAMPLES_BF16
+  if (options.dtype == "bfloat16") return open_speaker<CpuBF16>(options);
+#else
+  if (options.dtype == "bfloat16")
+    throw Error("this program was built without oneDNN, which --dtype bfloat16 needs; install libdnnl-dev");
+#endif
+  return open_speaker<Cpu>(options);
+}
+
+void print(std::string_view text) {
+  std::fwrite(text.data(), 1, text.size(), stdout);
+  require_standard_output();
+}
+
+/// Hands text on up to the first stop string, piece by piece, but never what may be the beginning of one.
+class UntilStop {
+ public:
+  UntilStop(const std::vector<std::string>& stops, std::function<void(std::string_view)> out)
+      : stops_(stops), out_(std::move(out)) {}
+
+  /// Whether the text goes on.
+  bool add(std::string_view piece) {
+    held_ += piece;
+    std::size_t end = held_.npos;
+    for (const std::string& stop : stops_) end = std::min(end, held_.find(stop));
+    if (end != held_.npos) {
+      out_(std::string_view(held_).substr(0, end));
+      held_.clear();
+      return false;
     }
+    std::size_t keep = 0;
+    for (const std::string& stop : stops_) {
+      for (std::size_t n = std::min(stop.size() - 1, held_.size()); n > keep; --n) {
+        if (held_.ends_with(std::string_view(stop).substr(0, n))) keep = n;
+      }
+    }
+    out_(std::string_view(held_).substr(0, held_.size() - keep));
+    held_.erase(0, held_.size() - keep);
+    return true;
   }
-  WithinVocabulary speaker{load(models), tokenizer.vocab_size()};
-  const auto print = [](std::string_view text) {
-    std::fwrite(text.data(), 1, text.size(), stdout);
-    require_standard_output();
-  };
-  print(options.prompt);
-  generate(speaker, tokenizer.encode(options.prompt), options.tokens, options.sampling,
-           [&](std::int32_t token) {
-             print(tokenizer.decode({&token, 1}));
-             return true;
-           });
-  print("\n");
+
+  /// What was held back in vain.
+  void finish() {
+    out_(held_);
+    held_.clear();
+  }
+
+ private:
+  const std::vector<std::string>& stops_;
+  std::function<void(std::string_view)> out_;
+  std::string held_;
+};
+
+/// Continues texts, and counts the tokens and the seconds they take.
+class Generator {
+ public:
+  Generator(const Options& options, const Tokenizer& tokenizer, Speaker speaker)
+      : options_(options),
+        tokenizer_(tokenizer),
+        speaker_(std::move(speaker)),
+        end_of_text_(tokenizer.find("<|endoftext|>")) {}
+
+  /// Continues `tokens` with the seed's draws, and tells `out` the text of what is added; returns how many
+  /// tokens were. Stops at a stop string, which is not told, and at the end of a text.
+  int extend(std::vector<std::int32_t>& tokens, std::uint64_t seed,
+             const std::function<void(std::string_view)>& out) {
+    using Clock = std::chrono::steady_clock;
+    UntilStop text(options_.stops, out);
+    SamplingOptions sampling = options_.sampling;
+    sampling.seed = seed;
+    const std::size_t before = tokens.size();
+    const auto begin = Clock::now();
+    tokens = generate(speaker_, tokens, options_.tokens, sampling, [&](std::int32_t token) {
+      warn_beyond_context(before + static_cast<std::size_t>(++added_now_));
+      return token != end_of_text_ && text.add(tokenizer_.decode({&token, 1}));
+    });
+    text.finish();
+    seconds_ += std::chrono::duration<double>(Clock::now() - begin).count();
+    added_ += std::exchange(added_now_, 0);
+    return static_cast<int>(tokens.size() - before);
+  }
+
+  std::vector<std::int32_t> encode(const std::string& prompt) const { return tokenizer_.encode(prompt); }
+
+  void tell_speed() const {
+    std::fprintf(stderr, "%lld tokens in %.2f s, %.1f tokens/s, prompts included\n",
+                 static_cast<long long>(added_), seconds_, static_cast<double>(added_) / seconds_);
+  }
+
+ private:
+  void warn_beyond_context(std::size_t length) {
+    if (std::exchange(warned_, warned_ || length > static_cast<std::size_t>(speaker_.context)) || !warned_)
+      return;
+    std::fprintf(stderr,
+                 "note: the text is longer than the model's context of %d tokens: from here on each token "
+                 "sees between half of that and all of it\n",
+                 speaker_.context);
+  }
+
+  const Options& options_;
+  const Tokenizer& tokenizer_;
+  Speaker speaker_;
+  std::optional<std::int32_t> end_of_text_;
+  bool warned_ = false;
+  long long added_ = 0;
+  int added_now_ = 0;
+  double seconds_ = 0;
+};
+
+/// A prompt in a line of a file: a JSON object with "prompt", a JSON string, or the line as it is.
+std::string prompt_in(const std::string& line, const std::string& place) {
+  if (!line.starts_with('{') && !line.starts_with('"')) return line;
+  const Json json = Json::parse(line, nullptr, false);
+  if (json.is_string()) return json.get<std::string>();
+  if (json.is_object() && json.value("prompt", Json()).is_string()) return json["prompt"].get<std::string>();
+  if (line.starts_with('"')) return line;  // a quotation
+  throw Error(place + " is no JSON object with a text \"prompt\"");
+}
+
+/// One line of JSON for each prompt in the file, as soon as it is done.
+void answer_prompts(const Options& options, Generator& generator) {
+  std::ifstream file;
+  const bool is_stdin = options.prompts == "-";
+  if (!is_stdin) file.open(options.prompts);
+  std::istream& in = is_stdin ? std::cin : file;
+  if (!in) throw Error("cannot read " + options.prompts.string());
+  std::string line;
+  for (std::uint64_t number = 1; std::getline(in, line); ++number) {
+    const std::string place = options.prompts.string() + ", line " + std::to_string(number);
+    if (line.empty()) throw Error(place + " is empty; give a text to continue");
+    const std::string prompt = prompt_in(line, place);
+    std::vector<std::int32_t> tokens = generator.encode(prompt);
+    std::string text;
+    const int added = generator.extend(tokens, options.sampling.seed + number - 1,
+                                       [&](std::string_view piece) { text += piece; });
+    const Json result{{"prompt", prompt}, {"text", text}, {"tokens", added}};
+    print(result.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n");
+  }
+}
+
+/// Continues what is typed, line after line of one text.
+void converse(const Options& options, Generator& generator) {
+  const bool asks = ::isatty(STDIN_FILENO) != 0;
+  if (asks) std::fprintf(stderr, "Type a text and Enter; the model goes on from there. Ctrl-D ends.\n");
+  std::string line = options.prompt.value_or("");
+  std::vector<std::int32_t> tokens;
+  std::uint64_t seed = options.sampling.seed;
+  bool has_line = options.prompt.has_value();
+  for (; has_line || std::getline(std::cin, line); has_line = false) {
+    const std::vector<std::int32_t> typed = generator.encode(line);
+    tokens.insert(tokens.end(), typed.begin(), typed.end());
+    if (tokens.empty()) continue;
+    generator.extend(tokens, seed++, print);
+    print("\n");
+  }
+}
+
+void run(const Options& options) {
+  const Tokenizer tokenizer = open_tokenizer(options);
+  Speaker speaker = open_speaker(options);
+  check_tokenizer(options, tokenizer, std::exchange(speaker.vocab_size, tokenizer.vocab_size()));
+  Generator generator(options, tokenizer, std::move(speaker));
+  if (options.interactive) {
+    converse(options, generator);
+  } else if (!options.prompts.empty()) {
+    answer_prompts(options, generator);
+  } else {
+    std::string prompt = *options.prompt;
+    if (prompt == "-") prompt.assign(std::istreambuf_iterator<char>(std::cin), {});
+    if (prompt.empty()) throw Error("the prompt on standard input is empty; give a text to continue");
+    std::vector<std::int32_t> tokens = generator.encode(prompt);
+    print(prompt);
+    generator.extend(tokens, options.sampling.seed, print);
+    print("\n");
+  }
+  if (options.tells_speed) generator.tell_speed();
 }
 
 }  // namespace
 
 int main(int argc, char** argv) {
   cpu::share_cores(argv);
-  CommandLine app("Continues a text with a model that a trainer has trained.", argv);
+  CommandLine app("Continues texts with a trained model.", argv);
   Options options;
-  app.add_value("--checkpoint", options.checkpoint, "DIR", "Folder checkpoint/ of a run")->required();
-  app.add_value("--tokenizer", options.tokenizer, "FILE", "tokenizer.model of the corpus it was trained on")
+  app.add_value("--checkpoint", options.checkpoint, "DIR",
+                "Folder checkpoint/ of a run, or a Hugging Face GPT-2 or GPT-NeoX")
       ->required();
-  app.add_value("--prompt", options.prompt, "TEXT", "Text to continue, at least a character")->required();
-  app.add_count("--tokens", options.tokens, 0, "Tokens to add");
+  app.add_value(
+      "--tokenizer", options.tokenizer, "FILE",
+      "tokenizer.json or tokenizer.model of the model's corpus; by default the one in --checkpoint");
+  app.add_option("--prompt", options.prompt, "Text to continue; -: all of standard input")->type_name("TEXT");
+  app.add_value(
+      "--prompts", options.prompts, "FILE",
+      "Texts to continue, a line each: as it is, a JSON string, or a JSON object with \"prompt\"; -: "
+      "standard input. Writes a line of JSON for each");
+  app.add_flag("--interactive", options.interactive, "Continue what is typed, line after line");
+  app.add_count("--tokens", options.tokens, 0, "Tokens to add at most");
+  app.add_option("--stop", options.stops, "Stop before this text; may be given several times")
+      ->type_name("TEXT")
+      ->expected(1)
+      ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
   app.add_real("--temperature", options.sampling.temperature, "0: always the most likely token");
   app.add_count("--top-k", options.sampling.top_k, 0, "Draw from the k most likely tokens; 0: from all");
-  app.add_count("--seed", options.sampling.seed, std::uint64_t{0}, "Seed of the draws");
+  app.add_real("--top-p", options.sampling.top_p,
+               "Draw from the most likely tokens that have this share of the probability together", 1);
+  app.add_real("--min-p", options.sampling.min_p,
+               "Draw from the tokens at least this share as likely as the most likely one", 1);
+  app.add_real("--repetition-penalty", options.sampling.repetition_penalty,
+               "Divides the logits of tokens that the text has; 1: none");
+  app.add_count("--seed", options.sampling.seed, std::uint64_t{0},
+                "Seed of the draws; that of the n-th of several texts is n - 1 more");
+  app.add_count("--context", options.context, 0, "Tokens that the model may look back on; 0: all it can");
+  app.add_option("--dtype", options.dtype, "Numbers of the weights: float32 or bfloat16")
+      ->type_name("TYPE")
+      ->capture_default_str()
+      ->check([](const std::string& type) {
+        return type == "float32" || type == "bfloat16" ? std::string()
+                                                       : type + " is neither float32 nor bfloat16";
+      });
+  app.add_flag("--speed", options.tells_speed, "Say on standard error how fast it was");
   app.callback([&] {
-    if (options.prompt.empty()) throw CLI::ValidationError("--prompt is empty; give a text to continue");
+    const int sources = options.prompt.has_value() + !options.prompts.empty();
+    if (sources == 0 && !options.interactive)
+      throw CLI::ValidationError("one of --prompt, --prompts and --interactive is required");
+    if (sources == 2 || (options.interactive && !options.prompts.empty()))
+      throw CLI::ValidationError("--prompts cannot be used with --prompt or --interactive");
+    if (options.prompt && options.prompt->empty())
+      throw CLI::ValidationError("--prompt is empty; give a text to continue");
+    for (const std::string& stop : options.stops)
+      if (stop.empty()) throw CLI::ValidationError("--stop is empty; give a text to stop before");
+    try {
+      check(options.sampling);
+    } catch (const Error& error) {
+      throw CLI::ValidationError(error.what());
+    }
   });
   if (const auto status = app.read(argc, argv)) return *status;
   try {
     options.checkpoint = present_checkpoint(options.checkpoint);
-    const std::filesystem::path path = options.checkpoint / "config.json";
-    if (!std::filesystem::exists(path))
-      throw Error("cannot read " + path.string() + "; --checkpoint takes the folder checkpoint/ of a run");
-    const std::vector<DescribedModel> models = described_models(options.checkpoint);
-    if (models.empty()) {
-      throw Error(path.string() +
-                  " describes none of the models that this program knows, those of the programs "
-                  "train_<shape>_<configuration>; add yours to examples/configurations.def");
-    }
-    run(options, models);
+    run(options);
   } catch (const std::exception& error) {
     return complain("generate", error.what());
   }

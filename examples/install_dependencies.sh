@@ -13,7 +13,8 @@ set -euo pipefail
 
 declare -A groups=(
   [build]="g++ cmake ninja-build ccache libeigen3-dev libopenblas-openmp-dev libdnnl-dev nlohmann-json3-dev
-           libcli11-dev libsentencepiece-dev libxxhash-dev"
+           libcli11-dev libsentencepiece-dev libxxhash-dev libpcre2-dev libutf8proc-dev
+           zlib1g-dev libzstd-dev"
   [report]="python3 python3-markdown python3-matplotlib python3-numpy"
   [test]="libboost-test-dev libboost-context-dev clang libclang-rt-dev libomp-dev pkg-config doxygen python3 python3-venv
           python3-numpy python3-torch"

@@ -1,7 +1,7 @@
-// From Python source code to token shards: de-duplicates, splits by document into training and held-out,
-// trains a tokenizer, cuts every document into windows of T tokens (the short last one is dropped, nothing is
-// put between documents) and writes train.bin, val.bin, their descriptions, tokenizer.model and corpus.json
-// into one folder.
+// From source code or other text to token shards: de-duplicates, splits by document into training and
+// held-out, trains a tokenizer or takes one, cuts every document into windows of T tokens or packs them one
+// behind the other, and writes train.bin, val.bin, their descriptions, the tokenizer and corpus.json into one
+// folder. A run that was killed goes on where it stopped.
 
 #include <unistd.h>
 
@@ -13,8 +13,10 @@
 #include <iostream>
 #include <lnfree/core/json.hpp>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "lnfree/core/atomic_file.hpp"
@@ -25,6 +27,7 @@
 #include "lnfree/data/tokenizer.hpp"
 
 #include "command_line.hpp"
+#include "terminal.hpp"
 
 namespace {
 
@@ -49,6 +52,8 @@ struct Options {
   fs::path out;
   int vocab_size = 4096;
   std::int64_t context = 128;
+  std::string chunking = "windows";
+  std::string end_of_text;  // a token's name; empty: the one that the tokenizer has
   fs::path tokenizer;
   std::int64_t sample_bytes = 0;
   std::int64_t max_train_tokens = 0;
@@ -56,6 +61,8 @@ struct Options {
   fs::path json_file;
 
   std::string folder() const { return text_of(out); }
+
+  bool packs() const { return chunking == "packed"; }
 
   /// What decides the content of the output folder.
   json arguments() const {
@@ -75,101 +82,171 @@ struct Options {
     } else {
       arguments["tokenizer"] = text_of(tokenizer);
     }
+    if (!corpus.field.empty()) arguments["field"] = corpus.field;
+    if (packs()) {
+      arguments["chunking"] = chunking;
+      arguments["end_of_text"] = end_of_text;
+    }
     return arguments;
   }
 };
 
-/// One line that moves on a terminal, a line at every quarter elsewhere.
+/// One line that moves on a terminal, with the speed and the time that is left; a line at every quarter
+/// elsewhere.
 class Progress {
  public:
+  /// Of `total` bytes.
   Progress(std::string what, std::int64_t total)
       : what_(std::move(what)), total_(std::max<std::int64_t>(total, 1)) {}
 
   void update(std::int64_t done) {
-    const int percent =
-        static_cast<int>(100.0 * static_cast<double>(std::min(done, total_)) / static_cast<double>(total_));
-    const int step = terminal_ ? 1 : 25;
-    if (percent / step == shown_ / step) return;
-    shown_ = percent;
-    std::printf(terminal_ ? "\r%s: %3d %%" : "%s: %d %%\n", what_.c_str(), percent);
-    std::fflush(stdout);
+    const double share = static_cast<double>(std::min(done, total_)) / static_cast<double>(total_);
+    const int percent = static_cast<int>(100 * share);
+    if (terminal_) {
+      if (seconds() - drawn_ >= 0.1) draw(done, share, percent);
+    } else if (percent / 25 != shown_ / 25) {
+      shown_ = percent;
+      std::printf("%s: %d %%\n", what_.c_str(), percent);
+      std::fflush(stdout);
+    }
+  }
+
+  /// What came before `done` was not done by this run, and tells nothing about its speed.
+  void begin_at(std::int64_t done) {
+    begin_ = done;
+    begin_seconds_ = seconds();
   }
 
   void finish(const std::string& result) {
-    const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start_;
-    std::printf("%s%s: %s (%.1f s)\n", terminal_ ? "\r\033[K" : "", what_.c_str(), result.c_str(),
-                seconds.count());
+    std::printf("%s%s: %s (%.1f s)\n", terminal_ ? "\r\033[K" : "", what_.c_str(), result.c_str(), seconds());
     std::fflush(stdout);
   }
 
  private:
+  double seconds() const {
+    return std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count();
+  }
+
+  void draw(std::int64_t done, double share, int percent) {
+    drawn_ = seconds();
+    const double spent = std::max(drawn_ - begin_seconds_, 1e-3);
+    const double rate = static_cast<double>(std::max<std::int64_t>(done - begin_, 1)) / spent;
+    char numbers[80];
+    std::snprintf(numbers, sizeof numbers, "%3d %%  %.1f MB/s  %s left", percent, rate / 1e6,
+                  duration(static_cast<double>(std::max<std::int64_t>(total_ - done, 0)) / rate).c_str());
+    // A line that wrapped could not be redrawn; the last column stays free for the cursor.
+    const std::size_t columns = terminal_columns() - 1;
+    std::string text = what_ + ": " + numbers;
+    text.resize(std::min(text.size(), columns));
+    if (const std::size_t colon = what_.size() + 2; colon < text.size())
+      text.insert(colon, bar(columns - text.size(), share));
+    std::printf("\r\033[K%s", text.c_str());
+    std::fflush(stdout);
+  }
+
   std::string what_;
-  std::int64_t total_;
+  std::int64_t total_, begin_ = 0;
   bool terminal_ = ::isatty(STDOUT_FILENO) != 0;
   int shown_ = 0;
+  double drawn_ = -1, begin_seconds_ = 0;
   std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
 };
 
 /// One side of the corpus on its way to a shard.
-struct Side {
-  std::string split;
-  std::int64_t limit = 0;  // tokens to write at most, 0 = all
-  lnfree::TokenShardWriter shard;
-  std::int64_t documents = 0;  // that gave at least one window
-  std::int64_t bytes = 0;      // encoded
-  std::int64_t tokens = 0;     // encoded, those of the dropped short windows included
-  std::string fingerprint{};   // of the finished shard
-
-  bool full(std::int64_t context) const { return limit != 0 && shard.size() + context > limit; }
-
-  void add(std::string_view content, std::span<const std::int32_t> ids, std::int64_t context) {
-    if (full(context)) return;
-    bytes += static_cast<std::int64_t>(content.size());
-    tokens += static_cast<std::int64_t>(ids.size());
-    auto keep = static_cast<std::int64_t>(ids.size());
-    if (limit != 0) keep = std::min(keep, limit - shard.size());
-    keep -= keep % context;
-    if (keep == 0) return;
-    ++documents;
-    shard.append(ids.first(static_cast<std::size_t>(keep)));
+class Side {
+ public:
+  /// `limit`: tokens to write at most, 0 = all. `before` is the note() of an interrupted run that this one
+  /// goes on from, null for a new one.
+  Side(const Options& options, const char* split, const char* file, std::int64_t limit,
+       const lnfree::Tokenizer& tokenizer, const json& before)
+      : packs_(options.packs()),
+        context_(options.context),
+        split_(split),
+        limit_(packs_ ? limit - limit % context_ : limit),
+        file_(options.out / file),
+        tokenizer_(tokenizer),
+        shard_(file_, tokenizer.vocab_size(), before.is_null() ? 0 : before.at("size").get<std::int64_t>()) {
+    if (before.is_null()) return;
+    documents_ = before.at("documents");
+    bytes_ = before.at("bytes");
+    tokens_ = before.at("tokens");
   }
 
-  json report(std::int64_t context) const {
+  bool full() const { return limit_ != 0 && shard_.size() + (packs_ ? 1 : context_) > limit_; }
+
+  /// Tokens written so far.
+  std::int64_t size() const { return shard_.size(); }
+
+  /// The tokens of a document of `bytes` bytes.
+  void add(std::size_t bytes, std::span<const std::int32_t> ids) {
+    if (full()) return;
+    bytes_ += static_cast<std::int64_t>(bytes);
+    tokens_ += static_cast<std::int64_t>(ids.size());
+    auto keep = static_cast<std::int64_t>(ids.size());
+    if (limit_ != 0) keep = std::min(keep, limit_ - shard_.size());
+    if (!packs_) keep -= keep % context_;
+    if (keep == 0) return;
+    ++documents_;
+    shard_.append(ids.first(static_cast<std::size_t>(keep)));
+  }
+
+  json report() const {
     return {
-        {"documents", documents},
-        {"bytes", bytes},
-        {"tokens", shard.size()},
-        {"windows", shard.size() / context},
-        {"fingerprint", fingerprint},
-        {"bytes_per_token", tokens == 0 ? 0.0 : static_cast<double>(bytes) / static_cast<double>(tokens)}};
+        {"documents", documents_},
+        {"bytes", bytes_},
+        {"tokens", shard_.size()},
+        {"windows", shard_.size() / context_},
+        {"fingerprint", fingerprint_},
+        {"bytes_per_token", tokens_ == 0 ? 0.0 : static_cast<double>(bytes_) / static_cast<double>(tokens_)}};
+  }
+
+  /// Brings what is written to the disk, and says what a run needs to know that goes on from there.
+  json note() {
+    shard_.flush();
+    return {{"size", shard_.size()}, {"documents", documents_}, {"bytes", bytes_}, {"tokens", tokens_}};
   }
 
   /// Brings the shard to the disk, but for its appearance.
-  void complete(std::int64_t context, const std::string& tokenizer_fingerprint) {
+  void complete() {
     lnfree::ShardInfo info;
-    info.context = context;
-    info.documents = documents;
-    info.tokenizer = "tokenizer.model";
-    info.tokenizer_fingerprint = tokenizer_fingerprint;
-    info.split = split;
-    shard.complete(info);
-    fingerprint.assign(16, '0');
+    info.context = packs_ ? 0 : context_;  // whose windows may be of any size
+    info.documents = documents_;
+    info.tokenizer = tokenizer_.file_name();
+    info.tokenizer_fingerprint = tokenizer_.fingerprint();
+    info.split = split_;
+    shard_.complete(info);
+    fingerprint_.assign(16, '0');
   }
 
-  void commit(const fs::path& path) {
-    shard.commit();
-    fingerprint = lnfree::TokenShard::open(path).fingerprint();
+  void commit() {
+    shard_.commit();
+    fingerprint_ = lnfree::TokenShard::open(file_).fingerprint();
   }
+
+ private:
+  bool packs_;
+  std::int64_t context_;
+  std::string split_;
+  std::int64_t limit_;
+  fs::path file_;
+  const lnfree::Tokenizer& tokenizer_;
+  lnfree::TokenShardWriter shard_;
+  std::int64_t documents_ = 0;  // that gave at least one window, or all that are packed
+  std::int64_t bytes_ = 0;      // encoded
+  std::int64_t tokens_ = 0;     // encoded, those of the dropped short windows included
+  std::string fingerprint_;     // of the finished shard
 };
 
 /// Encodes documents on all cores, some at a time, and writes them in the order they came.
 class Encoder {
  public:
-  Encoder(const lnfree::Tokenizer& tokenizer, std::int64_t context, Side& train, Side& held_out)
-      : tokenizer_(tokenizer), context_(context), train_(train), held_out_(held_out) {}
+  /// `end_of_text` is put behind each document, if there is one.
+  Encoder(const lnfree::Tokenizer& tokenizer, std::optional<std::int32_t> end_of_text, Side& train,
+          Side& held_out)
+      : tokenizer_(tokenizer), end_of_text_(end_of_text), train_(train), held_out_(held_out) {}
 
   void add(const lnfree::Document& document) {
-    if (side(document.held_out).full(context_)) return;
+    if (side(document.held_out).full()) return;
     batch_.push_back({document.name, std::string(document.content), document.held_out, {}});
     batch_bytes_ += document.content.size();
     if (batch_bytes_ >= 4'000'000) flush();
@@ -187,10 +264,13 @@ class Encoder {
       }
     }
     if (failure) std::rethrow_exception(failure);
-    for (const auto& item : batch_) side(item.held_out).add(item.content, item.ids, context_);
+    for (const auto& item : batch_) side(item.held_out).add(item.content.size(), item.ids);
     batch_.clear();
     batch_bytes_ = 0;
   }
+
+  /// Whether every document that was added is written.
+  bool is_empty() const { return batch_.empty(); }
 
  private:
   struct Item {
@@ -203,14 +283,15 @@ class Encoder {
 
   void encode(Item& item) const {
     item.ids = tokenizer_.encode(item.content);
-    if (tokenizer_.decode(item.ids) != item.content)
+    if (tokenizer_.gives_text_back() && tokenizer_.decode(item.ids) != item.content)
       throw lnfree::Error(item.name +
                           " does not come back exactly from its tokens; the tokenizer changes text "
                           "(normalization, added or removed spaces), use another or let one be trained.");
+    if (end_of_text_) item.ids.push_back(*end_of_text_);
   }
 
   const lnfree::Tokenizer& tokenizer_;
-  std::int64_t context_;
+  std::optional<std::int32_t> end_of_text_;
   Side& train_;
   Side& held_out_;
   std::vector<Item> batch_;
@@ -218,7 +299,11 @@ class Encoder {
 };
 
 /// What a prepared folder holds besides corpus.json.
-constexpr const char* output_files[] = {"train.bin", "train.json", "val.bin", "val.json", "tokenizer.model"};
+constexpr const char* output_files[] = {"train.bin", "train.json",      "val.bin",
+                                        "val.json",  "tokenizer.model", "tokenizer.json"};
+
+/// What a run leaves in its folder while it encodes, by which another goes on from it when it is killed.
+constexpr const char* note_name = ".prepare_corpus.json";
 
 std::string count(std::int64_t number, const std::string& what) {
   return std::to_string(number) + " " + what + (number == 1 ? "" : "s");
@@ -252,8 +337,9 @@ std::optional<json> earlier_report(const Options& options, const lnfree::Corpus&
   const auto report_file = options.out / "corpus.json";
   const auto here = [&](const char* name) { return fs::exists(options.out / name); };
   if (!fs::exists(report_file)) {
+    // A run that is killed while its files appear leaves its note with them.
     for (const char* name : output_files)
-      if (here(name))
+      if (here(name) && !here(note_name))
         throw lnfree::Error(name_of(options.out) + " holds a " + name +
                             " but no corpus.json, so it is no finished "
                             "corpus of this program; choose another --out or give --overwrite.");
@@ -283,7 +369,9 @@ std::optional<json> earlier_report(const Options& options, const lnfree::Corpus&
                         words(report["inputs"]) + " then, " + words(extent(corpus)) +
                         " now); choose another --out or give --overwrite.");
   const bool held_out = report["held_out"].value("windows", 0) > 0;
-  const bool complete = here("train.bin") && here("train.json") && here("tokenizer.model") &&
+  const auto tokenizer = report.value("tokenizer", json());
+  const bool complete = here("train.bin") && here("train.json") &&
+                        here(tokenizer == "tokenizer.json" ? "tokenizer.json" : "tokenizer.model") &&
                         (!held_out || (here("val.bin") && here("val.json")));
   if (!complete)
     throw lnfree::Error(name_of(options.out) +
@@ -291,6 +379,87 @@ std::optional<json> earlier_report(const Options& options, const lnfree::Corpus&
                         "prepare them again.");
   return report;
 }
+
+/// What a tokenizer may call the end of a text, unless --end-of-text says.
+constexpr const char* ends_of_text[] = {"<|endoftext|>", "<|end_of_text|>", "</s>", "<eos>"};
+
+/// The token behind each document, nothing where documents are cut into windows. Throws Error if the
+/// tokenizer has none.
+std::optional<std::int32_t> end_of_text(const Options& options, const lnfree::Tokenizer& tokenizer) {
+  if (!options.packs()) return std::nullopt;
+  const std::string where = options.tokenizer.empty() ? "the trained tokenizer" : name_of(options.tokenizer);
+  if (!options.end_of_text.empty()) {
+    if (const auto id = tokenizer.find(options.end_of_text)) return id;
+    throw lnfree::Error(where + " has no token " + lnfree::excerpt(options.end_of_text) +
+                        "; --end-of-text takes the name of one that it has.");
+  }
+  for (const char* name : ends_of_text)
+    if (const auto id = tokenizer.find(name)) return id;
+  throw lnfree::Error(
+      where +
+      " has no token for the end of a text that is known by its name, which --chunking packed "
+      "puts between documents; name one of its tokens with --end-of-text.");
+}
+
+/// The unfinished work of a run that was killed.
+struct Interrupted {
+  json note;
+  lnfree::Tokenizer tokenizer;
+};
+
+/// What a killed run of the same arguments on the same inputs has left in the folder, if all of it is there.
+std::optional<Interrupted> find_interrupted(const Options& options, const lnfree::Corpus& corpus) {
+  std::ifstream file(options.out / note_name);
+  if (!file) return std::nullopt;
+  const json note = json::parse(file, nullptr, false);
+  try {
+    if (note.at("arguments") != options.arguments() || note.at("inputs") != extent(corpus))
+      return std::nullopt;
+    auto tokenizer = lnfree::Tokenizer::load(
+        options.tokenizer.empty() ? lnfree::AtomicFile::temporary_of(options.out / "tokenizer.model")
+                                  : options.tokenizer);
+    const std::int64_t token_bytes = tokenizer.vocab_size() <= 65536 ? 2 : 4;
+    for (const auto& [side, name] : {std::pair("train", "train.bin"), std::pair("held_out", "val.bin")}) {
+      const std::int64_t tokens = note.at(side).at("size");
+      const auto left = fs::file_size(lnfree::AtomicFile::temporary_of(options.out / name));
+      if (static_cast<std::int64_t>(left) <
+          static_cast<std::int64_t>(sizeof(lnfree::ShardHeader)) + tokens * token_bytes)
+        return std::nullopt;
+    }
+    if (note.at("tokenizer_fingerprint") != tokenizer.fingerprint()) return std::nullopt;
+    return Interrupted{note, std::move(tokenizer)};
+  } catch (const std::exception&) {  // not whole: the run begins anew
+    return std::nullopt;
+  }
+}
+
+/// The note of the run at work, which goes when the run ends in any way but by being killed.
+class Note {
+ public:
+  explicit Note(const Options& options) : path_(options.out / note_name) {}
+  Note(const Note&) = delete;
+  ~Note() {
+    std::error_code error;
+    if (written_) fs::remove(path_, error);
+  }
+
+  /// Whether it is time to write it again.
+  bool is_due() const { return std::chrono::steady_clock::now() >= next_; }
+
+  void write(const json& note) {
+    lnfree::write_file(path_, note.dump() + "\n");
+    written_ = true;
+    next_ = std::chrono::steady_clock::now() + std::chrono::seconds(5);
+  }
+
+  /// Takes over the note of an interrupted run.
+  void keep() { written_ = true; }
+
+ private:
+  fs::path path_;
+  bool written_ = false;
+  std::chrono::steady_clock::time_point next_{};
+};
 
 lnfree::Tokenizer make_tokenizer(const Options& options, const lnfree::Corpus& corpus, json& report) {
   if (!options.tokenizer.empty()) {
@@ -314,7 +483,9 @@ lnfree::Tokenizer make_tokenizer(const Options& options, const lnfree::Corpus& c
                  std::to_string(counts.held_out) + " of them held out");
   Progress training("training the tokenizer on " + std::to_string(sample.bytes()) + " bytes", 1);
   report["tokenizer_sample_bytes"] = sample.bytes();
-  auto tokenizer = lnfree::Tokenizer::train(sample.take(), options.vocab_size);
+  const std::string packed = options.end_of_text.empty() ? ends_of_text[0] : options.end_of_text;
+  auto tokenizer =
+      lnfree::Tokenizer::train(sample.take(), options.vocab_size, options.packs() ? packed : std::string());
   training.finish(count(tokenizer.vocab_size(), "piece"));
   return tokenizer;
 }
@@ -358,40 +529,84 @@ json prepare(const Options& options, const lnfree::Corpus& corpus) {
 
   // Opened before the long work, so that an output folder that cannot be written says so at once.
   lnfree::AtomicFile report_file(options.out / "corpus.json");
-  const auto tokenizer = make_tokenizer(options, corpus, report);
-  lnfree::AtomicFile tokenizer_file(options.out / "tokenizer.model");
+  auto interrupted = find_interrupted(options, corpus);
+  const json before = interrupted ? interrupted->note : json();
+  const auto of = [&](const char* side) { return interrupted ? before.at(side) : json(); };
+  Note note(options);
+  if (interrupted) note.keep();
+  const auto tokenizer =
+      interrupted ? std::move(interrupted->tokenizer) : make_tokenizer(options, corpus, report);
+  if (before.contains("tokenizer_sample_bytes"))
+    report["tokenizer_sample_bytes"] = before["tokenizer_sample_bytes"];
+  const auto end = end_of_text(options, tokenizer);
+  lnfree::AtomicFile tokenizer_file(options.out / tokenizer.file_name());
   tokenizer_file.write(tokenizer.model().data(), tokenizer.model().size());
-  const auto shard = [&](const char* name) {
-    return lnfree::TokenShardWriter(options.out / name, tokenizer.vocab_size());
-  };
-  Side train{"train", options.max_train_tokens, shard("train.bin")};
-  Side held_out{"held-out", 0, shard("val.bin")};
-  Encoder encoder(tokenizer, options.context, train, held_out);
+  tokenizer_file.flush();
+  Side train(options, "train", "train.bin", options.max_train_tokens, tokenizer, of("train"));
+  Side held_out(options, "held-out", "val.bin", 0, tokenizer, of("held_out"));
+  Encoder encoder(tokenizer, end, train, held_out);
   Progress encoding("encoding", corpus.input_bytes());
+
+  // The documents that an interrupted run has encoded are read again, for the duplicates among them, and told
+  // by a hash of all their hashes.
+  const std::int64_t encoded_before = interrupted ? before.at("visited").get<std::int64_t>() : 0;
+  if (interrupted)
+    std::cout << "going on where a run was interrupted: " << count(encoded_before, "document") << " encoded\n"
+              << std::flush;
+  std::int64_t visited = 0;
+  lnfree::ContentHash chain;
+  const auto chain_text = [&] { return std::to_string(chain.high) + "," + std::to_string(chain.low); };
+  const auto require_unchanged = [&](bool same) {
+    if (!same)
+      throw lnfree::Error("the inputs are not those of the run that was interrupted in " +
+                          name_of(options.out) + "; start it again to prepare them from the beginning.");
+  };
   const auto counts = corpus.visit([&](const lnfree::Document& document) {
-    encoder.add(document);
+    const lnfree::ContentHash pair[] = {chain, document.hash};
+    chain = lnfree::ContentHash::of({reinterpret_cast<const char*>(pair), sizeof pair});
+    if (++visited > encoded_before) {
+      encoder.add(document);
+      if (encoder.is_empty() && note.is_due()) {
+        json text = {{"arguments", options.arguments()},
+                     {"inputs", extent(corpus)},
+                     {"tokenizer_fingerprint", tokenizer.fingerprint()},
+                     {"visited", visited},
+                     {"chain", chain_text()},
+                     {"train", train.note()},
+                     {"held_out", held_out.note()}};
+        if (report.contains("tokenizer_sample_bytes"))
+          text["tokenizer_sample_bytes"] = report["tokenizer_sample_bytes"];
+        note.write(text);
+      }
+    } else if (visited == encoded_before) {
+      require_unchanged(before.at("chain") == chain_text());
+      encoding.begin_at(document.input_bytes);
+    }
     encoding.update(document.input_bytes);
   });
+  require_unchanged(visited >= encoded_before);
   encoder.flush();
-  encoding.finish(count(train.shard.size(), "training token") + ", " +
-                  count(held_out.shard.size(), "held-out token"));
+  encoding.finish(count(train.size(), "training token") + ", " + count(held_out.size(), "held-out token"));
 
   const std::string window = " gives one window of " + std::to_string(options.context) + " tokens";
-  if (train.shard.size() == 0)
+  if (train.size() < (options.packs() ? options.context : 1))
     throw lnfree::Error("none of " + count(counts.train, "training document") + window +
                         "; give a larger corpus, a shorter --context or a larger --max-train-tokens.");
   const bool wants_held_out = options.corpus.held_out > 0 || !options.corpus.held_out_inputs.empty();
-  if (wants_held_out && held_out.shard.size() == 0)
+  if (wants_held_out && held_out.size() < (options.packs() ? options.context : 1))
     throw lnfree::Error("none of " + count(counts.held_out, "held-out document") + window +
                         "; raise --held-out (0 asks for none) or give a larger corpus.");
 
   const auto write_report = [&] {
     report["documents"] = counts.json();
     report["context"] = options.context;
+    report["chunking"] = options.chunking;
+    if (end) report["end_of_text"] = *end;
     report["vocab_size"] = tokenizer.vocab_size();
+    report["tokenizer"] = tokenizer.file_name();
     report["tokenizer_fingerprint"] = tokenizer.fingerprint();
-    report["train"] = train.report(options.context);
-    report["held_out"] = held_out.report(options.context);
+    report["train"] = train.report();
+    report["held_out"] = held_out.report();
     report["bytes_per_token"] = report["train"]["bytes_per_token"];
     const std::string text = report.dump(2) + "\n";
     report_file.rewind();
@@ -399,17 +614,18 @@ json prepare(const Options& options, const lnfree::Corpus& corpus) {
     report_file.flush();
   };
   // A full disk fails here, where an older corpus is still whole. The report has its final length already.
-  tokenizer_file.flush();
-  train.complete(options.context, tokenizer.fingerprint());
-  if (wants_held_out) held_out.complete(options.context, tokenizer.fingerprint());
+  train.complete();
+  if (wants_held_out) held_out.complete();
   write_report();
   // corpus.json marks a complete folder: an older one goes before the first file changes, the new one comes
   // last.
   fs::remove(report_file.target());
   tokenizer_file.commit();
-  train.commit(options.out / "train.bin");
+  for (const char* name : {"tokenizer.model", "tokenizer.json"})
+    if (name != std::string_view(tokenizer.file_name())) fs::remove(options.out / name);
+  train.commit();
   if (wants_held_out) {
-    held_out.commit(options.out / "val.bin");
+    held_out.commit();
   } else {
     fs::remove(options.out / "val.bin");
     fs::remove(options.out / "val.json");
@@ -457,25 +673,40 @@ void run(const Options& options) {
 int main(int argc, char** argv) {
   Options options;
   CommandLine app(
-      "Prepares a corpus of Python source code: tokenizer and token shards for training and evaluation.",
+      "Prepares a corpus of source code or other text: tokenizer and token shards for training and "
+      "evaluation.",
       argv);
-  app.add_value("--input", options.corpus.inputs, "PATH",
-                "Folder of *.py files (links in it are not followed), or .jsonl file with the source in "
-                "\"content\"; "
-                "may be given several times")
+  app.add_value(
+         "--input", options.corpus.inputs, "PATH",
+         "Folder of *.py files (links in it are not followed), or file with a JSON object on each line "
+         "(.jsonl, .json, or packed as .gz or .zst); may be given several times")
       ->required();
   app.add_value("--held-out-input", options.corpus.held_out_inputs, "PATH",
                 "Like --input, but all of it is held out; may be given several times");
+  app.add_value("--field", options.corpus.field, "NAME",
+                "Field of the JSON objects that holds the document; \"content\", or else \"text\"");
   app.add_value("--out", options.out, "DIR", "Folder for the shards, the tokenizer and corpus.json")
       ->required();
   auto* vocab_size = app.add_count("--vocab-size", options.vocab_size, 1, "Tokens of the tokenizer", 1 << 24);
   app.add_count("--context", options.context, std::int64_t{2}, "Tokens in a window", std::int64_t{1} << 24);
+  app.add_value(
+         "--chunking", options.chunking, "HOW",
+         "windows: each document into windows, the short last one dropped; packed: one document behind "
+         "the other with an end of text after each")
+      ->capture_default_str()
+      ->check([](const std::string& how) {
+        return how == "windows" || how == "packed" ? "" : how + " is neither windows nor packed";
+      });
+  app.add_value("--end-of-text", options.end_of_text, "TOKEN",
+                "Token after each packed document; <|endoftext|>, <|end_of_text|>, </s> or <eos>, which the "
+                "tokenizer has");
   auto* held_out = app.add_real("--held-out", options.corpus.held_out,
                                 "Share of documents to hold out; 0.03, or 0 with --held-out-input", 1)
                        ->default_str("");
   app.add_count("--seed", options.corpus.seed, std::uint64_t{0}, "Chooses the held-out documents");
   app.add_value("--tokenizer", options.tokenizer, "FILE",
-                "Use this SentencePiece model instead of training one");
+                "Use this tokenizer.model (SentencePiece) or tokenizer.json (byte-level BPE of Hugging Face) "
+                "instead of training one");
   app.add_count("--tokenizer-sample-bytes", options.sample_bytes, std::int64_t{1},
                 "Bytes of text that the tokenizer is trained on; 2000 for each of its tokens")
       ->default_str("");

@@ -2,7 +2,7 @@
 # Trains the paper's configurations on real Python code, compares them and writes a report.
 #
 #   examples/reproduce.sh [--experiment NAME] [--scale NAME] [--recipe NAME] [--seed N] [--seeds K] [--corpus PATH]
-#                         [--skip-invalid] [--configs LIST] [--out DIR] [--device NAME]
+#                         [--skip-invalid] [--configs LIST] [--out DIR] [--device NAME] [--live [PORT]]
 #
 #   --experiment NAME  @experiments
 #                      all: all of these, in one report; or several of them, separated by commas or spaces
@@ -22,6 +22,7 @@
 #                      changes in % refer to @baseline
 #   --out DIR          where everything goes (default out/SCALE): report.html, report.md, results.json, figures/*.png
 #                      and a folder per run with its log, metrics and checkpoint
+#   --live [PORT]      while runs are trained, a page about them at http://127.0.0.1:PORT/ (default 8765; 0: any free port)
 #   --device NAME      cpu (default); cuda: an NVIDIA GPU, one run at a time, with CUDA's nvcc (12 or newer) and driver
 #
 # Installs what is missing (apt; sudo when not root) and builds first. Interrupted, the same command goes on where it
@@ -79,13 +80,18 @@ usage() {
 
 experiments=("${known_experiments[@]}")
 experiment=${experiments[0]} scale=demo recipe=${known_recipes[0]} corpus='' configs=${paper_table[*]} seed=0 seeds=1 out=''
-device=cpu skip_invalid=()
+device=cpu skip_invalid=() live=''
 while (($#)); do
   option=$1
   case $option in
     -h | --help)
       usage
       exit 0
+      ;;
+    --live=*)
+      live=${option#*=}
+      [[ -n $live ]] || fail "--live= needs a port; see --help."
+      shift
       ;;
     --*=*)
       set -- "${option%%=*}" "${option#*=}" "${@:2}"
@@ -95,6 +101,14 @@ while (($#)); do
       [[ -n ${2:-} ]] || fail "$option needs a value; see --help."
       printf -v "${option#--}" '%s' "$2"
       shift 2
+      ;;
+    --live)
+      live=8765
+      shift
+      if [[ ${1:-} =~ ^[0-9]+$ ]]; then
+        live=$1
+        shift
+      fi
       ;;
     --skip-invalid)
       skip_invalid=(--skip-invalid)
@@ -123,6 +137,8 @@ if [[ $device == cuda && ! -x ${CUDA_PATH:-/usr/local/cuda}/bin/nvcc ]]; then
 fi
 [[ $seed =~ ^[0-9]{1,9}$ ]] || fail "--seed '$seed' is not a whole number from 0 to 999999999."
 [[ $seeds =~ ^[0-9]{1,3}$ && $((10#$seeds)) -ge 1 ]] || fail "--seeds '$seeds' is not a whole number from 1 to 999."
+[[ -z $live || ($live =~ ^[0-9]{1,5}$ && $((10#$live)) -le 65535) ]] ||
+  fail "--live '$live' is not a port, a whole number from 0 to 65535."
 seed=$((10#$seed)) seeds=$((10#$seeds))
 read -r -a configs <<<"${configs//,/ }"
 ((${#configs[@]})) || fail "--configs names no configuration; choose from ${known_configs[*]}."
@@ -144,6 +160,7 @@ job=(/usr/bin/python3 "$reproduce" --experiment "${experiments[@]}" --scale "$sc
   --recipe "$recipe" --seed "$seed" --seeds "$seeds" --out "$out" --configs "${configs[@]}" --device "$device"
   --programs "$project/build/release/bin" "${skip_invalid[@]}")
 [[ -z $corpus ]] || job+=(--corpus "$corpus")
+[[ -z $live ]] || job+=(--live "$((10#$live))")
 "${job[@]}" --check
 
 cd "$project"

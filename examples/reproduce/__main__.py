@@ -10,6 +10,7 @@ it was, and experiments share the runs that they have in common:
 """
 
 import argparse
+import contextlib
 import sys
 from pathlib import Path
 
@@ -58,10 +59,21 @@ def grid_of(arguments):
     return experiments.grid(chosen, arguments.scale, arguments.recipe, seeds, arguments.configs)
 
 
+def live_page(arguments, planned=None, workers=1):
+    """The page of --live, as a context in which it is served; nothing without that option."""
+    if arguments.live is None:
+        return contextlib.nullcontext()
+    import live  # not before: what it stands on takes a moment to load
+
+    return live.Server(live.Board(arguments.out, planned, workers), arguments.live)
+
+
 def reproduce(arguments, stop):
     """The whole job, from the corpus to the report."""
     specs = grid_of(arguments)
     check_settings(arguments)
+    with live_page(arguments):  # whether its port can be had
+        pass
     if arguments.check:
         return
     held = lock(arguments.out / ".lock")
@@ -85,7 +97,10 @@ def reproduce(arguments, stop):
             )
         workers = workers_of(arguments.scale, arguments.device)
         print_plan(jobs, workers, arguments.scale, stop)
-        train_all(jobs, workers, stop)
+        with live_page(arguments, {job.folder: job.spec for job in jobs}, workers) as page:
+            if page is not None:
+                print(f"live: {page.url} while the runs are trained", flush=True)
+            train_all(jobs, workers, stop)
         print("report: tables and figures", flush=True)
         import report  # not before: what it draws with takes seconds to load
 
@@ -112,6 +127,7 @@ def parse_arguments():
         default=PROJECT / "build" / "release" / "bin",
         help="where prepare_corpus and the trainers are (default: build/release/bin)",
     )
+    option("--live", type=int, metavar="PORT", help="serve a page about the runs on this port of 127.0.0.1 (0: any)")
     option("--check", action="store_true", help="only check that --out fits the other options")
     option("--targets", action="store_true", help="only print the programs that are needed")
     return parser.parse_args()

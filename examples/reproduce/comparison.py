@@ -102,6 +102,11 @@ class Comparison:
         """Mean over heads and seeds of each layer."""
         return np.mean([run.head_entropy.mean(axis=1) for run in self.by_config[config]], axis=0)
 
+    def final(self, config, name):
+        """(runs, layers) what the runs that observed `name` had at the end; None if none did."""
+        found = [run.by_layer[name] for run in self.by_config[config] if name in run.by_layer]
+        return np.stack(found) if found else None
+
     def early_entropy(self, config):
         """Mean over the heads of the early layers."""
         return Estimate.of([float(run.head_entropy[list(self.early)].mean()) for run in self.sound(config)])

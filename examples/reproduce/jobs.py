@@ -1,12 +1,12 @@
 """Runs on their way through training and evaluation, as many side by side as the scale allows."""
 
-import json
 import os
 import subprocess
 import sys
 import time
 
 from files import ReproduceError, read_json, write_json
+from metrics import Metrics
 from programs import POLL_SECONDS, STOP_SECONDS, Program
 from progress import Progress
 from runs import options_of, recipe_of, tokens_of_step
@@ -24,30 +24,14 @@ def environment_of(threads):
     return ONE_THREAD if threads == 1 else {}
 
 
-class MetricsTail:
-    """Follows a metrics.jsonl that is being written: `train` is the newest complete training line, if any."""
+class MetricsTail(Metrics):
+    """Keeps the newest training line of a metrics.jsonl as `train`, None before there is one."""
 
-    def __init__(self, path):
-        self.path, self.position, self.train = path, 0, None
+    train = None
 
     def update(self):
-        try:
-            with open(self.path, "rb") as file:
-                # A resumed trainer may have cut the file back to its checkpoint.
-                if os.fstat(file.fileno()).st_size < self.position:
-                    self.position = 0
-                file.seek(self.position)
-                new = file.read()
-        except FileNotFoundError:
-            return
-        complete = new[: new.rfind(b"\n") + 1]
-        self.position += len(complete)
-        for line in complete.splitlines():
-            if b'"train"' in line:
-                try:
-                    self.train = json.loads(line)
-                except ValueError:
-                    continue
+        entries, _ = super().update()
+        self.train = next((entry for entry in reversed(entries) if entry["kind"] == "train"), self.train)
 
 
 class Job:
@@ -62,6 +46,8 @@ class Job:
         self.folder = arguments.out / "runs" / spec.name
         self.trainer = arguments.programs / spec.trainer(arguments.device)
         self.threads = SCALES[arguments.scale].threads
+        # More than a trainer observes by itself. It changes no result, so it is not part of the recipe.
+        self.observes = ["--observe-signal"] if arguments.device == "cpu" else []
         self.shards = shards
         self.program = self.stage = None
         self.metrics = MetricsTail(self.folder / "metrics.jsonl")
@@ -102,10 +88,11 @@ class Job:
             command += ["--init-from", self.folder / "checkpoint" / "model.safetensors", "--evaluate-only"]
             command += options_of({"batch_size": self.batch_size, "context": self.recipe["context"]})
             command += ["--json", self.folder / "evaluation.json.part"]
+            command += self.observes
         else:
             self.stage = "training"
             command += ["--train", self.shards / "train.bin", "--out", self.folder, "--shuffle"]
-            command += options_of(self.recipe)
+            command += options_of(self.recipe) + self.observes
             command += ["--resume"] if step is not None else []
         self.started, self.first_seen = time.monotonic(), None
         self.save()

@@ -1,6 +1,5 @@
 """What the trainers left in a root folder, read as runs."""
 
-import json
 import math
 import statistics
 from dataclasses import dataclass
@@ -9,10 +8,12 @@ import numpy as np
 
 from configurations import CONFIGURATIONS
 from files import ReproduceError, read_json, read_settings
+from metrics import Metrics, by_kind
 from runs import Spec, tokens_of
 
 
-STREAM = ("rms", "kurtosis", "zeros")
+# What trainers observe of each layer, by kind of line in metrics.jsonl.
+BY_LAYER = {"stream": ("rms", "kurtosis", "zeros"), "signal": ("cosine", "effective_rank")}
 
 
 @dataclass
@@ -34,7 +35,7 @@ class Run:
     evaluations: list  # (step, loss)
     entropies: list  # (step, (layers, heads))
     slopes: list  # (step, (layers,) or (1,)), empty without learnable slopes
-    stream: dict  # final rms, kurtosis and zeros of each layer, empty if not logged
+    by_layer: dict  # final values of each layer by the names in BY_LAYER, without those that were not observed
     losses_not_finite: int  # training lines whose loss is null
 
     @property
@@ -93,23 +94,12 @@ def numbers(value, dimensions, name, where):
 
 
 def read_metrics(path):
-    """The lines of metrics.jsonl as {kind: [lines by step]}.
-
-    Of a step logged twice the later line counts (a resumed run repeats what it had not saved); a line cut off
-    by a crash is left out.
-    """
-    kinds = {"train": {}, "eval": {}, "entropy": {}, "slopes": {}, "stream": {}}
-    try:
-        text = path.read_text(encoding="utf-8", errors="replace")
-    except FileNotFoundError as error:
-        raise ReproduceError(f"{path} is missing; the run was not trained here.") from error
-    for line in text.splitlines():
-        try:
-            entry = json.loads(line)
-            kinds[entry["kind"]][int(entry["step"])] = entry
-        except (ValueError, KeyError, TypeError):
-            continue
-    return {kind: [entries[step] for step in sorted(entries)] for kind, entries in kinds.items()}
+    """The entries of metrics.jsonl as {kind: [entries by step]}, empty for a kind that is not there."""
+    if not path.exists():
+        raise ReproduceError(f"{path} is missing; the run was not trained here.")
+    found = by_kind(Metrics(path).update()[0])
+    kinds = ("train", "eval", "entropy", "slopes", *BY_LAYER)
+    return {kind: list(found.get(kind, {}).values()) for kind in kinds}
 
 
 def read_run(folder):
@@ -121,7 +111,11 @@ def read_run(folder):
     metrics = read_metrics(log)
     recipe, steps = kept["recipe"], kept["recipe"]["steps"]
     speeds = [line["tokens_per_second"] for line in metrics["train"] if line.get("tokens_per_second")]
-    stream = evaluation.get("stream") or (metrics["stream"][-1] if metrics["stream"] else {})
+    # Over the held-out files where the evaluation measured it, else of the last batch that was observed.
+    last = {}
+    for kind in BY_LAYER:
+        last |= metrics[kind][-1] if metrics[kind] else {}
+    last |= evaluation
     try:
         run = Run(
             spec=spec,
@@ -144,7 +138,12 @@ def read_run(folder):
             slopes=[
                 (line["step"], numbers(line.get("slopes"), 1, "slopes", log)) for line in metrics["slopes"]
             ],
-            stream={name: numbers(stream[name], 1, name, folder) for name in STREAM if stream.get(name)},
+            by_layer={
+                name: numbers(last[name], 1, name, folder)
+                for names in BY_LAYER.values()
+                for name in names
+                if last.get(name)
+            },
             losses_not_finite=sum(line.get("loss") is None for line in metrics["train"]),
         )
     except KeyError as error:

@@ -19,7 +19,7 @@ from chapter import Chapter
 from configurations import BASELINE, CONFIGURATIONS, RECIPES, SHAPES
 from experiments import SECTIONS
 from files import ReproduceError, name_of, write_json, write_text
-from logs import read_root
+from logs import BY_LAYER, read_root
 from page import html_page
 from provenance import SCALE_NOTES, corpus_section, recipe_section
 from scales import SCALES
@@ -67,7 +67,7 @@ def results(settings, corpus, runs):
             "head_entropy": run.head_entropy,
             "nonfinite_rows": run.nonfinite_rows,
             "slopes": run.slopes[-1][1] if run.slopes else [],
-            "stream": run.stream,
+            **{kind: {name: run.by_layer[name] for name in names if name in run.by_layer} for kind, names in BY_LAYER.items()},
         }
         for run in runs
     ]

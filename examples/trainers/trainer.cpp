@@ -9,6 +9,8 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>
+#include <vector>
 
 #if defined(LNFREE_TRAINER_BF16)
 #include <lnfree/backend/cpu/bf16.hpp>
@@ -24,6 +26,10 @@
 #include "../configurations.hpp"
 #include "../signals.hpp"
 #include "../standard_streams.hpp"
+#ifndef LNFREE_TRAINER_CUDA
+#include "observers.hpp"
+#endif
+#include "objective_flags.hpp"
 #include "profile_table.hpp"
 #include "progress_line.hpp"
 #include "run_plan.hpp"
@@ -40,17 +46,20 @@ using Backend = lnfree::Cpu;
 #endif
 using Device = lnfree::Profiled<Backend>;  // for --profile
 
+// The last two stand on Eigen, which is not for sources in CUDA.
 #ifdef LNFREE_TRAINER_CUDA
 constexpr bool is_on_gpu = true;
+using Observer = lnfree::Observers<lnfree::EntropyObserver, lnfree::OutlierObserver>;
 #else
 constexpr bool is_on_gpu = false;
+using Observer = lnfree::Observers<lnfree::EntropyObserver, lnfree::OutlierObserver, lnfree::SignalObserver,
+                                   lnfree::WeightObserver>;
 #endif
 
 constexpr configurations::Recipe recipe = configurations::recipes::LNFREE_TRAINER_RECIPE;
 constexpr configurations::Training schedule = configurations::shapes::LNFREE_TRAINER_SHAPE.training;
 constexpr lnfree::DecoderConfig shape = configurations::shapes::LNFREE_TRAINER_SHAPE.by(recipe);
-using Model = configurations::LNFREE_TRAINER_CONFIGURATION<shape>::Model<
-    shape, Device, lnfree::Observers<lnfree::EntropyObserver, lnfree::OutlierObserver>>;
+using Model = configurations::LNFREE_TRAINER_CONFIGURATION<shape>::Model<shape, Device, Observer>;
 
 /// The options of a run that is told nothing else.
 ProgramOptions defaults() {
@@ -94,6 +103,20 @@ RunPlan plan_on(Model::Device& device, ProgramOptions& options) {
   return plan;
 }
 
+/// Switches on what is observed only where it is asked for.
+void choose_observers([[maybe_unused]] Observer& observer, const ProgramOptions& options) {
+#ifdef LNFREE_TRAINER_CUDA
+  if (options.observe_signal || options.observe_weights) {
+    throw lnfree::Error(
+        "--observe-signal and --observe-weights are for trainers on a CPU; let one of those evaluate the "
+        "checkpoint (--evaluate-only)");
+  }
+#else
+  observer.use<lnfree::SignalObserver>(options.observe_signal);
+  observer.use<lnfree::WeightObserver>(options.observe_weights);
+#endif
+}
+
 void print_model(const Model& model) {
   constexpr lnfree::DecoderConfig config = Model::config;
   std::printf("%s, %s: %d layers, %d heads, width %d, context %d, vocabulary %d, %lld parameters\n",
@@ -102,26 +125,27 @@ void print_model(const Model& model) {
               static_cast<long long>(model.parameters().trainable()));
 }
 
-/// The windows of a shard, as long as was asked for or else as the model's context. Says when the corpus has
-/// fewer tokens than the model: that trains, and no program could read the rest.
-lnfree::Windows open_windows(const std::filesystem::path& shard, const ProgramOptions& options) {
+/// The windows of token shards, as long as was asked for or else as the model's context. Says when the corpus
+/// has fewer tokens than the model: that trains, and no program could read the rest.
+lnfree::Windows open_windows(const std::vector<std::filesystem::path>& patterns,
+                             const ProgramOptions& options) {
   if (options.context > shape.context) {
     throw lnfree::Error("--context " + std::to_string(options.context) +
                         " is more than the model's context of " + std::to_string(shape.context) + " tokens");
   }
-  if (const auto info = lnfree::read_shard_info(shard);
-      info && info->vocab_size > 0 && info->vocab_size < shape.vocab_size) {
+  auto shards = lnfree::ShardSet::open(patterns, options.vocab_size);
+  if (const auto identity = lnfree::tokenizer_of(shards);
+      identity.vocab_size > 0 && identity.vocab_size < shape.vocab_size) {
     std::printf("note: %s was prepared with a vocabulary of %lld, the model has %d: the others never occur\n",
-                shard.c_str(), static_cast<long long>(info->vocab_size), shape.vocab_size);
+                identity.path.c_str(), static_cast<long long>(identity.vocab_size), shape.vocab_size);
   }
-  return {lnfree::TokenShard::open(shard), options.context > 0 ? options.context : shape.context,
-          shape.vocab_size};
+  return {std::move(shards), options.context > 0 ? options.context : shape.context, shape.vocab_size};
 }
 
 /// What the config.json beside some weights says against their use in this program; empty where there is none
 /// or it agrees.
 std::string difference_beside(const std::filesystem::path& weights) {
-  const std::filesystem::path folder = std::filesystem::absolute(weights).parent_path();
+  const std::filesystem::path folder = lnfree::model_folder(weights);
   if (!std::filesystem::exists(folder / "config.json")) return "";
   return lnfree::architecture_difference<Model>(folder);
 }
@@ -129,26 +153,32 @@ std::string difference_beside(const std::filesystem::path& weights) {
 /// What the checkpoint that some weights lie in says of the data it was trained on; nothing where it says
 /// nothing.
 lnfree::ShardIdentity trained_on(const std::filesystem::path& weights) {
-  const std::filesystem::path folder = std::filesystem::absolute(weights).parent_path();
+  const std::filesystem::path folder = lnfree::model_folder(weights);
   if (!std::filesystem::exists(folder / "trainer.json")) return {};
-  return lnfree::saved_identity(lnfree::read_checkpoint_json(folder / "trainer.json"), "train");
+  return lnfree::saved_identity(lnfree::read_json_object(folder / "trainer.json"), "train");
 }
 
 /// The weights that a run begins with. Those of another architecture with the same tensors are a way to
 /// begin, too, as when GELU is exchanged for ReLU; it is said.
-void initialize(Model& model, const ProgramOptions& options) {
+void initialize(Model& model, const ProgramOptions& options, const lnfree::Windows* train) {
   const double std = options.init_std > 0 ? options.init_std : Model::config.init_std();
   model.initialize(options.training.seed, std);
   if (options.init_from.empty()) return;
   lnfree::load_weights(model, options.init_from);
   const std::string difference = difference_beside(options.init_from);
   if (!difference.empty()) std::printf("note: %s\n", difference.c_str());
-  if (options.train.empty()) return;
-  if (const auto before = trained_on(options.init_from), now = lnfree::tokenizer_of_shard(options.train);
+  if (train == nullptr) return;
+  if (const auto before = trained_on(options.init_from), now = lnfree::tokenizer_of(train->shards());
       lnfree::tokenizers_differ(before, now)) {
     std::printf("note: %s is of another tokenizer than %s, on which the weights were trained\n",
                 lnfree::tokenizer_text(now).c_str(), lnfree::tokenizer_text(before).c_str());
   }
+}
+
+/// What the command line says of the objective.
+ObjectiveFlags<Model>& objective_flags() {
+  static ObjectiveFlags<Model> flags;
+  return flags;
 }
 
 int plan_only(ProgramOptions options) {
@@ -160,10 +190,11 @@ int plan_only(ProgramOptions options) {
 
 int evaluate_only(ProgramOptions options) {
   const lnfree::Windows windows = open_windows(options.validation, options);
-  lnfree::check_same_tokenizer(trained_on(options.init_from), lnfree::tokenizer_of_shard(options.validation));
+  lnfree::check_same_tokenizer(trained_on(options.init_from), lnfree::tokenizer_of(windows.shards()));
   Model::Device device;
   plan_on(device, options);
   Model model(options.training.batch_size, lnfree::Purpose::evaluation, device);
+  choose_observers(model.observer(), options);
   lnfree::load_weights(model, options.init_from);
   const std::string difference = difference_beside(options.init_from);
   if (!difference.empty()) throw lnfree::Error(difference);
@@ -189,7 +220,9 @@ int profile(ProgramOptions options) {
   Model::Device device;
   plan_on(device, options);
   Model model(training.batch_size, lnfree::Purpose::training, device);
-  initialize(model, options);
+  choose_observers(model.observer(), options);
+  initialize(model, options, &windows);
+  objective_flags().apply(model, options.teacher);
   lnfree::AdamW optimizer(model,
                           {.weight_decay = training.weight_decay, .decay_slopes = training.decay_slopes});
   print_model(model);
@@ -223,13 +256,18 @@ int train(ProgramOptions options) {
   Model::Device device;
   plan_on(device, options);
   Model model(training.batch_size, lnfree::Purpose::training, device);
-  initialize(model, options);
+  choose_observers(model.observer(), options);
+  initialize(model, options, windows ? &*windows : nullptr);
+  if (training.steps > 0) objective_flags().apply(model, options.teacher);
 
   ProgressLine line;
-  lnfree::Trainer<Model> trainer(model, windows ? &*windows : nullptr, validation ? &*validation : nullptr,
-                                 training, options.out,
-                                 {.on_step = [&](const lnfree::Progress& progress) { line.show(progress); },
-                                  .on_message = [&](const std::string& text) { line.message(text); }});
+  using Trainer = lnfree::Trainer<Model, lnfree::AdamW, lnfree::ChosenSchedule>;
+  Trainer::Parts parts = Trainer::parts(training);
+  parts.schedule.name = options.schedule;
+  Trainer trainer(model, windows ? &*windows : nullptr, validation ? &*validation : nullptr, training, parts,
+                  options.out,
+                  {.on_step = [&](const lnfree::Progress& progress) { line.show(progress); },
+                   .on_message = [&](const std::string& text) { line.message(text); }});
   print_model(model);
   if (options.resume) {
     trainer.resume();
@@ -263,7 +301,8 @@ int main(int argc, char** argv) {
                                   std::string(Model::Activation::name) +
                                   " on token shards, and measures the entropy of every attention head.";
   int exit_status = 0;
-  const auto options = parse_options(argc, argv, description, defaults(), exit_status);
+  const auto options =
+      parse_options(argc, argv, description, defaults(), objective_flags().list(), exit_status);
   if (!options) return exit_status;
   if (options->threads > 0) omp_set_num_threads(options->threads);
   try {

@@ -50,7 +50,9 @@ void add_training_option(CommandLine& app, const std::string& name, T& value, co
 }  // namespace
 
 std::optional<ProgramOptions> parse_options(int argc, char** argv, const std::string& description,
-                                            const ProgramOptions& defaults, int& exit_status) {
+                                            const ProgramOptions& defaults,
+                                            const std::vector<ObjectiveOption>& of_objective,
+                                            int& exit_status) {
   ProgramOptions options = defaults;
   lnfree::TrainerOptions& training = options.training;
   CommandLine app(description, argv);
@@ -59,13 +61,35 @@ std::optional<ProgramOptions> parse_options(int argc, char** argv, const std::st
   app.allow_config_extras(CLI::config_extras_mode::error);
 
   const auto data = "Data", course = "Training", log = "Logging and checkpoints", run = "Run";
-  app.add_value("--train", options.train, "FILE", "Token shard (.bin) to train on")->group(data);
-  app.add_value("--val", options.validation, "FILE", "Token shard (.bin) to evaluate on")->group(data);
+  app.add_value(
+         "--train", options.train, "FILE...",
+         "Token shards (.bin) to train on, or patterns such as 'data/train_*.bin', in the order of their "
+         "names")
+      ->group(data);
+  app.add_value("--val", options.validation, "FILE...", "Token shards (.bin) to evaluate on, likewise")
+      ->group(data);
+  app.add_count("--vocab-size", options.vocab_size, std::int64_t{0},
+                "Vocabulary of shards without a header, as nanoGPT's; 0: as the meta.json beside them says",
+                std::int64_t{1} << 24)
+      ->group(data);
   app.add_count("--context", options.context, 0, "Tokens in a window; 0: the model's context")->group(data);
   lnfree::TrainerOptions::for_each(
       training, [&](const char* name, auto& value, const char* help, lnfree::Course part) {
         add_training_option(app, name, value, help, part == lnfree::Course::part ? course : log);
       });
+  for (const ObjectiveOption& option : of_objective) {
+    std::visit([&](auto* value) { add_training_option(app, option.name, *value, option.help, course); },
+               option.value);
+  }
+  app.add_value("--teacher", options.teacher, "DIR",
+                "Checkpoint of the model to learn from, in a program whose objective is distillation")
+      ->group(course);
+  app.add_flag("--observe-signal", options.observe_signal,
+               "Observe the tokens' mean cosine and the stream's effective rank, by layer, as well (CPU)")
+      ->group(log);
+  app.add_flag("--observe-weights", options.observe_weights,
+               "Observe the largest singular value of each weight matrix as well (CPU)")
+      ->group(log);
   CLI::Option* const batch_size = app.get_option("--batch-size");
   CLI::Option* const accumulate = app.get_option("--accumulate");
   app.add_count(
@@ -75,6 +99,18 @@ std::optional<ProgramOptions> parse_options(int argc, char** argv, const std::st
       ->group(course)
       ->excludes(batch_size)
       ->excludes(accumulate);
+  const auto& schedules = lnfree::ChosenSchedule::names;
+  app.add_value(
+         "--schedule", options.schedule, "NAME",
+         "How the learning rate falls after the warm-up: linear, cosine, or stable_decay, constant until "
+         "the last fifth")
+      ->capture_default_str()
+      ->check([&](const std::string& name) {
+        return std::find(schedules.begin(), schedules.end(), name) != schedules.end()
+                   ? ""
+                   : "linear, cosine or stable_decay was expected, not " + name;
+      })
+      ->group(course);
   app.add_real("--init-std", options.init_std,
                "Standard deviation of the initial weights; 0: 0.02 sqrt(768 / width)")
       ->group(course);
@@ -82,8 +118,9 @@ std::optional<ProgramOptions> parse_options(int argc, char** argv, const std::st
   CLI::Option* const resume =
       app.add_flag("--resume", options.resume, "Go on from the checkpoint in --out")->group(run);
   CLI::Option* const init_from =
-      app.add_value("--init-from", options.init_from, "FILE",
-                    "Start from the weights of this .safetensors file; not with --resume")
+      app.add_value(
+             "--init-from", options.init_from, "PATH",
+             "Start from the weights in a .safetensors file or in the folder of a model; not with --resume")
           ->group(run)
           ->excludes(resume);
   CLI::Option* const evaluate_only =

@@ -1,22 +1,30 @@
 #pragma once
 
+#include <cstdint>
 #include <filesystem>
 #include <optional>
 #include <string>
+#include <variant>
+#include <vector>
 
 #include <lnfree/train/trainer.hpp>
 
 /// What a trainer program was asked to do.
 struct ProgramOptions {
   lnfree::TrainerOptions training;
-  int step_windows = 0;              ///< Windows of a step, split by memory; 0: as `training` says.
-  std::filesystem::path train;       ///< Token shard to train on.
-  std::filesystem::path validation;  ///< Token shard to evaluate on.
-  std::filesystem::path out;         ///< Folder of the run.
-  std::filesystem::path init_from;   ///< model.safetensors to start from or to evaluate.
-  std::filesystem::path json;        ///< Where programs that train nothing leave their result.
+  std::string schedule{lnfree::LinearDecay::name};  ///< Of the learning rate, one of ChosenSchedule's.
+  int step_windows = 0;                      ///< Windows of a step, split by memory; 0: as `training` says.
+  std::vector<std::filesystem::path> train;  ///< Token shards to train on, or patterns for them.
+  std::vector<std::filesystem::path> validation;  ///< Likewise to evaluate on.
+  std::int64_t vocab_size = 0;      ///< Of shards without a header; 0: a file beside them says it.
+  std::filesystem::path out;        ///< Folder of the run.
+  std::filesystem::path teacher;    ///< Checkpoint that the model learns from.
+  std::filesystem::path init_from;  ///< model.safetensors to start from or to evaluate.
+  std::filesystem::path json;       ///< Where programs that train nothing leave their result.
   double init_std = 0;  ///< Of the initial weights; 0: what suits the width, DecoderConfig::init_std().
   int context = 0;      ///< Tokens in a window; 0: the model's context.
+  bool observe_signal = false;   ///< Whether the stream's cosine and effective rank are observed.
+  bool observe_weights = false;  ///< Whether the weights' largest singular values are observed.
   bool resume = false;
   bool evaluate_only = false;
   bool plan_only = false;
@@ -24,7 +32,17 @@ struct ProgramOptions {
   int threads = 0;  ///< 0: all cores.
 };
 
-/// Reads the command line over `defaults`. Nothing when there is nothing to do any more (--help), or when it
-/// is wrong (said on standard error); `exit_status` then says which.
+/// An option of the objective, with its line in --help.
+struct ObjectiveOption {
+  const char* name;
+  std::variant<double*, bool*> value;
+  const char* help;
+};
+
+/// Reads the command line over `defaults`, and the options of the program's objective. Nothing when there is
+/// nothing to do any more (--help), or when it is wrong (said on standard error); `exit_status` then says
+/// which.
 std::optional<ProgramOptions> parse_options(int argc, char** argv, const std::string& description,
-                                            const ProgramOptions& defaults, int& exit_status);
+                                            const ProgramOptions& defaults,
+                                            const std::vector<ObjectiveOption>& of_objective,
+                                            int& exit_status);

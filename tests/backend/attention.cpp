@@ -58,6 +58,42 @@ BOOST_AUTO_TEST_CASE_TEMPLATE(agrees, D, Backends) {
   }
 }
 
+// The last queries alone, of which each device may compute more, but none less.
+BOOST_AUTO_TEST_CASE_TEMPLATE(later_queries, D, Backends) {
+  for (const auto& [length, first] : {std::pair{2, 1}, {45, 44}, {45, 40}, {70, 3}, {128, 64}, {200, 196}}) {
+    for (const int head_dim : {5, 16, 64}) {
+      for (const bool observed : {false, true}) {
+        const AttentionShape shape{1, length, 3, head_dim, first};
+        check<D>(sizes(length, first, head_dim), [&, first = first](auto& bench) {
+          using Accumulator = typename std::decay_t<decltype(bench)>::Accumulator;
+          const Index fresh = shape.length - first;
+          const auto result = [&](const char* name, Matrix<Accumulator> of_queries) {
+            for (Index h = 0; h < shape.heads; ++h) bench.result(name, of_queries.row(h) + first, fresh, 1);
+          };
+          auto qkv = bench.scalars("qkv", shape.rows(), 3 * shape.width(), 1.5);
+          auto y = bench.poisoned_scalars(shape.rows(), shape.width());
+          auto log_sum = bench.poisoned_accumulators(shape.heads, shape.length);
+          auto workspace = bench.poisoned_accumulators(1, attention_workspace(bench.device(), shape));
+          auto entropies = bench.poisoned_accumulators(shape.heads, shape.length);
+          auto max_scores = bench.poisoned_accumulators(shape.heads, shape.length);
+          if (observed) {
+            RowScores<Accumulator> scores;
+            scores.rows = entropies.data;
+            scores.max_scores = max_scores.data;
+            attention_forward(bench.device(), shape, qkv, y, log_sum.data, workspace.data, scores);
+            result("entropies", entropies);
+            result("max scores", max_scores);
+          } else {
+            attention_forward(bench.device(), shape, qkv, y, log_sum.data, workspace.data, Unobserved{});
+          }
+          bench.result("y", y.slice(first, fresh));
+          result("log sum", log_sum);
+        });
+      }
+    }
+  }
+}
+
 // Several tiles of queries and keys, and the larger heads.
 BOOST_AUTO_TEST_CASE_TEMPLATE(agrees_on_larger_sizes, D, Backends) {
   for (const int length : {1, 7, 64, 128, 200, 256}) {

@@ -8,11 +8,11 @@ using namespace lnfree::test;
 BOOST_AUTO_TEST_SUITE(backend_rotary)
 
 BOOST_AUTO_TEST_CASE_TEMPLATE(agrees, D, Backends) {
-  for (const int length : {1, 7, 256}) {
+  for (const auto& [length, first] : {std::pair{1, 0}, {7, 0}, {7, 6}, {256, 0}, {256, 100}}) {
     for (const int dims : {2, 4, 16}) {
       for (const bool inverse : {false, true}) {
-        const AttentionShape shape{3, length, 2, 16};
-        check<D>(sizes(length, dims), [&](auto& bench) {
+        const AttentionShape shape{3, length, 2, 16, first};
+        check<D>(sizes(length, first, dims), [&](auto& bench) {
           auto qkv = bench.scalars("qkv", shape.rows(), 3 * shape.width());
           rotary(bench.device(), shape, dims, qkv, inverse);
           bench.result("qkv", qkv);

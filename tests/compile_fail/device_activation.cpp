@@ -2,7 +2,7 @@
 #include <cstddef>
 
 #include <lnfree/activation/relu.hpp>
-#include <lnfree/nn/feed_forward.hpp>
+#include <lnfree/nn/activation_layer.hpp>
 
 using namespace lnfree;
 
@@ -11,4 +11,4 @@ struct NoPrimitives {
   using Accumulator = float;
 };
 
-constexpr std::size_t size = sizeof(FeedForward<ReLU, NoPrimitives>);
+constexpr std::size_t size = sizeof(ActivationOf<ReLU, NoPrimitives>);

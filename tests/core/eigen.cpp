@@ -1,9 +1,14 @@
 #include <lnfree/core/eigen.hpp>
 
+#include <cstdint>
+#include <string>
 #include <type_traits>
 #include <vector>
 
 #include <boost/test/unit_test.hpp>
+
+#include <lnfree/core/error.hpp>
+#include <lnfree/observer/entropy_observer.hpp>
 
 using namespace lnfree;
 
@@ -61,6 +66,28 @@ BOOST_AUTO_TEST_CASE(lnfree_sees_eigen_s_matrices) {
   const RowMajor<float>& unchanging = matrix;
   static_assert(std::is_same_v<decltype(as_matrix(unchanging)), Matrix<const float>>);
   BOOST_TEST(as_eigen(block).data() == block.data);
+}
+
+// What observers hand out: by layer, and by layer and head.
+BOOST_AUTO_TEST_CASE(results_of_observers_are_arrays) {
+  const std::vector<double> by_layer{1, 2, 4};
+  BOOST_TEST(as_eigen(by_layer).data() == by_layer.data());
+  BOOST_TEST(as_eigen(by_layer).sum() == 7);
+  EntropyObserver observer(2, 3);
+  const std::vector<float> sums{1, 2, 3, 4, 5, 6};
+  const std::vector<std::int32_t> rows{1, 1, 1, 2, 2, 2};
+  observer.record({1, 2}, sums.data(), rows.data());
+  const auto entropy = to_eigen(observer.head_entropy());
+  BOOST_TEST(entropy.rows() == 2);
+  BOOST_TEST(entropy.cols() == 3);
+  BOOST_TEST(entropy(0, 2) == 3);
+  BOOST_TEST(entropy(1, 0) == 2);
+  BOOST_TEST(entropy.rowwise().mean()(1) == 2.5);
+  BOOST_TEST(to_eigen(std::vector<std::vector<double>>{}).size() == 0);
+  BOOST_CHECK_EXCEPTION(
+      to_eigen(std::vector<std::vector<double>>{{1, 2}, {3}}), Error, [](const Error& error) {
+        return std::string(error.what()) == "a table with 2 columns in row 0 and 1 in row 1 is no array";
+      });
 }
 
 BOOST_AUTO_TEST_SUITE_END()

@@ -35,4 +35,17 @@ BOOST_AUTO_TEST_CASE(every_byte_counts) {
   BOOST_TEST(seen.size() == contents);
 }
 
+BOOST_AUTO_TEST_CASE(parts_make_the_whole) {
+  std::string bytes;
+  for (int i = 0; i < 1000; ++i) bytes += static_cast<char>(i * i);
+  for (const std::size_t size : {0, 63, 64, 65, 128, 999, 1000})
+    for (const std::size_t first : {64, 128, 640}) {
+      const std::string_view all = std::string_view(bytes).substr(0, size);
+      lnfree::Fingerprint parts;
+      if (first < size) parts.add(all.substr(0, first));
+      parts.add(all.substr(first < size ? first : 0));
+      BOOST_TEST(parts.text() == fingerprint(all));
+    }
+}
+
 BOOST_AUTO_TEST_SUITE_END()

@@ -108,6 +108,93 @@ BOOST_AUTO_TEST_CASE(the_same_content_counts_once_across_inputs) {
   BOOST_TEST(Visit(options({folder / "a", lines})).counts.kept == 2);
 }
 
+BOOST_AUTO_TEST_CASE(lines_with_the_document_in_a_field) {
+  const auto document = [](const char* line, const char* field = "") {
+    lnfree::JsonLine json(line, field);
+    return json.fault().empty() ? json.take_document() + "|" + json.origin() : json.fault();
+  };
+  BOOST_TEST(document(R"({"content": "a", "text": "b"})") == "a|");
+  BOOST_TEST(document(R"({"text": "b", "content": "a"})") == "a|");
+  BOOST_TEST(document(R"({"text": "b", "content": null})") == "b|");
+  BOOST_TEST(document(R"({"content": "a", "text": "b"})", "text") == "b|");
+  BOOST_TEST(document(R"({"x": {"content": "n"}, "y": [{"text": "n"}, "m"], "content": "a"})") == "a|");
+  BOOST_TEST(document(R"({"content": {"content": "n"}, "text": "b"})") == "b|");
+  BOOST_TEST(document(R"({"content": "a", "content": "b"})") == "b|");
+  BOOST_TEST(document(R"({"path": "p\n.py", "content": "", "repo_name": "r"})") == "| r p\\x0a.py");
+  for (const char* none : {"{}", "[]", "5", "\"content\"", R"([{"content": "a"}])", R"({"content": ["a"]})",
+                           R"({"content": 5})", R"({"content": "a", "content": 5})", R"({"Content": "a"})"})
+    BOOST_TEST(
+        document(none).starts_with("is not a JSON object with the document in a string \"content\" or"));
+  BOOST_TEST(document("{}", "x").ends_with("string \"x\""));
+  for (const char* bad : {"{", R"({"content": "a"} x)", R"({"content": "a)", R"({"content": "\ud800"})", ""})
+    BOOST_TEST(document(bad).starts_with("is not JSON"));
+}
+
+BOOST_AUTO_TEST_CASE(hashes_are_kept_once) {
+  lnfree::HashSet set;
+  BOOST_TEST(set.insert({0, 0}));
+  for (std::uint64_t i = 1; i < 5000; ++i) BOOST_REQUIRE(set.insert({i % 7, i}));
+  for (std::uint64_t i = 1; i < 5000; ++i) BOOST_REQUIRE(!set.insert({i % 7, i}));
+  BOOST_TEST(!set.insert({0, 0}));
+  BOOST_TEST(set.insert({8, 1}));
+}
+
+#if defined(LNFREE_WITH_ZLIB) && defined(LNFREE_WITH_ZSTD)
+BOOST_AUTO_TEST_CASE(packed_files_are_told_by_their_content) {
+  std::string lines;
+  for (int i = 0; i < 3000; ++i) lines += line(i);
+  const auto gzip = [](const std::string& text) {
+    TemporaryFolder folder;
+    const gzFile file = ::gzopen((folder / "x").c_str(), "wb");
+    ::gzwrite(file, text.data(), static_cast<unsigned>(text.size()));
+    ::gzclose(file);
+    return read_file(folder / "x");
+  };
+  const auto zstandard = [](const std::string& text) {
+    std::string packed(ZSTD_compressBound(text.size()), '\0');
+    packed.resize(ZSTD_compress(packed.data(), packed.size(), text.data(), text.size(), 1));
+    return packed;
+  };
+  TemporaryFolder folder;
+  const auto expected = Visit(options({folder.write("plain.jsonl", lines)})).contents;
+  const std::string first = lines.substr(0, 100000), rest = lines.substr(100000);
+  const std::vector<std::string> packings = {gzip(lines), gzip(first) + gzip(rest), zstandard(lines),
+                                             zstandard(first) + zstandard(rest)};
+  for (const auto& packed : packings) {
+    for (const char* name : {"a.jsonl.gz", "a.json.gz", "a.zst", "a.jsonl"}) {
+      auto given = options({folder.write(name, packed)});
+      const Visit visit(given);
+      BOOST_TEST((visit.contents == expected));
+      BOOST_TEST(visit.names[1] == (folder / name).string() + ":2 r p.py");
+    }
+    // Cut off anywhere: what came before the end is there, and the line at which it ends is named.
+    for (const std::size_t size : {packed.size() - 1, packed.size() / 2, std::size_t{5}}) {
+      auto given = options({folder / "plain.jsonl", folder.write("cut.gz", packed.substr(0, size))});
+      BOOST_CHECK_EXCEPTION(Visit{given}, Error, says("cut.gz", "end too early", "--skip-invalid"));
+      given.skip_invalid = true;
+      const Visit visit(given);
+      BOOST_TEST(visit.counts.unreadable == 1);
+      BOOST_TEST((visit.contents == expected));
+      BOOST_TEST(visit.counts.duplicates == visit.counts.seen - 3000);
+      if (size > 5) BOOST_TEST(visit.counts.duplicates > 100);
+    }
+  }
+  std::string damaged = packings[0];
+  for (std::size_t i = 0; i < 8; ++i) damaged[damaged.size() / 2 + i] = '\xFF';
+  BOOST_CHECK_EXCEPTION(Visit{options({folder.write("bad.gz", damaged)})}, Error,
+                        says("bad.gz", "are damaged"));
+  BOOST_CHECK_EXCEPTION(
+      Visit{options({folder.write("bad.zst", zstandard(lines).replace(40, 4, "\xFF\xFF\xFF\xFF"))})}, Error,
+      says("bad.zst", "Zstandard"));
+  // The progress is that of the file as it lies on the disk.
+  std::int64_t reached = 0;
+  const Corpus corpus(options({folder.write("b.gz", packings[0])}));
+  corpus.visit([&](const Document& document) { reached = document.input_bytes; });
+  BOOST_TEST(reached == corpus.input_bytes());
+  BOOST_TEST(reached == static_cast<std::int64_t>(packings[0].size()));
+}
+#endif
+
 BOOST_AUTO_TEST_CASE(held_out_depends_on_content_and_seed_alone) {
   TemporaryFolder one, other;
   for (int i = 0; i < 2000; ++i) {
@@ -151,7 +238,7 @@ BOOST_AUTO_TEST_CASE(a_corpus_that_cannot_be_used_says_why) {
   std::filesystem::create_directory(folder / "void");
   refuses(options({folder / "void"}), "void", "empty");
   refuses(options({folder.write("void.jsonl", "")}), "void.jsonl", "empty");
-  refuses(options({folder.write("c.jsonl.gz", "\x1f\x8b")}), "c.jsonl.gz", "neither a folder", "unpacked");
+  refuses(options({folder.write("c.txt", line(1))}), "c.txt", "neither a folder", ".jsonl");
   folder.write("short/a.py", "x\n");
   refuses(options({folder / "short"}), "short", "1 are under 100 bytes");
   auto fraction = options({folder / "short"});

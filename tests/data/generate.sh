@@ -65,13 +65,54 @@ refuse "--prompt is empty" "${arguments[@]::4}" --prompt ""
 refuse "--foo is no option" --foo
 refuse "--checkpoint is required" --prompt x
 refuse "-1 is not a whole number of 0 or more" "${arguments[@]}" --top-k -1
+refuse "one of --prompt, --prompts and --interactive is required" "${arguments[@]::4}"
+refuse "--prompts cannot be used with --prompt" "${arguments[@]}" --prompts file
+refuse "top-p must be more than 0" "${arguments[@]}" --top-p 0
+refuse "1.5 is not a number from 0 to 1" "${arguments[@]}" --min-p 1.5
+refuse "float16 is neither float32 nor bfloat16" "${arguments[@]}" --dtype float16
+refuse "has no tokenizer.json or tokenizer.model" "${arguments[@]::2}" --prompt x
+refuse "128 positions, too few for a context of 129" "${arguments[@]}" --context 129
 refuse "cannot read nowhere/config.json" --checkpoint nowhere "${arguments[@]:2}"
 cp -r run/checkpoint earlier  # norm-free models called themselves gpt2
 sed -i 's/"model_type": "lnfree"/"model_type": "gpt2"/' earlier/config.json
 "$program" --checkpoint earlier "${arguments[@]:2}" --tokens 100 --temperature 1 --top-k 0 | cmp - text || fail "an earlier checkpoint"
 cp -r run/checkpoint other
 sed -i 's/"n_layer": 8/"n_layer": 9/' other/config.json
-refuse "other/config.json describes none of the models" --checkpoint other "${arguments[@]:2}"
+refuse "tensor h.8.attn.c_attn.weight is missing" --checkpoint other "${arguments[@]:2}"
+sed -i 's/"activation_function": "relu"/"activation_function": "mish"/' other/config.json
+refuse "other/config.json: this program knows no activation mish; it knows gelu, " --checkpoint other "${arguments[@]:2}"
+sed -i 's/"activation_function": "mish"/"activation_function": "relu"/; s/"vocab_size": 4096/"vocab_size": 200000000/' other/config.json
+refuse "the files do not belong together" --checkpoint other "${arguments[@]:2}"
+sed -i 's/"vocab_size": 200000000/"vocab_size": 4096/' other/config.json
+
+# Whole texts from standard input, several at once, and what is typed.
+printf 'def relu(' | "$program" "${arguments[@]::4}" --prompt - --tokens 100 --temperature 1 --top-k 0 | cmp - text ||
+  fail "a prompt on standard input"
+printf '%s\n' 'def relu(' '{"prompt": "def relu("}' '"def relu("' >prompts
+"$program" "${arguments[@]::4}" --prompts prompts --tokens 20 --temperature 0 >answers
+"$program" "${arguments[@]::4}" --prompt "def relu(" --tokens 20 --temperature 0 >greedy
+/usr/bin/python3 - <<'END' || fail "answers: $(cat answers)"
+import json
+answers = [json.loads(line) for line in open("answers")]
+greedy = open("greedy", errors="replace").read().removesuffix("\n")
+assert len(answers) == 3
+for answer in answers:
+    assert answer["prompt"] + answer["text"] == greedy and answer["tokens"] == 20, answer
+END
+echo >no_prompt
+refuse "no_prompt, line 1 is empty" "${arguments[@]::4}" --prompts no_prompt
+printf 'def relu(\n' | "$program" "${arguments[@]::4}" --interactive --tokens 20 --temperature 0 >typed
+[[ "def relu($(cat typed)" == "$(cat greedy)" ]] || fail "typed: $(cat typed)"
+
+# A stop string ends the text before it, wherever tokens begin and end.
+stop=$(tail -c +16 greedy | head -c 3)
+"$program" "${arguments[@]}" --tokens 20 --temperature 0 --stop "$stop" --stop "nowhere in it" >stopped
+[[ "$(cat stopped)" != *"$stop"* && "$(cat greedy)" == "$(cat stopped)$stop"* ]] || fail "stopped: $(cat stopped)"
+
+# Beyond the context, it is said, once; --speed tells tokens per second.
+"$program" "${arguments[@]}" --tokens 200 --context 16 --speed >/dev/null 2>stderr
+[[ $(grep -c "longer than the model's context of 16 tokens" stderr) == 1 ]] || fail "stderr: $(cat stderr)"
+grep -Eq "^200 tokens in .* tokens/s" stderr || fail "--speed: $(cat stderr)"
 # A model of another objective has more tensors, whether config.json names the objective or not, as in earlier versions.
 cp -r run/checkpoint guided
 sed -i 's/"activation_function": "relu"/"activation_function": "gelu"/' guided/config.json
@@ -95,7 +136,7 @@ sed -e 's/"n_layer": 9/"n_layer": 8/; s/"n_ctx": 128/"n_ctx": 256/; s/"n_positio
   -e 's/"biases": "query_key"/"biases": "all"/; s/"rotary_dims": 0/"rotary_dims": 4/' \
   -e 's/"tie_word_embeddings": true/"tie_word_embeddings": false/; s/"parallel_residual": false/"parallel_residual": true/; s/"layout": "pre_norm"/"layout": "parallel"/' \
   -i other/config.json
-refuse "other/model.safetensors is of another architecture than this program: tensor h.0.attn.c_proj.bias is missing" \
+refuse "other is of another architecture than this program: tensor h.0.attn.c_proj.bias is missing" \
   --checkpoint other "${arguments[@]:2}"
 "$program" --help >help
 grep -q "^Usage: generate " help || fail "--help: $(cat help)"

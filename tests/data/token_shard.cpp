@@ -124,6 +124,29 @@ BOOST_AUTO_TEST_CASE(can_be_moved) {
   BOOST_TEST(moved.path().filename().string() == "b.bin");
 }
 
+BOOST_AUTO_TEST_CASE(bare_tokens_whose_vocabulary_is_known) {
+  TemporaryFolder folder;
+  const std::string bare = raw_shard<std::uint16_t>(0, 0, 0, {7, 0, 65535, 3}).substr(1024);
+  const auto path = folder.write("a.bin", bare);
+  BOOST_CHECK_EXCEPTION(TokenShard::open(path), Error, says("a.bin", "not a token shard", "--vocab-size"));
+  for (const bool described : {false, true}) {
+    if (described) folder.write("meta.json", R"({"vocab_size": 65536, "tokens": "many"})");
+    const auto shard = TokenShard::open(path, described ? 0 : 70000);
+    BOOST_TEST(contents(shard) == (std::vector<std::int32_t>{7, 0, 65535, 3}),
+               boost::test_tools::per_element());
+    BOOST_TEST(shard.vocab_size() == (described ? 65536 : 70000));
+    BOOST_TEST(shard.max_token() == 65535);
+  }
+  BOOST_CHECK_EXCEPTION(TokenShard::open(folder.write("odd.bin", bare + "x")), Error,
+                        says("odd.bin", "9 bytes"));
+  // A header counts whatever else is told.
+  const auto whole = folder.write("b.bin", raw_shard<std::uint16_t>(20240520, 1, 1, {3}));
+  BOOST_TEST(TokenShard::open(whole, 5).size() == 1);
+  BOOST_TEST(TokenShard::open(whole, 5).vocab_size() == 0);
+  folder.write("meta.json", "{");
+  BOOST_CHECK_EXCEPTION(TokenShard::open(path), Error, says("meta.json", "mend or remove"));
+}
+
 BOOST_AUTO_TEST_CASE(bad_shards_say_what_is_wrong) {
   TemporaryFolder folder;
   const auto refuses = [&](const std::filesystem::path& path, auto... words) {
@@ -188,6 +211,31 @@ BOOST_AUTO_TEST_CASE(an_unfinished_writer_leaves_what_was_there) {
   }
   BOOST_TEST(files_in(folder) == std::vector<std::string>{"s.bin"}, boost::test_tools::per_element());
   BOOST_TEST(read_file(folder / "s.bin") == "older");
+}
+
+BOOST_AUTO_TEST_CASE(a_writer_goes_on_behind_a_killed_one) {
+  TemporaryFolder folder;
+  for (const std::int64_t vocab_size : {100, 100'000}) {
+    std::string left;
+    {
+      TokenShardWriter killed(folder / "s.bin", vocab_size);
+      killed.append(std::vector<std::int32_t>{1, 2, 3});
+      killed.flush();
+      killed.append(std::vector<std::int32_t>{9, 9});
+      killed.flush();
+      left = read_file(lnfree::AtomicFile::temporary_of(folder / "s.bin"));
+    }
+    const auto temporary = folder.write(".s.bin.tmp", left);
+    BOOST_CHECK_EXCEPTION(TokenShardWriter(folder / "s.bin", vocab_size, 6), Error,
+                          says(".s.bin.tmp", "no longer holds"));
+    BOOST_TEST((read_file(temporary) == left));
+    TokenShardWriter writer(folder / "s.bin", vocab_size, 3);
+    BOOST_TEST(writer.size() == 3);
+    writer.append(std::vector<std::int32_t>{4});
+    writer.finish({});
+    BOOST_TEST(contents(TokenShard::open(folder / "s.bin")) == (std::vector<std::int32_t>{1, 2, 3, 4}),
+               boost::test_tools::per_element());
+  }
 }
 
 BOOST_AUTO_TEST_CASE(the_writer_refuses) {

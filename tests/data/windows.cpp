@@ -3,6 +3,7 @@
 #include <boost/test/unit_test.hpp>
 #include <cstdint>
 #include <numeric>
+#include <string>
 #include <vector>
 
 #include "support/temporary_folder.hpp"
@@ -44,6 +45,58 @@ BOOST_AUTO_TEST_CASE(consecutive_and_the_short_last_one_dropped) {
   std::vector<std::int32_t> window(5);
   windows.window(3, window.data());
   BOOST_TEST(window == (std::vector<std::int32_t>{15, 16, 17, 18, 19}), boost::test_tools::per_element());
+}
+
+BOOST_AUTO_TEST_CASE(shards_one_after_the_other) {
+  TemporaryFolder folder;
+  const auto write = [&](const char* name, std::vector<std::int32_t> tokens) {
+    lnfree::TokenShardWriter writer(folder / name, 100000);
+    writer.append(tokens);
+    writer.finish({});
+  };
+  write("t_2.bin", {20, 21, 22, 23, 24});  // the last does not fill a window
+  write("t_10.bin", {10, 11, 12, 13});
+  write("t_1.bin", {1});  // not one window
+  write("t_3.bin", {30, 31});
+  write("other.bin", {90, 91});
+  const auto open = [&](std::vector<std::filesystem::path> patterns) {
+    return lnfree::ShardSet::open(patterns);
+  };
+  // By name, each file once, however it was named.
+  const Windows windows(open({folder / "t_3.bin", folder / "t_*.bin", folder / "./t_2.bin"}), 2, 100);
+  BOOST_REQUIRE(windows.count() == 5);
+  std::vector<std::int32_t> seen(10);
+  for (int i = 0; i < 5; ++i) windows.window(i, seen.data() + 2 * i);
+  BOOST_TEST(seen == (std::vector<std::int32_t>{10, 11, 12, 13, 20, 21, 22, 23, 30, 31}),
+             boost::test_tools::per_element());
+  BOOST_TEST(windows.shards().shards().size() == 4u);
+  BOOST_TEST(windows.shards().name() == (folder / "t_1.bin").string() + " and 3 more");
+
+  // One fingerprint for all; a single shard keeps its own.
+  const auto fingerprint = windows.shards().fingerprint();
+  BOOST_TEST(open({folder / "t_?.bin", folder / "t_10.bin"}).fingerprint() == fingerprint);
+  BOOST_TEST(open({folder / "t_[23].bin"}).fingerprint() != fingerprint);
+  BOOST_TEST(open({folder / "o*.bin"}).fingerprint() == TokenShard::open(folder / "other.bin").fingerprint());
+  write("t_3.bin", {30, 32});
+  BOOST_TEST(open({folder / "t_*.bin"}).fingerprint() != fingerprint);
+
+  BOOST_CHECK_EXCEPTION(open({folder / "none_*.bin"}), Error, says("no file matches", "none_*.bin"));
+  BOOST_CHECK_EXCEPTION(open({folder / "none.bin"}), Error, says("none.bin", "cannot be opened"));
+  BOOST_CHECK_EXCEPTION(open({}), Error, says("no token shard"));
+  BOOST_CHECK_EXCEPTION(Windows(open({folder / "t_*.bin"}), 6, 100), Error,
+                        says("t_1.bin and 3 more", "12 tokens"));
+  BOOST_CHECK_EXCEPTION(Windows(open({folder / "t_*.bin"}), 2, 31), Error,
+                        says("t_3.bin", "token 1", "id 32"));
+  write("[x].bin", {1, 2});  // a name, not a pattern
+  BOOST_TEST(open({folder / "[x].bin"}).shards().size() == 1u);
+}
+
+BOOST_AUTO_TEST_CASE(bare_tokens_are_held_against_their_own_vocabulary) {
+  TemporaryFolder folder;
+  const auto path = folder.write("a.bin", std::string("\x07\0\x09\0", 4));
+  BOOST_TEST(Windows(TokenShard::open(path, 10), 2, 100).count() == 1);
+  BOOST_CHECK_EXCEPTION(Windows(TokenShard::open(path, 9), 2, 100), Error,
+                        says("token 1", "its vocabulary of 9"));
 }
 
 BOOST_AUTO_TEST_CASE(a_shorter_context_must_divide_the_chunks) {

@@ -66,4 +66,32 @@ BOOST_AUTO_TEST_CASE(each_records_what_it_observes) {
   check(static_cast<const Both&>(seen), 0, 0);
 }
 
+// A part that is off records nothing, and the others go on.
+BOOST_AUTO_TEST_CASE(a_part_can_be_switched_off) {
+  using First = Counts<true, true>;
+  using Second = Counts<true, false>;
+  Decoder<tiny, Identity, ReLU, Cpu, Observers<First, Second>> model(1);
+  model.initialize(3);
+  LNFREE_LOG_SEED();
+  const RandomBatch random({1, tiny.context}, tiny.vocab_size, seed());
+  auto& seen = model.observer();
+  const auto parts = [&] {
+    int count = 0;
+    seen.for_each_part([&](const auto&) { ++count; });
+    return count;
+  };
+  BOOST_TEST(parts() == 2);
+  for (const bool on : {false, true}) {
+    seen.use<First>(on);
+    BOOST_TEST(seen.uses<First>() == on);
+    BOOST_TEST(seen.uses<Second>());
+    BOOST_TEST(parts() == 1 + on);
+    seen.reset();
+    model.loss(random.batch());
+    BOOST_TEST(static_cast<const First&>(seen).passes == on);
+    BOOST_TEST(static_cast<const First&>(seen).layers == on * tiny.layers);
+    BOOST_TEST(static_cast<const Second&>(seen).passes == 1);
+  }
+}
+
 BOOST_AUTO_TEST_SUITE_END()

@@ -63,4 +63,24 @@ BOOST_AUTO_TEST_CASE(cosine_and_stable_decay) {
   BOOST_TEST(stable(10) == 0.2, close);
 }
 
+BOOST_AUTO_TEST_CASE(chosen_at_run_time) {
+  static_assert(Schedule<ChosenSchedule>);
+  ChosenSchedule chosen{.peak = 0.5, .floor = 0.1, .warmup_ratio = 0.2, .steps = 10};
+  BOOST_TEST(chosen.name == "linear");
+  const auto close = boost::test_tools::tolerance(1e-12);
+  const auto same_as = [&](const auto& schedule) {
+    chosen.name = schedule.name;
+    for (std::int64_t step = 0; step < 12; ++step) BOOST_TEST(chosen(step) == schedule(step), close);
+  };
+  same_as(WarmupLinearSchedule{0.5, 0.1, 0.2, 10});
+  same_as(WarmupCosineSchedule{0.5, 0.1, 0.2, 10});
+  same_as(WarmupStableDecaySchedule{0.5, 0.1, 0.2, 10});
+  for (const auto name : ChosenSchedule::names) {
+    chosen.name = name;
+    BOOST_TEST(chosen(2) == 0.5);
+  }
+  chosen.name = "none";
+  BOOST_CHECK_THROW(chosen(0), Error);
+}
+
 BOOST_AUTO_TEST_SUITE_END()

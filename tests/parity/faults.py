@@ -137,6 +137,16 @@ def entropy_penalty_scaled_by_1_001(true, self, attention_weights):
     return 1.001 * true(self, attention_weights)
 
 
+@fault("sm_r_distilled", "first_pass", Model, "divergence")
+def divergence_without_the_square_of_the_temperature(true, self, logits, tokens):
+    return true(self, logits, tokens) / parity_model.TEACHER_TEMPERATURE**2
+
+
+@fault("sm_r_sparse", "first_pass", Model, "hidden_penalty")
+def hidden_penalty_scaled_by_1_01(true, self):
+    return 1.01 * true(self)
+
+
 @fault("sm_entropy_g", "first_pass", parity, "head_entropies")
 def entropies_without_their_first_query(true, weights):
     return true(weights) * weights.shape[2] / (weights.shape[2] - 1)
@@ -195,6 +205,27 @@ def no_clipping(true, parameters, bound):
 @fault("sm_derf_g", "trained", torch.nn.utils, "clip_grad_norm_")
 def clipping_to_a_norm_of_1_01(true, parameters, bound):
     return true(parameters, 1.01 * bound)
+
+
+@fault("muon_ln_g", "trained", parity_model, "orthogonal")
+def four_iterations_of_newton_and_schulz(true, matrix):
+    return true(matrix, iterations=4)
+
+
+@fault("muon_ln_g", "trained", parity_model, "orthogonal")
+def steps_of_muon_scaled_by_1_001(true, matrix):
+    return true(matrix) * 1.001
+
+
+@fault("muon_ln_g", "trained", parity_model.Muon, "step")
+def momentum_of_muon_0_94(true, self, rate):
+    with mock.patch.object(parity_model.Muon, "MOMENTUM", 0.94):
+        true(self, rate)
+
+
+@fault("muon_ln_g", "trained", parity_model, "is_matrix_of_a_block")
+def one_matrix_by_adamw(true, name):
+    return true(name) and name != "h.1.mlp.c_fc.weight"
 
 
 class Case:

@@ -40,7 +40,7 @@ def runs_in_float(run, exact, weights, samples, random):
     sides = []
     for sample in range(samples):
         rounded = weights if sample == 0 else rounded_otherwise(weights, random)
-        model = Model(exact.shape, exact.configuration, rounded, torch.float32, sides)
+        model = Model(exact.shape, exact.configuration, rounded, torch.float32, sides, exact.teacher_weights)
         yield run(model)
         if sample == 0:
             sides = other_sides(exact, model)

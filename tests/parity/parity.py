@@ -157,6 +157,7 @@ class Case:
     name: str
     shape: Shape
     configuration: Configuration
+    optimizer: str
 
 
 def cases_of(program):
@@ -168,7 +169,8 @@ def cases_of(program):
         name: Case(
             name,
             Shape.of(case["architecture"]),
-            Configuration.of(case["architecture"], regularized=case["is_guided"], dropout=case["dropout"]),
+            Configuration.of(case["architecture"], objective=case["objective"], dropout=case["dropout"]),
+            case["optimizer"],
         )
         for name, case in json.loads(run.stdout).items()
     }
@@ -179,9 +181,13 @@ class Oracle:
 
     def __init__(self, case, steps, seed):
         self.name, self.shape, self.configuration = case.name, case.shape, case.configuration
+        self.optimizer = case.optimizer
         shape = case.shape
         self.random = numpy.random.default_rng([seed, *case.name.encode()])
         self.weights = random_weights(shape, self.configuration, self.random)
+        self.teacher = None
+        if self.configuration.objective == "distillation":
+            self.teacher = random_weights(shape, self.configuration, self.random)
         tokens = self.random.integers(0, shape.vocab_size, (steps * WINDOWS_PER_STEP, shape.context))
         self.windows = torch.from_numpy(tokens)
 
@@ -193,18 +199,21 @@ class Oracle:
         return FirstPass(losses.detach().double().numpy(), gradients, torch.stack(entropies).numpy())
 
     def trained(self, model):
-        train(model, self.windows.split(WINDOWS_PER_STEP), PEAK_LEARNING_RATE)
+        train(model, self.windows.split(WINDOWS_PER_STEP), PEAK_LEARNING_RATE, optimizer=self.optimizer)
         losses, _ = model.evaluate(self.windows[:WINDOWS_PER_STEP])
         weights = {name: w.detach().double().numpy() for name, w in model.weights.items()}
         return Trained(losses.double().numpy(), weights)
 
+    def model(self):
+        return Model(self.shape, self.configuration, self.weights, teacher=self.teacher)
+
     def result(self, run):
         """What run(model) returns in double."""
-        return run(Model(self.shape, self.configuration, self.weights))
+        return run(self.model())
 
     def result_and_bounds(self, run, tolerance):
         """And (kind, name of a tensor) -> by how much the result of another program may differ from that."""
-        model = Model(self.shape, self.configuration, self.weights)
+        model = self.model()
         exact = run(model)
         count = tolerance.gradient_runs if run == self.first_pass else tolerance.training_runs
         in_float = [r.errors(exact) for r in runs_in_float(run, model, self.weights, count, self.random)]
@@ -224,6 +233,8 @@ def run_program(program, oracle):
     with tempfile.TemporaryDirectory() as folder:
         folder = Path(folder)
         write_safetensors(folder / "model.safetensors", oracle.weights)
+        if oracle.teacher is not None:
+            write_safetensors(folder / "teacher.safetensors", oracle.teacher)
         write_shard(folder / "tokens.bin", oracle.windows.reshape(-1).numpy())
         run = subprocess.run([program, oracle.name, folder], capture_output=True, text=True)
         if run.returncode != 0:

@@ -5,14 +5,17 @@
 /// gradients (FOLDER/gradients.safetensors) and head entropies of the first optimizer step's windows; and
 /// after as many steps as there are windows for, the weights (FOLDER/trained.safetensors) and the first
 /// step's loss again. The numbers go to FOLDER/result.json. --list prints the cases as JSON: the architecture
-/// of each as in config.json, its rate of dropout, and whether its loss is the entropy-guided one.
+/// of each as in config.json, its rate of dropout, its objective and its optimizer. An objective that learns
+/// from a teacher has it in FOLDER/teacher.safetensors, of the model's own architecture.
 #include <cstdint>
 #include <exception>
 #include <filesystem>
 #include <iostream>
+#include <memory>
 #include <string>
 #include <string_view>
 #include <type_traits>
+#include <utility>
 #include <vector>
 
 #include <nlohmann/json.hpp>
@@ -24,6 +27,7 @@
 #endif
 #include <lnfree/data/windows.hpp>
 #include <lnfree/model.hpp>
+#include <lnfree/nn/teacher.hpp>
 #include <lnfree/train/checkpoint.hpp>
 #include <lnfree/train/evaluate.hpp>
 
@@ -57,19 +61,28 @@ constexpr int batch_size = 2;
 constexpr std::uint64_t dropout_seed = 0x0123456789abcdef;
 constexpr int windows_per_step = accumulation_steps * batch_size;
 
-template <class Model>
+template <class Model, template <class> class OptimizerPolicy>
 void dump(const std::filesystem::path& folder, double dropout_rate) {
   constexpr DecoderConfig config = Model::config;
   Model model(batch_size);
   load_weights(model, folder / "model.safetensors");
   // One head's row is as good as another: the mean does not depend on how a step's windows are cut into
   // passes.
-  if constexpr (requires { model.objective().options(); }) {
+  if constexpr (std::is_same_v<typename Model::Objective, EntropyGuided<typename Model::Device>>) {
     // Not assigned as {.coefficient = 0.3, .sums_rows = false}: nvcc 13 gives the second value to the second
     // member.
     EntropyGuidedOptions& options = model.objective().options();
     options.coefficient = 0.3;
     options.sums_rows = false;
+  }
+  if constexpr (std::is_same_v<typename Model::Objective, SparseHidden<typename Model::Device>>)
+    model.objective().options().coefficient = 0.01;
+  if constexpr (LearnsFromTeacher<typename Model::Objective>) {
+    auto teacher = std::make_shared<Model>(batch_size, Purpose::evaluation, model.device());
+    load_weights(*teacher, folder / "teacher.safetensors");
+    model.objective().set_teacher(teacher_of(std::move(teacher)));
+    model.objective().options().weight = 0.4;
+    model.objective().options().temperature = 2;
   }
   const Windows windows(TokenShard::open(folder / "tokens.bin"), config.context, config.vocab_size);
 
@@ -100,7 +113,7 @@ void dump(const std::filesystem::path& folder, double dropout_rate) {
   save_safetensors(folder / "gradients.safetensors", gradients);
   model.parameters().zero_gradients(model.device());
 
-  AdamW optimizer(model);
+  OptimizerPolicy<Model> optimizer(model);
   const WarmupLinearSchedule schedule{.steps = windows.count() / windows_per_step};
   for (std::int64_t step = 0; step < schedule.steps; ++step) {
     over_windows_of(step, accumulate_gradients);
@@ -116,16 +129,22 @@ void dump(const std::filesystem::path& folder, double dropout_rate) {
 struct Case {
   std::string_view name;
   double dropout;
-  bool is_guided;
+  std::string_view objective;
+  std::string_view optimizer;
   Json (*architecture)();
   void (*dump)(const std::filesystem::path& folder, double dropout_rate);
 };
 
-template <DecoderConfig Config, template <DecoderConfig> class Configuration>
+template <DecoderConfig Config, template <DecoderConfig> class Configuration,
+          template <class> class OptimizerPolicy = AdamW>
 constexpr Case case_of(std::string_view name, double dropout = 0) {
   using Model = typename Configuration<Config>::template Model<Config, Target, EntropyObserver>;
-  constexpr bool is_guided = !std::is_same_v<typename Model::Objective, CrossEntropy<Target>>;
-  return {name, dropout, is_guided, config_json<Model>, dump<Model>};
+  return {name,
+          dropout,
+          Model::Objective::name,
+          OptimizerPolicy<Model>::name,
+          config_json<Model>,
+          dump<Model, OptimizerPolicy>};
 }
 
 constexpr DecoderConfig without_final_norm = [] {
@@ -146,6 +165,7 @@ constexpr Case cases[] = {
     case_of<pythia, configurations::sm_ln_g>("pythia_ln_g"),
     case_of<pythia, configurations::sm_r>("pythia_r"),
     case_of<shape, configurations::sm_ln_g>("dropout_ln_g", 0.2),
+    case_of<shape, configurations::sm_ln_g, Muon>("muon_ln_g"),
     case_of<without_final_norm, post_norm>("post_norm_ln_g"),
     case_of<shape, sandwich>("sandwich_rms_r"),
     case_of<pythia_70m, configurations::sm_ln_g>("pythia_70m"),
@@ -155,8 +175,10 @@ int main(int argc, char** argv) try {
   if (argc == 2 && std::string_view(argv[1]) == "--list") {
     Json list;
     for (const Case& each : cases) {
-      list[std::string(each.name)] = {
-          {"architecture", each.architecture()}, {"dropout", each.dropout}, {"is_guided", each.is_guided}};
+      list[std::string(each.name)] = {{"architecture", each.architecture()},
+                                      {"dropout", each.dropout},
+                                      {"objective", each.objective},
+                                      {"optimizer", each.optimizer}};
     }
     std::cout << list.dump(2) << '\n';
     return 0;

@@ -41,7 +41,7 @@ class Configuration:
     final_norm: str | None = "layer_norm"  # behind the last block
     pythia: bool = False  # rotary positions, sublayers side by side, biases everywhere, an output matrix of its own
     layout: str = "pre_norm"  # where the norms stand; that of Pythia is parallel
-    regularized: bool = False  # the entropy-guided loss
+    objective: str = "cross_entropy"  # or "entropy_penalty", "distillation", "sparse_hidden"
     dropout: float = 0  # rate, of the embedding
 
     @classmethod
@@ -51,7 +51,7 @@ class Configuration:
         configuration = cls(norm, architecture["activation_function"], final_norm, architecture["parallel_residual"],
                             architecture["layout"], **others)
         unknown = {norm, final_norm} - LEARNED_BY_NORM.keys() | set(configuration.activations) - set(ACTIVATIONS)
-        unknown |= {architecture["layout"]} - NORMS_OF_LAYOUT.keys()
+        unknown |= {architecture["layout"]} - NORMS_OF_LAYOUT.keys() | {configuration.objective} - set(OBJECTIVES)
         if unknown:
             raise ValueError(f"the oracle has no {', '.join(map(str, unknown))}; write its formula in parity_model.py")
         return configuration
@@ -84,6 +84,10 @@ LEARNED_BY_NORM = {
 }
 ACTIVATIONS = ("gelu", "relu", "silu", "squared_relu", "leaky_learnable_per_layer", "leaky_learnable_global")
 
+OBJECTIVES = ("cross_entropy", "entropy_penalty", "distillation", "sparse_hidden")
+
+# Of the L1 penalty on hidden units, and of learning from a teacher.
+HIDDEN_PENALTY, TEACHER_WEIGHT, TEACHER_TEMPERATURE = 0.01, 0.4, 2.0
 # Of the entropy-guided loss, the mean over queries; the margin as a share of ln(context).
 PENALTY_COEFFICIENT, PENALTY_MARGIN = 0.3, 0.2
 # Of dropout: the run's seed, and the windows of a forward pass, each of which draws anew.
@@ -119,7 +123,7 @@ def tensor_shapes(shape, configuration):
     if "leaky_learnable_global" in configuration.activations:
         shapes["act.slope"] = (1,)
     add_norm("ln_f", configuration.final_norm)
-    if configuration.regularized:
+    if configuration.objective == "entropy_penalty":
         shapes["entropy_threshold"] = (shape.heads,)
     return shapes
 
@@ -127,8 +131,8 @@ def tensor_shapes(shape, configuration):
 class Model:
     """A decoder over a dictionary of weights: a GPT-2 of any layout or Pythia, with or without norms."""
 
-    def __init__(self, shape, configuration, weights, dtype=torch.float64, sides=()):
-        """`sides` overrules on which side of a kink numbers lie: for the first kinks that forward passes come to, a
+    def __init__(self, shape, configuration, weights, dtype=torch.float64, sides=(), teacher=None):
+        """`teacher`: the weights of a model of this architecture to learn from. `sides` overrules on which side of a kink numbers lie: for the first kinks that forward passes come to, a
         mask of the numbers that it speaks of, and whether those are beyond the kink."""
         self.shape = shape
         self.configuration = configuration
@@ -147,6 +151,9 @@ class Model:
         self.weights = {
             name: torch.tensor(value, dtype=dtype, requires_grad=True) for name, value in weights.items()
         }
+        self.teacher_weights = teacher
+        self.teacher = None if teacher is None else Model(shape, configuration, teacher, dtype)
+        self.hidden = []  # of the last forward pass, by layer
 
     def _is_beyond_kink(self, distance):
         self.distances.append(distance.detach())
@@ -212,7 +219,8 @@ class Model:
 
     def _feed_forward(self, layer, x):
         h = f"h.{layer}.mlp."
-        return self._linear(h + "c_proj", self._activation(layer, self._linear(h + "c_fc", x)))
+        self.hidden.append(self._activation(layer, self._linear(h + "c_fc", x)))
+        return self._linear(h + "c_proj", self.hidden[-1])
 
     def _embedding(self, tokens):
         x = self.weights["wte.weight"][tokens]
@@ -238,6 +246,7 @@ class Model:
         if training_step is not None:
             x = self._dropout(x, training_step)
         attention_weights = []
+        self.hidden = []
         for layer in range(self.shape.layers):
             h = f"h.{layer}."
 
@@ -271,6 +280,20 @@ class Model:
             total = total + torch.where(is_outside, deviation**2, 0.0).mean()
         return PENALTY_COEFFICIENT * total / len(attention_weights)
 
+    def hidden_penalty(self):
+        """The L1 penalty on the hidden units of the last forward pass."""
+        return HIDDEN_PENALTY * sum(h.abs().sum(dim=-1).mean() for h in self.hidden)
+
+    def divergence(self, logits, tokens):
+        """temperature^2 KL(teacher || student), the mean over the tokens that predict one."""
+        with torch.no_grad():
+            of_teacher = self.teacher.forward(tokens)[0]
+        student, teacher = (
+            torch.log_softmax(x[:, :-1].reshape(-1, self.shape.vocab_size) / TEACHER_TEMPERATURE, dim=-1)
+            for x in (logits, of_teacher)
+        )
+        return TEACHER_TEMPERATURE**2 * (teacher.exp() * (teacher - student)).sum(dim=-1).mean()
+
     def _target_losses(self, logits, tokens):
         """Cross-entropies in nats: a token predicts the next one, the last one nothing."""
         predicting = logits[:, :-1].reshape(-1, self.shape.vocab_size)
@@ -281,8 +304,12 @@ class Model:
         logits, attention_weights = self.forward(tokens, training_step=step)
         losses = self._target_losses(logits, tokens)
         objective = losses.mean()
-        if self.configuration.regularized:
+        if self.configuration.objective == "entropy_penalty":
             objective = objective + self.penalty(attention_weights)
+        elif self.configuration.objective == "sparse_hidden":
+            objective = objective + self.hidden_penalty()
+        elif self.configuration.objective == "distillation":
+            objective = (1 - TEACHER_WEIGHT) * objective + TEACHER_WEIGHT * self.divergence(logits, tokens)
         return objective, losses, attention_weights
 
     def loss(self, tokens):
@@ -348,12 +375,49 @@ def is_decayed(name):
     return not (name.endswith("bias") or "ln_" in name or name == "entropy_threshold")
 
 
-def train(model, batches, peak, warmup_ratio=0.05, weight_decay=0.1):
-    """One optimizer step for each (B, T) of `batches`. Returns the losses of each one's targets before its update and
-    the gradients' norm before clipping."""
-    decayed = [w for name, w in model.weights.items() if is_decayed(name)]
-    others = [w for name, w in model.weights.items() if not is_decayed(name)]
-    optimizer = torch.optim.AdamW(
+def orthogonal(matrix, iterations=5):
+    """About U V^T of a matrix U S V^T, by the iteration of Newton and Schulz with Jordan's coefficients, after his
+    description of Muon (2024): on the wider of the matrix and its transpose."""
+    x = matrix.T if matrix.shape[0] > matrix.shape[1] else matrix
+    x = x / (torch.linalg.matrix_norm(x) + 1e-7)
+    for _ in range(iterations):
+        square = x @ x.T
+        x = 3.4445 * x + (-4.7750 * square + 2.0315 * square @ square) @ x
+    return x.T if matrix.shape[0] > matrix.shape[1] else x
+
+
+class Muon:
+    """Of matrices, by name, as Liu et al. (2025) scale it: a step has the size of AdamW's. Q | K | V are three."""
+
+    MOMENTUM = 0.95
+
+    def __init__(self, matrices, weight_decay):
+        self.matrices, self.weight_decay = matrices, weight_decay
+        self.momentum = {name: torch.zeros_like(w) for name, w in matrices.items()}
+
+    def step(self, rate):
+        with torch.no_grad():
+            for name, w in self.matrices.items():
+                momentum = self.momentum[name].mul_(self.MOMENTUM).add_(w.grad)
+                ahead = w.grad + self.MOMENTUM * momentum  # Nesterov's
+                parts = ahead.chunk(3, dim=1) if "c_attn" in name else [ahead]
+                direction = torch.cat([0.2 * max(part.shape) ** 0.5 * orthogonal(part) for part in parts], dim=1)
+                w.copy_(w - rate * (direction + self.weight_decay * w))
+
+
+def is_matrix_of_a_block(name):
+    return name.startswith("h.") and name.endswith(("c_attn.weight", "c_proj.weight", "c_fc.weight"))
+
+
+def train(model, batches, peak, warmup_ratio=0.05, weight_decay=0.1, optimizer="adamw"):
+    """One optimizer step for each (B, T) of `batches`; with "muon" the blocks' matrices are Muon's. Returns the losses of
+    each one's targets before its update and the gradients' norm before clipping."""
+    matrices = {name: w for name, w in model.weights.items() if optimizer == "muon" and is_matrix_of_a_block(name)}
+    muon = Muon(matrices, weight_decay)
+    rest = {name: w for name, w in model.weights.items() if name not in matrices}
+    decayed = [w for name, w in rest.items() if is_decayed(name)]
+    others = [w for name, w in rest.items() if not is_decayed(name)]
+    adamw = torch.optim.AdamW(
         [{"params": decayed, "weight_decay": weight_decay}, {"params": others, "weight_decay": 0.0}],
         lr=peak,
         betas=(0.9, 0.999),
@@ -361,12 +425,16 @@ def train(model, batches, peak, warmup_ratio=0.05, weight_decay=0.1):
     )
     losses, norms = [], []
     for step, tokens in enumerate(batches):
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate(step, len(batches), peak, warmup_ratio)
-        optimizer.zero_grad()
+        rate = learning_rate(step, len(batches), peak, warmup_ratio)
+        for group in adamw.param_groups:
+            group["lr"] = rate
+        adamw.zero_grad()
+        for w in matrices.values():
+            w.grad = None
         objective, target_losses, _ = model.objective(tokens, step)
         objective.backward()
         norms.append(torch.nn.utils.clip_grad_norm_(list(model.weights.values()), 1.0).item())
-        optimizer.step()
+        adamw.step()
+        muon.step(rate)
         losses.append(target_losses.detach())
     return losses, norms

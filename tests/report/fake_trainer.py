@@ -32,6 +32,7 @@ MOST_WINDOWS = int(os.environ.get("FAKE_BATCH", "128"))
 LAYERS = 8
 HEADS = [[3.0 + 0.1 * layer - 0.2 * head for head in range(4)] for layer in range(LAYERS)]
 STREAM = {name: [1.0 + layer for layer in range(LAYERS)] for name in ("rms", "kurtosis", "zeros")}
+SIGNAL = {"cosine": [layer / 8 for layer in range(LAYERS)], "effective_rank": [60.0 - layer for layer in range(LAYERS)]}
 LOSS = {"sm_ln_g": 3.0, "sm_ln_r": 3.1, "sm_g": 3.4, "sm_r": 3.2}
 
 
@@ -136,6 +137,7 @@ def train():
         "--plan-only",
         "--decay-slopes",
         "--no-decay-slopes",
+        "--observe-signal",
     ):
         parser.add_argument(name, action="store_true")
     options = parser.parse_args()
@@ -167,7 +169,8 @@ def train():
                     "head_entropy": HEADS,
                     "nonfinite_rows": 0,
                     "parameters": 1000,
-                    "stream": STREAM,
+                    **STREAM,
+                    **(SIGNAL if options.observe_signal else {}),
                 }
             )
         )
@@ -197,6 +200,8 @@ def train():
             if step % options.observe_every == 0:
                 lines.append({"kind": "entropy", "step": step, "head_entropy": HEADS, "nonfinite_rows": 0})
                 lines.append({"kind": "stream", "step": step} | STREAM)
+                if options.observe_signal:
+                    lines.append({"kind": "signal", "step": step} | SIGNAL)
                 if "leaky" in NAME:
                     slopes = [0.01 - 0.001 * step] * (1 if "global" in NAME else LAYERS)
                     lines.append({"kind": "slopes", "step": step, "slopes": slopes})

@@ -49,9 +49,9 @@ def spec_of(config, seed=3, **changes):
     return runs.Spec(config=config, **changes)
 
 
-def write_run(root, spec, perplexity, layers, slopes=None, stream=None, **changes):
-    """One evaluated run; `slopes(part)` gives the slopes at a part of the training, `stream` is logged at its
-    end; `changes` overwrite keys of evaluation.json. Returns its folder."""
+def write_run(root, spec, perplexity, layers, slopes=None, observed=None, **changes):
+    """One evaluated run; `slopes(part)` gives the slopes at a part of the training; `observed` is logged at its
+    end, {kind: what its line holds}; `changes` overwrite keys of evaluation.json. Returns its folder."""
     place = root / "runs" / spec.name
     place.mkdir(parents=True)
     recipe = runs.recipe_of(spec, "demo", 0)
@@ -84,8 +84,8 @@ def write_run(root, spec, perplexity, layers, slopes=None, stream=None, **change
                     ],
                 }
             )
-    if stream is not None:
-        lines.append({"kind": "stream", "step": steps - 1} | stream)
+    for kind, values in (observed or {}).items():
+        lines.append({"kind": kind, "step": steps - 1} | values)
     for eighth in range(1, 8):
         part = eighth / 8
         value = None if loss is None else loss + 1.9 * (1 - part) * math.exp(-2.2 * part)

@@ -395,13 +395,13 @@ class ReportTest(unittest.TestCase):
             "zeros": [0.25] * 6 + [0.875] * 2,
         }
         for config in ("sm_g", "sm_r"):
-            with_stream = stream if config == "sm_r" else None
+            observed = {"stream": stream} if config == "sm_r" else None
             synthetic.write_run(
                 self.folder,
                 synthetic.spec_of(config),
                 30.0,
                 synthetic.LAYER_ENTROPY[config],
-                stream=with_stream,
+                observed=observed,
             )
         results, text = self.report()
         start = text.index("## Residual stream")
@@ -410,6 +410,66 @@ class ReportTest(unittest.TestCase):
         self.assertEqual(self.row(text[start:], "SM + R", table=2)[-1], "87.5")
         self.assertIn("88 % zeros in layer 6 of SM + R", text)
         self.assertEqual([run["stream"] != {} for run in results["runs"]], [False, True])
+
+    def test_what_the_evaluation_measured_counts(self):
+        """Not the batch that was observed last."""
+        spec = synthetic.spec_of("sm_r")
+        logged, measured = ({"rms": [value] * 8, "kurtosis": [1.0] * 8, "zeros": [0.5] * 8} for value in (1.0, 7.0))
+        synthetic.write_root(self.folder)
+        layers = synthetic.LAYER_ENTROPY["sm_r"]
+        synthetic.write_run(self.folder, spec, 30.0, layers, observed={"stream": logged}, **measured)
+        results, _ = self.report()
+        self.assertEqual(results["runs"][0]["stream"]["rms"], [7.0] * 8)
+
+    def write_signals(self, cosines, seeds=(3,)):
+        """A run of each configuration in `cosines`, {config: last cosine of the last block}, which fall to half of
+        that towards the first; seeds differ by 0.01."""
+        synthetic.write_root(self.folder)
+        for seed in seeds:
+            for config, cosine in cosines.items():
+                signal = cosine and {
+                    "cosine": [cosine * (0.5 + layer / 14) + 0.01 * (seed - seeds[0]) for layer in range(8)],
+                    "effective_rank": [(65.0 if config == "sm_r" else 60.0) - 5 * layer for layer in range(8)],
+                }
+                synthetic.write_run(
+                    self.folder,
+                    synthetic.spec_of(config, seed),
+                    30.0,
+                    synthetic.LAYER_ENTROPY[config],
+                    observed=signal and {"signal": signal},
+                )
+
+    def test_signal_propagation(self):
+        self.write_signals({"sm_ln_g": None, "sm_g": 0.8, "sm_r": 0.6}, seeds=(3, 4, 5))
+        results, text = self.report(rendered=True)
+        text = text[text.index("## Signal propagation") :]
+        # The seeds' mean is 0.01 above the first.
+        self.assertEqual(self.row(text, "SM + G")[::7], ["0.41", "0.81"])
+        self.assertEqual(self.row(text, "SM + R", table=1)[::7], ["65.0", "30.0"])
+        self.assertNotIn("| SM + LN + G |", text[: text.index("## Private inference")])
+        self.assertIn("does **not** show. Tokens are most alike in SM + G, after block 7: 0.81.", text)
+        self.assertIn("the mean cosine is 0.61 ± 0.01 with GELU and 0.46 ± 0.01 with ReLU, the effective rank 42.5", text)
+        self.assertIn("tokens are more alike with GELU, and the stream makes use of more directions with ReLU.", text)
+        self.assertIn("(of 64) after the last block: SM + G 0.81 ± 0.01 and 25.0 ± 0.0; SM + R 0.61", text)
+        self.assertEqual([run["signal"] != {} for run in results["runs"]], [False, True, True] * 3)
+        image = matplotlib.image.imread(self.folder / "figures" / "signal_propagation.png")
+        self.assertGreater(image.shape[1], 800)
+
+    def test_rank_collapse_is_told(self):
+        self.write_signals({"sm_g": 0.95, "sm_r": 0.6})
+        _, text = self.report()
+        self.assertIn("**shows**: SM + G in 1 of 8 layers.", text)
+
+    def test_signals_that_are_no_numbers(self):
+        self.write_signals({"sm_g": 0.5, "sm_r": 0.6})
+        self.change("sm_r", cosine=[None] * 8, effective_rank=[None] * 8)
+        _, text = self.report(rendered=True)
+        text = text[text.index("## Signal propagation") :]
+        self.assertEqual(set(self.row(text, "SM + R")), {"n/a"})
+        self.assertNotIn("nan", text.lower())
+        self.change("sm_g", cosine=[None] * 8, effective_rank=[None] * 8)
+        _, text = self.report()
+        self.assertNotIn("nan", text.lower())
 
     def test_page_holds_everything(self):
         self.write(rendered=True)

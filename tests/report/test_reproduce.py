@@ -6,11 +6,13 @@ import math
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
 import time
 import unittest
+import urllib.request
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
@@ -103,6 +105,33 @@ class ReproduceTest(unittest.TestCase):
 
     def results(self):
         return json.loads((self.out / "results.json").read_text())
+
+    def test_live_page(self):
+        """It is there while runs are trained, knows those that wait, and ends with the job."""
+        job = self.start("--live", "0", "--configs", "sm_g", "sm_r", FAKE_HOLD="sm_g:3")
+        self.addCleanup(job.communicate)
+        self.addCleanup(job.kill)
+        url = next(found[0] for line in job.stdout if (found := re.search(r"http://127\.0\.0\.1:\d+/", line)))
+        self.wait_for(lambda: self.logged_step("sm_g") == 3)
+
+        def shows(text):
+            with urllib.request.urlopen(url + "content", timeout=PATIENCE) as answer:
+                return text in answer.read().decode()
+
+        self.wait_for(lambda: shows("4/12"))
+        self.assertTrue(shows("SM + R, seed 0"))
+        job.send_signal(signal.SIGTERM)
+        job.communicate(timeout=PATIENCE)
+        with self.assertRaises(OSError):
+            urllib.request.urlopen(url, timeout=PATIENCE)
+
+    def test_a_port_that_is_taken(self):
+        """Is told before anything is made."""
+        with socket.create_server(("127.0.0.1", 0)) as taken:
+            status, output, starts = self.run_job("--live", str(taken.getsockname()[1]))
+        self.assertEqual((status, starts), (1, []))
+        self.assertIn("cannot be used", output)
+        self.assertFalse(self.out.exists())
 
     def test_whole_job_and_its_repetition(self):
         status, output, starts = self.run_job("--seed", "5", rendered=True)
@@ -238,6 +267,7 @@ class ReproduceTest(unittest.TestCase):
             "Pythia",
             "Stability",
             "Residual stream",
+            "Signal propagation",
             "Private inference",
         ):
             self.assertRegex(text, f"(?m)^## {title}")

@@ -79,6 +79,11 @@ BOOST_FIXTURE_TEST_CASE(errors_are_said, Untrained) {
     BOOST_CHECK_EXCEPTION(generate(model, prompt, 1, {.temperature = temperature}), Error,
                           says("temperature"));
   BOOST_CHECK_EXCEPTION(generate(model, prompt, 1, {.top_k = -1}), Error, says("top-k"));
+  for (const double top_p : {0.0, -1.0, 1.1})
+    BOOST_CHECK_EXCEPTION(generate(model, prompt, 1, {.top_p = top_p}), Error, says("top-p"));
+  for (const double min_p : {-0.1, 1.1})
+    BOOST_CHECK_EXCEPTION(generate(model, prompt, 1, {.min_p = min_p}), Error, says("min-p"));
+  BOOST_CHECK_EXCEPTION(generate(model, prompt, 1, {.repetition_penalty = 0}), Error, says("penalty"));
 }
 
 // At 10,000 evenly spaced draws every token comes as often as softmax(logits / temperature) says.
@@ -97,6 +102,44 @@ BOOST_AUTO_TEST_CASE(tokens_come_as_often_as_the_softmax_says) {
     for (std::size_t i = 0; i < logits.size(); ++i)
       BOOST_TEST(std::abs(count[i] - 10000 * expected[i] / total) <= 1.5);
   }
+}
+
+// Of probabilities 0.5, 0.25, 0.125, 0.0625 and the rest: which tokens come at all, and how often.
+BOOST_AUTO_TEST_CASE(unlikely_tokens_are_left_out) {
+  std::vector<double> logits;
+  for (const double p : {0.0625, 0.5, 0.125, 0.0625, 0.25}) logits.push_back(std::log(p));
+  const auto shares = [&](const SamplingOptions& options) {
+    std::vector<double> count(logits.size());
+    for (int i = 0; i < 16000; ++i) ++count[std::size_t(sample(logits, options, (i + 0.5) / 16000))];
+    for (double& c : count) c = std::round(c / 16000 * 120);  // Of 120, which all the sums below divide.
+    return count;
+  };
+  using Shares = std::vector<double>;
+  BOOST_TEST(shares({.top_p = 0.75}) == (Shares{0, 80, 0, 0, 40}), boost::test_tools::per_element());
+  BOOST_TEST(shares({.top_p = 0.7501}) == (Shares{0, 69, 17, 0, 34}), boost::test_tools::per_element());
+  BOOST_TEST(shares({.top_p = 1e-9}) == (Shares{0, 120, 0, 0, 0}), boost::test_tools::per_element());
+  BOOST_TEST(shares({.min_p = 0.49}) == (Shares{0, 80, 0, 0, 40}), boost::test_tools::per_element());
+  BOOST_TEST(shares({.min_p = 0.51}) == (Shares{0, 120, 0, 0, 0}), boost::test_tools::per_element());
+  BOOST_TEST(shares({.min_p = 0.12}) == (Shares{8, 60, 15, 8, 30}), boost::test_tools::per_element());
+  // top-p of what top-k has left: 0.5 of 0.75 is two thirds.
+  BOOST_TEST(shares({.top_k = 2, .top_p = 0.66}) == (Shares{0, 120, 0, 0, 0}),
+             boost::test_tools::per_element());
+}
+
+BOOST_AUTO_TEST_CASE(a_token_of_the_text_is_penalized_once) {
+  std::vector<double> logits{2, -2, 0, 4, -4};
+  penalize_repetition(logits, Tokens{3, 1, 3, 3, 99}, 2);
+  BOOST_TEST(logits == (std::vector<double>{2, -4, 0, 2, -4}), boost::test_tools::per_element());
+}
+
+BOOST_FIXTURE_TEST_CASE(a_penalty_changes_the_text_and_forbids_no_token, Untrained) {
+  const auto plain = generate(model, prompt, 30, {.temperature = 0});
+  const auto distinct = [](Tokens tokens) {
+    std::sort(tokens.begin(), tokens.end());
+    return std::unique(tokens.begin(), tokens.end()) - tokens.begin();
+  };
+  BOOST_TEST(distinct(generate(model, prompt, 30, {.repetition_penalty = 1e6, .temperature = 0})) >
+             distinct(plain));
 }
 
 BOOST_AUTO_TEST_CASE(draws_at_the_edges_stay_inside) {

@@ -2,6 +2,7 @@
 
 import json
 import os
+import random
 import struct
 import unittest
 from pathlib import Path
@@ -158,6 +159,41 @@ class BadInput(TrainerTest):
         earlier["data"] = {"train": {"tokens": 3}}
         state.write_text(json.dumps(earlier))
         self.refuse("--train", self.train, *resume, says=["trainer.json is damaged", "data.train"])
+
+    def test_several_shards(self):
+        # Shards of whole windows are the same data as one shard of all their tokens, with a header or without.
+        tokens = random.Random(5).choices(range(VOCABULARY), k=7 * CONTEXT)
+        parts = (tokens[: 3 * CONTEXT], tokens[3 * CONTEXT : 5 * CONTEXT], tokens[5 * CONTEXT :])
+        whole = shard(self.folder / "whole.bin", 0, tokens=tokens)
+        (self.folder / "bare").mkdir()
+        for i, part in enumerate(parts):
+            shard(self.folder / f"part_{i}.bin", 0, tokens=part)
+            (self.folder / "bare" / f"part_{i}.bin").write_bytes(struct.pack(f"<{len(part)}H", *part))
+        many, bare = self.folder / "part_*.bin", self.folder / "bare" / "part_*.bin"
+
+        def weights(name, *options):
+            run = self.folder / name
+            self.succeed("--out", run, "--steps", 3, *COMMON, *options)
+            return (run / "checkpoint" / "model.safetensors").read_bytes()
+
+        expected = weights("one", "--train", whole)
+        self.assertEqual(expected, weights("many", "--train", many))
+        swapped = ["--train", self.folder / "part_2.bin", "--train", self.folder / "part_[01].bin"]
+        self.assertEqual(expected, weights("swapped", *swapped))
+        self.assertEqual(expected, weights("bare", "--train", bare, "--vocab-size", VOCABULARY))
+        self.refuse("--train", bare, "--out", self.folder / "new", "--steps", 1, *COMMON, says=["part_0.bin", "--vocab-size"])
+        (self.folder / "bare" / "meta.json").write_text(json.dumps({"vocab_size": VOCABULARY}))
+        self.assertEqual(expected, weights("described", "--train", bare))
+
+        resume = ["--out", self.folder / "many", "--steps", 3, *COMMON, "--resume"]
+        self.succeed("--train", *sorted(self.folder.glob("part_?.bin")), *resume)
+        self.refuse("--train", self.folder / "part_[01].bin", *resume, says=["7 training windows", "has 5"])
+        shard(self.folder / "part_1.bin", 0, tokens=parts[1][::-1])
+        self.refuse("--train", many, *resume, says=["part_0.bin and 2 more", "holds other tokens"])
+        self.describe(self.folder / "part_0.bin", "aaaa")
+        self.describe(self.folder / "part_2.bin", "bbbb")
+        self.refuse("--train", many, *resume, says=["different tokenizers"])
+        self.refuse("--train", self.folder / "no_*.bin", *resume, says=["no file matches", "no_*.bin"])
 
     def test_another_tokenizer(self):
         run = self.folder / "run"

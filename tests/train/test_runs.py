@@ -33,7 +33,7 @@ class Runs(TrainerTest):
         text = self.succeed("--help").stdout
         for name in (
             "train val steps batch-size accumulate step-windows plan-only learning-rate warmup-ratio weight-decay dropout init-std seed "
-            "context decay-slopes no-decay-slopes shuffle no-shuffle eval-every log-every observe-every out resume init-from evaluate-only json config"
+            "observe-signal observe-weights context decay-slopes no-decay-slopes shuffle no-shuffle eval-every log-every observe-every out resume init-from evaluate-only json config"
         ).split():
             self.assertIn("--" + name, text)
         self.assertNotRegex(text, r"TEXT|INT|FLOAT|UINT|\{|Excludes|Needs")
@@ -137,6 +137,52 @@ class Runs(TrainerTest):
         self.assertEqual([len(stream[name]) for name in ("rms", "kurtosis", "zeros")], [LAYERS] * 3)
         self.assertTrue(all(1 <= kurtosis <= 64 for kurtosis in stream["kurtosis"]))
         self.assertTrue(all(0.2 < share < 0.8 for share in stream["zeros"]))  # ReLU
+
+    def test_what_is_observed_on_request(self):
+        run, result = self.folder / "run", self.folder / "evaluation.json"
+        asked = ["--observe-signal", "--observe-weights"]
+        self.succeed("--train", self.train, "--val", self.val, "--out", run, "--steps", 4, "--batch-size", BATCH,
+                     "--threads", 1, "--observe-every", 3, "--eval-every", 2, *asked)  # fmt: skip
+        self.succeed("--init-from", run / "checkpoint" / "model.safetensors", "--evaluate-only", "--val", self.val,
+                     "--batch-size", BATCH, "--json", result, *asked)  # fmt: skip
+        lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+        of_kind = {kind: [line for line in lines if line["kind"] == kind] for kind in ("signal", "weights", "eval")}
+        self.assertEqual({kind: [line["step"] for line in found] for kind, found in of_kind.items()},
+                         {"signal": [0, 3], "weights": [0, 3], "eval": [2, 4]})  # fmt: skip
+        for line in [*of_kind["signal"], *of_kind["eval"], json.loads(result.read_text())]:
+            self.assertEqual(len(line["cosine"]), LAYERS)
+            self.assertTrue(all(-1 <= cosine <= 1 for cosine in line["cosine"]))
+            self.assertTrue(all(1 <= rank <= 64 for rank in line["effective_rank"]))
+        for line in [*of_kind["weights"], *of_kind["eval"], json.loads(result.read_text())]:
+            self.assertEqual([len(layer) for layer in line["attn.c_attn"]], [3] * LAYERS)
+            for name in ("attn.c_proj", "mlp.c_fc", "mlp.c_proj"):
+                self.assertEqual(len(line[name]), LAYERS)
+                self.assertTrue(all(0.1 < value < 10 for value in line[name]))
+        # Both are measurements: neither changes the training.
+        plain = self.folder / "plain"
+        self.succeed("--train", self.train, "--val", self.val, "--out", plain, "--steps", 4, "--batch-size", BATCH,
+                     "--threads", 1, "--observe-every", 3, "--eval-every", 2)  # fmt: skip
+        self.assertEqual(losses(plain), losses(run))
+        self.assertEqual({line["kind"] for line in metrics(plain)}, {"train", "eval", "entropy", "stream"})
+
+    def test_schedules(self):
+        """After the warm-up; a run goes on with its own alone."""
+        options = ["--learning-rate", 1e-3, "--warmup-ratio", 0.1, "--log-every", 1]
+        decay = {
+            None: lambda progress: 1 - progress,
+            "linear": lambda progress: 1 - progress,
+            "cosine": lambda progress: 0.5 * (1 + math.cos(math.pi * progress)),
+            "stable_decay": lambda progress: min(1, (1 - progress) / 0.2),
+        }
+        for name, falls in decay.items():
+            run = self.folder / str(name)
+            self.succeed(*self.training(run, 10, *options, *(["--schedule", name] if name else [])))
+            found = [line["learning_rate"] for line in metrics(run) if line["kind"] == "train"]
+            expected = [0, *(1e-7 + (1e-3 - 1e-7) * falls(step / 9) for step in range(9))]
+            for rate, other in zip(found, expected, strict=True):
+                self.assertAlmostEqual(rate, other, places=12)
+        self.refuse(*self.training(self.folder / "cosine", 10, *options, "--resume"), says=("cosine", "linear"))
+        self.refuse(*self.training(self.folder / "new", 10, "--schedule", "wsd"), says=("--schedule", "stable_decay", "wsd"))
 
     def test_paths_may_be_any_bytes(self):
         folder = Path(os.fsdecode(os.fsencode(self.folder) + b"/caf\xe9"))

@@ -16,21 +16,15 @@ QUANTITIES = (
 )
 
 
-def final(comparison, config, name):
-    """(layers,) mean over the seeds that logged it, None if none did."""
-    found = [run.stream[name] for run in comparison.by_config[config] if name in run.stream]
-    return np.mean(found, axis=0) if found else None
-
-
-def tables(comparison):
-    """A table for each quantity that some configuration logged."""
+def tables(comparison, quantities):
+    """A table by layer for each (name, title, format) that some configuration logged, means over the seeds."""
     texts = []
-    for name, title, form in QUANTITIES:
+    for name, title, form in quantities:
         rows = []
         for config in comparison.configs:
-            values = final(comparison, config, name)
+            values = comparison.final(config, name)
             if values is not None:
-                values = 100 * values if name == "zeros" else values
+                values = values.mean(axis=0) * (100 if name == "zeros" else 1)
                 rows.append([CONFIGURATIONS[config].label, *(number_text(value, form) for value in values)])
         if rows:
             texts.append(table([title, *map(str, range(len(rows[0]) - 1))], rows))
@@ -46,9 +40,9 @@ def findings(comparison):
     ):
         best = {}
         for config in comparison.configs:
-            values = final(comparison, config, name)
-            if values is not None and np.isfinite(values).any():
-                best[config] = values
+            values = comparison.final(config, name)
+            if values is not None and np.isfinite(values.mean(axis=0)).any():
+                best[config] = values.mean(axis=0)
         if best:
             config = max(best, key=lambda key: np.nanmax(best[key]))
             layer = int(np.nanargmax(best[config]))
@@ -60,7 +54,7 @@ def findings(comparison):
 
 def section(chapter):
     """What flows through the residual stream and the hidden layer, where it was logged."""
-    if not any(run.stream for run in chapter.fixed):
+    if not any(name in run.by_layer for run in chapter.fixed for name, _, _ in QUANTITIES):
         return []
     comparison = Comparison(chapter.fixed)
     return [
@@ -68,6 +62,6 @@ def section(chapter):
         "At the end of training, on the held-out files where the evaluation measured it. Kurtosis of the "
         "channels' RMS, mean s⁴ / (mean s²)² over the channels (He et al. 2024): 1 when all channels are "
         "equally strong, the width when one is alone.",
-        *tables(comparison),
+        *tables(comparison, QUANTITIES),
         bullets(findings(comparison)),
     ]

@@ -144,20 +144,16 @@ concept HasActivation =
       activation_backward(device, activation, x, parameter, y, d_parameter);
     };
 
-/// The same of what a model's layers have: one activation, or the two of Layerwise.
-template <class D, class A>
-concept HasActivationOfLayers =
-    HasActivation<D, A> || (HasActivation<D, typename A::First> && HasActivation<D, typename A::Rest>);
-
 /// attention.hpp — causal softmax attention over packed heads (the paper's equations 2 and 7):
 ///
 ///   s_ij = q_i k_j / sqrt(head_dim) for j <= i,   a_i = softmax(s_i),   y_i = sum_j a_ij v_j
 ///
 /// qkv (B T, 3 C) holds Q | K | V, y is (B T, C), log_sum (B, H, T) keeps ln sum_j exp(s_ij) for the backward
 /// pass. Entropies come out of the same pass, H_i = ln l - u / l with l = sum exp(s - max), u = sum exp(s -
-/// max) (s - max), which keeps its precision where scores are large. Gradients of entropies go into those of
-/// the scores, dH_i / ds_ij = -a_ij (ln a_ij + H_i). attention_workspace says how many Accumulators of
-/// scratch memory both passes need.
+/// max) (s - max), which keeps its precision where scores are large. With shape.first the forward pass need
+/// only compute the queries from there on: what it leaves of those before is for nobody. Gradients of
+/// entropies go into those of the scores, dH_i / ds_ij = -a_ij (ln a_ij + H_i). attention_workspace says how
+/// many Accumulators of scratch memory both passes need.
 template <class D>
 concept HasAttention = requires(
     D& device, AttentionShape shape, Matrix<const typename D::Scalar> qkv, Matrix<typename D::Scalar> y,
@@ -187,7 +183,7 @@ concept HasEntropy = requires(D& device, Matrix<const typename D::Accumulator> r
 
 /// rotary.hpp — turns, in place, the first `dims` channels of each head of Q and K by the position t: the
 /// pair (c, c + dims/2) by the angle t 10000^(-2c / dims), or by its negative (Su et al., 2021; paired as in
-/// GPT-NeoX).
+/// GPT-NeoX). Rows before shape.first are left alone.
 template <class D>
 concept HasRotary = requires(D& device, AttentionShape shape, int dims, Matrix<typename D::Scalar> qkv,
                              bool inverse) { rotary(device, shape, dims, qkv, inverse); };

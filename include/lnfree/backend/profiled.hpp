@@ -78,13 +78,6 @@ inline std::string sizes(ProductShape s) {
          (s.b_transposed ? " B^T" : "");
 }
 
-/// What is accounted for together whatever its size.
-struct AllSizes {};
-inline constexpr AllSizes all_sizes;
-inline std::string sizes(AllSizes) {
-  return "";
-}
-
 /// A device that does what `Base` does and, while its profile runs, keeps account of it: the device of a
 /// Decoder<..., Profiled<Cpu>, ...> tells where the time of its steps goes. Each primitive is waited for
 /// then, so that its time is its own: on a GPU the whole takes longer than it would without.
@@ -93,210 +86,120 @@ struct Profiled : Base {
   /// What its primitives took.
   Profile profile;
 
-  /// Calls body(), which asks this device for `work` on something of the size of `operand`, and returns its
-  /// result.
-  template <class Sized, class Body>
-  auto measure(const char* primitive, const Sized& operand, const Work& work, const Body& body) {
+  /// Calls body(), which asks `Base` for a primitive, and returns its result. account() says what it is to be
+  /// accounted for as: sizes, and the work.
+  template <class Account, class Body>
+  auto measure(const char* primitive, const Account& account, const Body& body) {
     if (!profile.runs()) return body();
     using Clock = std::chrono::steady_clock;
     const Clock::time_point start = Clock::now();
-    const auto account = [&] {
+    const auto add = [&] {
       synchronize(static_cast<Base&>(*this));
       const std::chrono::duration<double> time = Clock::now() - start;
-      profile.add(primitive + sizes(operand), work, time.count());
+      const auto [operand, work] = account();
+      profile.add(primitive + operand, work, time.count());
     };
     if constexpr (std::is_void_v<decltype(body())>) {
       body();
-      account();
+      add();
     } else {
       const auto result = body();
-      account();
+      add();
       return result;
     }
   }
 };
 
-template <class Base, class T, class... Rest>
-void product(Profiled<Base>& device, const Operand<typename Base::Scalar>& a,
-             const Operand<typename Base::Scalar>& b, const Output<T>& c, const Rest&... rest) {
-  const ProductShape shape{a.rows(), b.cols(), a.cols(), a.transposed, b.transposed};
-  device.measure("gemm", shape, work::gemm<typename Base::Scalar, T>(shape.m, shape.n, shape.k, c.adds()),
-                 [&] { gemm(static_cast<Base&>(device), a, b, c, rest...); });
-}
+/// What a call is accounted for as.
+struct Account {
+  /// The sizes, for the name of the entry.
+  std::string operand;
+  /// The least it has to do.
+  Work work;
+};
 
-template <class Base>
-void gemm(Profiled<Base>& device, Operand<typename Base::Scalar> a, Operand<typename Base::Scalar> b,
-          Output<typename Base::Scalar> c) {
-  product(device, a, b, c);
-}
-template <class Base>
-void gemm(Profiled<Base>& device, Operand<typename Base::Scalar> a, Operand<typename Base::Scalar> b,
-          Output<typename Base::Accumulator> c)
-requires(!std::same_as<typename Base::Scalar, typename Base::Accumulator>)
-{
-  product(device, a, b, c);
-}
+/// The primitive of that name, with whatever arguments it has: those of `Base`, measured. PARAMETERS names
+/// the arguments that its sizes and its work depend on; S is what the device stores.
+#define LNFREE_PROFILED(NAME, PARAMETERS, OPERAND, WORK)                                     \
+  template <class Base, class... Arguments>                                                  \
+  requires requires(Base& base, const Arguments&... arguments) { NAME(base, arguments...); } \
+  auto NAME(Profiled<Base>& device, const Arguments&... arguments) {                         \
+    using S [[maybe_unused]] = typename Base::Scalar;                                        \
+    const auto account = [] PARAMETERS { return Account{sizes(OPERAND), work::WORK}; };      \
+    return device.measure(                                                                   \
+        #NAME, [&] { return account(arguments...); },                                        \
+        [&] { return NAME(static_cast<Base&>(device), arguments...); });                     \
+  }
 
-template <class Base, class A>
-void gemm(Profiled<Base>& device, Operand<typename Base::Scalar> a, Operand<typename Base::Scalar> b,
-          Output<typename Base::Scalar> c, Epilogue<typename Base::Scalar, A> epilogue)
-requires HasEpilogue<Base, A>
-{
-  product(device, a, b, c, epilogue);
-}
+LNFREE_PROFILED(bias_forward, (const auto& y, const auto&...), y, elementwise<S>(y.size(), 1, 1, true))
+LNFREE_PROFILED(bias_backward, (const auto& d_y, const auto&...), d_y, reduction<S>(d_y.size(), 1))
 
-template <class Base>
-void bias_forward(Profiled<Base>& device, Matrix<typename Base::Scalar> y,
-                  const typename Base::Scalar* bias) {
-  device.measure("bias_forward", y, work::elementwise<typename Base::Scalar>(y.size(), 1, 1, true),
-                 [&] { bias_forward(static_cast<Base&>(device), y, bias); });
-}
-template <class Base>
-void bias_backward(Profiled<Base>& device, Matrix<const typename Base::Scalar> d_y,
-                   typename Base::Accumulator* d_bias) {
-  device.measure("bias_backward", d_y, work::reduction<typename Base::Scalar>(d_y.size(), 1),
-                 [&] { bias_backward(static_cast<Base&>(device), d_y, d_bias); });
-}
+// The operations of norms and activations are their own affair: only their bytes are counted.
+LNFREE_PROFILED(norm_forward, (const auto&, const auto& x, const auto&, const Output<S>& y, const auto&...),
+                x, elementwise<S>(x.size(), 1, 0, y.adds()))
+LNFREE_PROFILED(norm_backward,
+                (const auto&, const auto& x, const auto&, const auto&, const auto&, const Output<S>& d_x,
+                 const auto&...),
+                x, elementwise<S>(x.size(), 2, 0, d_x.adds()))
+LNFREE_PROFILED(activation_forward, (const auto&, const auto& x, const auto&, const auto& y), x,
+                elementwise<S>(x.size(), 1, 0, x.data == y.data))
+LNFREE_PROFILED(activation_backward, (const auto&, const auto& saved, const auto&...), saved,
+                elementwise<S>(saved.size(), 2, 0, true))
 
-/// The operations of a norm are its own affair: only its bytes are counted.
-template <class Base, class N>
-void norm_forward(Profiled<Base>& device, N norm, Matrix<const typename Base::Scalar> x,
-                  NormPointers<const typename Base::Scalar, N> parameters, Output<typename Base::Scalar> y,
-                  NormRow<typename Base::Accumulator>* rows) {
-  device.measure("norm_forward", x, work::elementwise<typename Base::Scalar>(x.size(), 1, 0, y.adds()),
-                 [&] { norm_forward(static_cast<Base&>(device), norm, x, parameters, y, rows); });
-}
-template <class Base, class N>
-void norm_backward(Profiled<Base>& device, N norm, Matrix<const typename Base::Scalar> x,
-                   NormPointers<const typename Base::Scalar, N> parameters,
-                   const NormRow<typename Base::Accumulator>* rows, Matrix<const typename Base::Scalar> d_y,
-                   Output<typename Base::Scalar> d_x,
-                   NormPointers<typename Base::Accumulator, N> d_parameters) {
-  device.measure(
-      "norm_backward", x, work::elementwise<typename Base::Scalar>(x.size(), 2, 0, d_x.adds()),
-      [&] { norm_backward(static_cast<Base&>(device), norm, x, parameters, rows, d_y, d_x, d_parameters); });
-}
+LNFREE_PROFILED(attention_forward,
+                (const AttentionShape& shape, const auto&, const auto&, const auto&, const auto&,
+                 const auto& entropies),
+                shape,
+                attention_forward<S>(shape, !std::same_as<std::decay_t<decltype(entropies)>, Unobserved>))
+LNFREE_PROFILED(attention_backward, (const AttentionShape& shape, const auto&...), shape,
+                attention_backward<S>(shape))
+LNFREE_PROFILED(rotary, (const AttentionShape& shape, int dims, const auto&...), shape,
+                elementwise<S>(shape.rows() * 2 * shape.heads * dims, 1, 3, true))
+LNFREE_PROFILED(entropy_sums, (const auto& rows, const auto&...), rows,
+                reduction<typename Base::Accumulator>(rows.size(), 1))
+LNFREE_PROFILED(entropy_penalty, (const auto&, const auto&, const auto& rows, const auto&...), rows,
+                elementwise<typename Base::Accumulator>(rows.size(), 1, 6, false))
 
-/// The operations of an activation are its own affair: only its bytes are counted.
-template <class Base, class A>
-void activation_forward(Profiled<Base>& device, A activation, Matrix<const typename Base::Scalar> x,
-                        const typename Base::Scalar* parameter, Matrix<typename Base::Scalar> y) {
-  device.measure("activation_forward", x,
-                 work::elementwise<typename Base::Scalar>(x.size(), 1, 0, x.data == y.data),
-                 [&] { activation_forward(static_cast<Base&>(device), activation, x, parameter, y); });
-}
-template <class Base, class A>
-void activation_backward(Profiled<Base>& device, A activation, Matrix<const typename Base::Scalar> saved,
-                         const typename Base::Scalar* parameter, Matrix<typename Base::Scalar> d_y,
-                         typename Base::Accumulator* d_parameter) {
-  device.measure(
-      "activation_backward", saved, work::elementwise<typename Base::Scalar>(saved.size(), 2, 0, true), [&] {
-        activation_backward(static_cast<Base&>(device), activation, saved, parameter, d_y, d_parameter);
-      });
-}
+LNFREE_PROFILED(embedding_forward, (const auto&, const auto&, const auto&, const auto&, const auto& x), x,
+                embedding_forward<S>(x.size()))
+LNFREE_PROFILED(embedding_backward, (const auto&, const auto&, const auto& d_x, const auto&...), d_x,
+                embedding_backward<S>(d_x.size()))
+LNFREE_PROFILED(dropout, (const auto& x, const auto&...), x, dropout<S>(x.size()))
+LNFREE_PROFILED(cross_entropy_forward, (const auto& logits, const auto&...), logits,
+                cross_entropy_forward<S>(logits.size()))
+LNFREE_PROFILED(cross_entropy_forward_backward, (const auto& logits, const auto&...), logits,
+                cross_entropy_forward_backward<S>(logits.size()))
+LNFREE_PROFILED(column_squares, (const auto& x, const auto&...), x, reduction<S>(x.size(), 2))
+LNFREE_PROFILED(count_zeros, (const auto& x), x, reduction<S>(x.size(), 1))
+
+#undef LNFREE_PROFILED
 
 template <class Base>
 Index attention_workspace(Profiled<Base>& device, AttentionShape shape) {
   return attention_workspace(static_cast<Base&>(device), shape);
 }
-template <class Base, class Entropies>
-void attention_forward(Profiled<Base>& device, AttentionShape shape, Matrix<const typename Base::Scalar> qkv,
-                       Matrix<typename Base::Scalar> y, typename Base::Accumulator* log_sum,
-                       typename Base::Accumulator* workspace, Entropies entropies) {
-  constexpr bool observed = !std::same_as<Entropies, Unobserved>;
+
+template <class S, class T>
+Account account_of_product(Operand<S> a, Operand<S> b, Output<T> c) {
+  const ProductShape shape{a.rows(), b.cols(), a.cols(), a.transposed, b.transposed};
+  return {sizes(shape), work::gemm<S, T>(shape.m, shape.n, shape.k, c.adds())};
+}
+
+/// With or without an epilogue, where the device can.
+template <class Base, class T, class... Epilogues>
+requires requires(Base& base, Operand<typename Base::Scalar> a, Output<T> c, const Epilogues&... epilogue) {
+  gemm(base, a, a, c, epilogue...);
+}
+void gemm(Profiled<Base>& device, std::type_identity_t<Operand<typename Base::Scalar>> a,
+          std::type_identity_t<Operand<typename Base::Scalar>> b, Output<T> c, const Epilogues&... epilogue) {
   device.measure(
-      "attention_forward", shape, work::attention_forward<typename Base::Scalar>(shape, observed),
-      [&] { attention_forward(static_cast<Base&>(device), shape, qkv, y, log_sum, workspace, entropies); });
+      "gemm", [&] { return account_of_product(a, b, c); },
+      [&] { gemm(static_cast<Base&>(device), a, b, c, epilogue...); });
 }
-template <class Base, class Gradients>
-void attention_backward(Profiled<Base>& device, AttentionShape shape, Matrix<const typename Base::Scalar> qkv,
-                        Matrix<const typename Base::Scalar> y, const typename Base::Accumulator* log_sum,
-                        Matrix<const typename Base::Scalar> d_y, Matrix<typename Base::Scalar> d_qkv,
-                        typename Base::Accumulator* workspace, Gradients entropies) {
-  device.measure("attention_backward", shape, work::attention_backward<typename Base::Scalar>(shape), [&] {
-    attention_backward(static_cast<Base&>(device), shape, qkv, y, log_sum, d_y, d_qkv, workspace, entropies);
-  });
-}
-
-template <class Base>
-void entropy_sums(Profiled<Base>& device, Matrix<const typename Base::Accumulator> rows,
-                  typename Base::Accumulator* sums, std::int32_t* finite_rows) {
-  device.measure("entropy_sums", rows, work::reduction<typename Base::Accumulator>(rows.size(), 1),
-                 [&] { entropy_sums(static_cast<Base&>(device), rows, sums, finite_rows); });
-}
-template <class Base>
-void entropy_penalty(Profiled<Base>& device, const EntropyPenalty& penalty, int heads,
-                     Matrix<const typename Base::Accumulator> rows, const typename Base::Scalar* thresholds,
-                     typename Base::Accumulator* sums, Matrix<typename Base::Accumulator> d_rows,
-                     typename Base::Accumulator* d_thresholds) {
-  device.measure("entropy_penalty", rows,
-                 work::elementwise<typename Base::Accumulator>(rows.size(), 1, 6, false), [&] {
-                   entropy_penalty(static_cast<Base&>(device), penalty, heads, rows, thresholds, sums, d_rows,
-                                   d_thresholds);
-                 });
-}
-
-/// Six operations for each pair of channels.
-template <class Base>
-void rotary(Profiled<Base>& device, AttentionShape shape, int dims, Matrix<typename Base::Scalar> qkv,
-            bool inverse) {
-  device.measure("rotary", shape,
-                 work::elementwise<typename Base::Scalar>(shape.rows() * 2 * shape.heads * dims, 1, 3, true),
-                 [&] { rotary(static_cast<Base&>(device), shape, dims, qkv, inverse); });
-}
-
-template <class Base>
-void column_squares(Profiled<Base>& device, Matrix<const typename Base::Scalar> x,
-                    typename Base::Accumulator* sums) {
-  device.measure("column_squares", x, work::reduction<typename Base::Scalar>(x.size(), 2),
-                 [&] { column_squares(static_cast<Base&>(device), x, sums); });
-}
-template <class Base>
-Index count_zeros(Profiled<Base>& device, Matrix<const typename Base::Scalar> x) {
-  return device.measure("count_zeros", x, work::reduction<typename Base::Scalar>(x.size(), 1),
-                        [&] { return count_zeros(static_cast<Base&>(device), x); });
-}
-
-template <class Base>
-void embedding_forward(Profiled<Base>& device, BatchShape shape, const std::int32_t* tokens,
-                       Matrix<const typename Base::Scalar> token_table,
-                       Matrix<const typename Base::Scalar> position_table, Matrix<typename Base::Scalar> x) {
-  device.measure("embedding_forward", x, work::embedding_forward<typename Base::Scalar>(x.size()), [&] {
-    embedding_forward(static_cast<Base&>(device), shape, tokens, token_table, position_table, x);
-  });
-}
-template <class Base>
-void embedding_backward(Profiled<Base>& device, BatchShape shape, const std::int32_t* tokens,
-                        Matrix<const typename Base::Scalar> d_x,
-                        Matrix<typename Base::Accumulator> d_token_table,
-                        Matrix<typename Base::Accumulator> d_position_table) {
-  device.measure("embedding_backward", d_x, work::embedding_backward<typename Base::Scalar>(d_x.size()), [&] {
-    embedding_backward(static_cast<Base&>(device), shape, tokens, d_x, d_token_table, d_position_table);
-  });
-}
-
-template <class Base>
-void dropout(Profiled<Base>& device, Matrix<typename Base::Scalar> x, double rate, Philox random) {
-  device.measure("dropout", x, work::dropout<typename Base::Scalar>(x.size()),
-                 [&] { dropout(static_cast<Base&>(device), x, rate, random); });
-}
-
-template <class Base>
-void cross_entropy_forward(Profiled<Base>& device, Matrix<const typename Base::Scalar> logits,
-                           const std::int32_t* targets, typename Base::Accumulator* losses) {
-  device.measure("cross_entropy_forward", logits,
-                 work::cross_entropy_forward<typename Base::Scalar>(logits.size()),
-                 [&] { cross_entropy_forward(static_cast<Base&>(device), logits, targets, losses); });
-}
-template <class Base>
-void cross_entropy_forward_backward(Profiled<Base>& device, Matrix<typename Base::Scalar> logits,
-                                    const std::int32_t* targets, typename Base::Accumulator* losses,
-                                    double gradient_scale) {
-  device.measure("cross_entropy_forward_backward", logits,
-                 work::cross_entropy_forward_backward<typename Base::Scalar>(logits.size()), [&] {
-                   cross_entropy_forward_backward(static_cast<Base&>(device), logits, targets, losses,
-                                                  gradient_scale);
-                 });
+template <class Base, class T>
+void gemm(Profiled<Base>& device, std::type_identity_t<Operand<typename Base::Scalar>> a,
+          std::type_identity_t<Operand<typename Base::Scalar>> b, Matrix<T> c) {
+  gemm(device, a, b, Output<T>(c));
 }
 
 /// An elementwise function is accounted for under its own name and operations where it tells them.
@@ -314,13 +217,15 @@ constexpr const char* name_of(const char* primitive) {
 
 template <class Base, class F, class... T>
 void for_each_element(Profiled<Base>& device, Index count, const F& f, T*... at) {
-  device.measure(name_of<F>("for_each_element"), all_sizes, work_of<F, T...>(count),
-                 [&] { for_each_element(static_cast<Base&>(device), count, f, at...); });
+  device.measure(
+      name_of<F>("for_each_element"), [&] { return Account{"", work_of<F, T...>(count)}; },
+      [&] { for_each_element(static_cast<Base&>(device), count, f, at...); });
 }
 template <class Base, class F, class... T>
 double sum_of(Profiled<Base>& device, Index count, const F& f, T*... at) {
-  return device.measure(name_of<F>("sum_of"), all_sizes, work_of<F, const T...>(count),
-                        [&] { return sum_of(static_cast<Base&>(device), count, f, at...); });
+  return device.measure(
+      name_of<F>("sum_of"), [&] { return Account{"", work_of<F, const T...>(count)}; },
+      [&] { return sum_of(static_cast<Base&>(device), count, f, at...); });
 }
 
 }  // namespace lnfree::profiled

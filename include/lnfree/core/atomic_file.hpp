@@ -8,6 +8,7 @@
 #include <array>
 #include <cerrno>
 #include <charconv>
+#include <cstdint>
 #include <cstdio>
 #include <cstring>
 #include <filesystem>
@@ -39,7 +40,7 @@ inline void sync_file_system(const std::filesystem::path& folder) {
 /// A file that appears under its name only when it is complete: written to a hidden temporary beside it,
 /// synced to the disk and renamed by commit(). Without commit() the destructor removes the temporary and what
 /// was there before stays. One process at a time may write a given file; a temporary left by a killed one is
-/// reused.
+/// reused, and the start of it may be kept.
 ///
 /// A link stays a link: the file it leads to is the one that is replaced. What is no regular file (a FIFO, a
 /// device, /dev/stdout or another of the process's own descriptors) is never replaced: commit() writes to it.
@@ -47,10 +48,14 @@ class AtomicFile {
  public:
   /// Opens the temporary for writing, and a FIFO or device, which waits for a FIFO's reader. Throws Error if
   /// the path leads to a folder or nowhere, cannot be written, or another process is at it.
-  explicit AtomicFile(std::filesystem::path path) : path_(std::move(path)), target_(path_) {
+  ///
+  /// With `keep`, the first `keep` bytes of the temporary that a killed process left stay, and writing goes
+  /// on behind them; throws Error if there are not so many.
+  explicit AtomicFile(std::filesystem::path path, std::int64_t keep = 0)
+      : path_(std::move(path)), target_(path_) {
     follow_links();
     if (special_ < 0)
-      open_temporary();
+      open_temporary(keep);
     else if (file_ = std::tmpfile(); file_ == nullptr)
       fail_closing(special_);
   }
@@ -71,6 +76,11 @@ class AtomicFile {
 
   /// The file that is replaced: path(), or where that link leads.
   const std::filesystem::path& target() const { return target_; }
+
+  /// The temporary of `path`, whether it is there or not; links are not followed.
+  static std::filesystem::path temporary_of(const std::filesystem::path& path) {
+    return path.parent_path() / std::filesystem::path(".").concat(path.filename().string()).concat(".tmp");
+  }
 
   /// Writes `size` bytes at the current position. Throws Error if the disk refuses (full, for one).
   void write(const void* data, std::size_t size) {
@@ -161,9 +171,8 @@ class AtomicFile {
     }
   }
 
-  void open_temporary() {
-    temporary_ =
-        target_.parent_path() / std::filesystem::path(".").concat(target_.filename().string()).concat(".tmp");
+  void open_temporary(std::int64_t keep) {
+    temporary_ = temporary_of(target_);
     int descriptor = -1;
     for (struct stat opened{}, named{};; ::close(descriptor)) {
       // Emptied only once it is locked: it may be another process's work.
@@ -188,7 +197,13 @@ class AtomicFile {
     }
     struct stat older{};
     if (::stat(target_.c_str(), &older) == 0) ::fchmod(descriptor, older.st_mode & 0777);
-    if (::ftruncate(descriptor, 0) == 0) file_ = ::fdopen(descriptor, "w+b");
+    if (keep > 0 && (::fstat(descriptor, &older) != 0 || older.st_size < keep)) {
+      ::close(descriptor);
+      throw Error(excerpt(temporary_.native()) + " no longer holds the " + std::to_string(keep) +
+                  " bytes that an interrupted run has left; start again.");
+    }
+    if (::ftruncate(descriptor, keep) == 0 && ::lseek(descriptor, keep, SEEK_SET) == keep)
+      file_ = ::fdopen(descriptor, "w+b");
     if (file_ == nullptr) {
       const int error = errno;
       ::unlink(temporary_.c_str());

@@ -112,7 +112,8 @@ concept Norm = Named<N> && (std::same_as<N, Identity> || RowNorm<N> || Pointwise
 /// Looks at the passes of a model with a number of layers and of heads; reset() forgets what was seen. What
 /// it asks for, by one of the flags below, is handed to it; nothing else is computed or compiled for it. With
 /// a `name` and a member template report(f), which calls f(series, value) for numbers, std::vectors of them
-/// and vectors of those, its results are in metrics.jsonl under that name.
+/// and vectors of those, its results are in metrics.jsonl under that name; report(parameters, device, f) is
+/// the same for what is seen of the weights.
 template <class O>
 concept Observer = std::constructible_from<O, int, int> && requires(O observer) { observer.reset(); };
 
@@ -192,23 +193,5 @@ concept Device = std::floating_point<typename D::Accumulator> && requires {
   typename D::Scalar;
   { D::logits_bytes } -> std::convertible_to<std::int64_t>;
 };
-
-/// What is true of a DecoderConfig that makes sense.
-template <DecoderConfig C>
-concept SizesArePositive =
-    C.layers > 0 && C.heads > 0 && C.width > 0 && C.ffn_width > 0 && C.context > 0 && C.vocab_size > 0;
-
-/// Each head gets as many channels.
-template <DecoderConfig C>
-concept WidthIsAMultipleOfHeads = C.heads <= 0 || C.width % C.heads == 0;
-
-/// There is a position for each token of a window.
-template <DecoderConfig C>
-concept PositionsCoverTheContext = C.position_rows() >= C.context;
-
-/// Positions turn pairs of channels within a head.
-template <DecoderConfig C>
-concept RotaryDimsFitTheHead =
-    C.heads <= 0 || (C.rotary_dims >= 0 && C.rotary_dims % 2 == 0 && C.rotary_dims <= C.width / C.heads);
 
 }  // namespace lnfree

@@ -51,6 +51,23 @@ struct DecoderConfig {
   double init_std() const { return 0.02 * std::sqrt(768.0 / width); }
 };
 
+/// What is true of a DecoderConfig that makes sense.
+constexpr bool sizes_are_positive(const DecoderConfig& c) {
+  return c.layers > 0 && c.heads > 0 && c.width > 0 && c.ffn_width > 0 && c.context > 0 && c.vocab_size > 0;
+}
+/// Each head gets as many channels.
+constexpr bool width_is_a_multiple_of_heads(const DecoderConfig& c) {
+  return c.heads <= 0 || c.width % c.heads == 0;
+}
+/// There is a position for each token of a window.
+constexpr bool positions_cover_the_context(const DecoderConfig& c) {
+  return c.position_rows() >= c.context;
+}
+/// Positions turn pairs of channels within a head.
+constexpr bool rotary_dims_fit_the_head(const DecoderConfig& c) {
+  return c.heads <= 0 || (c.rotary_dims >= 0 && c.rotary_dims % 2 == 0 && c.rotary_dims <= c.width / c.heads);
+}
+
 /// The paper's GPT-2: 124 M parameters, windows of 128 tokens out of 1024 allocated positions.
 inline constexpr DecoderConfig gpt2_small{.layers = 12,
                                           .heads = 12,

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <lnfree/core/error.hpp>
 #include <lnfree/core/macros.hpp>
 #include <lnfree/core/tensor.hpp>
 
@@ -23,7 +24,10 @@
 #pragma GCC diagnostic pop
 #endif
 
+#include <cstddef>
+#include <string>
 #include <type_traits>
+#include <vector>
 
 /// Eigen's view of lnfree's matrices and back, for matrices in the host's memory: those of a Cpu or an
 /// EigenCpu, or copies. Nothing is copied, and neither view owns what it shows.
@@ -54,6 +58,31 @@ auto as_matrix(M&& matrix) {
                     int(View::InnerStrideAtCompileTime) == 1,
                 "lnfree: as_matrix needs a row-major matrix, map or block without gaps in its rows");
   return Matrix(matrix.data(), Index{matrix.rows()}, Index{matrix.cols()}, Index{matrix.outerStride()});
+}
+
+/// Numbers such as an observer hands out by layer as an array (count): a view for as long as they live.
+template <class T>
+Eigen::Map<const Eigen::ArrayX<T>> as_eigen(const std::vector<T>& numbers) {
+  return {numbers.data(), static_cast<Eigen::Index>(numbers.size())};
+}
+template <class T>
+void as_eigen(const std::vector<T>&&) = delete;
+
+/// A table such as EntropyObserver's entropies [layer][head] as an array (rows, cols) that owns its numbers.
+/// Throws Error where the rows differ in length.
+template <class T>
+Eigen::Array<T, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor> to_eigen(
+    const std::vector<std::vector<T>>& table) {
+  const std::size_t cols = table.empty() ? 0 : table[0].size();
+  Eigen::Array<T, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor> array(table.size(), cols);
+  for (std::size_t i = 0; i < table.size(); ++i) {
+    if (table[i].size() != cols) {
+      throw Error("a table with " + std::to_string(cols) + " columns in row 0 and " +
+                  std::to_string(table[i].size()) + " in row " + std::to_string(i) + " is no array");
+    }
+    array.row(static_cast<Eigen::Index>(i)) = as_eigen(table[i]).transpose();
+  }
+  return array;
 }
 
 }  // namespace lnfree

@@ -113,21 +113,25 @@ constexpr Output<T> accumulate(Matrix<T> matrix) {
   return {matrix, matrix};
 }
 
-/// The extent of one pass through the model: B sequences of T tokens each.
+/// The extent of one pass through the model: B sequences of T tokens each. A pass over one sequence may begin
+/// at a later token, where the keys and values of those before are known.
 struct BatchShape {
   int batch = 0;   ///< B, sequences.
   int length = 0;  ///< T, tokens of each.
-  /// B T, rows of a matrix of all tokens.
-  constexpr Index rows() const { return Index{batch} * length; }
+  int first = 0;   ///< Position of the first token that is computed.
+  /// Rows of a matrix of the tokens that are computed.
+  constexpr Index rows() const { return Index{batch} * (length - first); }
   constexpr bool operator==(const BatchShape&) const = default;
 };
 
-/// The packed heads of one attention layer: rows of (Q | K | V), each H heads of head_dim columns.
+/// The packed heads of one attention layer: rows of (Q | K | V), each H heads of head_dim columns, for all
+/// tokens of all sequences.
 struct AttentionShape {
   int batch = 0;     ///< B, sequences.
   int length = 0;    ///< T, tokens of each.
   int heads = 0;     ///< H, heads.
   int head_dim = 0;  ///< D, channels of each head.
+  int first = 0;     ///< Position of the first query that is computed; keys and values of all are there.
   /// C, channels of all heads.
   constexpr int width() const { return heads * head_dim; }
   /// B T, rows of a matrix of all tokens.

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cstddef>
 #include <cstdint>
 #include <cstdio>
 #include <cstring>
@@ -11,15 +12,17 @@
 #include <lnfree/core/json.hpp>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
-#include <unordered_set>
 #include <utility>
 #include <vector>
 
 #include <lnfree/core/error.hpp>
 #include <lnfree/core/excerpt.hpp>
 #include <lnfree/core/utf8.hpp>
+#include <lnfree/data/input_file.hpp>
+#include <lnfree/data/json_line.hpp>
 
 namespace lnfree {
 
@@ -42,22 +45,57 @@ struct ContentHash {
   }
 };
 
+/// The hashes of a corpus's documents: 16 bytes for each, in a table that is at most three quarters full.
+class HashSet {
+ public:
+  /// Whether the hash is new.
+  bool insert(ContentHash hash) {
+    if (hash == ContentHash{}) return !std::exchange(has_zero_, true);  // which marks a free place
+    if (4 * (count_ + 1) > 3 * table_.size()) grow();
+    ContentHash& place = find(hash);
+    if (place == hash) return false;
+    place = hash;
+    ++count_;
+    return true;
+  }
+
+ private:
+  // Where the hash is, or where it would have to go.
+  ContentHash& find(const ContentHash& hash) {
+    std::size_t at = hash.low & (table_.size() - 1);
+    while (table_[at] != ContentHash{} && table_[at] != hash) at = (at + 1) & (table_.size() - 1);
+    return table_[at];
+  }
+
+  void grow() {
+    std::vector<ContentHash> smaller(std::max<std::size_t>(2 * table_.size(), 1024));
+    smaller.swap(table_);
+    for (const ContentHash& hash : smaller)
+      if (hash != ContentHash{}) find(hash) = hash;
+  }
+
+  std::vector<ContentHash> table_;
+  std::size_t count_ = 0;
+  bool has_zero_ = false;
+};
+
 /// Which documents of the inputs belong to the corpus, and on which side.
 struct CorpusOptions {
-  std::vector<std::filesystem::path> inputs;           ///< folders of *.py files, or .jsonl files
+  std::vector<std::filesystem::path> inputs;           ///< folders of *.py files, or files of JSON lines
   std::vector<std::filesystem::path> held_out_inputs;  ///< likewise; all their documents are held out
   double held_out = 0.03;        ///< fraction of the documents of `inputs` to hold out, by content and seed
   std::uint64_t seed = 0;        ///< chooses the held-out documents
   std::int64_t min_bytes = 100;  ///< shorter documents are dropped
   std::int64_t max_bytes = 1'000'000;  ///< longer documents are dropped
   bool skip_invalid = false;  ///< count and drop what cannot be read, is not UTF-8 or not JSON, not throw
+  std::string field;  ///< of a JSON line, with the document; empty: "content" or, where that is not, "text"
 };
 
 /// What became of the documents of a corpus.
 struct CorpusCounts {
   /// Documents, by what became of them.
   std::int64_t seen = 0, kept = 0, duplicates = 0, too_small = 0, too_large = 0, invalid = 0;
-  std::int64_t unreadable = 0;   ///< files and folders that may not be read
+  std::int64_t unreadable = 0;   ///< files and folders that may not be read, or not to their end
   std::int64_t links = 0;        ///< in the folders; they are not followed
   std::int64_t other_files = 0;  ///< in the folders, not named *.py
   /// Documents of each split.
@@ -85,7 +123,7 @@ struct CorpusCounts {
 
 /// One document of a corpus, valid while it is visited.
 struct Document {
-  std::string name;          ///< the file, or "file:line" of a .jsonl with its repository and path
+  std::string name;          ///< the file, or "file:line" of JSON lines with its repository and path
   std::string_view content;  ///< UTF-8
   /// Of its content.
   ContentHash hash;
@@ -94,14 +132,14 @@ struct Document {
   std::int64_t input_bytes = 0;  ///< bytes of the inputs read so far, this document included: for progress
 };
 
-/// Python source code as documents: the *.py files of folders and their subfolders, or the lines of .jsonl
-/// files with the source in "content". Links within a folder are not followed: what they lead to is either in
-/// the folder, then it comes by itself, or does not belong to it. Visited one document after the other, as
-/// often as needed; never held in memory.
+/// Source code or other text as documents: the *.py files of folders and their subfolders, or the lines of
+/// files with a JSON object on each, compressed or not. Links within a folder are not followed: what they
+/// lead to is either in the folder, then it comes by itself, or does not belong to it. Visited one document
+/// after the other, as often as needed, and read on all cores; never held in memory but for a few megabytes.
 class Corpus {
  public:
-  /// Throws Error if an input is missing or neither a folder nor a .jsonl file, if there is none, or if a
-  /// subfolder cannot be read (see skip_invalid).
+  /// Throws Error if an input is missing or neither a folder nor a file of JSON lines, if there is none, or
+  /// if a subfolder cannot be read (see skip_invalid).
   explicit Corpus(CorpusOptions options) : options_(std::move(options)) {
     if (options_.inputs.empty()) throw Error("no corpus was given.");
     if (!(options_.held_out >= 0 && options_.held_out < 1))
@@ -110,20 +148,21 @@ class Corpus {
       for (const auto& input : *inputs) list(input);
   }
 
-  /// Files of all inputs: *.py and .jsonl files.
+  /// Files of all inputs: *.py files and files of JSON lines.
   std::int64_t input_files() const { return input_files_; }
 
-  /// Bytes of all inputs: what Document::input_bytes reaches.
+  /// Bytes of all inputs as they lie on the disk: what Document::input_bytes reaches.
   std::int64_t input_bytes() const { return input_bytes_; }
 
   /// Calls visitor(const Document&) for every document that belongs to the corpus, always in the same order:
-  /// held-out inputs first, folders by relative path, .jsonl files by line. Of identical documents the first
-  /// counts, so none is on both sides. Throws Error on a document that cannot be read, is not UTF-8 or not
-  /// JSON (see skip_invalid), and if no document is left.
+  /// held-out inputs first, folders by relative path, JSON lines as they come. Of identical documents the
+  /// first counts, so none is on both sides. Throws Error on a document that cannot be read, is not UTF-8 or
+  /// not JSON (see skip_invalid), and if no document is left.
   template <typename Visitor>
   CorpusCounts visit(Visitor&& visitor) const {
-    Pass<Visitor> pass{*this, visitor, left_out_};
+    Pass<Visitor> pass(*this, visitor);
     for (const auto& source : sources_) source.lines ? read_lines(source, pass) : read_folder(source, pass);
+    pass.flush();
     const auto& counts = pass.counts;
     if (counts.seen == 0)
       throw Error("the corpus is empty: no *.py file and no line of JSON in " + names() + left_out() + ".");
@@ -139,48 +178,101 @@ class Corpus {
  private:
   struct Source {
     std::filesystem::path path;
-    bool lines = false;              // a .jsonl file; a folder otherwise
+    bool lines = false;              // a file of JSON lines; a folder otherwise
     bool held_out = false;           // all of it
     std::vector<std::string> files;  // of a folder, relative, sorted
   };
 
-  struct HashOfHash {
-    std::size_t operator()(const ContentHash& hash) const { return hash.low; }
+  // A document on its way from the disk to the visitor.
+  struct Item {
+    std::string name;
+    std::string content;  // a JSON line before take(), if it is one
+    bool is_line = false;
+    bool held_out = false;
+    std::int64_t input_bytes = 0;  // see Document
+    std::string fault;             // why it cannot be used
+    bool outsized = false;
+    ContentHash hash;
   };
 
+  // One reading of all inputs. Documents are read one after the other, looked at side by side, some megabytes
+  // at a time, and counted and handed on in the order in which they came.
   template <typename Visitor>
-  struct Pass {
-    const Corpus& corpus;
-    Visitor& visitor;
-    CorpusCounts counts;
-    std::int64_t input_bytes = 0;
-    std::unordered_set<ContentHash, HashOfHash> known{};
+  class Pass {
+   public:
+    Pass(const Corpus& corpus, Visitor& visitor)
+        : corpus_(corpus), visitor_(visitor), counts(corpus.left_out_) {}
 
-    void invalid(const std::string& sentence) {
-      corpus.refuse(sentence);
-      ++counts.invalid;
+    void add(Item item) {
+      bytes_ += item.content.size();
+      items_.push_back(std::move(item));
+      if (bytes_ >= batch_bytes) flush();
     }
 
-    void add(std::string name, std::string_view content, bool held_out) {
-      const auto size = static_cast<std::int64_t>(content.size());
-      if (size < corpus.options_.min_bytes) return void(++counts.too_small);
-      if (size > corpus.options_.max_bytes) return void(++counts.too_large);
-      if (const auto offset = find_invalid_utf8(content))
-        return invalid(name + " is not UTF-8 at byte offset " + std::to_string(*offset));
-      const auto hash = ContentHash::of(content);
-      if (!known.insert(hash).second) return void(++counts.duplicates);
-      held_out = held_out || hash.uniform(corpus.options_.seed) < corpus.options_.held_out;
+    void flush() {
+#pragma omp parallel for schedule(dynamic)
+      for (std::size_t i = 0; i < items_.size(); ++i) corpus_.look_at(items_[i]);
+      for (auto& item : items_) settle(item);
+      items_.clear();
+      bytes_ = 0;
+    }
+
+    // What was read but cannot be gone on with.
+    void unreadable(const std::string& sentence) {
+      flush();
+      corpus_.refuse(sentence);
+      ++counts.unreadable;
+    }
+
+   private:
+    void settle(Item& item) {
+      ++counts.seen;
+      const auto size = static_cast<std::int64_t>(item.content.size());
+      if (item.outsized)
+        return void(++(size < corpus_.options_.min_bytes ? counts.too_small : counts.too_large));
+      if (!item.fault.empty()) {
+        corpus_.refuse(item.name + " " + item.fault);
+        return void(++counts.invalid);
+      }
+      if (!known_.insert(item.hash)) return void(++counts.duplicates);
+      const bool held_out =
+          item.held_out || item.hash.uniform(corpus_.options_.seed) < corpus_.options_.held_out;
       ++counts.kept;
       ++(held_out ? counts.held_out : counts.train);
       (held_out ? counts.held_out_bytes : counts.train_bytes) += size;
-      visitor(Document{std::move(name), content, hash, held_out, input_bytes});
+      visitor_(Document{std::move(item.name), item.content, item.hash, held_out, item.input_bytes});
     }
+
+    static constexpr std::size_t batch_bytes = 8 << 20;
+
+    const Corpus& corpus_;
+    Visitor& visitor_;
+    std::vector<Item> items_;
+    std::size_t bytes_ = 0;  // of the items
+    HashSet known_;
+
+   public:
+    CorpusCounts counts;
+    std::int64_t input_bytes = 0;
   };
 
-  struct CloseFile {
-    void operator()(std::FILE* file) const { std::fclose(file); }
-  };
-  using File = std::unique_ptr<std::FILE, CloseFile>;
+  // Finds the document in a JSON line, and whether it can be used. Runs on several threads.
+  void look_at(Item& item) const {
+    if (item.is_line) {
+      if (const auto offset = find_invalid_utf8(item.content))
+        return void(item.fault = "is not UTF-8 at byte offset " + std::to_string(*offset) + " of the line");
+      JsonLine line(item.content, options_.field);
+      if (!line.fault().empty()) return void(item.fault = line.fault());
+      item.name += line.origin();
+      item.content = line.take_document();
+    }
+    const auto size = static_cast<std::int64_t>(item.content.size());
+    item.outsized = size < options_.min_bytes || size > options_.max_bytes;
+    if (item.outsized) return;
+    if (const auto offset = item.is_line ? std::nullopt : find_invalid_utf8(item.content))
+      return void(item.fault = "is not UTF-8 at byte offset " + std::to_string(*offset));
+    item.hash = ContentHash::of(item.content);
+  }
 
   // Throws Error on what cannot be used, unless such things are left out.
   void refuse(const std::string& sentence) const {
@@ -188,8 +280,10 @@ class Corpus {
       throw Error(sentence + "; mend or remove it, or leave such documents out with --skip-invalid.");
   }
 
-  [[noreturn]] static void fail(const std::filesystem::path& path) {
-    throw Error(excerpt(path.native()) + " cannot be read: " + std::strerror(errno) + ".");
+  // Whether a file holds JSON lines, by its name: .jsonl or .json, packed or not, or anything packed.
+  static bool holds_lines(std::filesystem::path name) {
+    const auto extension = name.extension();
+    return extension == ".gz" || extension == ".zst" || extension == ".jsonl" || extension == ".json";
   }
 
   void list(const std::filesystem::path& input) {
@@ -200,15 +294,15 @@ class Corpus {
       if (fs::is_directory(input)) {
         list_folder(input, source);
         std::sort(source.files.begin(), source.files.end());
-      } else if (fs::is_regular_file(input) &&
-                 (input.extension() == ".jsonl" || input.extension() == ".json")) {
+      } else if (fs::is_regular_file(input) && holds_lines(input)) {
         source.lines = true;
         ++input_files_;
         input_bytes_ += static_cast<std::int64_t>(fs::file_size(input));
       } else {
-        throw Error("the corpus " + excerpt(input.native()) +
-                    " is neither a folder of *.py files nor a .jsonl file (a compressed one must be unpacked "
-                    "first).");
+        throw Error(
+            "the corpus " + excerpt(input.native()) +
+            " is neither a folder of *.py files nor a file of JSON lines (.jsonl or .json, as it is or "
+            "packed as .gz or .zst).");
       }
     } catch (const fs::filesystem_error& error) {
       throw Error("the corpus " + excerpt(input.native()) + " cannot be read: " + error.code().message() +
@@ -253,78 +347,73 @@ class Corpus {
 
   template <typename PassT>
   void read_folder(const Source& source, PassT& pass) const {
+    struct Close {
+      void operator()(std::FILE* file) const { std::fclose(file); }
+    };
     // One byte more than is kept tells a file that is too large, without reading all of it.
     std::vector<char> buffer(static_cast<std::size_t>(options_.max_bytes) + 1);
     for (const auto& relative : source.files) {
       const auto path = source.path / relative;
-      ++pass.counts.seen;
-      const File file(std::fopen(path.c_str(), "rbe"));
+      const std::unique_ptr<std::FILE, Close> file(std::fopen(path.c_str(), "rbe"));
       const std::size_t size = file ? std::fread(buffer.data(), 1, buffer.size(), file.get()) : 0;
       if (!file || std::ferror(file.get())) {
-        refuse(excerpt(path.native()) + " cannot be read: " + std::strerror(errno));
-        ++pass.counts.unreadable;
+        const int error = errno;
+        pass.unreadable(excerpt(path.native()) + " cannot be read: " + std::strerror(error));
+        ++pass.counts.seen;
         continue;
       }
       pass.input_bytes += static_cast<std::int64_t>(size);
-      pass.add(excerpt(path.native()), {buffer.data(), size}, source.held_out);
+      Item item;
+      item.name = excerpt(path.native());
+      item.content.assign(buffer.data(), size);
+      item.held_out = source.held_out;
+      item.input_bytes = pass.input_bytes;
+      pass.add(std::move(item));
     }
   }
 
   template <typename PassT>
   void read_lines(const Source& source, PassT& pass) const {
-    const File file(std::fopen(source.path.c_str(), "rbe"));
-    if (!file) fail(source.path);
+    const std::int64_t before = pass.input_bytes;
     std::string buffer;  // starts with the line at hand
     std::size_t begin = 0;
-    bool end_of_file = false;
-    for (std::int64_t number = 1;; ++number) {
-      std::size_t searched = begin, end;
-      while ((end = buffer.find('\n', searched)) == std::string::npos && !end_of_file) {
-        buffer.erase(0, begin);
-        begin = 0;
-        searched = buffer.size();
-        if (searched > max_line_bytes)
-          throw Error(line_name(source, number) + " is longer than " + std::to_string(max_line_bytes) +
-                      " bytes; one JSON object per line was expected.");
-        buffer.resize(searched + block_bytes);
-        const std::size_t read = std::fread(buffer.data() + searched, 1, block_bytes, file.get());
-        if (std::ferror(file.get())) fail(source.path);
-        buffer.resize(searched + read);
-        end_of_file = read == 0;
-      }
-      const bool last = end == std::string::npos;
-      std::string_view line(buffer.data() + begin, (last ? buffer.size() : end) - begin);
-      pass.input_bytes += static_cast<std::int64_t>(line.size()) + !last;
-      if (number == 1 && line.starts_with(byte_order_mark)) line.remove_prefix(byte_order_mark.size());
-      if (line.find_first_not_of(" \t\r") != std::string_view::npos) read_line(source, number, line, pass);
-      if (last) return;
-      begin = end + 1;
-    }
-  }
-
-  template <typename PassT>
-  void read_line(const Source& source, std::int64_t number, std::string_view line, PassT& pass) const {
-    ++pass.counts.seen;
-    std::string name = line_name(source, number);
-    if (const auto offset = find_invalid_utf8(line))
-      return pass.invalid(name + " is not UTF-8 at byte offset " + std::to_string(*offset) + " of the line");
-    std::string content;
+    std::int64_t number = 1;
+    const auto line_name = [&] { return excerpt(source.path.native()) + ":" + std::to_string(number); };
     try {
-      const auto object = Json::parse(line);
-      if (!object.is_object() || !object.contains("content") || !object["content"].is_string())
-        return pass.invalid(name + " is not a JSON object with the source in a string \"content\"");
-      for (const char* key : {"repo_name", "path"})
-        if (const auto found = object.find(key); found != object.end() && found->is_string())
-          name += " " + excerpt(found->template get_ref<const std::string&>());
-      content = object["content"].template get<std::string>();
-    } catch (const Json::exception& error) {
-      return pass.invalid(name + " is not JSON (" + excerpt(error.what()) + ")");
+      InputFile file(source.path);
+      for (bool end_of_file = false;; ++number) {
+        std::size_t searched = begin, end;
+        while ((end = buffer.find('\n', searched)) == std::string::npos && !end_of_file) {
+          buffer.erase(0, begin);
+          begin = 0;
+          searched = buffer.size();
+          if (searched > max_line_bytes)
+            throw Error(line_name() + " is longer than " + std::to_string(max_line_bytes) +
+                        " bytes; one JSON object per line was expected.");
+          buffer.resize(searched + block_bytes);
+          const std::size_t read = file.read(buffer.data() + searched, block_bytes);
+          buffer.resize(searched + read);
+          end_of_file = read == 0;
+        }
+        const bool last = end == std::string::npos;
+        std::string_view line(buffer.data() + begin, (last ? buffer.size() : end) - begin);
+        pass.input_bytes = before + file.consumed();
+        if (number == 1 && line.starts_with(byte_order_mark)) line.remove_prefix(byte_order_mark.size());
+        if (line.find_first_not_of(" \t\r") != std::string_view::npos) {
+          Item item;
+          item.name = line_name();
+          item.content = line;
+          item.is_line = true;
+          item.held_out = source.held_out;
+          item.input_bytes = pass.input_bytes;
+          pass.add(std::move(item));
+        }
+        if (last) return;
+        begin = end + 1;
+      }
+    } catch (const InputFile::Fault& fault) {
+      pass.unreadable((number == 1 ? excerpt(source.path.native()) : line_name()) + " " + fault.what());
     }
-    pass.add(std::move(name), content, source.held_out);
-  }
-
-  static std::string line_name(const Source& source, std::int64_t number) {
-    return excerpt(source.path.native()) + ":" + std::to_string(number);
   }
 
   std::string names() const {

@@ -67,15 +67,20 @@ inline std::filesystem::path shard_info_path(std::filesystem::path shard) {
   return shard.replace_extension(".json");
 }
 
-/// Reads the description beside a shard, nothing if there is none. Throws Error if it is there but malformed.
+/// Reads the description beside a shard or, where it has none, the vocabulary's size in a meta.json in its
+/// folder, as nanoGPT's data sets may have it; nothing if there is neither. Throws Error if it is there but
+/// malformed.
 inline std::optional<ShardInfo> read_shard_info(const std::filesystem::path& shard) {
-  const auto path = shard_info_path(shard);
-  if (!std::filesystem::exists(path)) return std::nullopt;
+  auto path = shard_info_path(shard);
+  const bool described = std::filesystem::exists(path);
+  if (!described) path.replace_filename("meta.json");
+  if (!described && !std::filesystem::exists(path)) return std::nullopt;
   std::ifstream file(path);
   try {
     const Json json = Json::parse(file);
     ShardInfo info;
     info.vocab_size = json.value("vocab_size", info.vocab_size);
+    if (!described) return info;
     info.context = json.value("context", info.context);
     info.documents = json.value("documents", info.documents);
     info.tokens = json.value("tokens", info.tokens);
@@ -90,28 +95,35 @@ inline std::optional<ShardInfo> read_shard_info(const std::filesystem::path& sha
   }
 }
 
-/// A read-only memory map of an llm.c style token shard (.bin): uint16 or uint32 token ids behind a
-/// ShardHeader. Nothing is read before it is asked for. Positions and sizes are int64: shards over 2 GiB are
-/// fine.
+/// A read-only memory map of a token shard (.bin): uint16 or uint32 token ids behind a ShardHeader, as llm.c
+/// has it, or uint16 ids and nothing else, as nanoGPT has it. Nothing is read before it is asked for.
+/// Positions and sizes are int64: shards over 2 GiB are fine.
 class TokenShard {
  public:
-  /// Maps a shard. Throws Error if it is missing, empty, no token shard, truncated, or followed by other
-  /// bytes.
-  static TokenShard open(const std::filesystem::path& path) { return TokenShard(path); }
+  /// Maps a shard. A file without a header is one if its vocabulary's size is known: from `vocab_size` or, if
+  /// that is 0, from read_shard_info(). Throws Error if the file is missing, empty, no token shard,
+  /// truncated, or followed by other bytes.
+  static TokenShard open(const std::filesystem::path& path, std::int64_t vocab_size = 0) {
+    return TokenShard(path, vocab_size);
+  }
 
   TokenShard(TokenShard&& other) noexcept
       : path_(std::move(other.path_)),
         map_(std::exchange(other.map_, nullptr)),
         map_bytes_(std::exchange(other.map_bytes_, 0)),
+        header_bytes_(other.header_bytes_),
         size_(std::exchange(other.size_, 0)),
-        token_bytes_(other.token_bytes_) {}
+        token_bytes_(other.token_bytes_),
+        vocab_size_(other.vocab_size_) {}
 
   TokenShard& operator=(TokenShard&& other) noexcept {
     std::swap(path_, other.path_);
     std::swap(map_, other.map_);
     std::swap(map_bytes_, other.map_bytes_);
+    std::swap(header_bytes_, other.header_bytes_);
     std::swap(size_, other.size_);
     std::swap(token_bytes_, other.token_bytes_);
+    std::swap(vocab_size_, other.vocab_size_);
     return *this;
   }
 
@@ -124,6 +136,9 @@ class TokenShard {
 
   /// Number of tokens.
   std::int64_t size() const { return size_; }
+
+  /// The size of the vocabulary that a shard without a header was read with, 0 for one with a header.
+  std::int64_t vocab_size() const { return vocab_size_; }
 
   /// Token `i`, 0 <= i < size().
   std::int32_t operator[](std::int64_t i) const {
@@ -142,7 +157,16 @@ class TokenShard {
   /// fingerprint() of the whole file: equal for shards of the same tokens, wherever they lie. Reads the whole
   /// shard.
   std::string fingerprint() const {
-    return lnfree::fingerprint({static_cast<const char*>(map_), map_bytes_});
+    Fingerprint fingerprint;
+    // What has been read need not stay in this process's memory; a part is whole pages.
+    constexpr std::size_t part = 1 << 26;
+    for (std::size_t at = 0; at < map_bytes_; at += part) {
+      char* const begin = static_cast<char*>(map_) + at;
+      const std::size_t size = std::min(part, map_bytes_ - at);
+      fingerprint.add({begin, size});
+      ::madvise(begin, size, MADV_DONTNEED);
+    }
+    return fingerprint.text();
   }
 
   /// The largest token id, -1 if there is none; reads the whole shard. Ids of 2^31 and more give 2^31 - 1.
@@ -152,7 +176,7 @@ class TokenShard {
   }
 
  private:
-  explicit TokenShard(const std::filesystem::path& path) : path_(path) {
+  TokenShard(const std::filesystem::path& path, std::int64_t vocab_size) : path_(path) {
     const int descriptor = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     if (descriptor < 0) fail(std::string("cannot be opened: ") + std::strerror(errno));
     struct stat status{};
@@ -170,19 +194,18 @@ class TokenShard {
       fail(std::string("cannot be mapped into memory: ") + std::strerror(error));
     }
     try {
-      read_header();
+      read_header(vocab_size);
     } catch (...) {
       ::munmap(map_, map_bytes_);
       throw;
     }
   }
 
-  void read_header() {
+  void read_header(std::int64_t vocab_size) {
     ShardHeader header{};
     std::memcpy(header.data(), map_, std::min(map_bytes_, sizeof header));
-    if (header[0] != 20240520 && header[0] != 20240801)
-      fail("is not a token shard: it starts with " + std::to_string(header[0]) +
-           " where llm.c's .bin format has 20240520 or 20240801; make one with prepare_corpus");
+    if (header[0] != 20240520 && header[0] != 20240801) return read_without_header(header[0], vocab_size);
+    header_bytes_ = sizeof header;
     token_bytes_ = header[0] == 20240520 ? 2 : 4;
     const std::int32_t version = token_bytes_ == 2 ? 1 : 7;
     if (header[1] != version)
@@ -202,13 +225,28 @@ class TokenShard {
            std::to_string(size_) + " tokens its header claims; it is damaged or of another format");
   }
 
+  void read_without_header(std::int32_t start, std::int64_t vocab_size) {
+    if (vocab_size == 0)
+      if (const auto info = read_shard_info(path_)) vocab_size = info->vocab_size;
+    if (vocab_size <= 0)
+      fail(
+          "is not a token shard: it starts with " + std::to_string(start) +
+          " where llm.c's .bin format has 20240520 or 20240801; make one with prepare_corpus or, if it holds "
+          "bare uint16 tokens as nanoGPT's do, tell their vocabulary with --vocab-size");
+    if (map_bytes_ % sizeof(std::uint16_t) != 0)
+      fail("is not a token shard: it has no header and " + std::to_string(map_bytes_) +
+           " bytes, which are no whole uint16 tokens");
+    size_ = static_cast<std::int64_t>(map_bytes_ / sizeof(std::uint16_t));
+    vocab_size_ = vocab_size;
+  }
+
   [[noreturn]] void fail(const std::string& what) const {
     throw Error(excerpt(path_.native()) + " " + what + ".");
   }
 
   template <typename Token>
   const Token* tokens() const {
-    return reinterpret_cast<const Token*>(static_cast<const char*>(map_) + sizeof(ShardHeader));
+    return reinterpret_cast<const Token*>(static_cast<const char*>(map_) + header_bytes_);
   }
 
   // A plain loop, because compilers vectorise it and not std::max_element.
@@ -223,20 +261,30 @@ class TokenShard {
   std::filesystem::path path_;
   void* map_ = nullptr;
   std::size_t map_bytes_ = 0;
+  std::size_t header_bytes_ = 0;
   std::int64_t size_ = 0;
   int token_bytes_ = 2;
+  std::int64_t vocab_size_ = 0;
 };
 
 /// Writes a token shard as it is made, uint16 where the vocabulary allows it, uint32 beyond 65,536. The shard
 /// appears under its name when finish() is called; a writer destroyed before leaves nothing behind.
 class TokenShardWriter {
  public:
-  /// Starts the shard `path` over a vocabulary of `vocab_size` ids. Throws Error if it cannot be written.
-  TokenShardWriter(const std::filesystem::path& path, std::int64_t vocab_size)
-      : file_(path), vocab_size_(vocab_size), token_bytes_(vocab_size <= 65536 ? 2 : 4) {
+  /// Starts the shard `path` over a vocabulary of `vocab_size` ids. With `keep`, it goes on behind the first
+  /// `keep` tokens of one that a killed process had flushed. Throws Error if it cannot be written, or does
+  /// not have them.
+  TokenShardWriter(const std::filesystem::path& path, std::int64_t vocab_size, std::int64_t keep = 0)
+      : file_(path, keep > 0 ? bytes_of(keep, vocab_size) : 0),
+        vocab_size_(vocab_size),
+        token_bytes_(token_bytes(vocab_size)),
+        size_(keep) {
     const ShardHeader room{};
-    file_.write(room.data(), sizeof room);
+    if (keep == 0) file_.write(room.data(), sizeof room);
   }
+
+  /// Brings what was appended so far to the disk, for a writer that shall go on after this process is killed.
+  void flush() { file_.flush(); }
 
   /// Tokens appended so far.
   std::int64_t size() const { return size_; }
@@ -295,6 +343,12 @@ class TokenShardWriter {
   }
 
  private:
+  static int token_bytes(std::int64_t vocab_size) { return vocab_size <= 65536 ? 2 : 4; }
+
+  static std::int64_t bytes_of(std::int64_t tokens, std::int64_t vocab_size) {
+    return static_cast<std::int64_t>(sizeof(ShardHeader)) + tokens * token_bytes(vocab_size);
+  }
+
   AtomicFile file_;
   std::optional<AtomicFile> description_;
   std::int64_t vocab_size_;

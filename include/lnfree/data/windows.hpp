@@ -1,69 +1,91 @@
 #pragma once
 
+#include <algorithm>
 #include <bit>
 #include <cstdint>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include <lnfree/core/error.hpp>
 #include <lnfree/core/excerpt.hpp>
+#include <lnfree/data/shard_set.hpp>
 #include <lnfree/data/token_shard.hpp>
 
 namespace lnfree {
 
-/// A token shard seen as consecutive windows of T tokens that do not overlap; a short last one is dropped.
+/// Token shards seen as consecutive windows of T tokens that do not overlap, one shard after the other. No
+/// window lies across two shards; a short last one of a shard is dropped.
 class Windows {
  public:
-  /// Takes the shard and checks it against the model, reading it once. Throws Error if a token id is beyond
-  /// the vocabulary, if there is no whole window, or if the description beside the shard says that it belongs
-  /// to another file or was cut into windows that are no multiple of `context` (windows would run across
-  /// documents).
-  Windows(TokenShard shard, std::int64_t context, std::int64_t vocab_size)
-      : shard_(std::move(shard)), context_(context) {
-    const std::string name = excerpt(shard_.path().native());
+  /// Takes the shards, or a single one, and checks them against the model, reading them once. Throws Error if
+  /// a token id is beyond the vocabulary, if there is no whole window, or if the description beside a shard
+  /// says that it belongs to another file or was cut into windows that are no multiple of `context` (windows
+  /// would run across documents).
+  Windows(ShardSet shards, std::int64_t context, std::int64_t vocab_size)
+      : shards_(std::move(shards)), context_(context) {
     if (context_ < 2)
       throw Error("a window of " + std::to_string(context_) +
                   " tokens predicts nothing: the context must be at least 2 tokens.");
-    if (const auto info = read_shard_info(shard_.path())) {
-      const std::string info_name = excerpt(shard_info_path(shard_.path()).native());
-      if (info->tokens != 0 && info->tokens != shard_.size())
-        throw Error(info_name + " describes another shard: it says " + std::to_string(info->tokens) +
-                    " tokens, " + name + " holds " + std::to_string(shard_.size()) +
-                    "; prepare the corpus again.");
-      if (info->context % context_ != 0)
-        throw Error(name + " was cut into windows of " + std::to_string(info->context) +
-                    " tokens, which is no multiple of the model's context of " + std::to_string(context_) +
-                    "; prepare the corpus with --context " + std::to_string(context_) + ".");
+    std::int64_t tokens = 0;
+    for (const TokenShard& shard : shards_.shards()) {
+      check_description(shard);
+      check_tokens(shard, vocab_size);
+      tokens += shard.size();
+      ends_.push_back(count() + shard.size() / context_);
     }
-    if (shard_.size() < context_)
-      throw Error(name + " holds " + std::to_string(shard_.size()) + " tokens, not one window of " +
-                  std::to_string(context_) + "; prepare a larger corpus.");
-    if (shard_.max_token() >= vocab_size) {
-      std::int64_t position = 0;
-      const auto beyond = [&](std::int32_t token) { return token < 0 || token >= vocab_size; };
-      while (!beyond(shard_[position])) ++position;
-      throw Error(name + ", token " + std::to_string(position) + ": id " +
-                  std::to_string(static_cast<std::uint32_t>(shard_[position])) +
-                  " is beyond the model's vocabulary of " + std::to_string(vocab_size) +
-                  "; use the shard and the model of one tokenizer.");
-    }
+    if (count() == 0)
+      throw Error(excerpt(shards_.name()) + " holds " + std::to_string(tokens) +
+                  " tokens, not one window of " + std::to_string(context_) + "; prepare a larger corpus.");
   }
 
-  /// The shard that is cut into windows.
-  const TokenShard& shard() const { return shard_; }
+  /// What is cut into windows.
+  const ShardSet& shards() const { return shards_; }
 
   /// T, the tokens in a window.
   std::int64_t context() const { return context_; }
 
   /// Number of windows, at least 1.
-  std::int64_t count() const { return shard_.size() / context_; }
+  std::int64_t count() const { return ends_.empty() ? 0 : ends_.back(); }
 
   /// Writes the T tokens of window `index`, 0 <= index < count(), to `out`.
-  void window(std::int64_t index, std::int32_t* out) const { shard_.copy(index * context_, context_, out); }
+  void window(std::int64_t index, std::int32_t* out) const {
+    const auto shard = std::upper_bound(ends_.begin(), ends_.end(), index) - ends_.begin();
+    const std::int64_t first = shard == 0 ? 0 : ends_[static_cast<std::size_t>(shard - 1)];
+    shards_.shards()[static_cast<std::size_t>(shard)].copy((index - first) * context_, context_, out);
+  }
 
  private:
-  TokenShard shard_;
+  void check_description(const TokenShard& shard) const {
+    const auto info = read_shard_info(shard.path());
+    if (!info) return;
+    const std::string name = excerpt(shard.path().native());
+    if (info->tokens != 0 && info->tokens != shard.size())
+      throw Error(excerpt(shard_info_path(shard.path()).native()) + " describes another shard: it says " +
+                  std::to_string(info->tokens) + " tokens, " + name + " holds " +
+                  std::to_string(shard.size()) + "; prepare the corpus again.");
+    if (info->context % context_ != 0)
+      throw Error(name + " was cut into windows of " + std::to_string(info->context) +
+                  " tokens, which is no multiple of the model's context of " + std::to_string(context_) +
+                  "; prepare the corpus with --context " + std::to_string(context_) + ".");
+  }
+
+  static void check_tokens(const TokenShard& shard, std::int64_t vocab_size) {
+    const bool own_is_smaller = shard.vocab_size() > 0 && shard.vocab_size() < vocab_size;
+    if (own_is_smaller) vocab_size = shard.vocab_size();
+    if (shard.max_token() < vocab_size) return;
+    std::int64_t position = 0;
+    const auto beyond = [&](std::int32_t token) { return token < 0 || token >= vocab_size; };
+    while (!beyond(shard[position])) ++position;
+    throw Error(excerpt(shard.path().native()) + ", token " + std::to_string(position) + ": id " +
+                std::to_string(static_cast<std::uint32_t>(shard[position])) + " is beyond " +
+                (own_is_smaller ? "its" : "the model's") + " vocabulary of " + std::to_string(vocab_size) +
+                "; use the shard and the model of one tokenizer.");
+  }
+
+  ShardSet shards_;
   std::int64_t context_;
+  std::vector<std::int64_t> ends_;  // of each shard, in windows
 };
 
 /// The order in which training visits windows: every window once per epoch, in file order or in an order of

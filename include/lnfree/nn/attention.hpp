@@ -27,20 +27,27 @@ class Attention {
 
   /// Reserves what the backward pass needs: Q | K | V, the heads' outputs, and a number for each query.
   void plan(Arena& arena, BatchShape max_shape) {
-    qkv_ = arena.matrix<Scalar>(max_shape.rows(), 3 * width());
+    if (!keeps_) qkv_ = arena.matrix<Scalar>(max_shape.rows(), 3 * width());
     heads_output_ = arena.matrix<Scalar>(max_shape.rows(), width());
     log_sum_ = arena.take<Accumulator>(max_shape.rows() * heads_);
+  }
+
+  /// Reserves Q | K | V by itself, where plan() will not: passes to come then find what earlier ones left.
+  void plan_keys_and_values(Arena& arena, BatchShape max_shape) {
+    qkv_ = arena.matrix<Scalar>(max_shape.rows(), 3 * width());
+    keeps_ = true;
   }
 
   /// y = attention(x). `entropies` is RowEntropies, RowScores or Unobserved.
   template <class Entropies>
   void forward(Device& device, BatchShape shape, Matrix<const Scalar> x, Output<Scalar> y,
                Accumulator* workspace, Entropies entropies) {
-    const Matrix<Scalar> qkv = qkv_.top(x.rows), heads_output = heads_output_.top(x.rows);
-    c_attn_.forward(device, x, qkv);
+    const Index known = Index{shape.batch} * shape.first, rows = known + x.rows;
+    const Matrix<Scalar> qkv = qkv_.top(rows), heads_output = heads_output_.top(rows);
+    c_attn_.forward(device, x, qkv.slice(known, x.rows));
     if (rotary_dims_ > 0) rotary(device, packed(shape), rotary_dims_, qkv, false);
     attention_forward(device, packed(shape), qkv, heads_output, log_sum_, workspace, entropies);
-    c_proj_.forward(device, heads_output, y);
+    c_proj_.forward(device, heads_output.slice(known, x.rows), y);
   }
 
   /// From d_y (rows, C) to d_x, which may be the memory of d_y. `scratch` has 4 C columns; `entropies` is
@@ -70,7 +77,9 @@ class Attention {
     }
   }
   int width() const { return heads_ * head_dim_; }
-  AttentionShape packed(BatchShape shape) const { return {shape.batch, shape.length, heads_, head_dim_}; }
+  AttentionShape packed(BatchShape shape) const {
+    return {shape.batch, shape.length, heads_, head_dim_, shape.first};
+  }
 
   int heads_;
   int head_dim_;
@@ -79,6 +88,7 @@ class Attention {
   Matrix<Scalar> qkv_;              // (B, T, 3 C)
   Matrix<Scalar> heads_output_;     // (B, T, C)
   Accumulator* log_sum_ = nullptr;  // (B, H, T)
+  bool keeps_ = false;              // whether Q | K | V stay from pass to pass
 };
 
 }  // namespace lnfree

@@ -10,9 +10,8 @@
 
 #include <lnfree/core/macros.hpp>
 #include <lnfree/nn/attention.hpp>
+#include <lnfree/nn/decoder_parts.hpp>
 #include <lnfree/nn/feed_forward.hpp>
-#include <lnfree/nn/layout_builder.hpp>
-#include <lnfree/nn/normalization.hpp>
 #include <lnfree/nn/wiring.hpp>
 
 namespace lnfree {
@@ -61,14 +60,16 @@ struct Sum {
   }
 };
 
-/// A transformer block: attention and a feed-forward network with norms N, put together as the layout L says.
-template <class N, class A, class L, class Device>
+/// A transformer block: attention and a feed-forward network with norms, put together as the layout says.
+template <class Device>
 class Block {
  public:
   using Scalar = typename Device::Scalar;
 
-  Block(ParameterSet<Device>& parameters, const std::string& name, const DecoderConfig& config, int layer)
-      : Block(LayoutBuilder<N, Device>(parameters, name, config.width), parameters, name, config, layer) {}
+  Block(ParameterSet<Device>& parameters, const std::string& name, const DecoderConfig& config,
+        const DecoderParts<Device>& parts, int layer)
+      : Block(LayoutBuilder<Device>(parameters, name, config.width, parts.norm), parameters, name, config,
+              parts, layer) {}
 
   /// Reserves what every step of the layout gives, and what the steps keep.
   void plan(Arena& arena, BatchShape max_shape, const DecoderConfig& config) {
@@ -78,6 +79,11 @@ class Block {
     for (auto& norm : norms_) norm->plan(arena, max_shape.rows());
     attention_.plan(arena, max_shape);
     feed_forward_.plan(arena, max_shape, config);
+  }
+
+  /// Reserves keys and values that stay from pass to pass; before plan().
+  void plan_keys_and_values(Arena& arena, BatchShape max_shape) {
+    attention_.plan_keys_and_values(arena, max_shape);
   }
 
   /// The residual stream after this block. x may be the memory of that itself in a model that does not train.
@@ -142,16 +148,16 @@ class Block {
   int gradient_buffers() const { return wiring_.gradient_buffers(); }
 
  private:
-  Block(LayoutBuilder<N, Device> layout, ParameterSet<Device>& parameters, const std::string& name,
-        const DecoderConfig& config, int layer)
-      : wiring_(layout.take_wiring(L::wire(layout, WiredValue{0}))),
+  Block(LayoutBuilder<Device> layout, ParameterSet<Device>& parameters, const std::string& name,
+        const DecoderConfig& config, const DecoderParts<Device>& parts, int layer)
+      : wiring_(layout.take_wiring(parts.wire(layout, WiredValue{0}))),
         norms_(layout.take_norms()),
         attention_(parameters, name + ".attn", config),
-        feed_forward_(parameters, name + ".mlp", config, layer),
+        feed_forward_(parameters, name + ".mlp", config, parts.activation, layer),
         outputs_(wiring_.steps().size()) {
     if (gradient_buffers() > GradientBuffers<Scalar>::max_count)
-      throw Error("the layout " + std::string(L::name) + " needs more than " +
-                  std::to_string(GradientBuffers<Scalar>::max_count) + " gradients at a time");
+      throw Error("the layout needs more than " + std::to_string(GradientBuffers<Scalar>::max_count) +
+                  " gradients at a time");
   }
 
   /// By the wiring's number.
@@ -163,7 +169,7 @@ class Block {
   Wiring wiring_;
   std::vector<std::unique_ptr<NormLayer<Device>>> norms_;
   Attention<Device> attention_;
-  FeedForward<A, Device> feed_forward_;
+  FeedForward<Device> feed_forward_;
   std::vector<Matrix<Scalar>> outputs_;  // (B, T, C) each, of the wiring's steps
 };
 

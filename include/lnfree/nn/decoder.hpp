@@ -1,54 +1,18 @@
 #pragma once
 
-#include <algorithm>
-#include <cstddef>
 #include <cstdint>
-#include <memory>
-#include <span>
-#include <string>
 #include <type_traits>
-#include <vector>
+#include <utility>
 
-#include <lnfree/backend/primitives.hpp>
-#include <lnfree/core/concepts.hpp>
-#include <lnfree/core/error.hpp>
-#include <lnfree/core/math.hpp>
-#include <lnfree/core/memory.hpp>
-#include <lnfree/core/recording.hpp>
+#include <lnfree/core/config.hpp>
 #include <lnfree/fwd.hpp>
 #include <lnfree/layout/parallel.hpp>
 #include <lnfree/layout/pre_norm.hpp>
-#include <lnfree/nn/block.hpp>
-#include <lnfree/nn/embedding.hpp>
-#include <lnfree/nn/observation.hpp>
-#include <lnfree/nn/output_head.hpp>
+#include <lnfree/nn/dynamic_decoder.hpp>
+#include <lnfree/norm/identity.hpp>
 #include <lnfree/norm/layer_norm.hpp>
-#include <lnfree/objective/cross_entropy.hpp>
-#include <lnfree/objective/objective.hpp>
 
 namespace lnfree {
-
-/// B sequences of T tokens, (B, T) row by row, and for each token the one that the model shall predict after
-/// it; a negative target is not counted.
-struct Batch {
-  /// How many sequences, and of how many tokens.
-  BatchShape shape;
-  /// B T token ids.
-  std::span<const std::int32_t> tokens;
-  /// The token to predict after each.
-  std::span<const std::int32_t> targets;
-};
-
-/// What a model is built for: a model that only evaluates holds neither gradients nor the activations of
-/// every layer.
-enum class Purpose { training, evaluation };
-
-/// Run-time choices of one forward and backward pass.
-struct PassOptions {
-  double gradient_scale = 1;  ///< Multiplies the gradient of the mean loss: 1 / accumulation steps.
-  Dropout dropout = {};       ///< Of the embedding.
-  bool observe = true;        ///< Whether the model's observer sees this pass.
-};
 
 /// A decoder-only transformer: embedding, blocks, final norm, logits. The architecture and its policies are
 /// template arguments; everything else is chosen at run time.
@@ -63,16 +27,19 @@ struct PassOptions {
 ///                      PreNorm or Parallel, as Config.parallel_residual says
 ///   ObjectivePolicy    CrossEntropy, EntropyGuided, or your own (docs/change.md)
 ///
-/// All memory is taken by the constructor; no pass allocates.
+/// What it can do is declared in DynamicDecoder. All memory is taken by the constructor; no pass allocates.
 template <DecoderConfig Config, class NormPolicy, class ActivationPolicy, class DeviceTag,
           class ObserverPolicy, class LayoutPolicy, template <class> class ObjectivePolicy>
-class Decoder {
-  static_assert(SizesArePositive<Config>,
+class Decoder : public DynamicDecoder<DeviceTag, ObserverPolicy, ObjectivePolicy> {
+  using Base = DynamicDecoder<DeviceTag, ObserverPolicy, ObjectivePolicy>;
+  static_assert(sizes_are_positive(Config),
                 "lnfree: layers, heads, width, ffn_width, context and vocab_size must all be positive");
-  static_assert(WidthIsAMultipleOfHeads<Config>,
+  static_assert(width_is_a_multiple_of_heads(Config),
                 "lnfree: width must be a multiple of heads, since each head gets width / heads channels");
-  static_assert(PositionsCoverTheContext<Config>,
+  static_assert(positions_cover_the_context(Config),
                 "lnfree: positions must be at least context, or 0 to mean context");
+  static_assert(rotary_dims_fit_the_head(Config),
+                "lnfree: rotary_dims must be even and at most width / heads, or 0 for learned positions");
   static_assert(Named<NormPolicy>,
                 "lnfree: the norm lacks `static constexpr std::string_view name` (docs/adding-a-norm.md)");
   static_assert(!Named<NormPolicy> || std::is_same_v<NormPolicy, Identity> || !HasRowStatistics<NormPolicy> ||
@@ -98,50 +65,9 @@ class Decoder {
       "lnfree: the activation lacks `template <class T> static T value(T x)` or `derivative(T saved)`; "
       "with a learnable number p both take it, and there are parameter_derivative(saved, p), scope, "
       "parameter_name and initial (docs/adding-an-activation.md)");
-  static_assert(RotaryDimsFitTheHead<Config>,
-                "lnfree: rotary_dims must be even and at most width / heads, or 0 for learned positions");
-  static_assert(lnfree::Backend<DeviceTag>,
-                "lnfree: the device lacks a primitive of backend/primitives.hpp (is its header included?)");
-  static_assert(
-      lnfree::Observer<ObserverPolicy>,
-      "lnfree: the observer must offer reset() and a constructor from a number of layers and of heads "
-      "(docs/adding-an-observer.md)");
-  static_assert(RecordsEntropies<ObserverPolicy, typename DeviceTag::Accumulator>,
-                "lnfree: an observer of entropies must offer record(shape, entropy_sums, finite_rows) "
-                "(docs/adding-an-observer.md)");
-  static_assert(
-      RecordsLayers<ObserverPolicy, typename DeviceTag::Accumulator>,
-      "lnfree: an observer of the stream must offer record_layer(layer, rows, column_squares, hidden, "
-      "zeros) (docs/adding-an-observer.md)");
-  static_assert(RecordsScores<ObserverPolicy, typename DeviceTag::Accumulator>,
-                "lnfree: an observer of scores must offer record_scores(shape, max_scores) "
-                "(docs/adding-an-observer.md)");
-  static_assert(RecordsStream<ObserverPolicy, typename DeviceTag::Accumulator>,
-                "lnfree: an observer of the stream's values must offer record_stream(layer, shape, x) "
-                "(docs/adding-an-observer.md)");
-  static_assert(RecordsHidden<ObserverPolicy, typename DeviceTag::Accumulator>,
-                "lnfree: an observer of hidden values must offer record_hidden(layer, shape, hidden) "
-                "(docs/adding-an-observer.md)");
-  static_assert(RecordsLosses<ObserverPolicy, typename DeviceTag::Accumulator>,
-                "lnfree: an observer of losses must offer record_losses(shape, losses, targets) "
-                "(docs/adding-an-observer.md)");
-  static_assert(RecordsLogits<ObserverPolicy, typename DeviceTag::Accumulator>,
-                "lnfree: an observer of logits must offer record_logits(first_row, logits) "
-                "(docs/adding-an-observer.md)");
-  static_assert(std::is_same_v<LayoutPolicy, AsConfigured> ||
-                    lnfree::Layout<LayoutPolicy, NormPolicy, DeviceTag>,
+  static_assert(std::is_same_v<LayoutPolicy, AsConfigured> || lnfree::Layout<LayoutPolicy, DeviceTag>,
                 "lnfree: the layout must offer name and `static auto wire(auto& layout, auto x)` "
                 "(docs/change.md)");
-  static_assert(
-      lnfree::Objective<ObjectivePolicy<DeviceTag>, DeviceTag>,
-      "lnfree: the objective must offer name and a constructor from ParameterSet<Device>& and const "
-      "DecoderConfig& (docs/change.md)");
-  static_assert(
-      !lnfree::Objective<ObjectivePolicy<DeviceTag>, DeviceTag> ||
-          AddsToTheLoss<ObjectivePolicy<DeviceTag>, DeviceTag> ||
-          std::is_same_v<ObjectivePolicy<DeviceTag>, CrossEntropy<DeviceTag>>,
-      "lnfree: the objective offers none of on_entropies, on_hidden, on_stream and on_logits with the "
-      "arguments that objective/objective.hpp says (docs/change.md)");
 
  public:
   /// The norm of the blocks.
@@ -152,357 +78,25 @@ class Decoder {
       std::conditional_t<Config.final_norm == FinalNorm::same_as_norm, NormPolicy, Identity>>;
   /// The activation of the feed-forward networks.
   using Activation = ActivationPolicy;
-  using Device = DeviceTag;
-  /// What is measured.
-  using Observer = ObserverPolicy;
   /// How a block is put together.
   using Layout = std::conditional_t<!std::is_same_v<LayoutPolicy, AsConfigured>, LayoutPolicy,
                                     std::conditional_t<Config.parallel_residual, Parallel, PreNorm>>;
-  /// What is minimized.
-  using Objective = ObjectivePolicy<DeviceTag>;
-  using Scalar = typename Device::Scalar;
-  using Accumulator = typename Device::Accumulator;
   /// The architecture.
   static constexpr DecoderConfig config = Config;
 
-  /// Plans and takes the memory for passes of up to `max_batch` sequences. Parameters are zero until
-  /// initialize(), load_weights() or parameters().write(), and every pass throws Error while they all are.
-  /// Throws Error when there is too little memory.
-  explicit Decoder(int max_batch, Purpose purpose = Purpose::training, Device device = {})
-      : Decoder(Unplaced{}, max_batch, purpose, std::move(device)) {
-    parameters_.allocate(device_, purpose == Purpose::training);
-    activations_ = Buffer<Device>(device_, memory_.activations);
-    Arena placed(activations_.data());
-    plan(placed);
-    host_losses_.resize(static_cast<std::size_t>(max_shape_.rows()));
-    observation_.allocate();
-  }
+  /// As DynamicDecoder's constructor.
+  explicit Decoder(int max_batch, Purpose purpose = Purpose::training, DeviceTag device = {})
+      : Base(Config, parts(), max_batch, purpose, std::move(device)) {}
 
   /// The memory that a model built with the same arguments takes on the device; takes none itself.
-  static MemoryPlan plan_memory(int max_batch, Purpose purpose = Purpose::training, Device device = {}) {
-    return Decoder(Unplaced{}, max_batch, purpose, std::move(device)).memory();
+  static MemoryPlan plan_memory(int max_batch, Purpose purpose = Purpose::training, DeviceTag device = {}) {
+    return Base::plan_memory(Config, parts(), max_batch, purpose, std::move(device));
   }
-
-  Decoder(const Decoder&) = delete;
-  Decoder& operator=(const Decoder&) = delete;
-
-  /// Draws the initial weights; the same seed gives the same weights on every device.
-  void initialize(std::uint64_t seed, double std = Config.init_std()) {
-    parameters_.initialize(device_, seed, std);
-  }
-
-  /// Mean cross-entropy in nats over the batch's targets, dropout off.
-  double loss(const Batch& batch, bool observe = true) {
-    upload(batch);
-    embedding_.forward(device_, batch.shape, tokens_, Dropout{});
-    const Matrix<const Scalar> x = normalized(forward(batch.shape, {observe, observe}));
-    head_.forward(device_, x, [&](Index first, Matrix<Scalar> logits) {
-      if (observe) observation_.logits(device_, first, logits);
-      cross_entropy_forward(device_, logits, targets_ + first, losses_ + first);
-    });
-    const double mean = mean_loss(batch);
-    if (observe) observation_.pass(device_, batch.shape, host_losses_.data(), batch.targets.data());
-    return mean;
-  }
-
-  /// Mean cross-entropy in nats over the batch's targets; adds the gradient of gradient_scale times it, and
-  /// of what the objective adds to it, to every parameter's.
-  double forward_backward(const Batch& batch, const PassOptions& options = {}) {
-    if (purpose_ != Purpose::training)
-      throw Error("forward_backward needs a model built with Purpose::training");
-    upload(batch);
-    const BatchShape shape = batch.shape;
-    const Index counted =
-        std::count_if(batch.targets.begin(), batch.targets.end(), [](auto t) { return t >= 0; });
-    const Pass pass{
-        shape,
-        {.entropies = options.observe || PenalisesEntropies<Objective, Device>, .records = options.observe},
-        options.gradient_scale,
-        counted == 0 ? 0.0 : options.gradient_scale / static_cast<double>(counted)};
-    const auto work = [&] { blocks_and_head(pass); };
-    embedding_.forward(device_, shape, tokens_, options.dropout);
-    if (AddsToTheLoss<Objective, Device> || (Observes<Observer>::during_the_pass && options.observe)) {
-      work();  // reads from the device on its way
-    } else {
-      recording_.run(device_, pass, work);
-    }
-    embedding_.backward(device_, shape, tokens_, d_embedding_.top(shape.rows()), options.dropout);
-    const double mean = mean_loss(batch);
-    if (options.observe) observation_.pass(device_, shape, host_losses_.data(), batch.targets.data());
-    return mean;
-  }
-
-  /// What the objective added to the mean loss in the last training pass.
-  double penalty() const { return penalty_; }
-
-  /// The logits (V) that follow `tokens`, of which the last `context` count; at least one token.
-  std::vector<double> next_logits(std::span<const std::int32_t> tokens) {
-    if (tokens.empty()) throw Error("next_logits needs at least one token");
-    const auto window = tokens.last(std::min<std::size_t>(tokens.size(), Config.context));
-    const BatchShape shape{1, static_cast<int>(window.size())};
-    parameters_.require_values(device_);
-    check_tokens(window);
-    copy_to_device(device_, tokens_, window.data(), window.size_bytes());
-    embedding_.forward(device_, shape, tokens_, Dropout{});
-    const Matrix<const Scalar> x = normalized(forward(shape, {}));
-    const Matrix<const Scalar> logits = head_.logits(device_, x.slice(x.rows - 1, 1));
-    std::vector<Scalar> host(static_cast<std::size_t>(logits.cols));
-    copy_to_host(device_, host.data(), logits.data, host.size() * sizeof(Scalar));
-    return {host.begin(), host.end()};
-  }
-
-  /// All parameters with their gradients.
-  ParameterSet<Device>& parameters() { return parameters_; }
-  /// All parameters with their gradients.
-  const ParameterSet<Device>& parameters() const { return parameters_; }
-  /// What was measured in the passes since its reset().
-  Observer& observer() { return observation_.observer(); }
-  /// What was measured in the passes since its reset().
-  const Observer& observer() const { return observation_.observer(); }
-  /// What is added to the cross-entropy, with its options.
-  Objective& objective() { return objective_; }
-  /// What is added to the cross-entropy, with its options.
-  const Objective& objective() const { return objective_; }
-  /// The device that computes.
-  Device& device() { return device_; }
-  /// The most sequences of a pass.
-  int max_batch() const { return max_shape_.batch; }
-
-  /// Bytes of device memory that the model holds.
-  const MemoryPlan& memory() const { return memory_; }
 
  private:
-  using BlockOfLayers = Block<Norm, Activation, Layout, Device>;
-  static constexpr bool has_final_norm = !std::is_same_v<FinalNormPolicy, Identity>;
-
-  struct Unplaced {};
-
-  /// What a forward pass does besides.
-  struct Watch {
-    bool entropies = false;  ///< Computes the heads' entropies, in a model that has a use for them.
-    bool records = false;    ///< Tells the observer.
-    bool operator==(const Watch&) const = default;
-  };
-
-  /// All that the work between the embedding's forward and backward pass depends on.
-  struct Pass {
-    BatchShape shape;
-    Watch watch;
-    double gradient_scale;
-    double loss_scale;  ///< Of the gradient of a single target's loss.
-    bool operator==(const Pass&) const = default;
-  };
-
-  /// A model whose memory is planned and not yet taken.
-  Decoder(Unplaced, int max_batch, Purpose purpose, Device device)
-      : device_(std::move(device)),
-        purpose_(purpose),
-        max_shape_{max_batch, Config.context},
-        embedding_(parameters_, Config),
-        blocks_(make_blocks(parameters_)),
-        final_norm_(make_final_norm(parameters_)),
-        head_(parameters_, Config, embedding_.token_table()),
-        objective_(parameters_, Config),
-        observation_(Config) {
-    math::require_exact_rounding();
-    if (max_batch < 1) throw Error("the batch size must be at least 1, not " + std::to_string(max_batch));
-    Arena counted;
-    plan(counted);
-    memory_.parameters = parameters_.value_bytes();
-    if (purpose == Purpose::training) memory_.gradients = parameters_.gradient_bytes();
-    memory_.activations = counted.peak();
+  static DecoderParts<DeviceTag> parts() {
+    return parts_of<Norm, FinalNormPolicy, Activation, Layout, DeviceTag>();
   }
-
-  static std::vector<BlockOfLayers> make_blocks(ParameterSet<Device>& parameters) {
-    std::vector<BlockOfLayers> blocks;
-    blocks.reserve(Config.layers);
-    for (int l = 0; l < Config.layers; ++l)
-      blocks.emplace_back(parameters, "h." + std::to_string(l), Config, l);
-    return blocks;
-  }
-
-  static std::unique_ptr<NormLayer<Device>> make_final_norm(
-      [[maybe_unused]] ParameterSet<Device>& parameters) {
-    if constexpr (has_final_norm) {
-      return std::make_unique<Normalization<FinalNormPolicy, Device>>(parameters, "ln_f", Config.width,
-                                                                      NormSite::final_norm);
-    }
-    return nullptr;
-  }
-
-  void plan(Arena& arena) {
-    const Index rows = max_shape_.rows();
-    const bool trains = purpose_ == Purpose::training;
-    tokens_ = arena.take<std::int32_t>(rows);
-    targets_ = arena.take<std::int32_t>(rows);
-    losses_ = arena.take<Accumulator>(rows);
-    observation_.plan(arena, max_shape_);
-    const AttentionShape heads_of_layer{max_shape_.batch, max_shape_.length, Config.heads, Config.head_dim()};
-    const int buffers = std::max(blocks_.front().gradient_buffers(), has_final_norm ? 2 : 1);
-    scratch_.plan(arena, rows, attention_workspace(device_, heads_of_layer), Config, trains ? buffers : 0);
-    if (trains) {
-      if constexpr (PenalisesEntropies<Objective, Device>)
-        d_entropies_ = arena.take<Accumulator>(Config.layers * rows * Config.heads);
-      if constexpr (requires { objective_.plan(arena, max_shape_, Config); })
-        objective_.plan(arena, max_shape_, Config);
-    }
-    embedding_.plan(arena, max_shape_);
-    const std::size_t first_block = arena.used();
-    for (auto& block : blocks_) {
-      // Without a backward pass a block's activations are dead when the next one begins.
-      if (!trains) arena.rewind(first_block);
-      block.plan(arena, max_shape_, Config);
-    }
-    if constexpr (has_final_norm) {
-      final_norm_->plan(arena, rows);
-      normalized_ = arena.matrix<Scalar>(rows, Config.width);
-    }
-    head_.plan(arena, max_shape_);
-  }
-
-  void check_tokens(std::span<const std::int32_t> tokens) const {
-    for (std::size_t i = 0; i < tokens.size(); ++i) {
-      if (tokens[i] < 0 || tokens[i] >= Config.vocab_size) {
-        throw Error("token " + std::to_string(tokens[i]) + " at position " + std::to_string(i) +
-                    " of a batch is outside the model's vocabulary of " + std::to_string(Config.vocab_size));
-      }
-    }
-  }
-
-  void upload(const Batch& batch) {
-    parameters_.require_values(device_);
-    const BatchShape shape = batch.shape;
-    if (shape.batch < 1 || shape.batch > max_shape_.batch || shape.length < 1 ||
-        shape.length > max_shape_.length) {
-      throw Error("a batch of " + std::to_string(shape.batch) + " x " + std::to_string(shape.length) +
-                  " tokens does not fit this model, which was built for up to " +
-                  std::to_string(max_shape_.batch) + " x " + std::to_string(max_shape_.length));
-    }
-    const auto rows = static_cast<std::size_t>(shape.rows());
-    if (batch.tokens.size() != rows || batch.targets.size() != rows) {
-      throw Error("a batch of " + std::to_string(shape.batch) + " x " + std::to_string(shape.length) +
-                  " needs " + std::to_string(rows) + " tokens and targets, not " +
-                  std::to_string(batch.tokens.size()) + " and " + std::to_string(batch.targets.size()));
-    }
-    check_tokens(batch.tokens);
-    for (const std::int32_t target : batch.targets) {
-      if (target >= Config.vocab_size) {
-        throw Error("target " + std::to_string(target) + " is outside the model's vocabulary of " +
-                    std::to_string(Config.vocab_size));
-      }
-    }
-    copy_to_device(device_, tokens_, batch.tokens.data(), batch.tokens.size_bytes());
-    copy_to_device(device_, targets_, batch.targets.data(), batch.targets.size_bytes());
-  }
-
-  BlockOfLayers& block(int layer) { return blocks_[static_cast<std::size_t>(layer)]; }
-
-  /// The residual stream (B, T, C) after the last block, from the embedding's output.
-  Matrix<Scalar> forward(BatchShape shape, Watch watch) {
-    Matrix<Scalar> x = embedding_.output(shape.rows());
-    for (int l = 0; l < Config.layers; ++l) {
-      if (watch.entropies) {
-        x = block(l).forward(device_, shape, x, scratch_, observation_.rows_of_layer(shape, l));
-      } else {
-        x = block(l).forward(device_, shape, x, scratch_, Unobserved{});
-      }
-      if (watch.records) observation_.layer(device_, shape, l, x, block(l).hidden(x.rows));
-    }
-    return x;
-  }
-
-  /// What the logits are made from, given the stream after the last block.
-  Matrix<const Scalar> normalized(Matrix<const Scalar> x) {
-    if constexpr (!has_final_norm) return x;
-    final_norm_->forward(device_, x, normalized_.top(x.rows));
-    return normalized_.top(x.rows);
-  }
-
-  /// From the embedding's output to the losses, and from there to the gradient of that output, in
-  /// d_embedding_.
-  void blocks_and_head(const Pass& pass) {
-    const BatchShape shape = pass.shape;
-    const Matrix<const Scalar> x = forward(shape, pass.watch);
-    const TrainingPass training{shape, pass.gradient_scale, pass.loss_scale, targets_};
-    GradientBuffers<Scalar> gradients = scratch_.gradients.top(x.rows);
-    penalty_ = 0;
-
-    head_.forward_backward(
-        device_, normalized(x), gradients[has_final_norm ? 1 : 0], [&](Index first, Matrix<Scalar> logits) {
-          if (pass.watch.records) observation_.logits(device_, first, logits);
-          if constexpr (ReplacesCrossEntropy<Objective, Device>) {
-            penalty_ += objective_.on_logits(device_, training, first, logits, losses_ + first);
-          } else {
-            cross_entropy_forward_backward(device_, logits, targets_ + first, losses_ + first,
-                                           pass.loss_scale);
-          }
-        });
-    if constexpr (has_final_norm) final_norm_->backward(device_, x, gradients[1], gradients[0]);
-    if constexpr (PenalisesStream<Objective, Device>)
-      penalty_ += objective_.on_stream(device_, training, x, gradients[0]);
-    if constexpr (PenalisesEntropies<Objective, Device>) {
-      const Matrix<const Accumulator> entropies = observation_.row_entropies(shape);
-      penalty_ += objective_.on_entropies(device_, training, entropies,
-                                          Matrix<Accumulator>(d_entropies_, entropies.rows, entropies.cols));
-    }
-
-    for (int l = Config.layers - 1; l >= 0; --l) {
-      const Matrix<const Scalar> input = l == 0 ? embedding_.output(x.rows) : block(l - 1).output(x.rows);
-      const auto penalise = [&]([[maybe_unused]] Matrix<const Scalar> hidden,
-                                [[maybe_unused]] Matrix<Scalar> d_hidden) {
-        if constexpr (PenalisesHidden<Objective, Device>)
-          penalty_ += objective_.on_hidden(device_, training, l, hidden, d_hidden);
-      };
-      block(l).backward(device_, shape, input, gradients, scratch_, entropy_gradients(shape, l), penalise);
-    }
-    // Whole: a recorded pass of another shape does not come by here.
-    d_embedding_ = {gradients[0].data, max_shape_.rows(), Config.width};
-  }
-
-  /// What the attention of a layer takes in of the objective.
-  auto entropy_gradients([[maybe_unused]] BatchShape shape, [[maybe_unused]] int layer) const {
-    if constexpr (PenalisesEntropies<Objective, Device>) {
-      return EntropyGradients<Accumulator>{observation_.rows_of_layer(shape, layer).rows,
-                                           d_entropies_ + layer * shape.rows() * Config.heads};
-    } else {
-      return Unobserved{};
-    }
-  }
-
-  double mean_loss(const Batch& batch) {
-    copy_to_host(device_, host_losses_.data(), losses_, batch.targets.size() * sizeof(Accumulator));
-    double sum = 0;
-    Index counted = 0;
-    for (std::size_t i = 0; i < batch.targets.size(); ++i) {
-      sum += static_cast<double>(host_losses_[i]);
-      counted += batch.targets[i] >= 0;
-    }
-    return counted == 0 ? 0.0 : sum / static_cast<double>(counted);
-  }
-
-  Device device_;
-  Purpose purpose_;
-  BatchShape max_shape_;
-  MemoryPlan memory_;
-  ParameterSet<Device> parameters_;
-  Embedding<Device> embedding_;
-  std::vector<BlockOfLayers> blocks_;
-  std::unique_ptr<NormLayer<Device>> final_norm_;  // none where the policy is Identity
-  OutputHead<Device> head_;
-  Objective objective_;
-  Observation<Observer, PenalisesEntropies<Objective, Device>, Device> observation_;
-  double penalty_ = 0;
-
-  Buffer<Device> activations_;
-  Recording<Device, Pass> recording_;
-  BlockScratch<Device> scratch_;
-  Matrix<Scalar> normalized_;           // (B, T, C), after the final norm
-  Matrix<Scalar> d_embedding_;          // (B, T, C), one of the scratch's gradients
-  std::int32_t* tokens_ = nullptr;      // (B, T)
-  std::int32_t* targets_ = nullptr;     // (B, T)
-  Accumulator* losses_ = nullptr;       // (B, T)
-  Accumulator* d_entropies_ = nullptr;  // (L, B, H, T)
-  std::vector<Accumulator> host_losses_;
 };
 
 namespace detail {

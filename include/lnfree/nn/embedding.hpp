@@ -29,8 +29,10 @@ class Embedding {
   }
 
   Matrix<Scalar> forward(Device& device, BatchShape shape, const std::int32_t* tokens, Dropout drop) {
-    embedding_forward(device, shape, tokens, tokens_.value_matrix(),
-                      positions_ ? positions_->value_matrix() : Matrix<const Scalar>(), output(shape.rows()));
+    Matrix<const Scalar> positions;
+    if (positions_) positions = positions_->value_matrix().slice(shape.first, shape.length - shape.first);
+    embedding_forward(device, BatchShape{shape.batch, shape.length - shape.first}, tokens,
+                      tokens_.value_matrix(), positions, output(shape.rows()));
     if (drop.rate > 0) dropout(device, output(shape.rows()), drop.rate, drop.random());
     return output(shape.rows());
   }

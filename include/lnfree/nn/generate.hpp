@@ -2,10 +2,12 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstddef>
 #include <cstdint>
 #include <functional>
 #include <numeric>
 #include <span>
+#include <string>
 #include <vector>
 
 #include <lnfree/core/error.hpp>
@@ -13,54 +15,100 @@
 
 namespace lnfree {
 
-/// How the next token is chosen.
+/// How the next token is chosen: the steps of a usual sampler, in this order.
 struct SamplingOptions {
-  double temperature = 1;  ///< 0: the most likely token (greedy).
-  int top_k = 0;           ///< Only the k most likely tokens; 0: all of them.
+  double repetition_penalty = 1;  ///< Above 1: logits of tokens in the text are divided by it, or multiplied
+                                  ///< where they are negative (Keskar et al., 2019).
+  double temperature = 1;         ///< 0: the most likely token (greedy).
+  int top_k = 0;                  ///< Only the k most likely tokens; 0: all of them.
+  double top_p = 1;  ///< Only the most likely tokens that have this share of the probability together
+                     ///< (Holtzman et al., 2020).
+  double min_p = 0;  ///< Only tokens at least this share as likely as the most likely one.
   std::uint64_t seed = 0;
 };
 
-/// One token drawn from softmax(logits / temperature) over the top k; `draw` is uniform in [0, 1).
+/// Throws Error for options without meaning.
+inline void check(const SamplingOptions& options) {
+  const auto require = [](bool holds, const char* what) {
+    if (!holds) throw Error(what);
+  };
+  require(options.repetition_penalty > 0, "the repetition penalty must be more than 0");
+  require(options.temperature >= 0, "the temperature must be 0 or more");
+  require(options.top_k >= 0, "top-k must be 0 (all tokens) or more");
+  require(options.top_p > 0 && options.top_p <= 1, "top-p must be more than 0 and at most 1");
+  require(options.min_p >= 0 && options.min_p <= 1, "min-p must be from 0 to 1");
+}
+
+/// Penalizes the tokens of `text` in `logits`, each once however often it occurs.
+inline void penalize_repetition(std::span<double> logits, std::span<const std::int32_t> text,
+                                double penalty) {
+  std::vector<std::int32_t> tokens(text.begin(), text.end());
+  std::sort(tokens.begin(), tokens.end());
+  tokens.erase(std::unique(tokens.begin(), tokens.end()), tokens.end());
+  for (const std::int32_t token : tokens) {
+    if (static_cast<std::size_t>(token) >= logits.size()) continue;
+    double& logit = logits[static_cast<std::size_t>(token)];
+    logit = logit > 0 ? logit / penalty : logit * penalty;
+  }
+}
+
+/// One token drawn by the options, but for the repetition penalty; `draw` is uniform in [0, 1).
 inline std::int32_t sample(std::span<const double> logits, const SamplingOptions& options, double draw) {
   if (options.temperature == 0) {
     return static_cast<std::int32_t>(std::max_element(logits.begin(), logits.end()) - logits.begin());
   }
+  // The most likely first, where that matters: a vocabulary takes longer to sort than to draw from.
   std::vector<std::int32_t> order(logits.size());
   std::iota(order.begin(), order.end(), 0);
   const auto logit = [&](std::int32_t token) { return logits[static_cast<std::size_t>(token)]; };
-  const auto likelier = [&](std::int32_t a, std::int32_t b) {
-    return logit(a) != logit(b) ? logit(a) > logit(b) : a < b;
-  };
-  const std::size_t k =
-      options.top_k == 0 ? order.size() : std::min(order.size(), std::size_t(options.top_k));
-  std::partial_sort(order.begin(), order.begin() + static_cast<std::ptrdiff_t>(k), order.end(), likelier);
-  std::vector<double> weights(k);
+  std::size_t kept = options.top_k == 0 ? order.size() : std::min(order.size(), std::size_t(options.top_k));
+  if (kept < order.size() || options.top_p < 1) {
+    std::partial_sort(
+        order.begin(), order.begin() + static_cast<std::ptrdiff_t>(kept), order.end(),
+        [&](std::int32_t a, std::int32_t b) { return logit(a) != logit(b) ? logit(a) > logit(b) : a < b; });
+  }
+  const double max = *std::max_element(logits.begin(), logits.end());
+  std::vector<double> weights(kept);  // relative to that of the most likely token
   double total = 0;
-  for (std::size_t i = 0; i < k; ++i) {
-    weights[i] = std::exp((logit(order[i]) - logit(order[0])) / options.temperature);
+  for (std::size_t i = 0; i < kept; ++i) {
+    weights[i] = std::exp((logit(order[i]) - max) / options.temperature);
     total += weights[i];
   }
-  double left = draw * total;
-  for (std::size_t i = 0; i < k; ++i) {
-    left -= weights[i];
-    if (left < 0) return order[i];
+  if (options.top_p < 1) {
+    double share = 0;
+    std::size_t nucleus = 0;
+    while (nucleus < kept && share < options.top_p * total) share += weights[nucleus++];
+    kept = nucleus;
   }
-  return order[k - 1];
+  weights.resize(kept);
+  for (double& weight : weights) {
+    if (weight < options.min_p) weight = 0;
+  }
+  double left = draw * std::accumulate(weights.begin(), weights.end(), 0.0);
+  std::size_t drawn = 0;
+  for (std::size_t i = 0; i < kept; ++i) {
+    if (weights[i] == 0) continue;
+    drawn = i;
+    left -= weights[i];
+    if (left < 0) break;
+  }
+  return order[drawn];
 }
 
-/// Continues `prompt` by `count` tokens; each sees the last `context` tokens before it. `on_token`, when
-/// given, is told every new token at once and may return false to stop. Returns the prompt and what was
-/// added. Throws Error for an empty prompt, a token outside the vocabulary, or options without meaning.
+/// Continues `prompt` by `count` tokens, each given what next_logits() of the model looks at of the text
+/// before it. `on_token`, when given, is told every new token at once and may return false to stop. Returns
+/// the prompt and what was added. Throws Error for an empty prompt, a token outside the vocabulary, or
+/// options without meaning.
 template <class Model>
 std::vector<std::int32_t> generate(Model& model, std::span<const std::int32_t> prompt, int count,
                                    const SamplingOptions& options = {},
                                    const std::function<bool(std::int32_t)>& on_token = {}) {
-  if (!(options.temperature >= 0)) throw Error("the temperature must be 0 or more");
-  if (options.top_k < 0) throw Error("top-k must be 0 (all tokens) or more");
+  check(options);
   std::vector<std::int32_t> tokens(prompt.begin(), prompt.end());
   const Philox random(options.seed, stream_of("generate"));
   for (int i = 0; i < count; ++i) {
-    const std::vector<double> logits = model.next_logits(tokens);
+    std::vector<double> logits = model.next_logits(tokens);
+    if (options.repetition_penalty != 1) penalize_repetition(logits, tokens, options.repetition_penalty);
     tokens.push_back(sample(logits, options, random(static_cast<std::uint64_t>(i))[0] / 4294967296.0));
     if (on_token && !on_token(tokens.back())) break;
   }

@@ -1,5 +1,7 @@
 #pragma once
 
+#include <functional>
+#include <memory>
 #include <string>
 #include <type_traits>
 
@@ -77,5 +79,22 @@ class Normalization final : public NormLayer<Device> {
   Parameter<Device>* parameters_[norm_parameter_count<N> > 0 ? norm_parameter_count<N> : 1] = {};
   NormRow<Accumulator>* rows_ = nullptr;
 };
+
+/// Makes a norm with parameters of that name for rows of `width` numbers; empty where there is none.
+template <class Device>
+using NormFactory = std::function<std::unique_ptr<NormLayer<Device>>(
+    ParameterSet<Device>&, const std::string& name, Index width, NormSite)>;
+
+/// The factory of the norms of policy N.
+template <class N, class Device>
+NormFactory<Device> norm_factory() {
+  if constexpr (std::is_same_v<N, Identity>) {
+    return nullptr;
+  } else {
+    return [](ParameterSet<Device>& parameters, const std::string& name, Index width, NormSite site) {
+      return std::make_unique<Normalization<N, Device>>(parameters, name, width, site);
+    };
+  }
+}
 
 }  // namespace lnfree

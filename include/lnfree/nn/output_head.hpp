@@ -9,6 +9,24 @@
 
 namespace lnfree {
 
+/// The logits that exist at a time: some rows of V, with the distance from one to the next.
+struct LogitsChunk {
+  Index rows, stride;
+  Index size() const { return rows * stride; }
+};
+
+/// Of a device's model for passes of up to `max_shape`: as many rows as the device wants at a time, but
+/// enough for an efficient product; chunks of equal size.
+template <class Device>
+LogitsChunk logits_chunk(BatchShape max_shape, Index vocab) {
+  using Scalar = typename Device::Scalar;
+  constexpr Index min_rows = 1024 / sizeof(Scalar), wanted = Device::logits_bytes / sizeof(Scalar);
+  const Index rows = std::min(max_shape.rows(), std::max(min_rows, wanted / vocab));
+  const Index chunks = (max_shape.rows() + rows - 1) / rows;
+  // Rows a power of two apart would share their places in the cache: one line more keeps them apart.
+  return {(max_shape.rows() + chunks - 1) / chunks, (vocab + 15) / 16 * 16 + 16};
+}
+
 /// logits = x W^T with W (V, C), the token embedding itself when tied, and their cross-entropy. The logits
 /// exist for a chunk of rows at a time: at V = 50,000 they would otherwise be the largest tensor of the
 /// model.
@@ -24,15 +42,8 @@ class OutputHead {
                                                     ParameterKind::embedding)) {}
 
   void plan(Arena& arena, BatchShape max_shape) {
-    // As many rows as the device wants at a time, but enough for an efficient product; chunks of equal size.
-    const Index vocab = weight_.shape[0];
-    constexpr Index min_rows = 1024 / sizeof(Scalar), wanted = Device::logits_bytes / sizeof(Scalar);
-    const Index rows = std::min(max_shape.rows(), std::max(min_rows, wanted / vocab));
-    const Index chunks = (max_shape.rows() + rows - 1) / rows;
-    chunk_rows_ = (max_shape.rows() + chunks - 1) / chunks;
-    // Rows a power of two apart would share their places in the cache: one line more keeps them apart.
-    const Index stride = (vocab + 15) / 16 * 16 + 16;
-    logits_ = {arena.take<Scalar>(chunk_rows_ * stride), chunk_rows_, vocab, stride};
+    const LogitsChunk chunk = logits_chunk<Device>(max_shape, weight_.shape[0]);
+    logits_ = {arena.take<Scalar>(chunk.size()), chunk.rows, weight_.shape[0], chunk.stride};
   }
 
   /// Calls f(first row, logits) for chunk after chunk of the rows of x.
@@ -55,20 +66,20 @@ class OutputHead {
     });
   }
 
-  /// The logits (1, V) of one row of x, valid until the next pass.
-  Matrix<const Scalar> logits(Device& device, Matrix<const Scalar> x) {
-    gemm(device, x, transpose(weight_.value_matrix()), logits_.top(1));
-    return logits_.top(1);
+  /// The logits of the first rows of x, as many as exist at a time, valid until the next pass.
+  Matrix<Scalar> logits(Device& device, Matrix<const Scalar> x) {
+    const Index rows = std::min(x.rows, logits_.rows);
+    gemm(device, x.top(rows), transpose(weight_.value_matrix()), logits_.top(rows));
+    return logits_.top(rows);
   }
 
  private:
   template <class F>
   void for_chunks(Index rows, F&& f) const {
-    for (Index begin = 0; begin < rows; begin += chunk_rows_) f(begin, std::min(chunk_rows_, rows - begin));
+    for (Index begin = 0; begin < rows; begin += logits_.rows) f(begin, std::min(logits_.rows, rows - begin));
   }
 
   Parameter<Device>& weight_;
-  Index chunk_rows_ = 0;
   Matrix<Scalar> logits_;
 };
 

@@ -162,6 +162,7 @@ class ParameterSet {
   /// Copies `count` elements from the host into a parameter, from its element `first` on.
   void write(Device& device, Element& parameter, Index first, Index count, const Accumulator* from) {
     has_values_ = true;
+    ++writes_;
     copy_to_device(device, parameter.master + first, from, bytes<Accumulator>(count));
     if constexpr (has_master_copy) convert(device, count, parameter.master + first, parameter.value + first);
   }
@@ -225,6 +226,10 @@ class ParameterSet {
     }
   }
 
+  /// How often something was written: whoever keeps what was computed from the values asks whether they are
+  /// still the same.
+  std::uint64_t writes() const { return writes_; }
+
   /// Elements of each of the set's arrays, padding included.
   Index size() const { return size_; }
 
@@ -258,6 +263,7 @@ class ParameterSet {
   std::vector<Range> ranges_;
   Index size_ = 0;
   bool has_values_ = false;  // whether anything was written
+  std::uint64_t writes_ = 0;
   Buffer<Device> values_, masters_, gradients_;
 };
 

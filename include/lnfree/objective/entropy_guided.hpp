@@ -18,6 +18,16 @@ struct EntropyGuidedOptions {
   double coefficient = 1e-5;  ///< What the penalty is multiplied with; 0: none.
   double margin = 0.2;    ///< Deviation that costs nothing, as a share of the largest entropy, ln(context).
   bool sums_rows = true;  ///< Sum over sequences and queries, which grows with the batch; false: their mean.
+
+  /// Calls f(name, value, help) for each of the options.
+  template <class Options, class F>
+  static void for_each(Options& options, const F& f) {
+    f("entropy_penalty", options.coefficient, "Coefficient of the penalty on entropies; 0: none");
+    f("entropy_margin", options.margin,
+      "Deviation of an entropy that costs nothing, as a share of ln(context)");
+    f("entropy_sums_rows", options.sums_rows,
+      "Sum the penalty over sequences and queries, and do not take their mean");
+  }
 };
 
 /// The cross-entropy and the entropy-guided loss of "Entropy-Guided Attention for Private LLMs" (Jha and
@@ -47,6 +57,8 @@ class EntropyGuided {
 
   /// The strength of the penalty, which may be changed between passes.
   EntropyGuidedOptions& options() { return options_; }
+  /// Its run-time choices.
+  const EntropyGuidedOptions& options() const { return options_; }
 
   /// Reserves a sum for each row of entropies.
   void plan(Arena& arena, BatchShape max_shape, const DecoderConfig&) {

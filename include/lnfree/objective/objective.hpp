@@ -23,13 +23,16 @@
 /// pass.gradient_scale times that. They are called in training passes alone, and what they return is no part
 /// of the loss that is reported. plan(arena, max_shape, config), if there is one, reserves device memory;
 /// report(parameters, device, f), if there is one, calls f(name, value) for what goes into metrics.jsonl.
+/// options(), if there is one, gives a struct whose for_each(options, f) calls f(name, value, help): the
+/// trainers' flags, and what a resumed run must have the same.
 namespace lnfree {
 
 /// What an objective may need to know of a training pass.
 struct TrainingPass {
   BatchShape shape;             ///< How many sequences, and of how many tokens.
   double gradient_scale;        ///< Of the mean loss.
-  double loss_scale;            ///< The same of a single target's loss.
+  double loss_scale;            ///< The same of a single target's loss; 0 where there is no target.
+  const std::int32_t* tokens;   ///< (B T), on the device.
   const std::int32_t* targets;  ///< (B T), on the device.
 };
 
@@ -68,7 +71,12 @@ template <class O, class D>
 concept AddsToTheLoss =
     PenalisesEntropies<O, D> || PenalisesHidden<O, D> || PenalisesStream<O, D> || ReplacesCrossEntropy<O, D>;
 
-/// What Decoder takes as an objective (docs/change.md).
+template <class O>
+concept HasOptions = requires(O& o) { o.options(); };
+
+template <class O>
+concept LearnsFromTeacher = requires(O& o) { o.teacher_name(); };
+
 template <class O, class D>
 concept Objective = Named<O> && std::constructible_from<O, ParameterSet<D>&, const DecoderConfig&>;
 

@@ -1,5 +1,7 @@
 #pragma once
 
+#include <array>
+#include <cstddef>
 #include <cstdint>
 #include <type_traits>
 #include <vector>
@@ -10,7 +12,8 @@
 namespace lnfree {
 
 /// Several observers as one, for example Observers<EntropyObserver, OutlierObserver>: each records what it
-/// observes, and what each has to say is asked of the whole.
+/// observes, and what each has to say is asked of the whole. Which of them take part can be chosen at run
+/// time.
 template <class... Parts>
 class Observers : public Parts... {
  public:
@@ -22,15 +25,30 @@ class Observers : public Parts... {
   static constexpr bool observes_losses = (Observes<Parts>::losses || ...);
   static constexpr bool observes_logits = (Observes<Parts>::logits || ...);
 
-  Observers(int layers, int heads) : Parts(layers, heads)... {}
+  Observers(int layers, int heads) : Parts(layers, heads)... { on_.fill(true); }
 
   /// Forgets what was recorded.
   void reset() { (Parts::reset(), ...); }
 
-  /// Calls f(part) for each.
+  /// Switches a part on or off. A part that is off records and reports nothing, but the device still hands
+  /// out what it would observe. All are on at first.
+  template <class Part>
+  void use(bool on) {
+    on_[place_of<Part>()] = on;
+  }
+  /// Whether a part is switched on.
+  template <class Part>
+  bool uses() const {
+    return on_[place_of<Part>()];
+  }
+
+  /// Calls f(part) for each that is on.
   template <class F>
   void for_each_part(const F& f) const {
-    (f(static_cast<const Parts&>(*this)), ...);
+    const auto to_one = [&]<class Part>(const Part& part) {
+      if (uses<Part>()) f(part);
+    };
+    (to_one(static_cast<const Parts&>(*this)), ...);
   }
 
   /// For each part that asks for entropies.
@@ -71,14 +89,27 @@ class Observers : public Parts... {
   }
 
  private:
-  /// f(part) for the parts that ask for it.
+  template <class Part>
+  static constexpr std::size_t place_of() {
+    static_assert((std::is_same_v<Part, Parts> || ...), "lnfree: this observer is not among the Observers");
+    std::size_t place = 0;
+    bool found = false;
+    ((found = found || std::is_same_v<Part, Parts>, place += found ? 0 : 1), ...);
+    return place;
+  }
+
+  /// f(part) for the parts that ask for it and are on.
   template <bool... Asks, class F>
   void tell(const F& f) {
     const auto to_one = [&]<bool asks, class Part>(std::bool_constant<asks>, Part& part) {
-      if constexpr (asks) f(part);
+      if constexpr (asks) {
+        if (uses<Part>()) f(part);
+      }
     };
     (to_one(std::bool_constant<Asks>(), static_cast<Parts&>(*this)), ...);
   }
+
+  std::array<bool, sizeof...(Parts)> on_;
 };
 
 }  // namespace lnfree

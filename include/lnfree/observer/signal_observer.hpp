@@ -1,5 +1,6 @@
 #pragma once
 
+#include <algorithm>
 #include <cmath>
 #include <cstddef>
 #include <limits>
@@ -7,18 +8,8 @@
 #include <vector>
 
 #include <lnfree/core/eigen.hpp>
+#include <lnfree/core/eigenvalues.hpp>
 #include <lnfree/core/tensor.hpp>
-
-// As in core/eigen.hpp.
-#if defined(__GNUC__) && !defined(__clang__)
-#pragma GCC diagnostic push
-#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
-#pragma GCC diagnostic ignored "-Wuninitialized"
-#endif
-#include <Eigen/Eigenvalues>
-#if defined(__GNUC__) && !defined(__clang__)
-#pragma GCC diagnostic pop
-#endif
 
 namespace lnfree {
 
@@ -53,11 +44,7 @@ class SignalObserver {
 
   /// Takes the stream after one layer in one pass, in the host's memory.
   template <class T>
-  void record_stream(int layer, BatchShape shape, Matrix<const T> x) {
-    Layer& to = of_layer_[static_cast<std::size_t>(layer)];
-    if (to.squares.cols() != x.cols) to.squares.setZero(x.cols, x.cols);
-    for (Index b = 0; b < shape.batch; ++b) to.add_sequence(x.slice(b * shape.length, shape.length));
-  }
+  void record_stream(int layer, BatchShape shape, Matrix<const T> x);
 
   /// One number for each layer; NaN where no row was seen, or no pair of rows.
   std::vector<double> cosine() const {
@@ -79,35 +66,47 @@ class SignalObserver {
 
  private:
   static constexpr double none = std::numeric_limits<double>::quiet_NaN();
-  using Values = Eigen::Matrix<double, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
+  using Values = RowMajorMatrix<double>;
 
   struct Layer {
     Values squares;      // x^T x (C, C) of all rows; the upper half is not kept
     double cosines = 0;  // summed over all pairs
     Index pairs = 0, rows = 0;
 
-    template <class T>
-    void add_sequence(Matrix<const T> x) {
-      Values values = as_eigen(x).template cast<double>();
-      Index count = 0;  // of rows that have a direction, which are moved to the top
-      Eigen::RowVectorXd directions = Eigen::RowVectorXd::Zero(x.cols);
-      for (Index i = 0; i < x.rows; ++i) {
+    /// Adds the cosines of the `length` rows of a sequence that begins at row `first`, and moves those that
+    /// have a direction to row `to` and on. Returns how many these are.
+    Index add_directions(Values& values, Index first, Index length, Index to) {
+      Index count = 0;
+      Eigen::RowVectorXd directions = Eigen::RowVectorXd::Zero(values.cols());
+      for (Index i = first; i < first + length; ++i) {
         const double norm = values.row(i).norm();
         if (!(norm > 0 && norm < std::numeric_limits<double>::infinity())) continue;
         directions += values.row(i) / norm;
-        if (count != i) values.row(count) = values.row(i);
+        if (to + count != i) values.row(to + count) = values.row(i);
         ++count;
       }
-      squares.selfadjointView<Eigen::Lower>().rankUpdate(values.topRows(count).transpose());
       // Of unit vectors: |sum_i u_i|^2 = count + the sum over all pairs of their cosines.
       cosines += directions.squaredNorm() - static_cast<double>(count);
       pairs += count * (count - 1);
       rows += count;
+      return count;
+    }
+
+    /// Adds x^T x of the first `count` rows, in strips that the threads take as they come.
+    void add_squares(const Values& values, Index count) {
+      constexpr Index width = 64;
+      const Index strips = (values.cols() + width - 1) / width;
+      const auto x = values.topRows(count);
+#pragma omp parallel for schedule(dynamic) if (strips > 1)
+      for (Index strip = 0; strip < strips; ++strip) {
+        const Index first = strip * width, last = std::min(first + width, Index{values.cols()});
+        squares.block(first, 0, last - first, last).noalias() +=
+            x.middleCols(first, last - first).transpose() * x.leftCols(last);
+      }
     }
 
     double effective_rank() const {
-      const Eigen::SelfAdjointEigenSolver<Values> solver(squares, Eigen::EigenvaluesOnly);
-      const Eigen::ArrayXd shares = solver.eigenvalues().array().max(0.0) / squares.trace();
+      const Eigen::ArrayXd shares = eigenvalues(squares).array().max(0.0) / squares.trace();
       return std::exp(-(shares > 0.0).select(shares * shares.log(), 0.0).sum());
     }
   };
@@ -120,6 +119,19 @@ class SignalObserver {
   }
 
   std::vector<Layer> of_layer_;
+  Values values_;  // of the stream being recorded, kept for its memory
 };
+
+// Not inline, so that a program of many sources can compile it in one of them.
+template <class T>
+void SignalObserver::record_stream(int layer, BatchShape shape, Matrix<const T> x) {
+  Layer& to = of_layer_[static_cast<std::size_t>(layer)];
+  if (to.squares.cols() != x.cols) to.squares.setZero(x.cols, x.cols);
+  values_ = as_eigen(x).template cast<double>();
+  Index count = 0;  // of rows that have a direction, which are moved to the top
+  for (Index b = 0; b < shape.batch; ++b)
+    count += to.add_directions(values_, b * shape.length, shape.length, count);
+  to.add_squares(values_, count);
+}
 
 }  // namespace lnfree

@@ -1,18 +1,22 @@
 #pragma once
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <concepts>
 #include <cstdint>
 #include <numbers>
+#include <string>
 #include <string_view>
+
+#include <lnfree/core/error.hpp>
 
 namespace lnfree {
 
-/// The learning rate of every step of a run: schedule(step), step = 0, 1, ...
+/// The learning rate of every step of a run: schedule(step), step = 0, 1, ... Its name may be static or not.
 template <class S>
 concept Schedule = requires(const S schedule, std::int64_t step) {
-  { S::name } -> std::convertible_to<std::string_view>;
+  { schedule.name } -> std::convertible_to<std::string_view>;
   { schedule(step) } -> std::same_as<double>;
 };
 
@@ -70,5 +74,32 @@ using WarmupLinearSchedule = WarmupSchedule<LinearDecay>;  ///< Warm-up, then a 
 using WarmupCosineSchedule = WarmupSchedule<CosineDecay>;  ///< Warm-up, then half a cosine.
 /// Warm-up, then constant, then a straight line.
 using WarmupStableDecaySchedule = WarmupSchedule<StableDecay>;
+
+/// Whichever of these `name` says, for programs that choose at run time.
+struct ChosenSchedule {
+  /// The names to choose from.
+  static constexpr std::array<std::string_view, 3> names{LinearDecay::name, CosineDecay::name,
+                                                         StableDecay::name};
+
+  std::string name{LinearDecay::name};  ///< Which of them.
+  double peak = 1e-3;                   ///< As of WarmupSchedule, like the others.
+  double floor = 1e-7;                  ///< The least rate.
+  double warmup_ratio = 0.05;           ///< Share of the steps that warm up.
+  std::int64_t steps = 1;               ///< Of the run.
+
+  /// Throws Error when there is no schedule of that name.
+  double operator()(std::int64_t step) const {
+    if (name == LinearDecay::name) return of<LinearDecay>(step);
+    if (name == CosineDecay::name) return of<CosineDecay>(step);
+    if (name == StableDecay::name) return of<StableDecay>(step);
+    throw Error("there is no schedule " + name + "; choose linear, cosine or stable_decay");
+  }
+
+ private:
+  template <class Decay>
+  double of(std::int64_t step) const {
+    return WarmupSchedule<Decay>{peak, floor, warmup_ratio, steps}(step);
+  }
+};
 
 }  // namespace lnfree

@@ -8,14 +8,23 @@
 
 namespace lnfree {
 
-/// What an observer reports, under its name; nothing of one that has no report or no name.
-template <class O>
-void add_report(Json& seen, const O& observer) {
-  if constexpr (requires { observer.for_each_part([](const auto&) {}); }) {
-    observer.for_each_part([&](const auto& part) { add_report(seen, part); });
-  } else if constexpr (Named<O> && requires { observer.report([](const char*, const auto&) {}); }) {
-    Json& of_observer = seen[std::string(O::name)];
-    observer.report([&](const char* series, const auto& value) { of_observer[series] = value; });
+/// Calls report(f) or report(parameters, device, f) of a part of a model, whichever it has, and puts what f
+/// is told under the part's name; nothing of a part that has no report or no name.
+template <class Part, class Model>
+void add_report(Json& seen, const Part& part, Model& model) {
+  const auto keep = [](const char*, const auto&) {};
+  constexpr bool of_passes = requires { part.report(keep); };
+  constexpr bool of_parameters = requires { part.report(model.parameters(), model.device(), keep); };
+  if constexpr (requires { part.for_each_part([](const auto&) {}); }) {
+    part.for_each_part([&](const auto& one) { add_report(seen, one, model); });
+  } else if constexpr (Named<Part> && (of_passes || of_parameters)) {
+    Json& of_part = seen[std::string(Part::name)];
+    const auto add = [&](const auto& series, const auto& value) { of_part[std::string(series)] = value; };
+    if constexpr (of_passes) {
+      part.report(add);
+    } else {
+      part.report(model.parameters(), model.device(), add);
+    }
   }
 }
 
@@ -26,15 +35,8 @@ void add_report(Json& seen, const O& observer) {
 template <class Model>
 Json observations(Model& model) {
   Json seen = Json::object();
-  add_report(seen, model.observer());
-  if constexpr (requires {
-                  model.objective().report(model.parameters(), model.device(),
-                                           [](const char*, const auto&) {});
-                }) {
-    Json& of_objective = seen[std::string(Model::Objective::name)];
-    model.objective().report(model.parameters(), model.device(),
-                             [&](const char* series, const auto& value) { of_objective[series] = value; });
-  }
+  add_report(seen, model.observer(), model);
+  add_report(seen, model.objective(), model);
   Json slopes = Json::array();
   for (const auto& parameter : model.parameters().all()) {
     if (parameter.kind != ParameterKind::slope) continue;

@@ -12,16 +12,17 @@
 #include <lnfree/core/error.hpp>
 #include <lnfree/core/excerpt.hpp>
 #include <lnfree/core/fingerprint.hpp>
+#include <lnfree/data/shard_set.hpp>
 #include <lnfree/data/token_shard.hpp>
 
 namespace lnfree {
 
-/// Which tokens a shard holds and which tokenizer made them, wherever it lies. A checkpoint keeps it, so that
-/// a run cannot go on with other data. What is not known is empty or 0, and never differs.
+/// Which tokens the shards of a split hold and which tokenizer made them, wherever they lie. A checkpoint
+/// keeps it, so that a run cannot go on with other data. What is not known is empty or 0, and never differs.
 struct ShardIdentity {
   /// Where the file was.
   std::string path;
-  std::string tokens;           ///< TokenShard::fingerprint().
+  std::string tokens;           ///< ShardSet::fingerprint().
   std::string tokenizer;        ///< Fingerprint of the tokenizer's model; llm.c's shards do not tell.
   std::int64_t vocab_size = 0;  ///< Of the tokenizer.
 
@@ -29,29 +30,23 @@ struct ShardIdentity {
 };
 
 /// The identity of a shard without its tokens, from the description beside it.
-inline ShardIdentity tokenizer_of_shard(const std::filesystem::path& shard) {
+inline ShardIdentity tokenizer_of_shard(const TokenShard& shard) {
   ShardIdentity identity;
-  identity.path = printable(shard.native());
-  const auto info = read_shard_info(shard);
+  identity.path = printable(shard.path().native());
+  identity.vocab_size = shard.vocab_size();
+  const auto info = read_shard_info(shard.path());
   if (!info) return identity;
-  identity.vocab_size = info->vocab_size;
+  if (identity.vocab_size == 0) identity.vocab_size = info->vocab_size;
   identity.tokenizer = info->tokenizer_fingerprint;
   if (identity.tokenizer.empty() && !info->tokenizer.empty()) {
     // Earlier descriptions have no fingerprint, but the model lies beside them.
-    const auto path = shard.parent_path() / std::filesystem::path(info->tokenizer).filename();
+    const auto path = shard.path().parent_path() / std::filesystem::path(info->tokenizer).filename();
     std::error_code error;
     if (std::filesystem::is_regular_file(path, error)) {
       std::ifstream model(path, std::ios::binary);
       identity.tokenizer = fingerprint(std::string(std::istreambuf_iterator<char>(model), {}));
     }
   }
-  return identity;
-}
-
-/// The identity of a shard. Reads all of it.
-inline ShardIdentity identity_of(const TokenShard& shard) {
-  ShardIdentity identity = tokenizer_of_shard(shard.path());
-  identity.tokens = shard.fingerprint();
   return identity;
 }
 
@@ -93,6 +88,30 @@ inline std::string tokenizer_text(const ShardIdentity& identity) {
   return identity.path + " (" +
          (identity.tokenizer.empty() ? "a tokenizer" : "tokenizer " + identity.tokenizer) + " of " +
          std::to_string(identity.vocab_size) + " tokens)";
+}
+
+/// The identity of shards without their tokens, from what lies beside them. Throws Error where they are known
+/// to be of different tokenizers.
+inline ShardIdentity tokenizer_of(const ShardSet& set) {
+  ShardIdentity identity = tokenizer_of_shard(set.shards().front());
+  for (const TokenShard& shard : set.shards()) {
+    const ShardIdentity other = tokenizer_of_shard(shard);
+    if (tokenizers_differ(identity, other)) {
+      throw Error(tokenizer_text(identity) + " and " + tokenizer_text(other) +
+                  " are of different tokenizers: the same ids mean other text; give shards of one");
+    }
+    if (identity.tokenizer.empty()) identity.tokenizer = other.tokenizer;
+    if (identity.vocab_size == 0) identity.vocab_size = other.vocab_size;
+  }
+  identity.path = set.name();
+  return identity;
+}
+
+/// The identity of shards. Reads all of them.
+inline ShardIdentity identity_of(const ShardSet& set) {
+  ShardIdentity identity = tokenizer_of(set);
+  identity.tokens = set.fingerprint();
+  return identity;
 }
 
 /// Throws Error where a shard of another tokenizer than the one that a model was trained with is to be read.

@@ -163,7 +163,8 @@ struct Progress {
 /// run that was interrupted goes on bit for bit as if it had not been.
 ///
 ///   OptimizerPolicy   AdamW, Muon, or your own (docs/change.md)
-///   SchedulePolicy    WarmupLinearSchedule, WarmupCosineSchedule, WarmupStableDecaySchedule, or your own
+///   SchedulePolicy    WarmupLinearSchedule, WarmupCosineSchedule, WarmupStableDecaySchedule, ChosenSchedule,
+///                     or your own
 template <class Model, template <class> class OptimizerPolicy = AdamW,
           class SchedulePolicy = WarmupLinearSchedule>
 class Trainer {
@@ -240,8 +241,8 @@ class Trainer {
       throw Error("windows of " + std::to_string(given->context()) +
                   " tokens are longer than the model's context of " + std::to_string(Model::config.context));
     }
-    if (train != nullptr) train_data_ = identity_of(train->shard());
-    if (validation != nullptr) validation_data_ = identity_of(validation->shard());
+    if (train != nullptr) train_data_ = identity_of(train->shards());
+    if (validation != nullptr) validation_data_ = identity_of(validation->shards());
     check_same_tokenizer(train_data_, validation_data_);
   }
 
@@ -377,15 +378,24 @@ class Trainer {
     Json course = options_.course();
     course["context"] = context();
     course["objective"] = Model::Objective::name;
+    if constexpr (HasOptions<typename Model::Objective>) add_options(model_.objective().options(), course);
+    if constexpr (LearnsFromTeacher<typename Model::Objective>)
+      course["teacher"] = model_.objective().teacher_name();
     course["optimizer"] = Optimizer::name;
     if constexpr (requires(const typename Optimizer::Options o) { o.for_each([](const char*, auto) {}); }) {
       parts_.optimizer.for_each([&](const char* name, auto value) { course[name] = value; });
     }
-    course["schedule"] = Schedule::name;
+    course["schedule"] = parts_.schedule.name;
     if constexpr (requires { parts_.schedule.peak; }) course["learning_rate"] = parts_.schedule.peak;
     if constexpr (requires { parts_.schedule.warmup_ratio; })
       course["warmup_ratio"] = parts_.schedule.warmup_ratio;
     return course;
+  }
+
+  /// The options of an objective, under their names.
+  template <class Options>
+  static void add_options(const Options& options, Json& course) {
+    Options::for_each(options, [&](const char* name, auto value, const char*) { course[name] = value; });
   }
 
   /// What earlier versions left out of a checkpoint's course: they had no such choice, or showed it in the
@@ -393,6 +403,8 @@ class Trainer {
   static Json implied_course() {
     Json implied{{"objective", Model::Objective::name}, {"optimizer", "adamw"}, {"schedule", "linear"}};
     AdamWOptions{}.for_each([&](const char* name, auto value) { implied[name] = value; });
+    if constexpr (HasOptions<typename Model::Objective>)
+      add_options(std::decay_t<decltype(std::declval<Model&>().objective().options())>(), implied);
     return implied;
   }
 

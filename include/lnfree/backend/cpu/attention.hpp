@@ -19,6 +19,7 @@ namespace lnfree::cpu {
 /// Queries that are worked on together: the lanes of vectors, so that the softmax of each runs down its lane.
 /// A tile of queries meets the keys up to its last query only: small tiles waste little above the diagonal.
 inline constexpr Index query_tile = 32;
+inline constexpr Index few_queries = 4;  ///< Up to which they are worked on one by one.
 using QueryLanes = float[query_tile];
 
 /// One thread's scratch memory for one head, in float and with rows next to each other.
@@ -151,6 +152,51 @@ inline bool all_finite(const float* values, Index count) {
   return zero == 0.0f;
 }
 
+/// Queries of one head after the other, each with the keys it sees: for the few at the end of a long text,
+/// with which most lanes of a tile would be empty.
+template <class S, class Entropies>
+void attend_one_by_one(HeadView head, Matrix<const S> qkv, Matrix<S> y, float* log_sum,
+                       const HeadWorkspace& my, [[maybe_unused]] Entropies entropies) {
+  const Index T = head.shape.length, D = head.shape.head_dim;
+  const Matrix<const S> q = head(qkv), k = head(qkv, 1), v = head(qkv, 2);
+  const float scale = 1.0f / std::sqrt(static_cast<float>(D));
+  const float scale_to_bits = scale * std::numbers::log2e_v<float>;
+  float *const query = my.q.data, *const out = my.result.data, *const weights = my.weights.data;
+  for (Index i = head.shape.first; i < T; ++i) {
+    for (Index c = 0; c < D; ++c) query[c] = static_cast<float>(q.row(i)[c]);
+    for (Index j = 0; j <= i; ++j) {
+      const S* const key = k.row(j);
+      float score = 0;
+#pragma omp simd reduction(+ : score)
+      for (Index c = 0; c < D; ++c) score += query[c] * static_cast<float>(key[c]);
+      weights[j] = score;
+    }
+    const float max = *std::max_element(weights, weights + i + 1);
+    float sum = 0, weighted = 0;
+#pragma omp simd reduction(+ : sum, weighted)
+    for (Index j = 0; j <= i; ++j) {
+      const float bits = scale_to_bits * (weights[j] - max), e = math::exp2(bits);
+      weights[j] = e;
+      sum += e;
+      weighted += e * bits;
+    }
+    std::fill_n(out, D, 0.0f);
+    for (Index j = 0; j <= i; ++j) {
+      const S* const value = v.row(j);
+      const float weight = weights[j];
+#pragma omp simd
+      for (Index c = 0; c < D; ++c) out[c] += weight * static_cast<float>(value[c]);
+    }
+    const float log_of_sum = std::log(sum), per_sum = 1.0f / sum;
+    for (Index c = 0; c < D; ++c) head(y).row(i)[c] = out[c] * per_sum;
+    const Index at = (head.b * head.shape.heads + head.h) * T + i;
+    log_sum[at] = scale * max + log_of_sum;
+    if constexpr (!std::is_same_v<Entropies, Unobserved>)
+      entropies.rows[at] = log_of_sum - weighted * per_sum * std::numbers::ln2_v<float>;
+    if constexpr (HasMaxScores<Entropies>) entropies.max_scores[at] = scale * max;
+  }
+}
+
 template <CpuDevice Device, class Entropies>
 void attention_forward(Device& device, AttentionShape shape, Matrix<const typename Device::Scalar> qkv,
                        Matrix<typename Device::Scalar> y, float* log_sum, float* workspace,
@@ -162,9 +208,11 @@ void attention_forward(Device& device, AttentionShape shape, Matrix<const typena
   const float scale_to_bits = scale * bits_per_nat;  // exponentials are powers of two
   for_each_head(device, shape, workspace, [&](Index b, Index h, const HeadWorkspace& my) {
     const HeadView head{shape, b, h};
+    if (shape.first > 0 && T - shape.first <= few_queries)
+      return attend_one_by_one<typename Device::Scalar>(head, qkv, y, log_sum, my, entropies);
     const Matrix<const float> k = fill(my.k, head(qkv, 1)), v = fill(my.v, head(qkv, 2));
     float* const head_log_sum = log_sum + (b * shape.heads + h) * T;
-    for (Index first = 0; first < T; first += query_tile) {
+    for (Index first = shape.first; first < T; first += query_tile) {
       const Index count = std::min(query_tile, T - first), keys = first + count;
       const Matrix<const float> q = fill(my.q, head(qkv).slice(first, count));
       product_with_queries(k.top(keys), q, my.q_transposed, my.weights);

@@ -10,6 +10,7 @@
 #include <dnnl.hpp>
 
 #include <lnfree/backend/cpu/cpu.hpp>
+#include <lnfree/backend/cpu/vector_product.hpp>
 #include <lnfree/core/bfloat16.hpp>
 #include <lnfree/core/error.hpp>
 #include <lnfree/core/tensor.hpp>
@@ -135,9 +136,11 @@ inline void convert(CpuBF16&, Index count, const float* from, BFloat16* to) {
 }
 
 inline void gemm(CpuBF16& device, Operand<BFloat16> a, Operand<BFloat16> b, Output<BFloat16> c) {
+  if (is_vector_product(a)) return vector_product(a, b, c);
   device.products->run(a, b, c);
 }
 inline void gemm(CpuBF16& device, Operand<BFloat16> a, Operand<BFloat16> b, Output<float> c) {
+  if (is_vector_product(a)) return vector_product(a, b, c);
   device.products->run(a, b, c);
 }
 

@@ -4,6 +4,7 @@
 
 #include <lnfree/backend/cpu/device.hpp>
 #include <lnfree/backend/cpu/tile_product.hpp>
+#include <lnfree/backend/cpu/vector_product.hpp>
 #include <lnfree/core/tensor.hpp>
 
 #if defined(__AVX__)
@@ -20,6 +21,7 @@ inline constexpr bool products_by_eigen = vector_width < 8;
 
 inline void gemm(Cpu&, Operand<float> a, Operand<float> b, Output<float> c) {
   assert(a.rows() == c.matrix.rows && b.cols() == c.matrix.cols && a.cols() == b.rows());
+  if (is_vector_product(a)) return vector_product(a, b, c);
 #if defined(__AVX__)
   PanelGemm(a, b, c).run();
 #else

@@ -27,7 +27,7 @@ class PanelGemm {
     const Index grain =
         std::max(Index{1}, elementwise_grain * 16 / std::max(Index{1}, multiply_adds_per_line));
     if (rows > columns) {
-      parallel_for(rows, grain, [&](Index begin, Index end) { part(begin, end, 0, columns); }, strip_rows);
+      parallel_for(rows, grain, [&](Index begin, Index end) { part(begin, end, 0, columns); }, mr);
     } else {
       parallel_for(columns, grain, [&](Index begin, Index end) { part(0, rows, begin, end); }, cache_line);
     }
@@ -35,20 +35,27 @@ class PanelGemm {
 
  private:
   static constexpr Index cache_line = 16;  // In floats.
-  static constexpr int panel_vectors = vector_width == 16 ? 4 : 3;
-  static constexpr int strip_rows = tile_rows<panel_vectors>;
-  // Panels side by side and some rows of A stay in the second-level cache; a block that meets several groups
-  // of panels need not. Where A is not copied, few panels twice as deep save half the passes over C.
-  static constexpr Index panel_columns = panel_vectors * vector_width;
-  static constexpr Index max_columns = vector_width == 16 ? panel_columns : 4 * panel_columns;
-  static constexpr Index block_depth = 384, max_depth = vector_width == 16 ? block_depth : 2 * block_depth;
-  static constexpr Index rows_in_cache = 192, block_rows = 2 * rows_in_cache;
+
+  /// The blocking, in BLIS's words (Van Zee and van de Geijn, 2015):
+  ///
+  ///   mr x nr     a tile of C, in registers; nr columns of B, or a vector less, are a panel
+  ///   kc          depth of a panel. Where A is not copied, panels twice as deep save half the passes over C
+  ///   nc          columns of B copied at once, panels side by side that stay in the second-level cache
+  ///   mc          rows of A that stay there beside them; a block that meets several groups of panels need
+  ///               not, and has twice as many
+  static constexpr bool is_wide = vector_width == 16;
+  static constexpr int nr_vectors = is_wide ? 4 : 3, mr = tile_rows<nr_vectors>;
+  static constexpr Index nr = nr_vectors * vector_width;
+  static constexpr Index kc = 384, kc_in_place = is_wide ? kc : 2 * kc;
+  static constexpr Index nc = is_wide ? nr : 4 * nr;
+  static constexpr Index mc = 192, mc_of_groups = 2 * mc;
+
   static constexpr Index rows_together = 4, rows_ahead = 8;  // Copied, and fetched into the cache meanwhile.
-  // Where a vector is not made of whole strips: floats copied at once, of which strip_rows count.
-  static constexpr Index copied_floats = std::bit_ceil(strip_rows + 0u);
-  static constexpr Index strips_in_vector = vector_width / strip_rows;
-  using Right = float[block_depth * max_columns];
-  using Block = float[(block_depth + 16) * block_rows];
+  // Where a vector is not made of whole strips: floats copied at once, of which mr count.
+  static constexpr Index copied_floats = std::bit_ceil(mr + 0u);
+  static constexpr Index strips_in_vector = vector_width / mr;
+  using Right = float[kc * nc];
+  using Block = float[(kc + 16) * mc_of_groups];
   struct alignas(64) Copies {
     Right right;
     Block block;
@@ -60,38 +67,33 @@ class PanelGemm {
     return *mine;
   }
 
-  /// Calls body.operator()<Vectors>(x) for each panel of columns side by side, of panel_vectors vectors or
+  /// Calls body.operator()<Vectors>(x) for each panel of columns side by side, of nr_vectors vectors or
   /// one less; x columns lie before it. Only the last one may reach beyond the columns.
   template <class Body>
   static void for_panels(Index columns, const Body& body) {
-    const Index vectors = std::max(Index{panel_vectors - 1}, (columns + vector_width - 1) / vector_width);
-    for_even_parts<panel_vectors, panel_vectors - 1>(0, vectors, [&]<int Vectors>(Index v, Index panels) {
+    const Index vectors = std::max(Index{nr_vectors - 1}, (columns + vector_width - 1) / vector_width);
+    for_even_parts<nr_vectors, nr_vectors - 1>(0, vectors, [&]<int Vectors>(Index v, Index panels) {
       for (; panels > 0; --panels, v += Vectors) body.template operator()<Vectors>(v * vector_width);
     });
   }
 
-  /// Floats from one strip of a block, strip_rows of its rows, to the next. All are written side by side: an
+  /// Floats from one strip of a block, mr of its rows, to the next. All are written side by side: an
   /// odd number of cache lines apart they do not compete for the same places in the first-level cache.
-  static Index strip_size(Index depth) {
-    return ((depth * strip_rows + copied_floats - strip_rows + 15) / 16 | 1) * 16;
-  }
+  static Index strip_size(Index depth) { return ((depth * mr + copied_floats - mr + 15) / 16 | 1) * 16; }
 
   /// Rows [row_begin, row_end), columns [column_begin, column_end) of C.
   void part(Index row_begin, Index row_end, Index column_begin, Index column_end) const {
     auto& [right, block] = copies();
     const Index depth = a_.cols();
-    const bool copies_a = a_.transposed && column_end - column_begin > panel_columns;
-    const Index depth_at_once = copies_a ? block_depth : max_depth;
+    const bool copies_a = a_.transposed && column_end - column_begin > nr;
+    const Index depth_at_once = copies_a ? kc : kc_in_place;
     const Index slices = std::max(Index{1}, (depth + depth_at_once - 1) / depth_at_once);
     for (Index slice = 0; slice < slices; ++slice) {
       const Index k = depth * slice / slices, count = depth * (slice + 1) / slices - k;
       const Matrix<const float> addend = slice > 0 ? Matrix<const float>(c_.matrix) : c_.addend;
-      const Index columns_together = std::min(
-          max_columns, block_depth * max_columns / std::max(Index{1}, count) / panel_columns * panel_columns);
+      const Index columns_together = std::min(nc, kc * nc / std::max(Index{1}, count) / nr * nr);
       const bool panels_suffice = column_end - column_begin <= columns_together;
-      const Index rows_at_once = !copies_a        ? row_end - row_begin
-                                 : panels_suffice ? rows_in_cache
-                                                  : block_rows;
+      const Index rows_at_once = !copies_a ? row_end - row_begin : panels_suffice ? mc : mc_of_groups;
       for (Index i = row_begin; i < row_end; i += rows_at_once) {
         const Index rows = std::min(rows_at_once, row_end - i);
         if (copies_a) copy_block(block, i, rows, k, count);
@@ -111,13 +113,12 @@ class PanelGemm {
 
   /// Multiplies A's strips in `block`, or A where it lies, with the panels in `right`.
   void multiply(Piece p, const float* block, const float* right, Matrix<const float> addend) const {
-    for (Index begin = 0; begin < p.rows; begin += rows_in_cache) {
-      const Index end = std::min(p.rows, begin + rows_in_cache);
+    for (Index begin = 0; begin < p.rows; begin += mc) {
+      const Index end = std::min(p.rows, begin + mc);
       for_panels(p.columns, [&]<int Vectors>(Index x) {
         const auto tiles = [&]<int Rows>(Index r, Index count) {
-          const LeftFactor a = block != nullptr
-                                   ? LeftFactor{block + r / strip_rows * strip_size(p.depth), 1, strip_rows}
-                                   : where_it_lies(p.i + r, p.k);
+          const LeftFactor a = block != nullptr ? LeftFactor{block + r / mr * strip_size(p.depth), 1, mr}
+                                                : where_it_lies(p.i + r, p.k);
           const Index step = block != nullptr ? strip_size(p.depth) : a.from_row(Rows).data - a.data;
           this->make_tiles<Rows, Vectors>(a, step, right + x * p.depth, p.depth,
                                           part_of(c_.matrix, p.i + r, p.j + x),
@@ -125,9 +126,9 @@ class PanelGemm {
         };
         if (block != nullptr) {
           // Strips of a block are whole but for the last.
-          const Index whole = end / strip_rows * strip_rows;
-          if (whole > begin) tiles.template operator()<strip_rows>(begin, (whole - begin) / strip_rows);
-          if (whole < end) for_even_parts<strip_rows - 1>(whole, end, tiles);
+          const Index whole = end / mr * mr;
+          if (whole > begin) tiles.template operator()<mr>(begin, (whole - begin) / mr);
+          if (whole < end) for_even_parts<mr - 1>(whole, end, tiles);
         } else {
           for_even_parts<tile_rows<Vectors>>(begin, end, tiles);
         }
@@ -167,9 +168,9 @@ class PanelGemm {
     if (addend.data != nullptr) addend.data += addend.stride;
   }
 
-  /// A transposed A's rows [i, i + rows), columns [k, k + count): strip_rows rows together, column by column.
+  /// A transposed A's rows [i, i + rows), columns [k, k + count): mr rows together, column by column.
   void copy_block(Block& block, Index i, Index rows, Index k, Index count) const {
-    const Index strip = strip_size(count), whole = rows / strip_rows * strip_rows;
+    const Index strip = strip_size(count), whole = rows / mr * mr;
     const bool leaves_gaps = rows < a_.rows();  // Over which a processor does not fetch ahead by itself.
     for (Index d = 0; d < count; ++d) {
       const float* const from = a_.matrix.row(k + d) + i;
@@ -177,25 +178,25 @@ class PanelGemm {
         for (Index r = 0; r < rows; r += cache_line)
           __builtin_prefetch(from + rows_ahead * a_.matrix.stride + r);
       }
-      float* to = block + d * strip_rows;
+      float* to = block + d * mr;
       Index r = 0;
-      if constexpr (vector_width % strip_rows == 0) {
+      if constexpr (vector_width % mr == 0) {
         for (; r + vector_width <= whole; r += vector_width, to += strips_in_vector * strip) {
           const Vector numbers = load(from + r);
 #pragma GCC unroll 4
           for (int x = 0; x < strips_in_vector; ++x) {
-            std::memcpy(to + x * strip, reinterpret_cast<const float*>(&numbers) + x * strip_rows,
-                        strip_rows * sizeof(float));
+            std::memcpy(to + x * strip, reinterpret_cast<const float*>(&numbers) + x * mr,
+                        mr * sizeof(float));
           }
         }
       } else {
         // The next piece overwrites the surplus, where the row is long enough.
         const Index ample = std::min(whole, a_.rows() - i - copied_floats + 1);
-        for (; r < ample; r += strip_rows, to += strip) {
+        for (; r < ample; r += mr, to += strip) {
           std::memcpy(to, from + r, copied_floats * sizeof(float));
         }
       }
-      for (; r < whole; r += strip_rows, to += strip) std::memcpy(to, from + r, strip_rows * sizeof(float));
+      for (; r < whole; r += mr, to += strip) std::memcpy(to, from + r, mr * sizeof(float));
       for (; r < rows; ++r) to[r - whole] = from[r];
     }
   }

@@ -12,8 +12,9 @@ template <CpuDevice D>
 void rotary(D&, AttentionShape shape, int dims, Matrix<typename D::Scalar> qkv, bool inverse) {
   using S = typename D::Scalar;
   const Index pairs = dims / 2;
-  parallel_for(shape.length, row_grain(Index{shape.batch} * 2 * shape.width()), [&](Index begin, Index end) {
-    for (Index t = begin; t < end; ++t) {
+  const Index positions = shape.length - shape.first;
+  parallel_for(positions, row_grain(Index{shape.batch} * 2 * shape.width()), [&](Index begin, Index end) {
+    for (Index t = shape.first + begin; t < shape.first + end; ++t) {
       for (Index c = 0; c < pairs; ++c) {
         const double angle = static_cast<double>(t) * std::pow(10000.0, -2.0 * static_cast<double>(c) / dims);
         const auto cosine = static_cast<float>(std::cos(angle));

@@ -63,8 +63,8 @@ __global__ void __launch_bounds__(attention_threads<S>, sizeof(S) == 2 && Dim <=
   int* const first_nonfinite = reinterpret_cast<int*>(v + tile_size<S, Dim>);  // (Dim)
 
   // The last tiles of queries meet the most keys: they begin first.
-  const unsigned tiles = tiles_of_head<S>(shape), heads = gridDim.x / tiles;
-  const HeadTile head(shape, blockIdx.x % heads, tiles - 1 - blockIdx.x / heads);
+  const unsigned heads = static_cast<unsigned>(shape.batch * shape.heads);
+  const HeadTile head(shape, blockIdx.x % heads, tiles_of_head<S>(shape) - 1 - blockIdx.x / heads);
   const int first_query = head.tile * tile;
   const int my_rows = static_cast<int>(threadIdx.x / 32) * 16;
   S* const my_q = q + my_rows * stride;
@@ -368,9 +368,10 @@ void attention_forward(D& device, AttentionShape shape, Matrix<const typename D:
                        Entropies entropies) {
   using S = typename D::Scalar;
   with_head_dim(shape.head_dim, [&](auto dim) {
-    device.stream().launch(attention_forward_kernel<dim(), S, Entropies>, tile_blocks<S>(shape),
-                           attention_threads<S>, forward_shared_bytes<S, dim()>, shape, qkv, y, log_sum,
-                           entropies, score_scale(shape) * log2_e, whole_heads<S>(shape, qkv, y));
+    const Index blocks = Index{shape.batch} * shape.heads * query_tiles_of_head<S>(shape);
+    device.stream().launch(attention_forward_kernel<dim(), S, Entropies>, blocks, attention_threads<S>,
+                           forward_shared_bytes<S, dim()>, shape, qkv, y, log_sum, entropies,
+                           score_scale(shape) * log2_e, whole_heads<S>(shape, qkv, y));
   });
 }
 

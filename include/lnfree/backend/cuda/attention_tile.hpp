@@ -33,6 +33,12 @@ LNFREE_HOST_DEVICE inline unsigned tiles_of_head(AttentionShape shape) {
   return static_cast<unsigned>((shape.length + tile_rows<S> - 1) / tile_rows<S>);
 }
 
+/// Of the queries that a forward pass computes, those of whole tiles.
+template <class S>
+LNFREE_HOST_DEVICE inline unsigned query_tiles_of_head(AttentionShape shape) {
+  return tiles_of_head<S>(shape) - static_cast<unsigned>(shape.first / tile_rows<S>);
+}
+
 /// One head of one sequence, and the tile of its queries or keys that a block is about.
 struct HeadTile {
   AttentionShape shape;

@@ -20,9 +20,11 @@ struct TurnPair {
 
   template <int>
   __device__ void at(Index, Index number) const {
-    const Index pairs = dims / 2, i = number / pairs, c = number % pairs;
-    const double turns = static_cast<double>(i % shape.length) *
-                         pow(10000.0, -2.0 * static_cast<double>(c) / dims) * (0.5 * std::numbers::inv_pi);
+    const Index pairs = dims / 2, row = number / pairs, c = number % pairs;
+    const Index positions = shape.length - shape.first, t = shape.first + row % positions;
+    const Index i = row / positions * shape.length + t;
+    const double turns = static_cast<double>(t) * pow(10000.0, -2.0 * static_cast<double>(c) / dims) *
+                         (0.5 * std::numbers::inv_pi);
     const auto half_turns = static_cast<float>(2 * (turns - rint(turns)));
     const float cosine = cospif(half_turns), sine = inverse ? -sinpif(half_turns) : sinpif(half_turns);
     for (int head = 0; head < 2 * shape.heads; ++head) {  // those of Q, then those of K
@@ -36,7 +38,7 @@ struct TurnPair {
 
 template <CudaDevice D>
 void rotary(D& device, AttentionShape shape, int dims, Matrix<typename D::Scalar> qkv, bool inverse) {
-  for_each_pack<1>(device.stream(), 1, qkv.rows * (dims / 2),
+  for_each_pack<1>(device.stream(), 1, Index{shape.batch} * (shape.length - shape.first) * (dims / 2),
                    TurnPair<typename D::Scalar>{shape, dims, qkv, inverse});
 }
 

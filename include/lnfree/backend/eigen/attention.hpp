@@ -64,7 +64,7 @@ void for_each_query_tile(EigenCpu<S>& device, AttentionShape shape, S* workspace
       [&](Index begin, Index end) {
         S* const memory = workspace + omp_get_thread_num() * 2 * query_tile * shape.length;
         for (Index head = begin; head < end; ++head) {
-          for (Index first = 0; first < shape.length; first += query_tile) {
+          for (Index first = shape.first; first < shape.length; first += query_tile) {
             const Index count = std::min(query_tile, shape.length - first);
             body(QueryTile<S>{shape, head / shape.heads, head % shape.heads, first, count, memory});
           }

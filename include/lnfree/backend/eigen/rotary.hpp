@@ -13,7 +13,8 @@ template <class S>
 void rotary(EigenCpu<S>&, AttentionShape shape, int dims, Matrix<S> qkv, bool inverse) {
   using Pair = Eigen::Map<Eigen::Matrix<S, 2, 1>, Eigen::Unaligned, Eigen::InnerStride<>>;
   const Index pairs = dims / 2;
-  for_each_row(shape.length, shape.batch * 2 * dims, [&](Index position) {
+  for_each_row(shape.length - shape.first, shape.batch * 2 * dims, [&](Index number) {
+    const Index position = shape.first + number;
     for (Index c = 0; c < pairs; ++c) {
       const double angle =
           (inverse ? -1.0 : 1.0) * static_cast<double>(position) * std::pow(10000.0, -2.0 * double(c) / dims);

@@ -7,8 +7,8 @@
 
 #include <lnfree/core/json.hpp>
 
-/// What the config.json of a Hugging Face GPT-2 may say besides the sizes that lnfree compares.
-namespace lnfree {
+/// What the config.json of a Hugging Face model may say besides what lnfree compares.
+namespace lnfree::hugging_face {
 
 /// Whether the key has no bearing on what a model computes from its weights: it is of training, of
 /// generation, of other heads than the one for language, or mere bookkeeping. As transformers 2 to 5 write
@@ -21,7 +21,8 @@ inline bool changes_no_logits(std::string_view key) {
        "reorder_and_upcast_attn", "chunk_size_feed_forward", "torch_dtype", "dtype", "use_bfloat16",
        "attn_implementation", "use_cache", "torchscript", "gradient_checkpointing",
        // training
-       "attn_pdrop", "embd_pdrop", "resid_pdrop", "initializer_range", "loss_type", "tf_legacy_loss",
+       "attn_pdrop", "embd_pdrop", "resid_pdrop", "attention_dropout", "hidden_dropout", "classifier_dropout",
+       "initializer_range", "loss_type", "tf_legacy_loss",
        // other heads
        "architectures", "finetuning_task", "problem_type", "num_labels", "id2label", "label2id", "n_special",
        "predict_special_tokens", "is_decoder", "output_past", "output_attentions", "output_hidden_states",
@@ -38,7 +39,7 @@ inline bool changes_no_logits(std::string_view key) {
        "forced_eos_token_id", "remove_invalid_values", "exponential_decay_length_penalty", "suppress_tokens",
        "begin_suppress_tokens",
        // bookkeeping
-       "transformers_version", "name_or_path", "xla_device"});
+       "transformers_version", "name_or_path", "xla_device", "auto_map"});
   return key.starts_with('_') || key.starts_with("summary_") ||
          std::find(keys.begin(), keys.end(), key) != keys.end();
 }
@@ -49,7 +50,18 @@ inline Json canonical_activation(const Json& name) {
   if (name == "gelu_python") return "gelu";
   if (name == "swish") return "silu";
   if (name == "relu2") return "squared_relu";
+  if (name == "leaky_relu") return "leaky_relu(1/100)";
   return name;
+}
+
+/// The name that transformers has for an activation of lnfree's; empty where it has none.
+inline std::string activation_name(std::string_view ours) {
+  if (ours == "squared_relu") return "relu2";
+  if (ours == "leaky_relu(1/100)") return "leaky_relu";
+  for (const std::string_view same : {"gelu", "gelu_new", "relu", "silu"}) {
+    if (ours == same) return std::string(same);
+  }
+  return "";
 }
 
 /// Whether a value asks for nothing: null, false, 0, or an empty text, list or object.
@@ -58,4 +70,9 @@ inline bool asks_for_nothing(const Json& value) {
          ((value.is_string() || value.is_structured()) && (value.empty() || value == ""));
 }
 
-}  // namespace lnfree
+/// What is said of a key that lnfree does not know and that asks for something.
+inline constexpr const char* unknown_key =
+    "which this program does not know; where it changes nothing of what the model computes, remove it from "
+    "config.json";
+
+}  // namespace lnfree::hugging_face

@@ -1,23 +1,17 @@
 #pragma once
 
-#include <fcntl.h>
-#include <sys/stat.h>
-#include <unistd.h>
-
 #include <algorithm>
-#include <bit>
-#include <cerrno>
+#include <cstddef>
 #include <cstdint>
-#include <cstring>
 #include <filesystem>
 #include <functional>
 #include <limits>
 #include <string>
-#include <utility>
 #include <vector>
 
 #include <lnfree/core/json.hpp>
 
+#include <lnfree/checkpoint/binary_file.hpp>
 #include <lnfree/core/atomic_file.hpp>
 #include <lnfree/core/error.hpp>
 #include <lnfree/core/excerpt.hpp>
@@ -27,8 +21,12 @@
 /// dtype, shape and place, then the row-major numbers.
 namespace lnfree {
 
-static_assert(std::endian::native == std::endian::little,
-              "lnfree reads and writes little-endian files as they are");
+/// Numbers in a tensor of that shape.
+inline Index size_of(const std::vector<Index>& shape) {
+  Index size = 1;
+  for (const Index extent : shape) size *= extent;
+  return size;
+}
 
 /// One tensor of a file.
 struct TensorInfo {
@@ -42,11 +40,7 @@ struct TensorInfo {
   std::uint64_t end = 0;
 
   /// Number of elements.
-  Index size() const {
-    Index size = 1;
-    for (const Index extent : shape) size *= extent;
-    return size;
-  }
+  Index size() const { return size_of(shape); }
 };
 
 /// "[768, 2304]".
@@ -63,19 +57,9 @@ class SafetensorsFile {
   /// Throws Error for a missing, truncated or malformed file.
   static SafetensorsFile open(const std::filesystem::path& path) { return SafetensorsFile(path); }
 
-  SafetensorsFile(SafetensorsFile&& other) noexcept
-      : path_(std::move(other.path_)),
-        descriptor_(std::exchange(other.descriptor_, -1)),
-        data_begin_(other.data_begin_),
-        tensors_(std::move(other.tensors_)) {}
-  SafetensorsFile& operator=(SafetensorsFile&&) = delete;
-  ~SafetensorsFile() {
-    if (descriptor_ >= 0) ::close(descriptor_);
-  }
-
   /// The file.
-  const std::filesystem::path& path() const { return path_; }
-  /// All tensors, in the file's order.
+  const std::filesystem::path& path() const { return file_.path(); }
+  /// All tensors, in the order of the file.
   const std::vector<TensorInfo>& tensors() const { return tensors_; }
 
   /// The tensor of that name, null when there is none.
@@ -91,7 +75,7 @@ class SafetensorsFile {
   /// Throws Error when the tensor's numbers are of a type that is not read.
   void check_type(const TensorInfo& tensor) const {
     if (element_bytes(tensor.dtype) == 0) {
-      throw Error(path_.string() + ", tensor " + excerpt(tensor.name) + ": dtype " + excerpt(tensor.dtype) +
+      throw Error(path().string() + ", tensor " + excerpt(tensor.name) + ": dtype " + excerpt(tensor.dtype) +
                   " cannot be read, only F32, F64, F16 and BF16");
     }
   }
@@ -100,69 +84,61 @@ class SafetensorsFile {
   /// read.
   std::vector<float> read(const TensorInfo& tensor) const {
     check_type(tensor);
-    std::vector<float> values(static_cast<std::size_t>(tensor.size()));
-    if (tensor.dtype == "F32") {
-      read_bytes(data_begin_ + tensor.begin, values.data(), values.size() * sizeof(float));
-    } else if (tensor.dtype == "F64") {
-      convert<double>(tensor, values, [](double x) { return static_cast<float>(x); });
-    } else if (tensor.dtype == "BF16") {
-      convert<std::uint16_t>(tensor, values,
-                             [](std::uint16_t x) { return std::bit_cast<float>(std::uint32_t{x} << 16); });
-    } else {
-      convert<std::uint16_t>(tensor, values, half_to_float);
-    }
-    return values;
+    return file_.read_numbers(data_begin_ + tensor.begin, static_cast<std::size_t>(tensor.size()),
+                              tensor.dtype);
   }
   /// The same by name; throws Error when there is none of that name.
   std::vector<float> read(const std::string& name) const {
     const TensorInfo* tensor = find(name);
-    if (tensor == nullptr) throw Error(path_.string() + " holds no tensor " + name);
+    if (tensor == nullptr) throw Error(path().string() + " holds no tensor " + name);
     return read(*tensor);
   }
 
  private:
-  explicit SafetensorsFile(std::filesystem::path path) : path_(std::move(path)) {
-    descriptor_ = ::open(path_.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-    if (descriptor_ < 0) fail();
-    try {
-      read_header();
-    } catch (...) {
-      ::close(descriptor_);
-      throw;
-    }
-  }
-
-  void read_header() {
-    struct stat status{};
-    if (::fstat(descriptor_, &status) != 0) fail();
-    if (!S_ISREG(status.st_mode))
-      throw Error(path_.string() + " is no file; a .safetensors file was expected");
-    const auto file_size = static_cast<std::uint64_t>(status.st_size);
+  explicit SafetensorsFile(const std::filesystem::path& of) : file_(of, "a .safetensors file") {
+    const std::uint64_t file_size = file_.size();
     std::uint64_t header_size = 0;
     if (file_size < sizeof(header_size)) {
-      throw Error(path_.string() + " is truncated or no safetensors file: it has only " +
+      throw Error(path().string() + " is truncated or no safetensors file: it has only " +
                   std::to_string(file_size) + " bytes");
     }
-    read_bytes(0, &header_size, sizeof(header_size));
+    file_.read(0, &header_size, sizeof(header_size));
     data_begin_ = sizeof(header_size) + header_size;
     if (header_size > file_size - sizeof(header_size) || header_size > max_header_bytes) {
-      throw Error(path_.string() + " is truncated or no safetensors file: it claims a header of " +
+      throw Error(path().string() + " is truncated or no safetensors file: it claims a header of " +
                   std::to_string(header_size) + " bytes in a file of " + std::to_string(file_size));
     }
     std::string text(static_cast<std::size_t>(header_size), '\0');
-    read_bytes(sizeof(header_size), text.data(), text.size());
+    file_.read(sizeof(header_size), text.data(), text.size());
     const auto header = Json::parse(text, nullptr, false);
     if (!header.is_object())
-      throw Error(path_.string() + " is no safetensors file: its header is no JSON object");
+      throw Error(path().string() + " is no safetensors file: its header is no JSON object");
     for (const auto& [name, entry] : header.items()) {
       if (name != "__metadata__") tensors_.push_back(parse(name, entry, file_size - data_begin_));
+    }
+    check_overlaps();
+  }
+
+  /// Each byte belongs to one tensor, so that what is read takes no more memory than the file has bytes.
+  void check_overlaps() const {
+    std::vector<const TensorInfo*> in_place;
+    for (const TensorInfo& tensor : tensors_) {
+      if (tensor.begin < tensor.end) in_place.push_back(&tensor);
+    }
+    std::sort(in_place.begin(), in_place.end(),
+              [](const TensorInfo* a, const TensorInfo* b) { return a->begin < b->begin; });
+    for (std::size_t i = 1; i < in_place.size(); ++i) {
+      if (in_place[i]->begin < in_place[i - 1]->end) {
+        throw Error(path().string() + " is damaged: its tensors " + excerpt(in_place[i - 1]->name) + " and " +
+                    excerpt(in_place[i]->name) + " overlap");
+      }
     }
   }
 
   TensorInfo parse(const std::string& name, const Json& entry, std::uint64_t data_size) const {
     TensorInfo tensor;
     tensor.name = name;
-    const std::string where = path_.string() + ", tensor " + excerpt(name) + ": ";
+    const std::string where = path().string() + ", tensor " + excerpt(name) + ": ";
     const auto counts = [](const Json& list) {
       return list.is_array() &&
              std::all_of(list.begin(), list.end(), [](const Json& x) { return x.is_number_unsigned(); });
@@ -203,52 +179,9 @@ class SafetensorsFile {
     return found == entry.end() ? nothing : *found;
   }
 
-  /// 0 for a type that is not read: a file may hold tensors besides that nobody asks for, such as masks.
-  static std::uint64_t element_bytes(const std::string& dtype) {
-    if (dtype == "F64") return 8;
-    if (dtype == "F32") return 4;
-    if (dtype == "F16" || dtype == "BF16") return 2;
-    return 0;
-  }
-
-  static float half_to_float(std::uint16_t half) {
-    const std::uint32_t sign = std::uint32_t{half & 0x8000u} << 16, exponent = (half >> 10) & 31,
-                        mantissa = half & 1023;
-    if (exponent == 31) return std::bit_cast<float>(sign | 0x7f800000u | (mantissa << 13));
-    if (exponent == 0) {  // zero or subnormal: mantissa 2^-24
-      const float magnitude = static_cast<float>(mantissa) * 5.9604644775390625e-8f;
-      return sign != 0 ? -magnitude : magnitude;
-    }
-    return std::bit_cast<float>(sign | ((exponent + 112) << 23) | (mantissa << 13));
-  }
-
-  template <class Stored, class Convert>
-  void convert(const TensorInfo& tensor, std::vector<float>& values, Convert to_float) const {
-    std::vector<Stored> stored(values.size());
-    read_bytes(data_begin_ + tensor.begin, stored.data(), stored.size() * sizeof(Stored));
-    for (std::size_t i = 0; i < values.size(); ++i) values[i] = to_float(stored[i]);
-  }
-
-  void read_bytes(std::uint64_t offset, void* to, std::size_t bytes) const {
-    auto* at = static_cast<char*>(to);
-    while (bytes > 0) {
-      const ssize_t got = ::pread(descriptor_, at, bytes, static_cast<off_t>(offset));
-      if (got < 0) fail();
-      if (got == 0) throw Error(path_.string() + " ended while it was read");
-      at += got;
-      offset += static_cast<std::uint64_t>(got);
-      bytes -= static_cast<std::size_t>(got);
-    }
-  }
-
-  [[noreturn]] void fail() const {
-    throw Error("cannot read " + path_.string() + ": " + std::strerror(errno));
-  }
-
   static constexpr std::uint64_t max_header_bytes = 100'000'000;  // the format's own limit
 
-  std::filesystem::path path_;
-  int descriptor_ = -1;
+  BinaryFile file_;
   std::uint64_t data_begin_ = 0;
   std::vector<TensorInfo> tensors_;
 };
@@ -262,19 +195,22 @@ struct NamedTensor {
   std::vector<Index> shape;
   /// Called for the numbers when they are written.
   std::function<std::vector<float>()> data;
+
+  /// Number of elements.
+  Index size() const { return size_of(shape); }
 };
 
-/// Writes F32 tensors in the order given. Throws Error when the file cannot be written; then nothing is left
-/// of it.
-inline void save_safetensors(const std::filesystem::path& path, const std::vector<NamedTensor>& tensors) {
+/// Writes tensors in the order given, as "F32" or rounded to "BF16". Throws Error when the file cannot be
+/// written; then nothing is left of it.
+inline void save_safetensors(const std::filesystem::path& path, const std::vector<NamedTensor>& tensors,
+                             const std::string& dtype = "F32") {
   Json header;
   header["__metadata__"] = {{"format", "pt"}};
   std::uint64_t offset = 0;
   for (const NamedTensor& tensor : tensors) {
-    std::uint64_t bytes = sizeof(float);
-    for (const Index extent : tensor.shape) bytes *= static_cast<std::uint64_t>(extent);
+    const std::uint64_t bytes = static_cast<std::uint64_t>(tensor.size()) * element_bytes(dtype);
     header[tensor.name] = {
-        {"dtype", "F32"}, {"shape", tensor.shape}, {"data_offsets", {offset, offset + bytes}}};
+        {"dtype", dtype}, {"shape", tensor.shape}, {"data_offsets", {offset, offset + bytes}}};
     offset += bytes;
   }
   std::string text = header.dump();
@@ -284,10 +220,7 @@ inline void save_safetensors(const std::filesystem::path& path, const std::vecto
   AtomicFile file(path);
   file.write(&header_size, sizeof(header_size));
   file.write(text.data(), text.size());
-  for (const NamedTensor& tensor : tensors) {
-    const std::vector<float> values = tensor.data();
-    file.write(values.data(), values.size() * sizeof(float));
-  }
+  for (const NamedTensor& tensor : tensors) write_numbers(file, tensor.data(), dtype);
   file.commit();
 }
 

@@ -1,4 +1,4 @@
-#include "lnfree/train/safetensors.hpp"
+#include "lnfree/checkpoint/safetensors.hpp"
 
 #include <boost/test/unit_test.hpp>
 #include <cmath>
@@ -176,6 +176,17 @@ BOOST_AUTO_TEST_CASE(offsets_that_do_not_fit_are_refused) {
   check_refused(raw_file(header("F32", "[2]", "[18446744073709551608,18446744073709551615]"), data),
                 "tensor w");
   check_refused(raw_file(header("F32", "[2]", "[18446744073709551608,0]"), data), "tensor w");
+}
+
+BOOST_AUTO_TEST_CASE(tensors_that_share_bytes_are_refused) {
+  const auto two = [](const std::string& first, const std::string& second) {
+    const std::string entry = R"({"dtype":"F32","shape":[2],"data_offsets":)";
+    return raw_file(R"({"a":)" + entry + first + R"(},"b":)" + entry + second + "}}", std::string(16, '\0'));
+  };
+  check_refused(two("[8,16]", "[4,12]"), "tensors b and a overlap");
+  check_refused(two("[0,8]", "[0,8]"), "overlap");
+  TemporaryFolder folder;
+  BOOST_CHECK_NO_THROW(SafetensorsFile::open(folder.write("apart", two("[8,16]", "[0,8]"))));
 }
 
 // The file holds none of these bytes: had memory been taken, the test would die.

@@ -1,0 +1,22 @@
+# PCRE2 for UTF-8, of the first release that knows Unicode's White_Space. Defines PCRE2::PCRE2, whose users are told by
+# LNFREE_WITH_PCRE2 that it is there.
+
+find_library(PCRE2_LIBRARY pcre2-8)
+find_path(PCRE2_INCLUDE_DIR pcre2.h)
+if(PCRE2_INCLUDE_DIR)
+  file(STRINGS ${PCRE2_INCLUDE_DIR}/pcre2.h PCRE2_VERSION REGEX "#define PCRE2_(MAJOR|MINOR)")
+  list(TRANSFORM PCRE2_VERSION REPLACE "[^0-9]*2_M[A-Z]+[ \t]+" "")
+  list(JOIN PCRE2_VERSION "." PCRE2_VERSION)
+endif()
+
+include(FindPackageHandleStandardArgs)
+find_package_handle_standard_args(PCRE2
+  REQUIRED_VARS PCRE2_LIBRARY PCRE2_INCLUDE_DIR VERSION_VAR PCRE2_VERSION)
+mark_as_advanced(PCRE2_LIBRARY PCRE2_INCLUDE_DIR)
+
+if(PCRE2_FOUND AND NOT TARGET PCRE2::PCRE2)
+  add_library(PCRE2::PCRE2 UNKNOWN IMPORTED)
+  set_target_properties(PCRE2::PCRE2 PROPERTIES
+    IMPORTED_LOCATION "${PCRE2_LIBRARY}" INTERFACE_INCLUDE_DIRECTORIES "${PCRE2_INCLUDE_DIR}"
+    INTERFACE_COMPILE_DEFINITIONS "LNFREE_WITH_PCRE2=1;PCRE2_CODE_UNIT_WIDTH=8")
+endif()

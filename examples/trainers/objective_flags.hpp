@@ -1,0 +1,66 @@
+#pragma once
+
+#include <filesystem>
+#include <memory>
+#include <string>
+#include <type_traits>
+#include <utility>
+#include <variant>
+#include <vector>
+
+#include <lnfree/checkpoint/open_model.hpp>
+#include <lnfree/core/error.hpp>
+#include <lnfree/nn/teacher.hpp>
+#include <lnfree/objective/objective.hpp>
+
+#include "../configurations.hpp"
+#include "trainer_options.hpp"
+
+/// What the command line says of a model's objective: its options, and whom it learns from.
+template <class Model>
+class ObjectiveFlags {
+  using Objective = typename Model::Objective;
+  using Device = typename Model::Device;
+
+ public:
+  /// The options as flags, to be changed by the command line.
+  std::vector<ObjectiveOption> list() {
+    std::vector<ObjectiveOption> list;
+    if constexpr (lnfree::HasOptions<Objective>) {
+      options_.for_each(options_, [&](const char* name, auto& value, const char* help) {
+        list.push_back({name, &value, help});
+      });
+    }
+    return list;
+  }
+
+  /// Gives the model's objective its options, and the teacher in the folder `teacher` if it learns from one.
+  void apply(Model& model, const std::filesystem::path& teacher) const {
+    if constexpr (lnfree::HasOptions<Objective>) model.objective().options() = options_;
+    if constexpr (lnfree::LearnsFromTeacher<Objective>) {
+      if (teacher.empty())
+        throw lnfree::Error("this program learns from a teacher: --teacher DIR, a checkpoint, is required");
+      std::shared_ptr opened = lnfree::open_model<Device, lnfree::NoObserver, configurations::Policies>(
+          lnfree::present_checkpoint(teacher),
+          {.max_batch = model.max_batch(), .context = Model::config.context}, model.device());
+      std::string name = lnfree::weights_fingerprint(*opened);
+      model.objective().set_teacher(lnfree::teacher_of(std::move(opened)), std::move(name));
+    } else if (!teacher.empty()) {
+      throw lnfree::Error(
+          "this program learns from no teacher; take a configuration whose objective is distillation, such as "
+          "sm_r_distilled");
+    }
+  }
+
+ private:
+  template <class O>
+  struct OptionsOf {
+    using Type = std::monostate;
+  };
+  template <lnfree::HasOptions O>
+  struct OptionsOf<O> {
+    using Type = std::decay_t<decltype(std::declval<O&>().options())>;
+  };
+
+  typename OptionsOf<Objective>::Type options_;
+};

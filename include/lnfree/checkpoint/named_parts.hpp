@@ -1,0 +1,110 @@
+#pragma once
+
+#include <charconv>
+#include <string>
+#include <string_view>
+#include <utility>
+
+#include <lnfree/activation/gelu.hpp>
+#include <lnfree/activation/leaky_learnable.hpp>
+#include <lnfree/activation/leaky_relu.hpp>
+#include <lnfree/activation/relu.hpp>
+#include <lnfree/activation/silu.hpp>
+#include <lnfree/activation/squared_relu.hpp>
+#include <lnfree/core/error.hpp>
+#include <lnfree/core/excerpt.hpp>
+#include <lnfree/layout/parallel.hpp>
+#include <lnfree/layout/post_norm.hpp>
+#include <lnfree/layout/pre_norm.hpp>
+#include <lnfree/layout/sandwich.hpp>
+#include <lnfree/nn/decoder_parts.hpp>
+#include <lnfree/norm/dynamic_erf.hpp>
+#include <lnfree/norm/dynamic_tanh.hpp>
+#include <lnfree/norm/identity.hpp>
+#include <lnfree/norm/layer_norm.hpp>
+#include <lnfree/norm/rms_norm.hpp>
+
+/// Policies by the names that files have for them.
+namespace lnfree {
+
+template <class... Policies>
+struct PolicyList {};
+
+/// The policies of the library, by which open_model() knows what a file names. A program with policies of its
+/// own hands it a struct with longer lists.
+struct KnownPolicies {
+  /// Of blocks and in front of the logits.
+  using Norms = PolicyList<LayerNorm, Identity, RMSNorm, DynamicTanh, DynamicErf>;
+  /// Of feed-forward networks.
+  using Activations = PolicyList<GELU, GELUTanh, ReLU, SquaredReLU, SiLU, LeakyReLU<>,
+                                 LeakyLearnable<Scope::per_layer>, LeakyLearnable<Scope::global>>;
+  /// Of blocks.
+  using Layouts = PolicyList<PreNorm, Parallel, PostNorm, Sandwich>;
+};
+
+namespace detail {
+
+/// Calls f.operator()<P>() for the policy of that name. Throws Error where the list has none, naming those
+/// that it has.
+template <class... P, class F>
+void with_named_policy(PolicyList<P...>, const char* kind, std::string_view name, const F& f) {
+  const bool found = ([&] {
+    if (name != P::name) return false;
+    f.template operator()<P>();
+    return true;
+  }() || ...);
+  if (found) return;
+  std::string known;
+  const auto mention = [&](std::string_view one) {
+    if ((", " + known + ",").find(", " + std::string(one) + ",") != std::string::npos) return;
+    known += (known.empty() ? "" : ", ") + std::string(one);
+  };
+  (mention(P::name), ...);
+  throw Error(std::string("this program knows no ") + kind + " " + excerpt(name) + "; it knows " + known);
+}
+
+template <class Device, class Norms>
+NormFactory<Device> norm_named(std::string_view name) {
+  NormFactory<Device> factory;
+  with_named_policy(Norms{}, "norm", name, [&]<class N>() { factory = norm_factory<N, Device>(); });
+  return factory;
+}
+
+/// Also by the name of a Layerwise, "relu*4+gelu".
+template <class Device, class Activations>
+ActivationFactory<Device> activation_named(std::string_view name) {
+  const auto times = name.find('*'), plus = name.find('+');
+  int count = 0;
+  if (times != name.npos && plus != name.npos && times < plus) {
+    const char* const end = name.data() + plus;
+    const auto parsed = std::from_chars(name.data() + times + 1, end, count);
+    if (parsed.ec == std::errc() && parsed.ptr == end && count >= 0) {
+      return [count, first = activation_named<Device, Activations>(name.substr(0, times)),
+              rest = activation_named<Device, Activations>(name.substr(plus + 1))](
+                 ParameterSet<Device>& parameters, const std::string& owner, int layer) {
+        return (layer < count ? first : rest)(parameters, owner, layer);
+      };
+    }
+  }
+  ActivationFactory<Device> factory;
+  with_named_policy(Activations{}, "activation", name,
+                    [&]<class A>() { factory = activation_factory<A, Device>(); });
+  return factory;
+}
+
+}  // namespace detail
+
+/// The parts of policies with these names, as Architecture has them. Throws Error for an unknown one.
+template <class Device, class Policies = KnownPolicies>
+DecoderParts<Device> parts_named(std::string_view norm, std::string_view final_norm,
+                                 std::string_view activation, std::string_view layout) {
+  DecoderParts<Device> parts;
+  parts.norm = detail::norm_named<Device, typename Policies::Norms>(norm);
+  parts.final_norm = detail::norm_named<Device, typename Policies::Norms>(final_norm);
+  parts.activation = detail::activation_named<Device, typename Policies::Activations>(activation);
+  detail::with_named_policy(typename Policies::Layouts{}, "layout", layout,
+                            [&]<class L>() { parts.wire = wire_of<L, Device>(); });
+  return parts;
+}
+
+}  // namespace lnfree

@@ -1,0 +1,80 @@
+#pragma once
+
+#include <algorithm>
+#include <filesystem>
+#include <memory>
+#include <string>
+#include <utility>
+
+#include <lnfree/checkpoint/architecture.hpp>
+#include <lnfree/checkpoint/named_parts.hpp>
+#include <lnfree/checkpoint/weights.hpp>
+#include <lnfree/core/error.hpp>
+#include <lnfree/nn/dynamic_decoder.hpp>
+
+namespace lnfree {
+
+/// How to open a model.
+struct OpenOptions {
+  /// What it is opened for.
+  Purpose purpose = Purpose::evaluation;
+  /// The most sequences of a pass.
+  int max_batch = 1;
+  int context = 0;  ///< Tokens that a position can attend to; 0: as many as the model was made for.
+};
+
+/// The model in a folder with a config.json and weights: a checkpoint of lnfree's, or a Hugging Face GPT-2 or
+/// GPT-NeoX, of any size and of the policies that `Policies` names. Throws Error where the files are damaged
+/// or do not belong together, where the model has what this program does not know, and where it is too large
+/// for the device; sizes are checked before memory is taken.
+template <class Device, class Observer = NoObserver, class Policies = KnownPolicies>
+std::unique_ptr<DynamicDecoder<Device, Observer>> open_model(const std::filesystem::path& folder,
+                                                             const OpenOptions& options = {},
+                                                             Device device = {}) {
+  using Model = DynamicDecoder<Device, Observer>;
+  Architecture architecture = read_architecture(folder);
+  DecoderConfig& sizes = architecture.sizes;
+  const std::string file = (folder / "config.json").string();
+  if (options.context > 0) {
+    if (options.context > sizes.position_rows() && sizes.rotary_dims == 0) {
+      throw Error(file + " has " + std::to_string(sizes.position_rows()) +
+                  " positions, too few for a context of " + std::to_string(options.context));
+    }
+    sizes.context = options.context;
+    sizes.positions = 0;
+  }
+  if ((architecture.norm == LayerNorm::name || architecture.final_norm == LayerNorm::name) &&
+      architecture.layer_norm_epsilon != LayerNorm::epsilon) {
+    throw Error(file + ": its layer_norm_epsilon is " + Json(architecture.layer_norm_epsilon).dump() +
+                ", this program's is " + Json(LayerNorm::epsilon).dump());
+  }
+  DecoderParts<Device> parts;
+  try {
+    parts = parts_named<Device, Policies>(architecture.norm, architecture.final_norm, architecture.activation,
+                                          architecture.layout);
+  } catch (const Error& error) {
+    throw Error(file + ": " + error.what());
+  }
+
+  // A config.json may claim any size: the weights tell whether it is true.
+  Index stored = 0;
+  for (const StoredTensor& tensor : read_weights(folder, sizes.heads)) stored += tensor.size();
+  const MemoryPlan plan = Model::plan_memory(sizes, parts, options.max_batch, options.purpose, device);
+  // Padding, and values that are no weights elsewhere: biases of Q and K come with those of V.
+  const double claimed = static_cast<double>(plan.parameters) / sizeof(typename Device::Accumulator);
+  if (claimed > 4.0 * static_cast<double>(stored) + 1e6) {
+    throw Error(file + " describes a model of " + std::to_string(static_cast<Index>(claimed)) +
+                " numbers, its weights are " + std::to_string(stored) + ": the files do not belong together");
+  }
+  if (plan.total() > free_bytes(device)) {
+    throw Error(folder.string() + " takes " + std::to_string(plan.total() >> 20) +
+                " MiB as a model, of which " + std::to_string(free_bytes(device) >> 20) +
+                " MiB are free on " + device_name(device) +
+                (sizes.context > 1024 ? "; a smaller context takes less" : ""));
+  }
+  auto model = std::make_unique<Model>(sizes, parts, options.max_batch, options.purpose, std::move(device));
+  load_weights(*model, folder, ObjectiveWeights::passed_over);
+  return model;
+}
+
+}  // namespace lnfree

@@ -1,0 +1,223 @@
+#pragma once
+
+#include <algorithm>
+#include <array>
+#include <cstddef>
+#include <filesystem>
+#include <map>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include <lnfree/core/json.hpp>
+
+#include <lnfree/checkpoint/folder.hpp>
+#include <lnfree/checkpoint/gpt_neox.hpp>
+#include <lnfree/checkpoint/safetensors.hpp>
+#include <lnfree/core/config.hpp>
+#include <lnfree/core/error.hpp>
+#include <lnfree/core/excerpt.hpp>
+#include <lnfree/nn/parameter.hpp>
+
+/// A model's weights in files.
+namespace lnfree {
+
+/// A parameter, or what else has its shape and lies at `values` on the device, for save_safetensors.
+template <class Model>
+NamedTensor named_tensor(Model& model, const Parameter<typename Model::Device>& parameter,
+                         const typename Model::Accumulator* values, const std::string& prefix = "") {
+  return {prefix + parameter.name, parameter.shape, [&model, &parameter, values] {
+            std::vector<typename Model::Accumulator> host(static_cast<std::size_t>(parameter.size()));
+            copy_to_host(model.device(), host.data(), values,
+                         host.size() * sizeof(typename Model::Accumulator));
+            return std::vector<float>(host.begin(), host.end());
+          }};
+}
+
+/// Writes the weights.
+template <class Model>
+void save_weights(Model& model, const std::filesystem::path& path) {
+  std::vector<NamedTensor> tensors;
+  for (const auto& parameter : model.parameters().all())
+    tensors.push_back(named_tensor(model, parameter, parameter.master));
+  save_safetensors(path, tensors);
+}
+
+/// A tensor under the name that lnfree has for it, in lnfree's layout, and where it was found.
+struct StoredTensor : NamedTensor {
+  /// Its name where it was found.
+  std::string name_in_file;
+
+  /// The name for messages.
+  std::string title() const {
+    const bool is_same = name_in_file == name || name_in_file == "transformer." + name;
+    return excerpt(name) + (is_same ? "" : " (there " + excerpt(name_in_file) + ")");
+  }
+};
+
+/// A tensor in one of the files that hold a model's weights.
+struct TensorPlace {
+  std::shared_ptr<const SafetensorsFile> file;  ///< The file.
+  TensorInfo tensor;                            ///< The tensor in it.
+};
+
+/// The tensors of a model.safetensors.index.json, from the files that it names, which lie beside it. Throws
+/// Error when one of them is missing or lacks a tensor.
+inline std::vector<TensorPlace> read_index(const std::filesystem::path& path) {
+  const Json index = read_json_object(path);
+  const Json map = index.value("weight_map", Json());
+  if (!map.is_object() || map.empty())
+    throw Error(path.string() + " is damaged: it has no weight_map from tensors to files");
+  std::map<std::string, std::shared_ptr<const SafetensorsFile>> files;
+  std::vector<TensorPlace> places;
+  for (const auto& [name, value] : map.items()) {
+    const std::string file_name = value.is_string() ? value.get<std::string>() : "";
+    const std::string entry =
+        path.string() + " names " + excerpt(value.dump()) + " as the file of tensor " + excerpt(name);
+    // A file elsewhere is none that belongs to the model.
+    if (!file_name.ends_with(".safetensors") || file_name.find('/') != std::string::npos)
+      throw Error(entry + "; the name of a .safetensors file beside it was expected");
+    auto& file = files[file_name];
+    if (file == nullptr) {
+      const std::filesystem::path place = path.parent_path() / file_name;
+      if (!std::filesystem::exists(place))
+        throw Error(entry + ", which is not there; copy all files of the model");
+      file = std::make_shared<const SafetensorsFile>(SafetensorsFile::open(place));
+    }
+    const TensorInfo* tensor = file->find(name);
+    if (tensor == nullptr) throw Error(entry + ", which does not hold it");
+    places.push_back({file, *tensor});
+  }
+  return places;
+}
+
+/// The tensors in a .safetensors file, in the files of an index, or in the folder of a model, which holds one
+/// of the two. Throws Error when there are none or a file is damaged.
+inline std::vector<TensorPlace> find_tensors(const std::filesystem::path& path) {
+  if (std::filesystem::is_directory(path)) {
+    const auto single = path / "model.safetensors", index = path / "model.safetensors.index.json";
+    if (std::filesystem::exists(single)) return find_tensors(single);
+    if (std::filesystem::exists(index)) return read_index(index);
+    throw Error(path.string() +
+                " holds no weights: neither model.safetensors nor model.safetensors.index.json" +
+                (std::filesystem::exists(path / "pytorch_model.bin")
+                     ? "; have transformers save its pytorch_model.bin as safetensors"
+                     : ""));
+  }
+  if (path.extension() == ".json") return read_index(path);
+  const auto file = std::make_shared<const SafetensorsFile>(SafetensorsFile::open(path));
+  std::vector<TensorPlace> places;
+  for (const TensorInfo& tensor : file->tensors()) places.push_back({file, tensor});
+  return places;
+}
+
+/// The weights in a file or folder, as find_tensors() finds them, whoever wrote them: lnfree, or transformers
+/// for a GPT-2 (whose names may carry the prefix "transformer.") or a GPT-NeoX of so many heads. Buffers that
+/// are no weights are left out. No numbers are read before they are asked for. Throws Error for numbers of a
+/// type that cannot be read.
+inline std::vector<StoredTensor> read_weights(const std::filesystem::path& path, int heads) {
+  std::vector<StoredTensor> result;
+  std::map<std::string, std::string> found;
+  for (TensorPlace& place : find_tensors(path)) {
+    const std::string& there = place.tensor.name;
+    std::string name = there;
+    constexpr std::string_view prefix = "transformer.";
+    if (name.starts_with(prefix)) name.erase(0, prefix.size());
+    if (name.ends_with(".attn.bias") || name.ends_with(".attn.masked_bias") || gpt_neox::is_buffer(name))
+      continue;
+    place.file->check_type(place.tensor);
+
+    StoredTensor tensor;
+    tensor.name_in_file = there;
+    tensor.shape = place.tensor.shape;
+    auto storage = gpt_neox::Storage::same;
+    if (const auto neox = gpt_neox::our_name(name)) {
+      name = neox->name;
+      storage = neox->storage;
+    }
+    if (storage != gpt_neox::Storage::same) std::reverse(tensor.shape.begin(), tensor.shape.end());
+    if (storage == gpt_neox::Storage::per_head &&
+        (tensor.shape.empty() || tensor.shape.back() % (3 * heads) != 0)) {
+      throw Error(path.string() + ", tensor " + excerpt(there) + ": " + shape_text(place.tensor.shape) +
+                  " does not hold queries, keys and values of " + std::to_string(heads) + " heads");
+    }
+    if (const auto [twin, is_new] = found.emplace(name, there); !is_new) {
+      throw Error(path.string() + " holds the same tensor twice, as " + excerpt(twin->second) + " and as " +
+                  excerpt(there));
+    }
+    tensor.name = name;
+    tensor.data = [place, storage, heads, shape = tensor.shape] {
+      return gpt_neox::to_ours(place.file->read(place.tensor), storage, shape, heads);
+    };
+    result.push_back(std::move(tensor));
+  }
+  return result;
+}
+
+/// Whether a parameter of that name can be a decoder's own, whatever its policies: others are of an
+/// objective.
+inline bool is_of_decoder(std::string_view name) {
+  constexpr std::array prefixes =
+      std::to_array<std::string_view>({"h.", "wte.", "wpe.", "ln_f.", "lm_head.", "act."});
+  return std::any_of(prefixes.begin(), prefixes.end(),
+                     [&](std::string_view prefix) { return name.starts_with(prefix); });
+}
+
+/// What load_weights() makes of tensors that an objective has for itself, when the model has another one.
+enum class ObjectiveWeights { refused, passed_over };
+
+/// Reads the weights of a model of this architecture from a file or folder, as read_weights() finds them. The
+/// copy of a tied output matrix is passed over. The position table may have any number of rows that covers
+/// the context, since no other row is ever used. Throws Error naming the first tensor that differs; the model
+/// is then unchanged.
+template <class Model>
+void load_weights(Model& model, const std::filesystem::path& path,
+                  ObjectiveWeights of_objective = ObjectiveWeights::refused) {
+  const DecoderConfig& config = model.config;
+  auto& parameters = model.parameters();
+  std::map<std::string, StoredTensor> stored;
+  for (StoredTensor& tensor : read_weights(path, config.heads)) {
+    if (config.tied_output && tensor.name == "lm_head.weight") continue;
+    std::string name = tensor.name;
+    stored.emplace(std::move(name), std::move(tensor));
+  }
+  const auto differs = [&](const std::string& name, const std::string& how) {
+    return Error(path.string() + " is of another architecture than this program: tensor " + name + " " + how);
+  };
+  std::vector<StoredTensor> found;  // in the parameters' order
+  for (const auto& parameter : parameters.all()) {
+    auto node = stored.extract(parameter.name);
+    if (node.empty()) throw differs(parameter.name, "is missing; expected " + shape_text(parameter.shape));
+    const StoredTensor& tensor = found.emplace_back(std::move(node.mapped()));
+    const bool positions = parameter.name == "wpe.weight" && tensor.shape.size() == 2 &&
+                           tensor.shape[0] >= config.context && tensor.shape[1] == config.width;
+    const bool scalar = parameter.kind == ParameterKind::slope && tensor.size() == 1;
+    if (tensor.shape != parameter.shape && !positions && !scalar) {
+      throw differs(tensor.title(),
+                    "is " + shape_text(tensor.shape) + " there, expected " + shape_text(parameter.shape));
+    }
+    if (parameter.trainable < parameter.size()) {
+      const std::vector<float> values = tensor.data();
+      if (std::any_of(values.begin() + parameter.trainable, values.end(), [](float x) { return x != 0; })) {
+        throw differs(parameter.name, "has a bias for the values, where this program has none");
+      }
+    }
+  }
+  if (of_objective == ObjectiveWeights::passed_over) {
+    std::erase_if(stored, [](const auto& tensor) { return !is_of_decoder(tensor.first); });
+  }
+  if (!stored.empty()) throw differs(stored.begin()->second.title(), "has no counterpart here");
+
+  auto tensor = found.begin();
+  for (auto& parameter : parameters.all()) {
+    const std::vector<float> values = (tensor++)->data();
+    // Position rows that the file lacks keep what they have.
+    auto host = parameters.read(model.device(), parameter);
+    std::copy_n(values.begin(), std::min(values.size(), host.size()), host.begin());
+    parameters.write(model.device(), parameter, host.data());
+  }
+}
+
+}  // namespace lnfree

@@ -1,0 +1,30 @@
+#pragma once
+
+#include <lnfree/core/eigen.hpp>
+
+// As in core/eigen.hpp.
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
+#pragma GCC diagnostic ignored "-Wuninitialized"
+#endif
+#include <Eigen/Eigenvalues>
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC diagnostic pop
+#endif
+
+namespace lnfree {
+
+/// A row-major matrix that Eigen owns.
+template <class T>
+using RowMajorMatrix = Eigen::Matrix<T, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
+
+/// The eigenvalues of a symmetric matrix, of which the lower half is read, in ascending order. Costs a
+/// compiler seconds: a program of many sources instantiates it in one of them, as
+/// examples/trainers/observers.hpp shows.
+template <class T>
+Eigen::VectorX<T> eigenvalues(const RowMajorMatrix<T>& symmetric) {
+  return Eigen::SelfAdjointEigenSolver<RowMajorMatrix<T>>(symmetric, Eigen::EigenvaluesOnly).eigenvalues();
+}
+
+}  // namespace lnfree

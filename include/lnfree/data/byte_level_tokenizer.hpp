@@ -1,0 +1,563 @@
+#pragma once
+
+#ifdef LNFREE_WITH_UTF8PROC
+#include <utf8proc.h>
+#endif
+
+#include <algorithm>
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <cstdlib>
+#include <functional>
+#include <limits>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+#include <utility>
+#include <vector>
+
+#include <lnfree/core/error.hpp>
+#include <lnfree/core/excerpt.hpp>
+#include <lnfree/core/json.hpp>
+#include <lnfree/core/utf8.hpp>
+#include <lnfree/data/byte_pairs.hpp>
+#include <lnfree/data/split_pattern.hpp>
+
+namespace lnfree {
+
+/// A tokenizer.json of Hugging Face with byte-level BPE, as GPT-2, Llama 3 and their relatives have it. Text
+/// gets the tokens that Hugging Face's `tokenizers` give it with add_special_tokens=False.
+///
+/// A file is refused if it holds what would change tokens and is not read here. Not used are the settings of
+/// a call that files may hold as well: post_processor, truncation and padding.
+class ByteLevelTokenizer {
+ public:
+  /// Reads the content of a tokenizer.json; `name` is what messages call the file. Throws Error if it is
+  /// malformed, of another kind of tokenizer, or asks for something that is not supported.
+  ByteLevelTokenizer(std::string_view content, std::string name) : name_(std::move(name)) {
+    std::vector<std::pair<std::string, std::int32_t>> vocabulary;
+    const Json json = parse(content, vocabulary);
+    const Json& model = object_in(json, "model");
+    check_model(model);
+    if (json.contains("normalizer") && !json["normalizer"].is_null()) read_normalizer(json["normalizer"]);
+    read_vocabulary(vocabulary);
+    read_added_tokens(json);
+    read_merges(model, vocabulary);
+    read_pre_tokenizer(object_in(json, "pre_tokenizer"), true);
+    if (!has_byte_level_) refuse("has no pre-tokenizer ByteLevel; only byte-level BPE is supported");
+    if (json.contains("decoder") && !json["decoder"].is_null() && kind_of(json["decoder"]) != "ByteLevel")
+      refuse("has the decoder " + kind_of(json["decoder"]) + "; only ByteLevel is supported");
+  }
+
+  ByteLevelTokenizer(const ByteLevelTokenizer&) = delete;
+  ByteLevelTokenizer& operator=(const ByteLevelTokenizer&) = delete;
+
+  /// Ids run from 0 to vocab_size() - 1; some may stand for nothing.
+  int vocab_size() const { return static_cast<int>(texts_.size()); }
+
+  /// The id of a token by the name it has in the file, nothing if there is none.
+  std::optional<std::int32_t> find(const std::string& token) const {
+    const auto found = ids_.find(token);
+    return found == ids_.end() ? std::nullopt : std::optional(found->second);
+  }
+
+  /// Whether decode(encode(text)) is `text` whatever that is. Not so where the file puts a space in front of
+  /// a text, leaves out what lies around or between tokens, or composes characters (NFC).
+  bool gives_text_back() const { return gives_text_back_; }
+
+  /// The ids of a text. Bytes that are not UTF-8 become the tokens of single bytes. Safe to call from several
+  /// threads.
+  std::vector<std::int32_t> encode(std::string_view text) const {
+    if (text.size() > static_cast<std::size_t>(std::numeric_limits<std::int32_t>::max()))
+      throw Error("a text of " + std::to_string(text.size()) +
+                  " bytes is too long to be encoded at once; give it in parts of less than 2 GiB.");
+    std::vector<std::int32_t> ids;
+    ids.reserve(text.size() / 3);
+    auto memory = borrow_memory();
+    while (const auto invalid = find_invalid_utf8(text)) {
+      encode_valid(text.substr(0, *invalid), *memory, ids);
+      ids.push_back(bytes_[static_cast<unsigned char>(text[*invalid])]);
+      text.remove_prefix(*invalid + 1);
+    }
+    encode_valid(text, *memory, ids);
+    return_memory(std::move(memory));
+    return ids;
+  }
+
+  /// The text of ids, special tokens included; it is UTF-8 where the ids are those of a whole text. Throws
+  /// Error on an id that is not in the vocabulary.
+  std::string decode(std::span<const std::int32_t> ids) const {
+    std::string text;
+    for (const auto id : ids) {
+      if (id < 0 || id >= vocab_size() || !texts_[static_cast<std::size_t>(id)])
+        throw Error("token id " + std::to_string(id) + " is not in the tokenizer's vocabulary of " +
+                    std::to_string(vocab_size()) + ".");
+      text += *texts_[static_cast<std::size_t>(id)];
+    }
+    return text;
+  }
+
+ private:
+  /// A token that is looked for in the text before anything else.
+  struct AddedToken {
+    std::string text;
+    std::int32_t id = 0;
+    bool takes_spaces_before = false, takes_spaces_behind = false;
+  };
+
+  /// Added tokens by their first byte, longer ones first.
+  using AddedTokens = std::array<std::vector<AddedToken>, 256>;
+
+  /// A step of the pre-tokenizer: text in, pieces out.
+  struct Step {
+    std::unique_ptr<SplitPattern> pattern;  // none: the text stays whole
+    bool adds_prefix_space = false;
+    bool drops_matches = false, drops_gaps = false;
+  };
+
+  struct Memory {
+    BytePairs::Memory pairs;
+    SplitPattern::Matcher matcher;
+  };
+
+  [[noreturn]] void refuse(const std::string& what) const { throw Error(name_ + " " + what + "."); }
+
+  // ---- The file.
+
+  // All but the vocabulary, whose keys are too many for a Json to look through.
+  Json parse(std::string_view content, std::vector<std::pair<std::string, std::int32_t>>& vocabulary) const {
+    enum class Place { outside, model, vocab } place = Place::outside;
+    std::string key;
+    std::string bad_id;
+    const auto take = [&](int depth, Json::parse_event_t event, Json& value) {
+      if (event == Json::parse_event_t::key) {
+        const auto& name = value.get_ref<const std::string&>();
+        if (depth == 1) place = name == "model" ? Place::model : Place::outside;
+        if (depth == 2 && place != Place::outside) place = name == "vocab" ? Place::vocab : Place::model;
+        if (depth == 3 && place == Place::vocab) {
+          key = name;
+          return false;
+        }
+      } else if (depth == 3 && place == Place::vocab) {
+        if (event == Json::parse_event_t::value && value.is_number_unsigned() &&
+            value.get<std::uint64_t>() < max_vocab_size)
+          vocabulary.emplace_back(std::move(key), value.get<std::int32_t>());
+        else if (bad_id.empty())
+          bad_id = "gives the token '" + excerpt(key) + "' no id; a whole number below " +
+                   std::to_string(max_vocab_size) + " was expected";
+      }
+      return true;
+    };
+    try {
+      Json json = Json::parse(content, take);
+      if (!json.is_object()) refuse("is not a tokenizer.json: it holds no JSON object");
+      if (!bad_id.empty()) refuse(bad_id);
+      return json;
+    } catch (const Json::exception& error) {
+      refuse("is not a tokenizer.json: " + excerpt(error.what()));
+    }
+  }
+
+  const Json& object_in(const Json& json, const char* key) const {
+    const auto found = json.find(key);
+    if (found == json.end() || !found->is_object())
+      refuse(std::string("has no ") + key + "; a tokenizer.json with byte-level BPE was expected");
+    return *found;
+  }
+
+  static std::string kind_of(const Json& part) {
+    const auto type = part.is_object() ? part.find("type") : part.end();
+    if (!part.is_object() || type == part.end() || !type->is_string()) return "of no type";
+    return excerpt(type->get_ref<const std::string&>());
+  }
+
+  /// A flag of a part of the file.
+  bool flag(const Json& part, const char* key, bool otherwise) const {
+    const auto found = part.find(key);
+    if (found == part.end() || found->is_null()) return otherwise;
+    if (!found->is_boolean()) refuse(std::string("has a ") + key + " that is neither true nor false");
+    return found->get<bool>();
+  }
+
+  void check_model(const Json& model) const {
+    if (model.contains("type") && kind_of(model) != "BPE")
+      refuse("has a model of type " + kind_of(model) + "; only BPE is supported");
+    if (!model.contains("vocab") || !model["vocab"].is_object() || !model.contains("merges"))
+      refuse("has no model of type BPE with vocab and merges");
+    const auto absent = [&](const char* key) {
+      const auto found = model.find(key);
+      return found == model.end() || found->is_null() || *found == "" || *found == 0.0;
+    };
+    for (const char* key : {"dropout", "continuing_subword_prefix", "end_of_word_suffix"})
+      if (!absent(key)) refuse(std::string("has a model with ") + key + ", which is not supported");
+  }
+
+  void read_normalizer(const Json& normalizer) {
+    if (kind_of(normalizer) != "NFC")
+      refuse("has the normalizer " + kind_of(normalizer) + "; none and NFC are supported");
+#ifdef LNFREE_WITH_UTF8PROC
+    composes_ = true;
+    gives_text_back_ = false;
+#else
+    refuse(
+        "has the normalizer NFC, for which this program was built without utf8proc; install libutf8proc-dev "
+        "and build it again");
+#endif
+  }
+
+  void read_vocabulary(const std::vector<std::pair<std::string, std::int32_t>>& vocabulary) {
+    for (const auto& [token, id] : vocabulary) {
+      if (static_cast<std::size_t>(id) > 4 * vocabulary.size())
+        refuse("has " + std::to_string(vocabulary.size()) + " tokens, but gives '" + excerpt(token) +
+               "' the id " + std::to_string(id) + "; ids without so large holes were expected");
+      if (!ids_.emplace(token, id).second) refuse("has the token '" + excerpt(token) + "' twice");
+      const auto bytes = bytes_of(token);
+      set_text(id, bytes ? *bytes : token, token);
+    }
+    bytes_.fill(-1);
+    for (unsigned byte = 0; byte < 256; ++byte) {
+      const auto found = ids_.find(character_of(byte));
+      if (found == ids_.end())
+        refuse("has no token for the byte " + std::to_string(byte) +
+               ", so not every text could be encoded; train it with ByteLevel's initial alphabet");
+      bytes_[byte] = found->second;
+    }
+  }
+
+  void set_text(std::int32_t id, const std::string& text, const std::string& token) {
+    const auto at = static_cast<std::size_t>(id);
+    if (at >= texts_.size()) texts_.resize(at + 1);
+    if (texts_[at])
+      refuse("gives two tokens the id " + std::to_string(id) + ", one of them '" + excerpt(token) + "'");
+    texts_[at] = text;
+  }
+
+  // The id that Hugging Face's tokenizers give an added token: that of the vocabulary or the next one.
+  void read_added_tokens(const Json& json) {
+    const auto list = json.find("added_tokens");
+    if (list == json.end() || list->is_null()) return;
+    if (!list->is_array()) refuse("has added_tokens that are no list");
+    auto next = static_cast<std::int64_t>(ids_.size());
+    for (const Json& entry : *list) {
+      const auto text = entry.is_object() ? entry.find("content") : entry.end();
+      const auto id = entry.is_object() ? entry.find("id") : entry.end();
+      if (!entry.is_object() || text == entry.end() || !text->is_string() || id == entry.end() ||
+          !id->is_number_unsigned())
+        refuse("has an added token without content or id");
+      AddedToken token{text->get<std::string>(), 0, flag(entry, "lstrip", false),
+                       flag(entry, "rstrip", false)};
+      const std::string shown = "has the added token '" + excerpt(token.text) + "' ";
+      if (token.text.empty()) continue;
+      if (flag(entry, "single_word", false)) refuse(shown + "with single_word, which is not supported");
+      const auto known = ids_.find(token.text);
+      const std::int64_t expected = known != ids_.end() ? known->second : next;
+      if (expected >= max_vocab_size || *id != expected)
+        refuse(shown + "with the id " + excerpt(id->dump()) + " where " + std::to_string(expected) +
+               " was expected");
+      token.id = static_cast<std::int32_t>(expected);
+      if (known == ids_.end()) {
+        ids_.emplace(token.text, token.id);
+        set_text(token.id, token.text, token.text);
+      } else {
+        texts_[static_cast<std::size_t>(token.id)] = token.text;
+      }
+      next = std::max(next, expected + 1);
+      if (token.takes_spaces_before || token.takes_spaces_behind) gives_text_back_ = false;
+      // Normalized tokens are looked for in what the others leave of the text, when that is normalized.
+      const bool later = flag(entry, "normalized", true);
+      if (later) token.text = composed(token.text);
+      auto& tokens = later ? later_ : first_;
+      (later ? has_later_ : has_first_) = true;
+      tokens[static_cast<unsigned char>(token.text[0])].push_back(std::move(token));
+    }
+    for (auto* tokens : {&first_, &later_})
+      for (auto& same_start : *tokens)
+        std::stable_sort(same_start.begin(), same_start.end(), [](const AddedToken& a, const AddedToken& b) {
+          return a.text.size() > b.text.size();
+        });
+  }
+
+  void read_merges(const Json& model, const std::vector<std::pair<std::string, std::int32_t>>& vocabulary) {
+    const Json& list = model["merges"];
+    if (!list.is_array()) refuse("has merges that are no list");
+    const std::unordered_map<std::string_view, std::int32_t> ids(vocabulary.begin(), vocabulary.end());
+    std::vector<BytePairs::Merge> merges;
+    merges.reserve(list.size());
+    std::string left, right;
+    for (const Json& entry : list) {
+      if (entry.is_array() && entry.size() == 2 && entry[0].is_string() && entry[1].is_string()) {
+        left = entry[0].get_ref<const std::string&>();
+        right = entry[1].get_ref<const std::string&>();
+      } else {
+        const std::string text = entry.is_string() ? entry.get<std::string>() : "";
+        const auto space = text.find(' ');
+        if (space == std::string::npos || text.find(' ', space + 1) != std::string::npos)
+          refuse("has a merge that is neither [\"a\", \"b\"] nor \"a b\": " +
+                 excerpt(entry.dump(-1, ' ', true)));
+        left = text.substr(0, space);
+        right = text.substr(space + 1);
+      }
+      const auto id = [&](const std::string& token) {
+        const auto found = ids.find(token);
+        if (found == ids.end())
+          refuse("has a merge of '" + excerpt(left) + "' and '" + excerpt(right) + "', but no token '" +
+                 excerpt(token) + "'");
+        return found->second;
+      };
+      merges.push_back({id(left), id(right), id(left + right)});
+    }
+    BytePairs::Wholes wholes;
+    if (flag(model, "ignore_merges", false))
+      for (const auto& [token, id] : vocabulary)
+        if (auto bytes = bytes_of(token)) wholes.emplace(std::move(*bytes), id);
+    pairs_.emplace(bytes_, merges, std::move(wholes));
+  }
+
+  void read_pre_tokenizer(const Json& part, bool last) {
+    const std::string kind = kind_of(part);
+    if (kind == "Sequence") {
+      const auto list = part.find("pretokenizers");
+      if (list == part.end() || !list->is_array()) refuse("has a Sequence without pretokenizers");
+      for (std::size_t i = 0; i < list->size(); ++i)
+        read_pre_tokenizer((*list)[i], last && i + 1 == list->size());
+      return;
+    }
+    if (steps_.size() == max_steps) refuse("has more than " + std::to_string(max_steps) + " pre-tokenizers");
+    if (has_byte_level_) refuse("has the pre-tokenizer " + kind + " behind ByteLevel, which must come last");
+    Step step;
+    if (kind == "ByteLevel") {
+      has_byte_level_ = true;
+      step.adds_prefix_space = flag(part, "add_prefix_space", true);
+      if (step.adds_prefix_space) gives_text_back_ = false;
+      if (flag(part, "use_regex", true)) step.pattern = std::make_unique<SplitPattern>(gpt2_pattern, name_);
+    } else if (kind == "Split") {
+      const auto behaviour = part.find("behavior");
+      const bool inverted = flag(part, "invert", false);
+      if (behaviour != part.end() && *behaviour == "Removed") {
+        (inverted ? step.drops_gaps : step.drops_matches) = true;
+        gives_text_back_ = false;
+      } else if (behaviour == part.end() || *behaviour != "Isolated") {
+        refuse("has a Split whose behavior is neither Isolated nor Removed, which is not supported");
+      }
+      step.pattern = std::make_unique<SplitPattern>(pattern_of(part), name_);
+    } else if (kind == "Digits") {
+      step.pattern = std::make_unique<SplitPattern>(
+          flag(part, "individual_digits", false) ? "\\p{N}" : "\\p{N}+", name_);
+    } else {
+      refuse("has the pre-tokenizer " + kind +
+             "; ByteLevel, Split, Digits and a Sequence of them are supported");
+    }
+    steps_.push_back(std::move(step));
+  }
+
+  std::string pattern_of(const Json& split) const {
+    const auto pattern = split.find("pattern");
+    if (pattern != split.end() && pattern->is_object()) {
+      if (const auto regex = pattern->find("Regex"); regex != pattern->end() && regex->is_string())
+        return regex->get<std::string>();
+      if (const auto text = pattern->find("String"); text != pattern->end() && text->is_string()) {
+        std::string quoted;
+        for (const char c : text->get_ref<const std::string&>()) {
+          const bool plain = (c >= '0' && c <= '9') || (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') ||
+                             static_cast<unsigned char>(c) >= 0x80 || c == '\n' || c == '\r' || c == '\t';
+          if (!plain) quoted += '\\';
+          quoted += c;
+        }
+        return quoted;
+      }
+    }
+    refuse("has a Split without a pattern, a Regex or a String");
+  }
+
+  // ---- Bytes as characters: those that can be seen stand for themselves, the others for U+0100 and on.
+
+  static unsigned code_of(unsigned byte) {
+    const auto is_seen = [](unsigned b) {
+      return (b >= 33 && b <= 126) || (b >= 161 && b <= 172) || (b >= 174 && b <= 255);
+    };
+    if (is_seen(byte)) return byte;
+    unsigned code = 256;
+    for (unsigned before = 0; before < byte; ++before) code += !is_seen(before);
+    return code;
+  }
+
+  static std::string character_of(unsigned byte) {
+    const unsigned code = code_of(byte);
+    if (code < 0x80) return {static_cast<char>(code)};
+    return {static_cast<char>(0xC0 | code >> 6), static_cast<char>(0x80 | (code & 63))};
+  }
+
+  /// The bytes that a token's characters stand for, nothing if one of them stands for none.
+  static std::optional<std::string> bytes_of(std::string_view token) {
+    static const std::array<int, 512> byte_of = [] {
+      std::array<int, 512> table{};
+      table.fill(-1);
+      for (unsigned byte = 0; byte < 256; ++byte) table[code_of(byte)] = static_cast<int>(byte);
+      return table;
+    }();
+    std::string bytes;
+    for (std::size_t at = 0; at < token.size();) {
+      const auto c = static_cast<unsigned char>(token[at]);
+      unsigned code = c;
+      if (c >= 0x80) {
+        if (c >> 5 != 6 || at + 1 == token.size()) return std::nullopt;
+        code = (c & 31u) << 6 | (static_cast<unsigned char>(token[at + 1]) & 63u);
+      }
+      at += c < 0x80 ? 1 : 2;
+      if (code >= byte_of.size() || byte_of[code] < 0) return std::nullopt;
+      bytes += static_cast<char>(byte_of[code]);
+    }
+    return bytes;
+  }
+
+  // ---- Text.
+
+  std::unique_ptr<Memory> borrow_memory() const {
+    {
+      const std::lock_guard lock(mutex_);
+      if (!memories_.empty()) {
+        auto memory = std::move(memories_.back());
+        memories_.pop_back();
+        return memory;
+      }
+    }
+    return std::make_unique<Memory>();
+  }
+
+  void return_memory(std::unique_ptr<Memory> memory) const {
+    const std::lock_guard lock(mutex_);
+    memories_.push_back(std::move(memory));
+  }
+
+  void encode_valid(std::string_view text, Memory& memory, std::vector<std::int32_t>& ids) const {
+    const auto encode_plain = [&](std::string_view part) { split(0, part, memory, ids); };
+    std::string normalized;
+    const auto find_later = [&](std::string_view part) {
+      if (composes_ && std::any_of(part.begin(), part.end(), [](char c) { return (c & 0x80) != 0; }))
+        part = normalized = composed(part);
+      has_later_ ? each_part(part, later_, ids, encode_plain) : encode_plain(part);
+    };
+    has_first_ ? each_part(text, first_, ids, find_later) : find_later(text);
+  }
+
+  /// A text in the normal form of the file: NFC, or as it is.
+  std::string composed(std::string_view text) const {
+#ifdef LNFREE_WITH_UTF8PROC
+    if (composes_) {
+      utf8proc_uint8_t* result = nullptr;
+      const auto size = ::utf8proc_map(reinterpret_cast<const utf8proc_uint8_t*>(text.data()),
+                                       static_cast<utf8proc_ssize_t>(text.size()), &result,
+                                       static_cast<utf8proc_option_t>(UTF8PROC_STABLE | UTF8PROC_COMPOSE));
+      const std::unique_ptr<utf8proc_uint8_t, void (*)(void*)> owner(result, std::free);
+      if (size < 0)
+        throw Error("a text of " + std::to_string(text.size()) +
+                    " bytes cannot be brought into NFC: " + ::utf8proc_errmsg(size) + ".");
+      return {reinterpret_cast<const char*>(result), static_cast<std::size_t>(size)};
+    }
+#endif
+    return std::string(text);
+  }
+
+  /// Appends the ids of the added tokens in `text`, and hands what lies between them to `rest`.
+  template <class Rest>
+  static void each_part(std::string_view text, const AddedTokens& tokens, std::vector<std::int32_t>& ids,
+                        const Rest& rest) {
+    std::size_t begin = 0;  // of the text without a token
+    for (std::size_t at = 0; at < text.size();) {
+      const AddedToken* found = nullptr;
+      for (const AddedToken& token : tokens[static_cast<unsigned char>(text[at])])
+        if (text.substr(at).starts_with(token.text)) {
+          found = &token;
+          break;
+        }
+      if (found == nullptr) {
+        ++at;
+        continue;
+      }
+      std::size_t from = at, to = at + found->text.size();
+      at = to;
+      if (found->takes_spaces_before) from = std::max(begin, before_spaces(text, from));
+      if (found->takes_spaces_behind) to = behind_spaces(text, to);
+      if (from > begin) rest(text.substr(begin, from - begin));
+      ids.push_back(found->id);
+      begin = to;
+    }
+    if (begin < text.size()) rest(text.substr(begin));
+  }
+
+  /// The size of the white space that starts at `at`, 0 if there is none.
+  static std::size_t space_size(std::string_view text, std::size_t at) {
+    const auto is = [&](std::string_view space) { return text.substr(at).starts_with(space); };
+    if (at >= text.size()) return 0;
+    const auto c = static_cast<unsigned char>(text[at]);
+    if (c == ' ' || (c >= '\t' && c <= '\r')) return 1;
+    if (is("\u0085") || is("\u00A0")) return 2;
+    if (is("\u1680") || is("\u2028") || is("\u2029") || is("\u202F") || is("\u205F") || is("\u3000"))
+      return 3;
+    if (is("\xE2\x80") && at + 2 < text.size()) {  // U+2000 to U+200A
+      const auto last = static_cast<unsigned char>(text[at + 2]);
+      if (last >= 0x80 && last <= 0x8A) return 3;
+    }
+    return 0;
+  }
+
+  static std::size_t behind_spaces(std::string_view text, std::size_t at) {
+    while (const std::size_t size = space_size(text, at)) at += size;
+    return at;
+  }
+
+  static std::size_t before_spaces(std::string_view text, std::size_t at) {
+    for (;;) {
+      std::size_t before = at;
+      for (std::size_t size = 1; size <= 3 && size <= at; ++size)
+        if (space_size(text, at - size) == size) before = at - size;
+      if (before == at) return at;
+      at = before;
+    }
+  }
+
+  /// Hands the pieces of `text` from step `index` on to the model.
+  void split(std::size_t index, std::string_view text, Memory& memory, std::vector<std::int32_t>& ids) const {
+    if (text.empty()) return;
+    if (index == steps_.size()) return pairs_->encode(text, memory.pairs, ids);
+    const Step& step = steps_[index];
+    std::string spaced;
+    if (step.adds_prefix_space && text.front() != ' ') text = spaced.append(1, ' ').append(text);
+    if (!step.pattern) return split(index + 1, text, memory, ids);
+    std::size_t at = 0;
+    while (at < text.size()) {
+      const auto match = step.pattern->find(text, at, memory.matcher);
+      const std::size_t begin = match ? match->first : text.size();
+      if (begin > at && !step.drops_gaps) split(index + 1, text.substr(at, begin - at), memory, ids);
+      if (!match) return;
+      if (!step.drops_matches) split(index + 1, text.substr(begin, match->second - begin), memory, ids);
+      at = match->second;
+    }
+  }
+
+  static constexpr std::int64_t max_vocab_size = 1 << 24;
+  static constexpr std::size_t max_steps = 16;
+  static constexpr const char* gpt2_pattern =
+      "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+";
+
+  std::string name_;
+  std::unordered_map<std::string, std::int32_t> ids_;
+  std::vector<std::optional<std::string>> texts_;  // by id
+  std::array<std::int32_t, 256> bytes_{};
+  AddedTokens first_, later_;
+  bool has_first_ = false, has_later_ = false;
+  std::optional<BytePairs> pairs_;
+  std::vector<Step> steps_;
+  bool has_byte_level_ = false;
+  bool composes_ = false;  // text into NFC
+  bool gives_text_back_ = true;
+  mutable std::mutex mutex_;
+  mutable std::vector<std::unique_ptr<Memory>> memories_;
+};
+
+}  // namespace lnfree

@@ -1,0 +1,238 @@
+#pragma once
+
+#include <pcre2.h>
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <utility>
+
+#include <lnfree/core/error.hpp>
+#include <lnfree/core/excerpt.hpp>
+
+namespace lnfree {
+
+/// A regular expression by which a tokenizer.json splits text, written for Oniguruma as Hugging Face's
+/// tokenizers use it and matched by PCRE2. The two read some constructs differently: what can be said in
+/// PCRE2's words is translated, and anything else is refused rather than matched differently.
+class SplitPattern {
+ public:
+  /// What a thread needs to match; not to be shared between threads.
+  class Matcher {
+   public:
+    Matcher()
+        : data_(pcre2_match_data_create(1, nullptr)),
+          context_(pcre2_match_context_create(nullptr)),
+          stack_(pcre2_jit_stack_create(1 << 15, 1 << 23, nullptr)) {
+      if (!data_ || !context_) throw Error("there is no memory left to match a regular expression.");
+      pcre2_jit_stack_assign(context_.get(), nullptr, stack_.get());
+    }
+
+   private:
+    friend class SplitPattern;
+    struct Free {
+      void operator()(pcre2_match_data* data) const { pcre2_match_data_free(data); }
+      void operator()(pcre2_match_context* context) const { pcre2_match_context_free(context); }
+      void operator()(pcre2_jit_stack* stack) const { pcre2_jit_stack_free(stack); }
+    };
+    std::unique_ptr<pcre2_match_data, Free> data_;
+    std::unique_ptr<pcre2_match_context, Free> context_;
+    std::unique_ptr<pcre2_jit_stack, Free> stack_;
+  };
+
+  /// Throws Error, in which `where` names the file, if the expression is malformed, may match nothing, or
+  /// uses what is not supported.
+  SplitPattern(std::string_view oniguruma, const std::string& where) {
+    const std::string shown = where + ": the regular expression '" + excerpt(oniguruma) + "' ";
+    const std::string pattern = Translation(oniguruma, shown).result();
+    const auto fail = [&](int code) {
+      std::array<char, 256> text{};
+      pcre2_get_error_message(code, reinterpret_cast<PCRE2_UCHAR*>(text.data()), text.size());
+      throw Error(shown + "cannot be used: " + text.data() + ".");
+    };
+    const std::unique_ptr<pcre2_compile_context, void (*)(pcre2_compile_context*)> context(
+        pcre2_compile_context_create(nullptr), pcre2_compile_context_free);
+    if (context) pcre2_set_newline(context.get(), PCRE2_NEWLINE_LF);
+    int code = 0;
+    PCRE2_SIZE offset = 0;
+    code_.reset(pcre2_compile(reinterpret_cast<PCRE2_SPTR>(pattern.data()), pattern.size(),
+                              PCRE2_UTF | PCRE2_UCP | PCRE2_MULTILINE | PCRE2_NEVER_BACKSLASH_C, &code,
+                              &offset, context.get()));
+    if (!code_) fail(code);
+    std::uint32_t may_be_empty = 0;
+    pcre2_pattern_info(code_.get(), PCRE2_INFO_MATCHEMPTY, &may_be_empty);
+    if (may_be_empty != 0)
+      throw Error(shown + "may match nothing, which is not supported; every match must have a character.");
+    compiled_ = pcre2_jit_compile(code_.get(), PCRE2_JIT_COMPLETE) == 0;
+  }
+
+  /// The first match in `text` at or after `begin`: where it begins and ends. `text` must be valid UTF-8 and
+  /// `begin` the start of a character. Throws Error where PCRE2 gives up.
+  std::optional<std::pair<std::size_t, std::size_t>> find(std::string_view text, std::size_t begin,
+                                                          Matcher& matcher) const {
+    const auto* subject = reinterpret_cast<PCRE2_SPTR>(text.data());
+    const int result = compiled_ ? pcre2_jit_match(code_.get(), subject, text.size(), begin, 0,
+                                                   matcher.data_.get(), matcher.context_.get())
+                                 : pcre2_match(code_.get(), subject, text.size(), begin, PCRE2_NO_UTF_CHECK,
+                                               matcher.data_.get(), matcher.context_.get());
+    if (result == PCRE2_ERROR_NOMATCH) return std::nullopt;
+    if (result < 0)
+      throw Error("the tokenizer's regular expression cannot be matched with a text of " +
+                  std::to_string(text.size()) + " bytes (PCRE2's error " + std::to_string(result) + ").");
+    const PCRE2_SIZE* const ends = pcre2_get_ovector_pointer(matcher.data_.get());
+    return std::pair(ends[0], ends[1]);
+  }
+
+ private:
+  // From Oniguruma's words to PCRE2's, character by character.
+  class Translation {
+   public:
+    Translation(std::string_view text, const std::string& shown) : text_(text), shown_(shown) {
+      while (at_ < text_.size()) next();
+      if (in_class_) refuse("has a [ without its ]");
+    }
+
+    std::string result() const { return result_; }
+
+   private:
+    [[noreturn]] void refuse(const std::string& what) const { throw Error(shown_ + what + "."); }
+
+    [[noreturn]] void refuse_part(std::size_t begin, std::size_t size) const {
+      refuse("has '" + excerpt(text_.substr(begin, size)) + "', which is not supported");
+    }
+
+    bool sees(std::string_view words) const { return text_.substr(at_).starts_with(words); }
+
+    void copy(std::size_t size) {
+      result_ += text_.substr(at_, size);
+      at_ += size;
+    }
+
+    void next() {
+      const char c = text_[at_];
+      if (c == '\\') return escape();
+      if (in_class_) {
+        // Oniguruma has classes within classes and intersections of them.
+        if (c == '[' || sees("&&")) refuse_part(at_, 2);
+        if (c == ']') in_class_ = false;
+        return copy(1);
+      }
+      if (c == '[') {
+        in_class_ = true;
+        copy(1);
+        if (sees("^")) copy(1);
+        if (sees("]")) refuse_part(at_ - 1, 2);
+        return;
+      }
+      if (c == '(') return group();
+      if (c == '{') return interval();
+      copy(1);
+    }
+
+    void group() {
+      if (sees("(*")) refuse_part(at_, 2);
+      if (!sees("(?")) return copy(1);
+      for (const char* kind : {"(?:", "(?=", "(?!", "(?<=", "(?<!", "(?>", "(?i:"})
+        if (sees(kind)) return copy(std::string_view(kind).size());
+      // Within an expression Oniguruma ends an option's reach elsewhere than PCRE2.
+      if (at_ == 0 && sees("(?i)")) return copy(4);
+      refuse_part(at_, 3);
+    }
+
+    // {2}, {2,}, {2,3}, greedy or lazy. The two differ in {,3} and in a + behind it.
+    void interval() {
+      std::size_t end = at_ + 1;
+      const auto digits = [&] {
+        const std::size_t begin = end;
+        while (end < text_.size() && text_[end] >= '0' && text_[end] <= '9') ++end;
+        return end > begin;
+      };
+      bool good = digits();
+      if (good && end < text_.size() && text_[end] == ',') {
+        ++end;
+        digits();
+      }
+      good = good && end < text_.size() && text_[end] == '}';
+      if (!good || text_.substr(end + 1).starts_with('+')) refuse_part(at_, end + 2 - at_);
+      copy(end + 1 - at_);
+    }
+
+    void escape() {
+      if (at_ + 1 == text_.size()) refuse("ends with a backslash");
+      const char c = text_[at_ + 1];
+      const auto put = [&](std::string_view words) {
+        result_ += words;
+        at_ += 2;
+      };
+      // PCRE2's own \s and \w are of other characters than Unicode's.
+      if (c == 's') return put("\\p{White_Space}");
+      if (c == 'S') return put("\\P{White_Space}");
+      if (c == 'w' && in_class_) return put("\\p{L}\\p{M}\\p{Nd}\\p{Pc}");
+      if (c == 'w') return put("[\\p{L}\\p{M}\\p{Nd}\\p{Pc}]");
+      if (c == 'W' && !in_class_) return put("[^\\p{L}\\p{M}\\p{Nd}\\p{Pc}]");
+      if (c == 'p' || c == 'P') return property();
+      if (c == 'x' || c == 'u') return number();
+      const bool letter = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9');
+      if (letter && std::string_view("dDnrtf").find(c) == std::string_view::npos) refuse_part(at_, 2);
+      copy(2);
+    }
+
+    // General categories have the same names; scripts would mean their extensions, too, to PCRE2.
+    void property() {
+      const std::size_t begin = at_, end = text_.find('}', at_);
+      if (!text_.substr(at_ + 2).starts_with('{') || end == std::string_view::npos) refuse_part(at_, 3);
+      std::string_view name = text_.substr(at_ + 3, end - at_ - 3);
+      bool negated = text_[at_ + 1] == 'P';
+      if (name.starts_with('^')) {
+        negated = !negated;
+        name.remove_prefix(1);
+      }
+      bool known = !name.empty() && name.size() <= 20;
+      for (const char c : name)
+        known = known && ((c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_');
+      if (!known) refuse_part(begin, end + 1 - begin);
+      result_ += negated ? "\\P{" : "\\p{";
+      if (name.size() > 2) result_ += "sc:";
+      result_.append(name).push_back('}');
+      at_ = end + 1;
+    }
+
+    // \xHH, \x{H...}, \uHHHH
+    void number() {
+      const std::size_t begin = at_;
+      const bool braces = text_[at_ + 1] == 'x' && text_.substr(at_ + 2).starts_with('{');
+      const std::size_t first = at_ + 2 + braces;
+      std::size_t end = first;
+      const std::size_t max_digits = braces ? 8 : text_[at_ + 1] == 'x' ? 2 : 4;
+      while (end < text_.size() && end < first + max_digits && is_hexadecimal(text_[end])) ++end;
+      const bool whole =
+          braces ? end > first && text_.substr(end).starts_with('}') : end == first + max_digits;
+      // A byte beyond ASCII is half a character.
+      if (!whole || (!braces && max_digits == 2 && text_[first] > '7')) refuse_part(begin, end + 1 - begin);
+      result_.append("\\x{").append(text_.substr(first, end - first)).push_back('}');
+      at_ = end + braces;
+    }
+
+    static bool is_hexadecimal(char c) {
+      return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'f') || (c >= 'A' && c <= 'F');
+    }
+
+    std::string_view text_;
+    const std::string& shown_;
+    std::string result_;
+    std::size_t at_ = 0;
+    bool in_class_ = false;
+  };
+
+  struct Free {
+    void operator()(pcre2_code* code) const { pcre2_code_free(code); }
+  };
+  std::unique_ptr<pcre2_code, Free> code_;
+  bool compiled_ = false;  // to machine code
+};
+
+}  // namespace lnfree

@@ -1,0 +1,504 @@
+#pragma once
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <type_traits>
+#include <vector>
+
+#include <lnfree/backend/primitives.hpp>
+#include <lnfree/core/concepts.hpp>
+#include <lnfree/core/error.hpp>
+#include <lnfree/core/math.hpp>
+#include <lnfree/core/memory.hpp>
+#include <lnfree/core/recording.hpp>
+#include <lnfree/nn/block.hpp>
+#include <lnfree/nn/decoder_parts.hpp>
+#include <lnfree/nn/embedding.hpp>
+#include <lnfree/nn/observation.hpp>
+#include <lnfree/nn/output_head.hpp>
+#include <lnfree/nn/read_text.hpp>
+#include <lnfree/objective/cross_entropy.hpp>
+#include <lnfree/objective/objective.hpp>
+
+namespace lnfree {
+
+/// B sequences of T tokens, (B, T) row by row, and for each token the one that the model shall predict after
+/// it; a negative target is not counted.
+struct Batch {
+  /// How many sequences, and of how many tokens.
+  BatchShape shape;
+  /// B T token ids.
+  std::span<const std::int32_t> tokens;
+  /// The token to predict after each.
+  std::span<const std::int32_t> targets;
+};
+
+/// What a model is built for.
+enum class Purpose {
+  training,
+  evaluation,  ///< Neither gradients nor the activations of every layer are held.
+  generation   ///< As evaluation, with every layer's keys and values of the tokens that next_logits() has
+               ///< read.
+};
+
+/// Run-time choices of one forward and backward pass.
+struct PassOptions {
+  double gradient_scale = 1;  ///< Multiplies the gradient of the mean loss: 1 / accumulation steps.
+  Dropout dropout = {};       ///< Of the embedding.
+  bool observe = true;        ///< Whether the model's observer sees this pass.
+};
+
+/// A decoder-only transformer whose sizes and policies are chosen at run time: what Decoder is once its
+/// template arguments are known. For programs that open whatever model a user has; nothing checks sizes
+/// before the program runs.
+///
+///   DeviceTag          a device, whose primitives compute (docs/architecture.md)
+///   ObserverPolicy     as of Decoder
+///   ObjectivePolicy    as of Decoder
+///
+/// All memory is taken by the constructor; no pass allocates.
+template <class DeviceTag, class ObserverPolicy = NoObserver,
+          template <class> class ObjectivePolicy = CrossEntropy>
+class DynamicDecoder {
+  static_assert(lnfree::Backend<DeviceTag>,
+                "lnfree: the device lacks a primitive of backend/primitives.hpp (is its header included?)");
+  static_assert(
+      lnfree::Observer<ObserverPolicy>,
+      "lnfree: the observer must offer reset() and a constructor from a number of layers and of heads "
+      "(docs/adding-an-observer.md)");
+  static_assert(RecordsEntropies<ObserverPolicy, typename DeviceTag::Accumulator>,
+                "lnfree: an observer of entropies must offer record(shape, entropy_sums, finite_rows) "
+                "(docs/adding-an-observer.md)");
+  static_assert(
+      RecordsLayers<ObserverPolicy, typename DeviceTag::Accumulator>,
+      "lnfree: an observer of the stream must offer record_layer(layer, rows, column_squares, hidden, "
+      "zeros) (docs/adding-an-observer.md)");
+  static_assert(RecordsScores<ObserverPolicy, typename DeviceTag::Accumulator>,
+                "lnfree: an observer of scores must offer record_scores(shape, max_scores) "
+                "(docs/adding-an-observer.md)");
+  static_assert(RecordsStream<ObserverPolicy, typename DeviceTag::Accumulator>,
+                "lnfree: an observer of the stream's values must offer record_stream(layer, shape, x) "
+                "(docs/adding-an-observer.md)");
+  static_assert(RecordsHidden<ObserverPolicy, typename DeviceTag::Accumulator>,
+                "lnfree: an observer of hidden values must offer record_hidden(layer, shape, hidden) "
+                "(docs/adding-an-observer.md)");
+  static_assert(RecordsLosses<ObserverPolicy, typename DeviceTag::Accumulator>,
+                "lnfree: an observer of losses must offer record_losses(shape, losses, targets) "
+                "(docs/adding-an-observer.md)");
+  static_assert(RecordsLogits<ObserverPolicy, typename DeviceTag::Accumulator>,
+                "lnfree: an observer of logits must offer record_logits(first_row, logits) "
+                "(docs/adding-an-observer.md)");
+  static_assert(
+      lnfree::Objective<ObjectivePolicy<DeviceTag>, DeviceTag>,
+      "lnfree: the objective must offer name and a constructor from ParameterSet<Device>& and const "
+      "DecoderConfig& (docs/change.md)");
+  static_assert(
+      !lnfree::Objective<ObjectivePolicy<DeviceTag>, DeviceTag> ||
+          AddsToTheLoss<ObjectivePolicy<DeviceTag>, DeviceTag> ||
+          std::is_same_v<ObjectivePolicy<DeviceTag>, CrossEntropy<DeviceTag>>,
+      "lnfree: the objective offers none of on_entropies, on_hidden, on_stream and on_logits with the "
+      "arguments that objective/objective.hpp says (docs/change.md)");
+
+ public:
+  using Device = DeviceTag;
+  /// What is measured.
+  using Observer = ObserverPolicy;
+  /// What is minimized.
+  using Objective = ObjectivePolicy<DeviceTag>;
+  using Scalar = typename Device::Scalar;
+  using Accumulator = typename Device::Accumulator;
+
+  /// The sizes.
+  const DecoderConfig config;
+
+  /// Plans and takes the memory for passes of up to `max_batch` sequences. Parameters are zero until
+  /// initialize(), load_weights() or parameters().write(), and every pass throws Error while they all are.
+  /// Throws Error when there is too little memory, and for sizes that make no model.
+  DynamicDecoder(const DecoderConfig& sizes, const DecoderParts<Device>& parts, int max_batch,
+                 Purpose purpose = Purpose::training, Device device = {})
+      : DynamicDecoder(Unplaced{}, sizes, parts, max_batch, purpose, std::move(device)) {
+    parameters_.allocate(device_, purpose == Purpose::training);
+    activations_ = Buffer<Device>(device_, memory_.activations);
+    Arena placed(activations_.data());
+    plan(placed);
+    host_losses_.resize(static_cast<std::size_t>(max_shape_.rows()));
+    observation_.allocate();
+  }
+
+  /// The memory that a model built with the same arguments takes on the device; takes none itself.
+  static MemoryPlan plan_memory(const DecoderConfig& sizes, const DecoderParts<Device>& parts, int max_batch,
+                                Purpose purpose = Purpose::training, Device device = {}) {
+    return DynamicDecoder(Unplaced{}, sizes, parts, max_batch, purpose, std::move(device)).memory();
+  }
+
+  DynamicDecoder(const DynamicDecoder&) = delete;
+  DynamicDecoder& operator=(const DynamicDecoder&) = delete;
+
+  /// Draws the initial weights; the same seed gives the same weights on every device.
+  void initialize(std::uint64_t seed, double std) { parameters_.initialize(device_, seed, std); }
+  /// The same with the standard deviation that suits the width.
+  void initialize(std::uint64_t seed) { initialize(seed, config.init_std()); }
+
+  /// Mean cross-entropy in nats over the batch's targets, dropout off.
+  double loss(const Batch& batch, bool observe = true) {
+    upload(batch);
+    embedding_.forward(device_, batch.shape, tokens_, Dropout{});
+    const Matrix<const Scalar> x = normalized(forward(batch.shape, {observe, observe}));
+    head_.forward(device_, x, [&](Index first, Matrix<Scalar> logits) {
+      if (observe) observation_.logits(device_, first, logits);
+      cross_entropy_forward(device_, logits, targets_ + first, losses_ + first);
+    });
+    const double mean = mean_loss(batch);
+    if (observe) observation_.pass(device_, batch.shape, host_losses_.data(), batch.targets.data());
+    return mean;
+  }
+
+  /// Mean cross-entropy in nats over the batch's targets; adds the gradient of gradient_scale times it, and
+  /// of what the objective adds to it, to every parameter's.
+  double forward_backward(const Batch& batch, const PassOptions& options = {}) {
+    if (purpose_ != Purpose::training)
+      throw Error("forward_backward needs a model built with Purpose::training");
+    upload(batch);
+    const BatchShape shape = batch.shape;
+    const Index counted =
+        std::count_if(batch.targets.begin(), batch.targets.end(), [](auto t) { return t >= 0; });
+    const Pass pass{
+        shape,
+        {.entropies = options.observe || PenalisesEntropies<Objective, Device>, .records = options.observe},
+        options.gradient_scale,
+        counted == 0 ? 0.0 : options.gradient_scale / static_cast<double>(counted)};
+    const auto work = [&] { blocks_and_head(pass); };
+    embedding_.forward(device_, shape, tokens_, options.dropout);
+    if (AddsToTheLoss<Objective, Device> || (Observes<Observer>::during_the_pass && options.observe)) {
+      work();  // reads from the device on its way
+    } else {
+      recording_.run(device_, pass, work);
+    }
+    embedding_.backward(device_, shape, tokens_, d_embedding_.top(shape.rows()), options.dropout);
+    const double mean = mean_loss(batch);
+    if (options.observe) observation_.pass(device_, shape, host_losses_.data(), batch.targets.data());
+    return mean;
+  }
+
+  /// What the objective added to the mean loss in the last training pass.
+  double penalty() const { return penalty_; }
+
+  /// The logits (V) that follow `tokens`, at least one, of which the last `context` count.
+  ///
+  /// A model built for generation computes only the tokens that differ from those of the call before, from
+  /// the first difference on: a text that grows costs a pass over what was added. Once it is longer than the
+  /// context, half a context of its beginning is dropped at a time and the rest read anew, so that between
+  /// half and all of the context counts.
+  std::vector<double> next_logits(std::span<const std::int32_t> tokens) {
+    if (tokens.empty()) throw Error("next_logits needs at least one token");
+    parameters_.require_values(device_);
+    const auto context = static_cast<std::size_t>(config.context);
+    const bool keeps = purpose_ == Purpose::generation;
+    const auto window = keeps ? tokens.subspan(ReadText::window_begin(tokens.size(), context))
+                              : tokens.last(std::min(tokens.size(), context));
+    check_tokens(window);
+    const std::size_t known = keeps ? read_.known(window, parameters_.writes()) : 0;
+    const auto fresh = window.subspan(known);
+    const BatchShape shape{1, static_cast<int>(window.size()), static_cast<int>(known)};
+    forget();
+    copy_to_device(device_, tokens_, fresh.data(), fresh.size_bytes());
+    embedding_.forward(device_, shape, tokens_, Dropout{});
+    const Matrix<const Scalar> x = normalized(forward(shape, {}));
+    const Matrix<const Scalar> logits = head_.logits(device_, x.slice(x.rows - 1, 1));
+    std::vector<Scalar> host(static_cast<std::size_t>(logits.cols));
+    copy_to_host(device_, host.data(), logits.data, host.size() * sizeof(Scalar));
+    if (keeps) read_.remember(window, parameters_.writes());
+    return {host.begin(), host.end()};
+  }
+
+  /// Drops what next_logits() has read: after weights were changed other than by parameters().write().
+  void forget() { read_.forget(); }
+
+  /// What the logits of a pass over `tokens` (B T), which lie on the device, are made from: (B T, C), valid
+  /// until the next pass. For whoever learns from this model.
+  Matrix<const Scalar> last_hidden(BatchShape shape, const std::int32_t* tokens) {
+    parameters_.require_values(device_);
+    check_shape(shape);
+    forget();
+    embedding_.forward(device_, shape, tokens, Dropout{});
+    return normalized(forward(shape, {}));
+  }
+
+  /// The logits of the first rows of x, as many as exist at a time, in memory that may be overwritten, valid
+  /// until the next call.
+  Matrix<Scalar> logits_of(Matrix<const Scalar> x) { return head_.logits(device_, x); }
+
+  /// All parameters with their gradients.
+  ParameterSet<Device>& parameters() { return parameters_; }
+  /// All parameters with their gradients.
+  const ParameterSet<Device>& parameters() const { return parameters_; }
+  /// What was measured in the passes since its reset().
+  Observer& observer() { return observation_.observer(); }
+  /// What was measured in the passes since its reset().
+  const Observer& observer() const { return observation_.observer(); }
+  /// What is added to the cross-entropy, with its options.
+  Objective& objective() { return objective_; }
+  /// What is added to the cross-entropy, with its options.
+  const Objective& objective() const { return objective_; }
+  /// The device that computes.
+  Device& device() { return device_; }
+  /// The most sequences of a pass.
+  int max_batch() const { return max_shape_.batch; }
+
+  /// Bytes of device memory that the model holds.
+  const MemoryPlan& memory() const { return memory_; }
+
+ private:
+  struct Unplaced {};
+
+  static const DecoderConfig& checked(const DecoderConfig& sizes) {
+    const auto require = [](bool holds, const char* what) {
+      if (!holds) throw Error(std::string("no model has these sizes: ") + what);
+    };
+    require(sizes_are_positive(sizes),
+            "layers, heads, width, ffn_width, context and vocab_size must all be positive");
+    require(width_is_a_multiple_of_heads(sizes), "width must be a multiple of heads");
+    require(positions_cover_the_context(sizes), "positions must be at least context, or 0 to mean context");
+    require(rotary_dims_fit_the_head(sizes), "rotary_dims must be even and at most width / heads, or 0");
+    return sizes;
+  }
+
+  /// What a forward pass does besides.
+  struct Watch {
+    bool entropies = false;  ///< Computes the heads' entropies, in a model that has a use for them.
+    bool records = false;    ///< Tells the observer.
+    bool operator==(const Watch&) const = default;
+  };
+
+  /// All that the work between the embedding's forward and backward pass depends on.
+  struct Pass {
+    BatchShape shape;
+    Watch watch;
+    double gradient_scale;
+    double loss_scale;  ///< Of the gradient of a single target's loss.
+    bool operator==(const Pass&) const = default;
+  };
+
+  /// A model whose memory is planned and not yet taken.
+  DynamicDecoder(Unplaced, const DecoderConfig& sizes, const DecoderParts<Device>& parts, int max_batch,
+                 Purpose purpose, Device device)
+      : config(checked(sizes)),
+        device_(std::move(device)),
+        purpose_(purpose),
+        max_shape_{max_batch, config.context},
+        embedding_(parameters_, config),
+        blocks_(make_blocks(parameters_, config, parts)),
+        final_norm_(parts.final_norm == nullptr
+                        ? nullptr
+                        : parts.final_norm(parameters_, "ln_f", config.width, NormSite::final_norm)),
+        head_(parameters_, config, embedding_.token_table()),
+        objective_(parameters_, config),
+        observation_(config) {
+    math::require_exact_rounding();
+    if (max_batch < 1) throw Error("the batch size must be at least 1, not " + std::to_string(max_batch));
+    Arena counted;
+    plan(counted);
+    memory_.parameters = parameters_.value_bytes();
+    if (purpose == Purpose::training) memory_.gradients = parameters_.gradient_bytes();
+    memory_.activations = counted.peak();
+  }
+
+  static std::vector<Block<Device>> make_blocks(ParameterSet<Device>& parameters, const DecoderConfig& config,
+                                                const DecoderParts<Device>& parts) {
+    std::vector<Block<Device>> blocks;
+    blocks.reserve(static_cast<std::size_t>(config.layers));
+    for (int l = 0; l < config.layers; ++l)
+      blocks.emplace_back(parameters, "h." + std::to_string(l), config, parts, l);
+    return blocks;
+  }
+
+  void plan(Arena& arena) {
+    const Index rows = max_shape_.rows();
+    const bool trains = purpose_ == Purpose::training;
+    tokens_ = arena.take<std::int32_t>(rows);
+    targets_ = arena.take<std::int32_t>(rows);
+    losses_ = arena.take<Accumulator>(rows);
+    observation_.plan(arena, max_shape_);
+    const AttentionShape heads_of_layer{max_shape_.batch, max_shape_.length, config.heads, config.head_dim()};
+    const int buffers = std::max(blocks_.front().gradient_buffers(), has_final_norm() ? 2 : 1);
+    scratch_.plan(arena, rows, attention_workspace(device_, heads_of_layer), config, trains ? buffers : 0);
+    if (trains) {
+      if constexpr (PenalisesEntropies<Objective, Device>)
+        d_entropies_ = arena.take<Accumulator>(config.layers * rows * config.heads);
+      if constexpr (requires { objective_.plan(arena, max_shape_, config); })
+        objective_.plan(arena, max_shape_, config);
+    }
+    embedding_.plan(arena, max_shape_);
+    if (purpose_ == Purpose::generation) {
+      for (auto& block : blocks_) block.plan_keys_and_values(arena, max_shape_);
+    }
+    const std::size_t first_block = arena.used();
+    for (auto& block : blocks_) {
+      // Without a backward pass a block's activations are dead when the next one begins.
+      if (!trains) arena.rewind(first_block);
+      block.plan(arena, max_shape_, config);
+    }
+    if (has_final_norm()) {
+      final_norm_->plan(arena, rows);
+      normalized_ = arena.matrix<Scalar>(rows, config.width);
+    }
+    head_.plan(arena, max_shape_);
+  }
+
+  void check_tokens(std::span<const std::int32_t> tokens) const {
+    for (std::size_t i = 0; i < tokens.size(); ++i) {
+      if (tokens[i] < 0 || tokens[i] >= config.vocab_size) {
+        throw Error("token " + std::to_string(tokens[i]) + " at position " + std::to_string(i) +
+                    " of a batch is outside the model's vocabulary of " + std::to_string(config.vocab_size));
+      }
+    }
+  }
+
+  void check_shape(BatchShape shape) const {
+    if (shape.batch >= 1 && shape.batch <= max_shape_.batch && shape.length >= 1 &&
+        shape.length <= max_shape_.length)
+      return;
+    throw Error("a batch of " + std::to_string(shape.batch) + " x " + std::to_string(shape.length) +
+                " tokens does not fit this model, which was built for up to " +
+                std::to_string(max_shape_.batch) + " x " + std::to_string(max_shape_.length));
+  }
+
+  void upload(const Batch& batch) {
+    forget();
+    parameters_.require_values(device_);
+    const BatchShape shape = batch.shape;
+    check_shape(shape);
+    const auto rows = static_cast<std::size_t>(shape.rows());
+    if (batch.tokens.size() != rows || batch.targets.size() != rows) {
+      throw Error("a batch of " + std::to_string(shape.batch) + " x " + std::to_string(shape.length) +
+                  " needs " + std::to_string(rows) + " tokens and targets, not " +
+                  std::to_string(batch.tokens.size()) + " and " + std::to_string(batch.targets.size()));
+    }
+    check_tokens(batch.tokens);
+    for (const std::int32_t target : batch.targets) {
+      if (target >= config.vocab_size) {
+        throw Error("target " + std::to_string(target) + " is outside the model's vocabulary of " +
+                    std::to_string(config.vocab_size));
+      }
+    }
+    copy_to_device(device_, tokens_, batch.tokens.data(), batch.tokens.size_bytes());
+    copy_to_device(device_, targets_, batch.targets.data(), batch.targets.size_bytes());
+  }
+
+  bool has_final_norm() const { return final_norm_ != nullptr; }
+  Block<Device>& block(int layer) { return blocks_[static_cast<std::size_t>(layer)]; }
+
+  /// The residual stream (B, T, C) after the last block, from the embedding's output.
+  Matrix<Scalar> forward(BatchShape shape, Watch watch) {
+    Matrix<Scalar> x = embedding_.output(shape.rows());
+    for (int l = 0; l < config.layers; ++l) {
+      if (watch.entropies) {
+        x = block(l).forward(device_, shape, x, scratch_, observation_.rows_of_layer(shape, l));
+      } else {
+        x = block(l).forward(device_, shape, x, scratch_, Unobserved{});
+      }
+      if (watch.records) observation_.layer(device_, shape, l, x, block(l).hidden(x.rows));
+    }
+    return x;
+  }
+
+  /// What the logits are made from, given the stream after the last block.
+  Matrix<const Scalar> normalized(Matrix<const Scalar> x) {
+    if (!has_final_norm()) return x;
+    final_norm_->forward(device_, x, normalized_.top(x.rows));
+    return normalized_.top(x.rows);
+  }
+
+  /// From the embedding's output to the losses, and from there to the gradient of that output, in
+  /// d_embedding_.
+  void blocks_and_head(const Pass& pass) {
+    const BatchShape shape = pass.shape;
+    const Matrix<const Scalar> x = forward(shape, pass.watch);
+    const TrainingPass training{shape, pass.gradient_scale, pass.loss_scale, tokens_, targets_};
+    GradientBuffers<Scalar> gradients = scratch_.gradients.top(x.rows);
+    penalty_ = 0;
+
+    head_.forward_backward(
+        device_, normalized(x), gradients[has_final_norm() ? 1 : 0], [&](Index first, Matrix<Scalar> logits) {
+          if (pass.watch.records) observation_.logits(device_, first, logits);
+          if constexpr (ReplacesCrossEntropy<Objective, Device>) {
+            penalty_ += objective_.on_logits(device_, training, first, logits, losses_ + first);
+          } else {
+            cross_entropy_forward_backward(device_, logits, targets_ + first, losses_ + first,
+                                           pass.loss_scale);
+          }
+        });
+    if (has_final_norm()) final_norm_->backward(device_, x, gradients[1], gradients[0]);
+    if constexpr (PenalisesStream<Objective, Device>)
+      penalty_ += objective_.on_stream(device_, training, x, gradients[0]);
+    if constexpr (PenalisesEntropies<Objective, Device>) {
+      const Matrix<const Accumulator> entropies = observation_.row_entropies(shape);
+      penalty_ += objective_.on_entropies(device_, training, entropies,
+                                          Matrix<Accumulator>(d_entropies_, entropies.rows, entropies.cols));
+    }
+
+    for (int l = config.layers - 1; l >= 0; --l) {
+      const Matrix<const Scalar> input = l == 0 ? embedding_.output(x.rows) : block(l - 1).output(x.rows);
+      const auto penalise = [&]([[maybe_unused]] Matrix<const Scalar> hidden,
+                                [[maybe_unused]] Matrix<Scalar> d_hidden) {
+        if constexpr (PenalisesHidden<Objective, Device>)
+          penalty_ += objective_.on_hidden(device_, training, l, hidden, d_hidden);
+      };
+      block(l).backward(device_, shape, input, gradients, scratch_, entropy_gradients(shape, l), penalise);
+    }
+    // Whole: a recorded pass of another shape does not come by here.
+    d_embedding_ = {gradients[0].data, max_shape_.rows(), config.width};
+  }
+
+  /// What the attention of a layer takes in of the objective.
+  auto entropy_gradients([[maybe_unused]] BatchShape shape, [[maybe_unused]] int layer) const {
+    if constexpr (PenalisesEntropies<Objective, Device>) {
+      return EntropyGradients<Accumulator>{observation_.rows_of_layer(shape, layer).rows,
+                                           d_entropies_ + layer * shape.rows() * config.heads};
+    } else {
+      return Unobserved{};
+    }
+  }
+
+  double mean_loss(const Batch& batch) {
+    copy_to_host(device_, host_losses_.data(), losses_, batch.targets.size() * sizeof(Accumulator));
+    double sum = 0;
+    Index counted = 0;
+    for (std::size_t i = 0; i < batch.targets.size(); ++i) {
+      sum += static_cast<double>(host_losses_[i]);
+      counted += batch.targets[i] >= 0;
+    }
+    return counted == 0 ? 0.0 : sum / static_cast<double>(counted);
+  }
+
+  Device device_;
+  Purpose purpose_;
+  BatchShape max_shape_;
+  MemoryPlan memory_;
+  ParameterSet<Device> parameters_;
+  Embedding<Device> embedding_;
+  std::vector<Block<Device>> blocks_;
+  std::unique_ptr<NormLayer<Device>> final_norm_;  // if any
+  OutputHead<Device> head_;
+  Objective objective_;
+  Observation<Observer, PenalisesEntropies<Objective, Device>, Device> observation_;
+  double penalty_ = 0;
+
+  Buffer<Device> activations_;
+  Recording<Device, Pass> recording_;
+  BlockScratch<Device> scratch_;
+  Matrix<Scalar> normalized_;           // (B, T, C), after the final norm
+  Matrix<Scalar> d_embedding_;          // (B, T, C), one of the scratch's gradients
+  std::int32_t* tokens_ = nullptr;      // (B, T)
+  std::int32_t* targets_ = nullptr;     // (B, T)
+  Accumulator* losses_ = nullptr;       // (B, T)
+  Accumulator* d_entropies_ = nullptr;  // (L, B, H, T)
+  std::vector<Accumulator> host_losses_;
+  ReadText read_;
+};
+
+}  // namespace lnfree

@@ -1,0 +1,44 @@
+#pragma once
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <vector>
+
+namespace lnfree {
+
+/// The text whose keys and values a model for generation holds, and what of a new one it need not read again.
+class ReadText {
+ public:
+  /// Where the part of a text of `tokens` tokens begins that is looked at: all of it up to `context` tokens;
+  /// beyond, half a context is dropped at a time, so that the beginning stays where it is for a while.
+  static std::size_t window_begin(std::size_t tokens, std::size_t context) {
+    if (tokens <= context) return 0;
+    const std::size_t surplus = tokens - context, half = std::max<std::size_t>(1, context / 2);
+    return (surplus + half - 1) / half * half;
+  }
+
+  /// How many of the first tokens of `window` were read with weights of this version; never all, since the
+  /// last one's logits are asked for.
+  std::size_t known(std::span<const std::int32_t> window, std::uint64_t version) const {
+    if (version_ != version) return 0;
+    const auto [read, asked] =
+        std::mismatch(tokens_.begin(), tokens_.end(), window.begin(), window.end() - 1);
+    return static_cast<std::size_t>(read - tokens_.begin());
+  }
+
+  /// `window` has been read with weights of this version.
+  void remember(std::span<const std::int32_t> window, std::uint64_t version) {
+    tokens_.assign(window.begin(), window.end());
+    version_ = version;
+  }
+  /// Nothing has been read.
+  void forget() { tokens_.clear(); }
+
+ private:
+  std::vector<std::int32_t> tokens_;
+  std::uint64_t version_ = 0;  // of the weights then
+};
+
+}  // namespace lnfree

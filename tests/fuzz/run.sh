@@ -1,0 +1,42 @@
+#!/usr/bin/env bash
+# Holds the readers of files against libFuzzer, each for some seconds: tests/fuzz/run.sh SECONDS [PROGRAM]
+#
+# PROGRAM is fuzz_readers; without it, the preset `sanitize` builds one. An input that a reader does not bear stays in
+# build/fuzz, and so do those that lead to new code. Begins with the inputs in tests/fuzz/corpus.
+set -euo pipefail
+
+here=$(dirname "$(realpath "${BASH_SOURCE[0]}")")
+if [[ ! ${1:-} =~ ^[0-9]+$ ]]; then
+  sed -n '2,/^set/{/^set/d;s/^# \{0,1\}//;p}' "${BASH_SOURCE[0]}"
+  [[ ${1:-} == -h || ${1:-} == --help ]]
+  exit
+fi
+seconds=$1 program=${2:-}
+root=$here/../..
+if [[ -z $program ]]; then
+  cd "$root"
+  CXX=clang++ cmake --preset sanitize >/dev/null
+  cmake --build build/sanitize --target fuzz_readers
+  program=build/sanitize/bin/fuzz_readers
+fi
+program=$(realpath "$program")
+mkdir -p "$root/build/fuzz"
+cd "$root/build/fuzz"
+
+export ASAN_OPTIONS=allocator_may_return_null=1:detect_leaks=1 UBSAN_OPTIONS=print_stacktrace=1 OMP_NUM_THREADS=1
+export LSAN_OPTIONS=suppressions=$here/../leaks.supp:print_suppressions=0
+status=0
+for corpus in "$here"/corpus/*/; do
+  reader=$(basename "$corpus")
+  mkdir -p "$reader"
+  arguments=(-max_total_time="$seconds" -timeout=20 -rss_limit_mb=2048 -max_len=20000 -print_final_stats=1
+    -artifact_prefix="$reader-")
+  if "$program" "$reader" "${arguments[@]}" "$reader" "$corpus" >"$reader.log" 2>&1; then
+    echo "$reader: $(sed -n 's/stat::number_of_executed_units: *//p' "$reader.log") inputs"
+  else
+    tail -n 40 "$reader.log"
+    echo "FAILED: $reader; its input is in $PWD" >&2
+    status=1
+  fi
+done
+exit $status
