@@ -22,6 +22,8 @@
 
 #ifdef LNFREE_TEST_CUDA
 #include <lnfree/backend/cuda/cuda.hpp>
+#else
+#include <lnfree/backend/eigen/eigen.hpp>
 #endif
 #include <lnfree/data/windows.hpp>
 #include <lnfree/model.hpp>
