@@ -655,6 +655,9 @@ void run(const Options& options) {
               << documents["unreadable"]
               << " unreadable; left out: links (not followed): " << documents["links"]
               << ", files of other names: " << documents["other_files"] << "\n";
+    if (documents.contains("first_fault"))
+      std::cout << "note: not all could be used; the first: " << documents["first_fault"].get<std::string>()
+                << "\n";
     for (const char* side : {"train", "held_out"})
       std::cout << side << ": " << report[side]["documents"] << " documents, " << report[side]["windows"]
                 << " windows of " << options.context << ", " << report[side]["tokens"] << " tokens\n";

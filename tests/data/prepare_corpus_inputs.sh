@@ -111,10 +111,13 @@ expect_error "its gzip data are damaged" --input damaged.json.gz "${arguments[@]
 expect_error "short.gz cannot be read on: its gzip data end too early" --input short.gz "${arguments[@]}" --out new
 expect_error "neither a folder of *.py files nor a file of JSON lines" --input expected_documents "${arguments[@]}" --out new
 for broken in field cut latin; do
-  "$program" --input $broken.jsonl --skip-invalid "${arguments[@]}" --out "of_$broken" | grep -q "300 seen, 299 kept, .* 1 invalid" || fail "$broken"
+  "$program" --input $broken.jsonl --skip-invalid "${arguments[@]}" --out "of_$broken" >log
+  grep -q "300 seen, 299 kept, .* 1 invalid" log && grep -q "the first: $broken.jsonl:5 is not" log || fail "$broken: $(cat log)"
 done
 "$program" --input cut.jsonl.gz --skip-invalid "${arguments[@]}" --out of_cut_gzip >log
 grep -q " 1 unreadable" log || fail "a cut file is not counted: $(cat log)"
+grep -q "note: not all could be used; the first: cut.jsonl.gz:[0-9]* cannot be read on: its gzip data end too early" log ||
+  fail "a cut file is not named: $(cat log)"
 sed 's/"BPE"/"WordPiece"/' tokenizer.json >other.json
 expect_error "other.json has a model of type WordPiece; only BPE is supported" --input plain.jsonl --tokenizer other.json --out new
 [[ ! -e new ]] || fail "left over: $(ls -A new)"

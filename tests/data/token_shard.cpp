@@ -143,8 +143,15 @@ BOOST_AUTO_TEST_CASE(bare_tokens_whose_vocabulary_is_known) {
   const auto whole = folder.write("b.bin", raw_shard<std::uint16_t>(20240520, 1, 1, {3}));
   BOOST_TEST(TokenShard::open(whole, 5).size() == 1);
   BOOST_TEST(TokenShard::open(whole, 5).vocab_size() == 0);
-  folder.write("meta.json", "{");
-  BOOST_CHECK_EXCEPTION(TokenShard::open(path), Error, says("meta.json", "mend or remove"));
+  for (const char* bad : {"{", "[]", "{}", R"({"vocab_size": "many"})", R"({"vocab_size": 0})",
+                          R"({"vocab_size": -1})", R"({"vocab_size": 1e99})"}) {
+    folder.write("meta.json", bad);
+    BOOST_CHECK_EXCEPTION(TokenShard::open(path), Error, says("meta.json", "a.bin", "mend or remove"));
+    BOOST_TEST(TokenShard::open(path, 65536).size() == 4);
+    // Of a shard with a header it says nothing.
+    BOOST_TEST(TokenShard::open(whole).size() == 1);
+    BOOST_TEST(!lnfree::read_shard_info(whole).has_value());
+  }
 }
 
 BOOST_AUTO_TEST_CASE(bad_shards_say_what_is_wrong) {

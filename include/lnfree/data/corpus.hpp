@@ -102,22 +102,25 @@ struct CorpusCounts {
   std::int64_t train = 0, held_out = 0;
   /// Their bytes.
   std::int64_t train_bytes = 0, held_out_bytes = 0;
+  std::string first_fault = {};  ///< what is wrong with the first invalid or unreadable one, empty if none is
 
   /// The same as an object.
   Json json() const {
-    return {{"seen", seen},
-            {"kept", kept},
-            {"duplicates", duplicates},
-            {"too_small", too_small},
-            {"too_large", too_large},
-            {"invalid", invalid},
-            {"unreadable", unreadable},
-            {"links", links},
-            {"other_files", other_files},
-            {"train", train},
-            {"held_out", held_out},
-            {"train_bytes", train_bytes},
-            {"held_out_bytes", held_out_bytes}};
+    Json json{{"seen", seen},
+              {"kept", kept},
+              {"duplicates", duplicates},
+              {"too_small", too_small},
+              {"too_large", too_large},
+              {"invalid", invalid},
+              {"unreadable", unreadable},
+              {"links", links},
+              {"other_files", other_files},
+              {"train", train},
+              {"held_out", held_out},
+              {"train_bytes", train_bytes},
+              {"held_out_bytes", held_out_bytes}};
+    if (!first_fault.empty()) json["first_fault"] = first_fault;
+    return json;
   }
 };
 
@@ -220,18 +223,23 @@ class Corpus {
     // What was read but cannot be gone on with.
     void unreadable(const std::string& sentence) {
       flush();
-      corpus_.refuse(sentence);
+      refuse(sentence);
       ++counts.unreadable;
     }
 
    private:
+    void refuse(const std::string& sentence) {
+      corpus_.refuse(sentence);
+      if (counts.first_fault.empty()) counts.first_fault = sentence;
+    }
+
     void settle(Item& item) {
       ++counts.seen;
       const auto size = static_cast<std::int64_t>(item.content.size());
       if (item.outsized)
         return void(++(size < corpus_.options_.min_bytes ? counts.too_small : counts.too_large));
       if (!item.fault.empty()) {
-        corpus_.refuse(item.name + " " + item.fault);
+        refuse(item.name + " " + item.fault);
         return void(++counts.invalid);
       }
       if (!known_.insert(item.hash)) return void(++counts.duplicates);
@@ -329,8 +337,11 @@ class Corpus {
       }
     }
     if (!error) return;
-    refuse("the folder " + excerpt(folder.native()) + " cannot be read: " + error.message());
+    const std::string fault =
+        "the folder " + excerpt(folder.native()) + " cannot be read: " + error.message();
+    refuse(fault);
     ++left_out_.unreadable;
+    if (left_out_.first_fault.empty()) left_out_.first_fault = fault;
   }
 
   // What is there besides documents, for the message that there are none.

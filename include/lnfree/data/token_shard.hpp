@@ -67,20 +67,15 @@ inline std::filesystem::path shard_info_path(std::filesystem::path shard) {
   return shard.replace_extension(".json");
 }
 
-/// Reads the description beside a shard or, where it has none, the vocabulary's size in a meta.json in its
-/// folder, as nanoGPT's data sets may have it; nothing if there is neither. Throws Error if it is there but
-/// malformed.
+/// Reads the description beside a shard, nothing if there is none. Throws Error if it is there but malformed.
 inline std::optional<ShardInfo> read_shard_info(const std::filesystem::path& shard) {
-  auto path = shard_info_path(shard);
-  const bool described = std::filesystem::exists(path);
-  if (!described) path.replace_filename("meta.json");
-  if (!described && !std::filesystem::exists(path)) return std::nullopt;
+  const auto path = shard_info_path(shard);
+  if (!std::filesystem::exists(path)) return std::nullopt;
   std::ifstream file(path);
   try {
     const Json json = Json::parse(file);
     ShardInfo info;
     info.vocab_size = json.value("vocab_size", info.vocab_size);
-    if (!described) return info;
     info.context = json.value("context", info.context);
     info.documents = json.value("documents", info.documents);
     info.tokens = json.value("tokens", info.tokens);
@@ -95,13 +90,30 @@ inline std::optional<ShardInfo> read_shard_info(const std::filesystem::path& sha
   }
 }
 
+/// The size of the vocabulary of a shard without a header, from its description or from a meta.json in its
+/// folder, as nanoGPT's data sets may have it; 0 if neither is there. Throws Error if they are malformed.
+inline std::int64_t read_vocab_size(const std::filesystem::path& shard) {
+  if (const auto info = read_shard_info(shard); info && info->vocab_size > 0) return info->vocab_size;
+  auto path = shard;
+  path.replace_filename("meta.json");
+  if (!std::filesystem::exists(path)) return 0;
+  std::ifstream file(path);
+  const Json json = Json::parse(file, nullptr, false);
+  const Json size = json.is_object() ? json.value("vocab_size", Json()) : Json();
+  if (!size.is_number_unsigned() || size == 0 || size > std::uint64_t{1} << 24)
+    throw Error(excerpt(path.native()) + " should say the vocabulary of " +
+                excerpt(shard.filename().native()) +
+                " as {\"vocab_size\": N}, but does not; mend or remove it, or give --vocab-size.");
+  return size.get<std::int64_t>();
+}
+
 /// A read-only memory map of a token shard (.bin): uint16 or uint32 token ids behind a ShardHeader, as llm.c
 /// has it, or uint16 ids and nothing else, as nanoGPT has it. Nothing is read before it is asked for.
 /// Positions and sizes are int64: shards over 2 GiB are fine.
 class TokenShard {
  public:
   /// Maps a shard. A file without a header is one if its vocabulary's size is known: from `vocab_size` or, if
-  /// that is 0, from read_shard_info(). Throws Error if the file is missing, empty, no token shard,
+  /// that is 0, from read_vocab_size(). Throws Error if the file is missing, empty, no token shard,
   /// truncated, or followed by other bytes.
   static TokenShard open(const std::filesystem::path& path, std::int64_t vocab_size = 0) {
     return TokenShard(path, vocab_size);
@@ -226,9 +238,8 @@ class TokenShard {
   }
 
   void read_without_header(std::int32_t start, std::int64_t vocab_size) {
+    if (vocab_size == 0) vocab_size = read_vocab_size(path_);
     if (vocab_size == 0)
-      if (const auto info = read_shard_info(path_)) vocab_size = info->vocab_size;
-    if (vocab_size <= 0)
       fail(
           "is not a token shard: it starts with " + std::to_string(start) +
           " where llm.c's .bin format has 20240520 or 20240801; make one with prepare_corpus or, if it holds "
