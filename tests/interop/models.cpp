@@ -16,6 +16,7 @@
 #include <string_view>
 #include <vector>
 
+#include <lnfree/backend/eigen/eigen.hpp>
 #include <lnfree/checkpoint/architecture.hpp>
 #include <lnfree/checkpoint/weights.hpp>
 #include <lnfree/model.hpp>
