@@ -234,11 +234,13 @@ class Board:
             return "<p>No run has begun yet.</p>"
         colors = {run.folder: COLORS[i % len(COLORS)] for i, run in enumerate(runs)}
         begun = [run for run in runs if run.lines]
-        loss = [(run.label, colors[run.folder], run.points("train", "loss"), run.points("eval", "eval_loss")) for run in begun]
-        speed = [(run.label, colors[run.folder], run.points("train", "tokens_per_second"), []) for run in begun]
+        named = [(run, run.label, colors[run.folder]) for run in begun]
+        loss = [(*name, run.points("train", "loss"), run.points("eval", "eval_loss")) for run, *name in named]
+        speed = [(*name, run.points("train", "tokens_per_second"), []) for run, *name in named]
         parts = [f"<p>{escape(self.summary(runs))}</p>", self.table(runs, colors)]
         parts += ['<h2>Loss and throughput</h2><div class="charts">']
-        parts += [chart("loss (nats) by step; dots: evaluation", loss), chart("tokens per second by step", speed, from_zero=True), "</div>"]
+        parts += [chart("loss (nats) by step; dots: evaluation", loss)]
+        parts += [chart("tokens per second by step", speed, from_zero=True), "</div>"]
         maps = "".join(heat_map(run) for run in begun if run.lines.get("entropy"))
         if maps:
             parts += [f"<h2>Entropy of the heads over the steps</h2>{LEGEND}", f'<div class="maps">{maps}</div>']
@@ -269,14 +271,16 @@ class Board:
             cells = [
                 f'<span style="color:{colors[run.folder]}">&#9632;</span> {escape(run.label)}',
                 escape(run.state),
-                f'<span class="bar"><i style="width:{100 * min(1, share):.1f}%"></i></span> {run.done_steps}/{run.steps or "?"}',
+                f'<span class="bar"><i style="width:{100 * min(1, share):.1f}%"></i></span> '
+                f'{run.done_steps}/{run.steps or "?"}',
                 "" if loss is None else f"{loss:.3f}",
                 "" if perplexity is None else f"{perplexity:.2f}",
                 "" if not speed else f"{speed:,.0f}",
                 "" if run.seconds_left is None else duration(run.seconds_left),
             ]
             rows.append("<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>")
-        head = "".join(f"<th>{name}</th>" for name in ("run", "state", "step", "loss", "perplexity, evaluated", "tokens/s", "left"))
+        names = ("run", "state", "step", "loss", "perplexity, evaluated", "tokens/s", "left")
+        head = "".join(f"<th>{name}</th>" for name in names)
         return f'<div class="table"><table><thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table></div>'
 
 
@@ -325,10 +329,12 @@ def chart(title, runs, from_zero=False, width=560, height=280):
         parts.append(f'<text x="{at(x, low)[0]}" y="{height - 12}" text-anchor="middle">{x:,.10g}</text>')
     for label, color, line, dots in runs:
         path = " ".join(",".join(at(x, y)) for x, y in line)
-        parts.append(f'<polyline points="{path}" fill="none" stroke="{color}" stroke-width="1.6"><title>{escape(label)}</title></polyline>')
+        name = f"<title>{escape(label)}</title>"
+        parts.append(f'<polyline points="{path}" fill="none" stroke="{color}" stroke-width="1.6">{name}</polyline>')
         for x, y in dots:
             cx, cy = at(x, y)
-            parts.append(f'<circle cx="{cx}" cy="{cy}" r="3.2" fill="{color}" stroke="#fff"><title>{escape(label)}, step {x}: {y:.3f}</title></circle>')
+            name = f"<title>{escape(label)}, step {x}: {y:.3f}</title>"
+            parts.append(f'<circle cx="{cx}" cy="{cy}" r="3.2" fill="{color}" stroke="#fff">{name}</circle>')
     return f'<svg viewBox="0 0 {width} {height}" font-size="11" fill="#333" role="img">{"".join(parts)}</svg>'
 
 

@@ -67,7 +67,10 @@ def results(settings, corpus, runs):
             "head_entropy": run.head_entropy,
             "nonfinite_rows": run.nonfinite_rows,
             "slopes": run.slopes[-1][1] if run.slopes else [],
-            **{kind: {name: run.by_layer[name] for name in names if name in run.by_layer} for kind, names in BY_LAYER.items()},
+            **{
+                kind: {name: run.by_layer[name] for name in names if name in run.by_layer}
+                for kind, names in BY_LAYER.items()
+            },
         }
         for run in runs
     ]

@@ -41,10 +41,12 @@ const TemporaryFolder& folder() {
   return temporary;
 }
 
+/// A new file: a file system may bring one to the disk that was emptied and written again.
 std::filesystem::path file(const char* name, std::string_view content) {
-  std::ofstream(folder() / name, std::ios::binary)
-      .write(content.data(), static_cast<std::streamsize>(content.size()));
-  return folder() / name;
+  const auto path = folder() / name;
+  std::filesystem::remove(path);
+  std::ofstream(path, std::ios::binary).write(content.data(), static_cast<std::streamsize>(content.size()));
+  return path;
 }
 
 /// The first byte: whether the vocabulary of a bare shard is known, the second: the size of the description.
