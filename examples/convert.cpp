@@ -20,6 +20,7 @@
 #include <lnfree/checkpoint/weights.hpp>
 
 #include "command_line.hpp"
+#include "configurations.hpp"
 #include "modeling_lnfree.hpp"
 
 using namespace lnfree;
@@ -51,7 +52,7 @@ FoundModel checked(const std::filesystem::path& path, Architecture architecture,
     std::string name = tensor.name;
     left.emplace(std::move(name), std::move(tensor));
   }
-  for (const auto& [name, shape] : tensor_shapes(model.architecture)) {
+  for (const auto& [name, shape] : tensor_shapes<configurations::Policies>(model.architecture)) {
     const auto found = left.find(name);
     if (found == left.end()) {
       throw Error(path.string() + " lacks a tensor that its architecture has: " + name + ", expected " +
@@ -129,7 +130,7 @@ void trim_positions(FoundModel& model) {
 /// Puts biases of 0 where the model has none, as programs that always have them need.
 void add_zero_biases(FoundModel& model) {
   model.architecture.sizes.biases = Biases::all;
-  for (const auto& [name, shape] : tensor_shapes(model.architecture)) {
+  for (const auto& [name, shape] : tensor_shapes<configurations::Policies>(model.architecture)) {
     if (model.tensors.contains(name)) continue;
     const auto size = static_cast<std::size_t>(size_of(shape));
     model.tensors.emplace(name, NamedTensor{name, shape, [size] { return std::vector<float>(size); }});
@@ -146,7 +147,7 @@ void drop_objective(FoundModel& model) {
 /// The tensors in the order of the architecture, those of an objective at the end.
 std::vector<NamedTensor> in_order(const FoundModel& model) {
   std::vector<NamedTensor> result;
-  for (const auto& [name, shape] : tensor_shapes(model.architecture))
+  for (const auto& [name, shape] : tensor_shapes<configurations::Policies>(model.architecture))
     result.push_back(model.tensors.at(name));
   for (const std::string& name : model.of_objective) result.push_back(model.tensors.at(name));
   return result;

@@ -47,7 +47,8 @@ class ObjectiveFlags {
       model.objective().set_teacher(lnfree::teacher_of(std::move(opened)), std::move(name));
     } else if (!teacher.empty()) {
       throw lnfree::Error(
-          "this program learns from no teacher; take a configuration whose objective is distillation, such as "
+          "this program learns from no teacher; take a configuration whose objective is distillation, such "
+          "as "
           "sm_r_distilled");
     }
   }

@@ -4,22 +4,20 @@
 ///
 /// The side of lnfree in what test_transformers.py and test_llm_c.py compare. `list` prints the names of the
 /// cases; `write` makes a checkpoint of one with random numbers in every tensor; `logits` prints those of
-/// each prefix of the tokens, by the first case that FOLDER/config.json describes.
+/// each prefix of the tokens, by the model in FOLDER.
 #include <cstdint>
 #include <cstdlib>
 #include <exception>
 #include <filesystem>
 #include <iostream>
-#include <ratio>
 #include <span>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include <lnfree/backend/eigen/eigen.hpp>
-#include <lnfree/checkpoint/architecture.hpp>
-#include <lnfree/checkpoint/weights.hpp>
-#include <lnfree/model.hpp>
+#include <lnfree/checkpoint/open_model.hpp>
+#include <lnfree/objective/entropy_guided.hpp>
 
 using namespace lnfree;
 
@@ -46,9 +44,8 @@ constexpr DecoderConfig neox{.layers = 2,
                              .tied_output = false,
                              .rotary_dims = 4};
 
-/// `config` with another final norm and other biases.
-constexpr DecoderConfig with(DecoderConfig config, FinalNorm final_norm, Biases biases) {
-  config.final_norm = final_norm;
+/// `config` with other biases.
+constexpr DecoderConfig with(DecoderConfig config, Biases biases) {
   config.biases = biases;
   return config;
 }
@@ -64,9 +61,48 @@ constexpr DecoderConfig other_output(DecoderConfig config) {
   return config;
 }
 
-template <class Model>
-void write(const std::filesystem::path& folder) {
-  Model model(1);
+struct Case {
+  std::string_view name;
+  DecoderConfig sizes;
+  const char *norm, *final_norm, *activation, *layout;
+  bool is_guided = false;  ///< Whether an objective adds a tensor of its own.
+
+  Architecture architecture() const {
+    return {.sizes = sizes,
+            .norm = norm,
+            .final_norm = final_norm,
+            .activation = activation,
+            .layout = layout,
+            .objective = is_guided ? "entropy_penalty" : ""};
+  }
+};
+
+const Case cases[] = {
+    {"gpt2", gpt2, "layer_norm", "layer_norm", "gelu_new", "pre_norm"},
+    {"gpt2_untied", other_output(gpt2), "layer_norm", "layer_norm", "relu", "pre_norm"},
+    {"neox", neox, "layer_norm", "layer_norm", "gelu", "parallel"},
+    {"neox_sequential", other_output(neox), "layer_norm", "layer_norm", "squared_relu", "pre_norm"},
+    // The paper's models with LayerNorm: GPT-2s without some biases, and with more positions than a context.
+    {"paper_ln", with_positions(with(gpt2, Biases::query_key), 14), "layer_norm", "layer_norm", "relu",
+     "pre_norm"},
+    // What transformers does not have.
+    {"paper", with(gpt2, Biases::query_key), "identity", "layer_norm", "gelu", "pre_norm"},
+    {"slopes", with(gpt2, Biases::none), "identity", "identity", "leaky_learnable_per_layer", "pre_norm"},
+    {"global_slope", gpt2, "identity", "layer_norm", "leaky_learnable_global", "pre_norm", true},
+    {"post_norm", with(neox, Biases::none), "layer_norm", "identity", "leaky_relu(1/100)", "post_norm"},
+    {"sandwich", with(gpt2, Biases::none), "rms_norm", "rms_norm", "silu", "sandwich"},
+    {"dyt", with(neox, Biases::query_key), "dynamic_tanh", "dynamic_tanh", "gelu_new", "parallel"},
+    {"derf", with(other_output(neox), Biases::all), "dynamic_erf", "dynamic_erf",
+     "relu*1+leaky_learnable_per_layer", "pre_norm"},
+};
+
+template <template <class> class Objective>
+void write(const Architecture& architecture, const std::filesystem::path& folder) {
+  DynamicDecoder<Target, NoObserver, Objective> model(
+      architecture.sizes,
+      parts_named<Target>(architecture.norm, architecture.final_norm, architecture.activation,
+                          architecture.layout),
+      1, Purpose::evaluation);
   for (auto& parameter : model.parameters().all()) {
     // Nothing behind which a mistake could hide, such as a gain of 1 or a bias of 0.
     std::vector<double> values(static_cast<std::size_t>(parameter.size()));
@@ -79,54 +115,17 @@ void write(const std::filesystem::path& folder) {
   }
   std::filesystem::create_directories(folder);
   save_weights(model, folder / "model.safetensors");
-  write_file(folder / "config.json", to_json(architecture_of(model)).dump(2) + "\n");
+  write_file(folder / "config.json", to_json(architecture).dump(2) + "\n");
 }
 
-/// The logits of every prefix, or nothing where the model is of another architecture.
-template <class Model>
-bool print_logits(const std::filesystem::path& folder, const std::vector<std::int32_t>& tokens) {
-  if (!architecture_difference<Model>(folder).empty()) return false;
-  Model model(1, Purpose::evaluation);
-  load_weights(model, folder);
+/// The logits of every prefix.
+void print_logits(const std::filesystem::path& folder, const std::vector<std::int32_t>& tokens) {
+  const auto model = open_model<Target>(folder);
   Json rows = Json::array();
   for (std::size_t length = 1; length <= tokens.size(); ++length)
-    rows.push_back(model.next_logits(std::span(tokens).first(length)));
+    rows.push_back(model->next_logits(std::span(tokens).first(length)));
   std::cout << rows.dump() << '\n';
-  return true;
 }
-
-struct Case {
-  std::string_view name;
-  void (*write)(const std::filesystem::path&);
-  bool (*print_logits)(const std::filesystem::path&, const std::vector<std::int32_t>&);
-};
-
-template <DecoderConfig config, class Norm, class Activation, class Layout = AsConfigured,
-          template <class> class Objective = CrossEntropy>
-constexpr Case case_of(std::string_view name) {
-  using Model = Decoder<config, Norm, Activation, Target, NoObserver, Layout, Objective>;
-  return {name, write<Model>, print_logits<Model>};
-}
-
-constexpr Case cases[] = {
-    case_of<gpt2, LayerNorm, GELUTanh>("gpt2"),
-    case_of<other_output(gpt2), LayerNorm, ReLU>("gpt2_untied"),
-    case_of<neox, LayerNorm, GELU, Parallel>("neox"),
-    case_of<other_output(neox), LayerNorm, SquaredReLU, PreNorm>("neox_sequential"),
-    // The paper's models with LayerNorm: GPT-2s without some biases, and with more positions than a context.
-    case_of<with_positions(with(gpt2, FinalNorm::layer_norm, Biases::query_key), 14), LayerNorm, ReLU>(
-        "paper_ln"),
-    // What transformers does not have.
-    case_of<with(gpt2, FinalNorm::layer_norm, Biases::query_key), Identity, GELU>("paper"),
-    case_of<with(gpt2, FinalNorm::none, Biases::none), Identity, LeakyLearnable<Scope::per_layer>>("slopes"),
-    case_of<gpt2, Identity, LeakyLearnable<Scope::global>, AsConfigured, EntropyGuided>("global_slope"),
-    case_of<with(neox, FinalNorm::none, Biases::none), LayerNorm, LeakyReLU<std::ratio<1, 5>>, PostNorm>(
-        "post_norm"),
-    case_of<with(gpt2, FinalNorm::same_as_norm, Biases::none), RMSNorm, SiLU, Sandwich>("sandwich"),
-    case_of<with(neox, FinalNorm::same_as_norm, Biases::query_key), DynamicTanh, GELUTanh, Parallel>("dyt"),
-    case_of<with(other_output(neox), FinalNorm::same_as_norm, Biases::all), DynamicErf,
-            Layerwise<ReLU, 1, LeakyLearnable<Scope::per_layer>>>("derf"),
-};
 
 }  // namespace
 
@@ -139,7 +138,8 @@ int main(int argc, char** argv) try {
   if (arguments.size() == 3 && arguments[0] == "write") {
     for (const Case& each : cases) {
       if (each.name != arguments[1]) continue;
-      each.write(arguments[2]);
+      const auto write_case = each.is_guided ? write<EntropyGuided> : write<CrossEntropy>;
+      write_case(each.architecture(), arguments[2]);
       return 0;
     }
     throw Error("there is no case " + arguments[1]);
@@ -147,10 +147,8 @@ int main(int argc, char** argv) try {
   if (arguments.size() > 2 && arguments[0] == "logits") {
     std::vector<std::int32_t> tokens;
     for (std::size_t i = 2; i < arguments.size(); ++i) tokens.push_back(std::atoi(arguments[i].c_str()));
-    for (const Case& each : cases) {
-      if (each.print_logits(arguments[1], tokens)) return 0;
-    }
-    throw Error("no case is of the architecture of " + arguments[1]);
+    print_logits(arguments[1], tokens);
+    return 0;
   }
   throw Error("usage: interop_models list | write CASE FOLDER | logits FOLDER TOKEN...");
 } catch (const std::exception& error) {

@@ -23,6 +23,7 @@
 #include <lnfree/nn/read_text.hpp>
 #include <lnfree/objective/cross_entropy.hpp>
 #include <lnfree/objective/objective.hpp>
+#include <lnfree/observer/no_observer.hpp>
 
 namespace lnfree {
 
@@ -133,6 +134,16 @@ class DynamicDecoder {
   static MemoryPlan plan_memory(const DecoderConfig& sizes, const DecoderParts<Device>& parts, int max_batch,
                                 Purpose purpose = Purpose::training, Device device = {}) {
     return DynamicDecoder(Unplaced{}, sizes, parts, max_batch, purpose, std::move(device)).memory();
+  }
+
+  /// The parameters of a model of these sizes and parts; takes no memory on a device.
+  static std::vector<TensorShape> tensor_shapes(const DecoderConfig& sizes,
+                                                const DecoderParts<Device>& parts) {
+    std::vector<TensorShape> shapes;
+    const DynamicDecoder model(Unplaced{}, sizes, parts, 1, Purpose::evaluation, Device());
+    for (const auto& parameter : model.parameters().all())
+      shapes.push_back({parameter.name, parameter.shape});
+    return shapes;
   }
 
   DynamicDecoder(const DynamicDecoder&) = delete;

@@ -36,6 +36,12 @@ constexpr bool is_drawn(ParameterKind kind) {
   return kind == ParameterKind::weight || kind == ParameterKind::embedding;
 }
 
+/// A tensor's name in checkpoints, and its shape.
+struct TensorShape {
+  std::string name;          ///< The name in checkpoints.
+  std::vector<Index> shape;  ///< Its sizes.
+};
+
 /// One learnable tensor. Memory belongs to its ParameterSet.
 template <class Device>
 struct Parameter {
