@@ -7,6 +7,7 @@ Each page of docs/ and each concept must be a page of the site, and every link w
 
 import html
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +16,7 @@ from urllib.parse import unquote
 root, doxygen, doxyfile = Path(sys.argv[1]), sys.argv[2], Path(sys.argv[3])
 settings = doxyfile.read_text()
 site = Path(re.search(r"^OUTPUT_DIRECTORY *= (.*)", settings, re.MULTILINE)[1]) / "html"
+shutil.rmtree(site, ignore_errors=True)  # pages of headers that have another name now
 result = subprocess.run([doxygen, doxyfile], capture_output=True, text=True)
 if result.returncode != 0 or "warning:" in result.stderr:
     sys.exit(f"check_site.py: Doxygen ended with status {result.returncode}:\n{result.stderr}")

@@ -53,9 +53,9 @@ class Distillation {
   Distillation(ParameterSet<Device>&, const DecoderConfig&) {}
 
   /// teacher_of() makes one of a model. A run that is resumed must have a teacher of the same name.
-  void set_teacher(Teacher teacher, std::string name = "") {
+  void set_teacher(Teacher teacher, std::string label = "") {
     teacher_ = std::move(teacher);
-    teacher_name_ = std::move(name);
+    teacher_name_ = std::move(label);
   }
   /// As set_teacher() was told.
   const std::string& teacher_name() const { return teacher_name_; }

@@ -71,12 +71,15 @@ template <class O, class D>
 concept AddsToTheLoss =
     PenalisesEntropies<O, D> || PenalisesHidden<O, D> || PenalisesStream<O, D> || ReplacesCrossEntropy<O, D>;
 
+/// options(): is chosen at run time.
 template <class O>
 concept HasOptions = requires(O& o) { o.options(); };
 
+/// teacher_name(): compares the model with another one.
 template <class O>
 concept LearnsFromTeacher = requires(O& o) { o.teacher_name(); };
 
+/// What Decoder takes as an objective (docs/change.md).
 template <class O, class D>
 concept Objective = Named<O> && std::constructible_from<O, ParameterSet<D>&, const DecoderConfig&>;
 

@@ -83,10 +83,10 @@ class WeightObserver {
  private:
   /// "h.3.mlp.c_fc.weight" as "mlp.c_fc".
   static std::string matrix_name(const std::string& parameter) {
-    std::string_view name = parameter;
-    if (name.starts_with("h.")) name.remove_prefix(std::min(name.find('.', 2) + 1, name.size()));
-    if (name.ends_with(".weight")) name.remove_suffix(std::string_view(".weight").size());
-    return std::string(name);
+    std::string_view part = parameter;
+    if (part.starts_with("h.")) part.remove_prefix(std::min(part.find('.', 2) + 1, part.size()));
+    if (part.ends_with(".weight")) part.remove_suffix(std::string_view(".weight").size());
+    return std::string(part);
   }
 };
 
