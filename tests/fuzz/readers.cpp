@@ -16,12 +16,13 @@
 #include <string_view>
 #include <vector>
 
-#include <lnfree/activation/gelu.hpp>
+#include <lnfree/checkpoint/architecture.hpp>
+#include <lnfree/checkpoint/llm_c.hpp>
+#include <lnfree/checkpoint/safetensors.hpp>
+#include <lnfree/checkpoint/weights.hpp>
 #include <lnfree/data/byte_level_tokenizer.hpp>
 #include <lnfree/data/corpus.hpp>
 #include <lnfree/data/windows.hpp>
-#include <lnfree/train/checkpoint.hpp>
-#include <lnfree/train/safetensors.hpp>
 
 #include "support/temporary_folder.hpp"
 
@@ -126,27 +127,38 @@ void safetensors(std::string_view input) {
   }
 }
 
-/// What architecture_difference() looks at of a model.
-struct Gpt2 {
-  static constexpr DecoderConfig config = DecoderConfig{};
-  struct Objective {
-    static constexpr const char* name = "fuzz";
-  };
-  using Device = void;
-  using Layout = PreNorm;
-  using Norm = LayerNorm;
-  using FinalNormPolicy = LayerNorm;
-  using Activation = GELU;
-};
-
 void config_json(std::string_view input) {
   file("config.json", input);
-  (void)architecture_difference<Gpt2>(folder().path());
+  const Architecture architecture = read_architecture(folder().path());
+  require(sizes_are_positive(architecture.sizes) && width_is_a_multiple_of_heads(architecture.sizes) &&
+              positions_cover_the_context(architecture.sizes) && rotary_dims_fit_the_head(architecture.sizes),
+          "sizes that make a model");
 }
 
-const std::map<std::string, void (*)(std::string_view)> readers = {
-    {"shard", shard},           {"tokenizer_json", tokenizer_json}, {"pattern", pattern},
-    {"json_lines", json_lines}, {"safetensors", safetensors},       {"config_json", config_json}};
+/// An index of files of which one is there.
+void index(std::string_view input) {
+  const std::vector<float> numbers(4);
+  save_safetensors(folder() / "a.safetensors", {{"a", {2, 2}, [&] { return numbers; }}});
+  for (const StoredTensor& tensor : read_weights(file("model.safetensors.index.json", input), 1))
+    require(tensor.size() == 4, "the tensor that is there");
+}
+
+void llm_c_model(std::string_view input) {
+  const auto model = llm_c::read_model(file("model.bin", input));
+  for (const StoredTensor& tensor : model.tensors) {
+    require(static_cast<std::size_t>(tensor.size()) <= input.size(), "numbers that the file holds");
+    require(tensor.data().size() == static_cast<std::size_t>(tensor.size()), "all numbers");
+  }
+}
+
+const std::map<std::string, void (*)(std::string_view)> readers = {{"shard", shard},
+                                                                   {"tokenizer_json", tokenizer_json},
+                                                                   {"pattern", pattern},
+                                                                   {"json_lines", json_lines},
+                                                                   {"safetensors", safetensors},
+                                                                   {"config_json", config_json},
+                                                                   {"index", index},
+                                                                   {"llm_c", llm_c_model}};
 
 void (*reader)(std::string_view) = nullptr;
 
