@@ -19,12 +19,14 @@ from pathlib import Path
 BLOCK = re.compile(r"^```sh\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 # What makes the programs quick, in place of or after what the line says.
 SMOKE = {
-    "prepare_corpus": ["--vocab-size", "600"],
+    "prepare_corpus": ["--vocab-size", "400"],
     "train": ["--steps", "3", "--batch-size", "2"],
     "generate": ["--tokens", "5"],
 }
 READERS_OWN = {"train_demo_sm_quad"}  # what docs/adding-an-activation.md adds
-SCRIPTS = {"examples/reproduce.sh", "tests/run.sh", "tests/bare_machine.sh", "tests/package/debian_package.sh", "benchmarks/run.sh",
+READ = {"--input", "--held-out-input", "--tokenizer", "--from", "--checkpoint"}  # options that name what is there before
+OTHERS = {"lm_eval", "wandb", "trackio", "pip", "tensorboard"}  # programs that are not lnfree's
+SCRIPTS = {"examples/reproduce.sh", "examples/reproduce/live.py", "tests/run.sh", "tests/bare_machine.sh", "tests/package/debian_package.sh", "benchmarks/run.sh",
            "benchmarks/gpu/run.sh", "benchmarks/compile_time.py", "tests/check_format.sh"}
 
 
@@ -37,7 +39,8 @@ class Document:
 
     def __init__(self, root, build, name, folder):
         self.root, self.build, self.name, self.folder = root, build, name, folder
-        self.environment = os.environ | {"HOME": str(folder / "home"), "OMP_WAIT_POLICY": "passive"}
+        path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+        self.environment = os.environ | {"HOME": str(folder / "home"), "PATH": path, "OMP_WAIT_POLICY": "passive"}
         for entry in root.iterdir():
             if entry.name not in ("build", "out", ".git"):
                 (folder / entry.name).symlink_to(entry)
@@ -45,7 +48,7 @@ class Document:
         (folder / "build" / "release").symlink_to(build)
         code = folder / "home" / "my-python"
         code.mkdir(parents=True)
-        for file in sorted(Path(sysconfig.get_path("stdlib")).glob("*.py"), key=lambda file: file.stat().st_size)[:120]:
+        for file in sorted(Path(sysconfig.get_path("stdlib")).glob("*.py"), key=lambda file: file.stat().st_size)[:80]:
             (code / file.name).write_bytes(file.read_bytes())
 
     def run(self, command):
@@ -67,7 +70,9 @@ class Document:
             self.command(command)
 
     def command(self, command):
-        words = shlex.split(command)
+        words = shlex.split(command.removesuffix(" &"))
+        if re.fullmatch(r"\w+=\S*", words[0]):
+            del words[0]  # a variable for this command alone
         program = words[0]
         name = Path(program).name
         if program.startswith("build/release/bin/"):
@@ -76,9 +81,11 @@ class Document:
             groups = re.findall(r"^  \[(\w+)\]=", (self.root / program).read_text(), re.MULTILINE)
             self.expect(set(words[1:]) <= set(groups), f"groups among {groups}")
         elif program in SCRIPTS:
-            help_text = self.run(f"{program} --help")
-            for option in words[1:]:
-                self.expect(not option.startswith("--") or option.split("=")[0] in help_text, f"{option} in its --help")
+            self.expect_options(program, words[1:])
+        elif program.endswith("/bin/python") and words[1].startswith("examples/"):
+            self.expect_options(f"python3 {words[1]}", words[2:])
+        elif name in OTHERS or words[:3] == ["python3", "-m", "venv"]:
+            pass
         elif program == "cmake" and words[1] == "--preset":
             presets = json.loads((self.root / "CMakePresets.json").read_text())["configurePresets"]
             self.expect(words[2] in [each["name"] for each in presets], "a preset of CMakePresets.json")
@@ -108,6 +115,11 @@ class Document:
         if name in READERS_OWN or name.startswith("test_"):
             return
         self.expect((self.build / "bin" / name).is_file(), "a program that is built by default")
+        arguments = shlex.split(command)[1:]
+        read = [value for option, value in zip(arguments, arguments[1:]) if option in READ and value[0] != "~"]
+        if not all((self.folder / path).exists() for path in read):  # what the reader has
+            self.expect_options(f"build/release/bin/{name}", arguments)
+            return
         smoke = SMOKE.get("train" if name.startswith("train_") else name, [])
         words = command.split()
         for option, value in zip(smoke[::2], smoke[1::2]):
@@ -116,6 +128,11 @@ class Document:
             else:
                 words += [option, value]
         self.run(" ".join(words))
+
+    def expect_options(self, program, arguments):
+        help_text = self.run(f"{program} --help")
+        for option in arguments:
+            self.expect(not option.startswith("--") or option.split("=")[0] in help_text, f"{option} in its --help")
 
     def expect_variables(self, words):
         known = (self.build / "CMakeCache.txt").read_text()
