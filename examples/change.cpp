@@ -64,12 +64,12 @@ struct AddSign {
 /// The cross-entropy and, in every layer, `coefficient` times the mean of |h| over the hidden layer h: most
 /// hidden units of a ReLU network are then 0.
 template <class Device>
-class SparseHidden {
+class QuietHidden {
  public:
   using Scalar = typename Device::Scalar;
-  static constexpr std::string_view name = "sparse_hidden";
+  static constexpr std::string_view name = "quiet_hidden";
 
-  SparseHidden(ParameterSet<Device>&, const DecoderConfig&) {}
+  QuietHidden(ParameterSet<Device>&, const DecoderConfig&) {}
 
   double coefficient = 0.05;  ///< Chosen at run time: model.objective().coefficient.
 
@@ -174,7 +174,7 @@ constexpr DecoderConfig shape = without_final_norm(
 
 template <DecoderConfig Config, class Device>
 using Model = Decoder<Config, LayerNorm, ReLU, Device, Observers<EntropyObserver, ScoreObserver>,
-                      GatedPostNorm, SparseHidden>;
+                      GatedPostNorm, QuietHidden>;
 
 /// Weights from elsewhere: the output matrices of the branches smaller by 1 / sqrt(2 L), as in GPT-2.
 template <class M>

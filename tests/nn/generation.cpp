@@ -19,9 +19,9 @@ using lnfree::test::TestDevice;
 namespace {
 
 #ifdef LNFREE_TEST_CUDA
-using Devices = std::tuple<TestDevice>;
+using TextDevices = std::tuple<TestDevice>;
 #else
-using Devices = std::tuple<TestDevice, Reference<double>>;
+using TextDevices = std::tuple<TestDevice, Reference<double>>;
 #endif
 using Tokens = std::vector<std::int32_t>;
 
@@ -83,7 +83,7 @@ void check_growing_text() {
 
 BOOST_AUTO_TEST_SUITE(generation_with_kept_keys_and_values)
 
-BOOST_AUTO_TEST_CASE_TEMPLATE(a_growing_text_gives_the_logits_of_whole_passes, D, Devices) {
+BOOST_AUTO_TEST_CASE_TEMPLATE(a_growing_text_gives_the_logits_of_whole_passes, D, TextDevices) {
   check_growing_text<D, long_context, LayerNorm, GELU>();
   check_growing_text<D, rotary, Identity, ReLU>();
 #ifndef LNFREE_TEST_CUDA
@@ -92,7 +92,7 @@ BOOST_AUTO_TEST_CASE_TEMPLATE(a_growing_text_gives_the_logits_of_whole_passes, D
 #endif
 }
 
-BOOST_AUTO_TEST_CASE_TEMPLATE(a_text_may_change_anywhere, D, Devices) {
+BOOST_AUTO_TEST_CASE_TEMPLATE(a_text_may_change_anywhere, D, TextDevices) {
   Pair<Decoder<rotary, LayerNorm, ReLU, D>> pair;
   Tokens text = random_tokens(60);
   BOOST_TEST(pair.difference(text) < tolerance<D>);
@@ -105,7 +105,7 @@ BOOST_AUTO_TEST_CASE_TEMPLATE(a_text_may_change_anywhere, D, Devices) {
   BOOST_TEST(pair.difference(random_tokens(5)) < tolerance<D>);
 }
 
-BOOST_AUTO_TEST_CASE_TEMPLATE(half_a_context_is_dropped_at_a_time, D, Devices) {
+BOOST_AUTO_TEST_CASE_TEMPLATE(half_a_context_is_dropped_at_a_time, D, TextDevices) {
   Pair<Decoder<long_context, LayerNorm, GELU, D>> pair;
   const Tokens text = random_tokens(260);
   for (const auto& [count, begin] :
