@@ -5,7 +5,9 @@
 #
 #   build      compiler, CMake, ccache, and the libraries lnfree stands on
 #   report     Python with matplotlib and markdown, for the report and its figures
-#   test       Boost.Test and Boost.Context, clang with its sanitizers, pkg-config, and PyTorch as an independent reference
+#   test       Boost.Test and Boost.Context, clang with its sanitizers, pkg-config, Open MPI, and PyTorch as an independent
+#              reference
+#   mpi        Open MPI, for training with several processes
 #   benchmark  Google Benchmark, and PyTorch to be compared with
 #
 # Needs no rights when nothing is missing; otherwise root, or sudo.
@@ -15,8 +17,9 @@ declare -A groups=(
   [build]="g++ cmake ninja-build ccache libeigen3-dev libopenblas-openmp-dev libdnnl-dev nlohmann-json3-dev
            libcli11-dev libsentencepiece-dev libxxhash-dev libpcre2-dev"
   [report]="python3 python3-markdown python3-matplotlib python3-numpy"
-  [test]="libboost-test-dev libboost-context-dev clang libclang-rt-dev libomp-dev pkg-config python3 python3-venv
-          python3-numpy python3-torch"
+  [test]="libboost-test-dev libboost-context-dev clang libclang-rt-dev libomp-dev pkg-config libopenmpi-dev openmpi-bin
+          python3 python3-venv python3-numpy python3-torch"
+  [mpi]="libopenmpi-dev openmpi-bin"
   [benchmark]="libbenchmark-dev python3 python3-numpy python3-torch"
 )
 
@@ -35,7 +38,7 @@ for group; do
       exit 0
       ;;
   esac
-  [[ -n ${groups[$group]:-} ]] || fail "unknown group '$group'; the groups are build, report, test and benchmark."
+  [[ -n ${groups[$group]:-} ]] || fail "unknown group '$group'; the groups are build, report, test, mpi and benchmark."
   read -r -d '' -a packages <<<"${groups[$group]}" || true
   wanted+=("${packages[@]}")
 done

@@ -41,7 +41,7 @@ std::string bar(std::size_t columns, double share) {
 
 }  // namespace
 
-ProgressLine::ProgressLine() : terminal_(::isatty(STDOUT_FILENO) == 1) {}
+ProgressLine::ProgressLine(bool may_redraw) : terminal_(may_redraw && ::isatty(STDOUT_FILENO) == 1) {}
 
 ProgressLine::~ProgressLine() {
   finish();
