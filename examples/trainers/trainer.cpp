@@ -341,19 +341,27 @@ int train(ProgramOptions options, const Ranks& ranks) {
   return 1;
 }
 
-/// The options of this rank; of several that read the same, the first is heard.
+/// The options of this rank; of several that have something to say of them, the first is heard. Nothing on
+/// all ranks where there is nothing to do any more for one.
 std::optional<ProgramOptions> read_options(int argc, char** argv, const Ranks& ranks, int& exit_status) {
   const std::string description = "Trains a decoder-only transformer with norm " +
                                   std::string(Model::Norm::name) + " and activation " +
                                   std::string(Model::Activation::name) +
                                   " on token shards, and measures the entropy of every attention head.";
   std::optional<ProgramOptions> options;
-  {
-    const Silence silence(STDERR_FILENO, ranks.rank() != 0);
+  const auto read = [&](bool is_heard) {
+    const Silence silence(STDERR_FILENO, !is_heard);
     options = parse_options(argc, argv, description, defaults(), exit_status);
-  }
+  };
+  read(ranks.rank() == 0);
+  const double own = options ? -1 : exit_status;
+  const std::vector<double> all = ranks.gather(std::span(&own, 1));
+  const auto done = std::find_if(all.begin(), all.end(), [](double status) { return status >= 0; });
+  if (done == all.end()) return options;
+  if (const auto first = done - all.begin(); first != 0 && first == ranks.rank()) read(true);
   ranks.barrier();
-  return options;
+  exit_status = static_cast<int>(*done);
+  return std::nullopt;
 }
 
 /// Threads that a rank uses unless it is told: those of its processors, or its part where ranks are not bound

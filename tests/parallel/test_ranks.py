@@ -167,6 +167,29 @@ class Ranks(unittest.TestCase):
         self.assertIn(f"resumed at step {step}", self.succeed(2, *self.training(run, "--resume", steps=40)))
         self.assert_same_run(whole, run)
 
+    def test_an_evaluation_is_the_same(self):
+        run = self.folder / "run"
+        self.succeed(None, *self.training(run, steps=0))
+        evaluation = ["--evaluate-only", "--init-from", run / "checkpoint" / "model.safetensors", "--val", self.val,
+                      "--batch-size", 1, "--threads", 1, "--observe-signal", "--json"]  # fmt: skip
+        results = []
+        for ranks in (None, 2, 4):  # of which one has nothing to do: there are 3 windows
+            results.append(self.folder / f"{ranks}.json")
+            self.succeed(ranks, *evaluation, results[-1])
+            self.assertEqual(results[0].read_text(), results[-1].read_text())
+        self.refuse(3, *evaluation, self.folder / "3.json", says=["cannot be shared by 3 ranks"])
+
+    def test_a_run_that_diverges(self):
+        """Also where each rank knows a part of the gradients alone."""
+        folders = []
+        for ranks, options in ((None, []), (4, []), (4, ["--zero"])):
+            folders.append(self.folder / " ".join([str(ranks), *options]))
+            wild = ["--learning-rate", 1e30, "--warmup-ratio", 0, "--max-gradient-norm", 0, *options]
+            result = self.call(ranks, *self.training(folders[-1], *wild))
+            self.assertEqual(result.returncode, 3, result.stderr)
+            self.assertIn("diverged on rank 0:" if ranks else "diverged:", result.stdout)
+            self.assertEqual(metrics(folders[0]), metrics(folders[-1]))
+
     def test_a_rank_that_dies_ends_all(self):
         run = self.folder / "run"
         program, found = self.start(4, run, "--checkpoint-every", 1)
@@ -188,7 +211,9 @@ class Ranks(unittest.TestCase):
         size_of_weights(run / "checkpoint" / "model.safetensors")
 
     def refuse(self, ranks, *arguments, says):
-        result = self.call(ranks, *arguments)
+        self.check_refusal(self.call(ranks, *arguments), says)
+
+    def check_refusal(self, result, says):
         self.assertEqual(result.returncode, 1, result.stderr)
         own = [line for line in result.stderr.splitlines() if line.startswith(PROGRAM.name)]
         self.assertEqual(len(own), 1, result.stderr)
@@ -204,6 +229,11 @@ class Ranks(unittest.TestCase):
         self.refuse(2, *data, "--step-windows", 9, "--batch-size", 2, says=["9 is no multiple of --batch-size 2"])
         self.refuse(2, *data, "--step-windows", 9, says=["9 passes", "start 1 rank,"])
         self.refuse(2, *data, "--batch-size", 1, "--profile", 1, says=["--profile is for a single process"])
+        # Ranks that were not started alike.
+        for options, says in ((["--seed", 7], "rank 1 was started with other options"), (["--seed", "x"], "--seed")):
+            second = self.command(None, PROGRAM, *self.training(run, *options))
+            both = [*self.command(1, PROGRAM, *self.training(run)), ":", "-n", "1", *second]
+            self.check_refusal(subprocess.run(both, capture_output=True, text=True, timeout=60), [says])
         self.assertFalse(run.exists())
 
 

@@ -53,7 +53,8 @@ std::string sum_over(const Branch& branch) {
 BOOST_AUTO_TEST_SUITE(tree)
 
 BOOST_AUTO_TEST_CASE(leaves_are_the_largest_power_of_two) {
-  const std::vector<std::pair<int, int>> expected{{1, 1}, {2, 2}, {3, 1}, {12, 4}, {64, 64}, {128, 64}, {96, 32}};
+  const std::vector<std::pair<int, int>> expected{{1, 1},   {2, 2},    {3, 1},  {12, 4},
+                                                  {64, 64}, {128, 64}, {96, 32}};
   for (const auto& [passes, leaves] : expected) {
     BOOST_TEST(leaves_of(passes, 64) == leaves);
     BOOST_TEST(leaves_of(passes, 1) == 1);
@@ -87,8 +88,10 @@ BOOST_AUTO_TEST_CASE(ranks_that_do_not_fit_are_told_which_would) {
   const auto says = [](const std::string& part) {
     return [=](const Error& error) { return std::string(error.what()).find(part) != std::string::npos; };
   };
-  BOOST_CHECK_EXCEPTION(require_fitting_ranks(RankOf{0, 3}, 12), Error, says("3 ranks: start 1, 2 or 4 ranks"));
-  BOOST_CHECK_EXCEPTION(require_fitting_ranks(RankOf{0, 8}, 12), Error, says("8 ranks: start 1, 2 or 4 ranks"));
+  BOOST_CHECK_EXCEPTION(require_fitting_ranks(RankOf{0, 3}, 12), Error,
+                        says("3 ranks: start 1, 2 or 4 ranks"));
+  BOOST_CHECK_EXCEPTION(require_fitting_ranks(RankOf{0, 8}, 12), Error,
+                        says("8 ranks: start 1, 2 or 4 ranks"));
   BOOST_CHECK_EXCEPTION(require_fitting_ranks(RankOf{0, 2}, 3), Error, says("2 ranks: start 1 rank,"));
 }
 
@@ -109,7 +112,8 @@ BOOST_AUTO_TEST_CASE(pieces_are_aligned_and_spare_matrices_where_asked) {
     BOOST_TEST(std::is_sorted(pieces.cuts().begin(), pieces.cuts().end()));
     for (const Index cut : pieces.cuts()) {
       BOOST_TEST(cut % 16 == 0);
-      if (whole && cut < parameters.range(ParameterKind::embedding).begin) BOOST_TEST(beginnings.contains(cut));
+      if (whole && cut < parameters.range(ParameterKind::embedding).begin)
+        BOOST_TEST(beginnings.contains(cut));
     }
     // Every share belongs to one rank.
     std::set<int> shares;
