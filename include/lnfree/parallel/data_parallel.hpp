@@ -63,7 +63,9 @@ class Pieces {
   int count() const { return static_cast<int>(cuts_.size()) - 1; }
 
   /// Where the first of `ranks` equal shares number `share` begins; share == ranks: the end.
-  Index begin(int share, int ranks) const { return cuts_[static_cast<std::size_t>(share * (count() / ranks))]; }
+  Index begin(int share, int ranks) const {
+    return cuts_[static_cast<std::size_t>(share * (count() / ranks))];
+  }
 
   /// The place of a rank's share in the array.
   static int share_of(int rank, int ranks) {
@@ -83,8 +85,7 @@ class Pieces {
     if (at <= weights.begin || at >= end) return at;
     Index nearest = at - weights.begin < end - at ? weights.begin : end;
     for (const auto& parameter : parameters.all()) {
-      if (parameter.kind == ParameterKind::weight &&
-          distance(parameter.offset, at) < distance(nearest, at))
+      if (parameter.kind == ParameterKind::weight && distance(parameter.offset, at) < distance(nearest, at))
         nearest = parameter.offset;
     }
     return nearest;
@@ -285,7 +286,8 @@ class DataParallel {
     Share share;
     share.cuts = pieces_.cuts();
     if (!divided) return share;
-    const int ranks = ranks_.size(), own = Pieces::share_of(ranks_.rank(), ranks), parts = pieces_.count() / ranks;
+    const int ranks = ranks_.size(), own = Pieces::share_of(ranks_.rank(), ranks),
+              parts = pieces_.count() / ranks;
     share.begin = pieces_.begin(own, ranks);
     share.end = pieces_.begin(own + 1, ranks);
     share.first_part = own * parts;
@@ -316,7 +318,8 @@ class DataParallel {
     std::vector<double> ordered(all.size());
     for (int rank = 0; rank < ranks_.size(); ++rank) {
       const auto to = static_cast<std::ptrdiff_t>(own.size()) * Pieces::share_of(rank, ranks_.size());
-      std::copy_n(all.begin() + static_cast<std::ptrdiff_t>(own.size()) * rank, own.size(), ordered.begin() + to);
+      std::copy_n(all.begin() + static_cast<std::ptrdiff_t>(own.size()) * rank, own.size(),
+                  ordered.begin() + to);
     }
     return ordered;
   }
@@ -359,7 +362,8 @@ class DataParallel {
     const std::vector<double> all = ranks_.gather(losses);
     Step step;
     for (int rank = 0; rank < ranks_.size(); ++rank) {
-      const auto first = all.begin() + static_cast<std::ptrdiff_t>(static_cast<std::size_t>(rank) * (own + 1));
+      const auto first =
+          all.begin() + static_cast<std::ptrdiff_t>(static_cast<std::size_t>(rank) * (own + 1));
       const auto end = first + static_cast<std::ptrdiff_t>(own);
       step.losses.insert(step.losses.end(), first, end);
       if (*end == 0 && step.faulty_rank < 0) step.faulty_rank = rank;
@@ -371,7 +375,8 @@ class DataParallel {
   void share_last_pass() {
     auto& objective = model_.objective();
     constexpr auto nothing = [](double&) {};
-    constexpr bool reports = requires { objective.report(model_.parameters(), model_.device(), [](auto&&...) {}); };
+    constexpr bool reports =
+        requires { objective.report(model_.parameters(), model_.device(), [](auto&&...) {}); };
     if constexpr (requires { objective.for_each_of_last_pass(nothing); }) {
       objective.for_each_of_last_pass(
           [&](double& number) { ranks_.broadcast(&number, sizeof(number), ranks_.size() - 1); });

@@ -38,7 +38,9 @@ class Mpi {
 
   /// `time_limit` is how many seconds a call waits for other ranks before it throws Error. It must be longer
   /// than a pass, and than rank 0 takes to write a checkpoint.
-  explicit Mpi(double time_limit = 600) : session_(std::make_shared<Session>()) { set_time_limit(time_limit); }
+  explicit Mpi(double time_limit = 600) : session_(std::make_shared<Session>()) {
+    set_time_limit(time_limit);
+  }
 
   void set_time_limit(double seconds) const { session_->time_limit = seconds; }
 
