@@ -3,6 +3,7 @@
 #   lnfree::eigen   the devices EigenCpu, and what stands on them (Eigen)
 #   lnfree::bf16    the device CpuBF16 (oneDNN)
 #   lnfree::cuda    the devices Cuda and CudaFp32 (cuBLASLt), for sources in CUDA
+#   lnfree::mpi     several processes that train one model (MPI)
 #   lnfree::corpus  what turns source files into token shards (SentencePiece, xxHash; PCRE2, utf8proc, zlib and Zstandard where found)
 # A part exists where what it needs is found. Included by the project itself and by the installed lnfree-config.cmake,
 # after lnfree-dependencies.cmake: a package knows the parts of the machine that uses it, not of the one that made it.
@@ -34,6 +35,7 @@ lnfree_part(cpu OpenMP::OpenMP_CXX)
 lnfree_part(eigen Eigen3::Eigen)
 lnfree_part(bf16 oneDNN::oneDNN)
 lnfree_part(cuda CUDA::cudart_static CUDA::cublasLt)
+lnfree_part(mpi MPI::MPI_CXX)
 lnfree_part(corpus SentencePiece::SentencePiece xxHash::xxHash)
 if(TARGET lnfree::corpus)
   # What reads tokenizer.json, .gz and .zst.

@@ -5,7 +5,9 @@
 #
 #   build      compiler, CMake, ccache, and the libraries lnfree stands on
 #   report     Python with matplotlib and markdown, for the report and its figures
-#   test       Boost.Test and Boost.Context, clang with its sanitizers, pkg-config, Doxygen, and PyTorch as a reference
+#   test       Boost.Test and Boost.Context, clang with its sanitizers, pkg-config, Doxygen, Open MPI, and PyTorch as a
+#              reference
+#   mpi        Open MPI, for training with several processes
 #   benchmark  Google Benchmark, and PyTorch to be compared with
 #
 # Needs no rights when nothing is missing; otherwise root, or sudo.
@@ -16,8 +18,9 @@ declare -A groups=(
            libcli11-dev libsentencepiece-dev libxxhash-dev libpcre2-dev libutf8proc-dev
            zlib1g-dev libzstd-dev"
   [report]="python3 python3-markdown python3-matplotlib python3-numpy"
-  [test]="libboost-test-dev libboost-context-dev clang libclang-rt-dev libomp-dev pkg-config doxygen python3 python3-venv
-          python3-numpy python3-torch"
+  [test]="libboost-test-dev libboost-context-dev clang libclang-rt-dev libomp-dev pkg-config doxygen libopenmpi-dev
+          openmpi-bin python3 python3-venv python3-numpy python3-torch"
+  [mpi]="libopenmpi-dev openmpi-bin"
   [benchmark]="libbenchmark-dev python3 python3-numpy python3-torch"
 )
 
@@ -36,7 +39,7 @@ for group; do
       exit 0
       ;;
   esac
-  [[ -n ${groups[$group]:-} ]] || fail "unknown group '$group'; the groups are build, report, test and benchmark."
+  [[ -n ${groups[$group]:-} ]] || fail "unknown group '$group'; the groups are build, report, test, mpi and benchmark."
   read -r -d '' -a packages <<<"${groups[$group]}" || true
   wanted+=("${packages[@]}")
 done

@@ -9,7 +9,7 @@
 
 #include "../terminal.hpp"
 
-ProgressLine::ProgressLine() : terminal_(::isatty(STDOUT_FILENO) == 1) {}
+ProgressLine::ProgressLine(bool may_redraw) : terminal_(may_redraw && ::isatty(STDOUT_FILENO) == 1) {}
 
 ProgressLine::~ProgressLine() {
   finish();

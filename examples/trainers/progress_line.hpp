@@ -8,7 +8,8 @@
 /// elsewhere.
 class ProgressLine {
  public:
-  ProgressLine();
+  /// `may_redraw` is false where the terminal that a process sees is not the user's.
+  explicit ProgressLine(bool may_redraw = true);
   ProgressLine(const ProgressLine&) = delete;
   ProgressLine& operator=(const ProgressLine&) = delete;
   ~ProgressLine();

@@ -40,7 +40,11 @@ std::string RunPlan::text() const {
          ", optimizer " + megabytes(memory.optimizer) + ", activations " + megabytes(memory.activations) +
          ", total " + megabytes(memory.total()) + " of " + megabytes(free_bytes) + " free on " + device +
          "\nbatch: " + std::to_string(batch.batch_size) +
-         " windows in a pass, passes in a step: " + std::to_string(batch.accumulate) + "\n";
+         " windows in a pass, passes in a step: " + std::to_string(batch.accumulate) +
+         (ranks > 1 ? "\nranks: " + std::to_string(ranks) + ", each with that memory and " +
+                          std::to_string(batch.accumulate / ranks) + " of the passes"
+                    : "") +
+         "\n";
 }
 
 lnfree::Json RunPlan::json() const {
@@ -48,6 +52,7 @@ lnfree::Json RunPlan::json() const {
           {"free_bytes", free_bytes},
           {"batch_size", batch.batch_size},
           {"accumulate", batch.accumulate},
+          {"ranks", ranks},
           {"bytes",
            {{"parameters", memory.parameters},
             {"gradients", memory.gradients},
@@ -56,12 +61,22 @@ lnfree::Json RunPlan::json() const {
             {"total", memory.total()}}}};
 }
 
-RunPlan plan_run(const ProgramOptions& options, std::string device, std::size_t free_bytes,
-                 const std::function<lnfree::MemoryPlan(int batch_size)>& memory_of) {
-  const auto bytes_needed = [&](int batch_size) { return memory_of(batch_size).total(); };
+RunPlan plan_run(const ProgramOptions& options, std::string device, std::size_t free_bytes, int ranks,
+                 const std::function<lnfree::MemoryPlan(lnfree::BatchSplit)>& memory_of) {
+  const std::int64_t windows = options.step_windows > 0
+                                   ? options.step_windows
+                                   : std::int64_t{options.training.batch_size} * options.training.accumulate;
+  const auto memory_with = [&](int batch_size) {
+    return memory_of({batch_size, static_cast<int>(windows / batch_size)}).total();
+  };
+  // A split that the ranks cannot share fits into no memory.
+  const auto bytes_needed = [&](int batch_size) {
+    const bool is_shared = windows / batch_size % ranks == 0;
+    return is_shared ? memory_with(batch_size) : std::numeric_limits<std::size_t>::max();
+  };
   const auto too_little = [&](int batch_size, const std::string& advice) {
     return lnfree::Error("with " + std::to_string(batch_size) + " windows in a pass this needs " +
-                         megabytes(bytes_needed(batch_size)) + ", but " + megabytes(free_bytes) +
+                         megabytes(memory_with(batch_size)) + ", but " + megabytes(free_bytes) +
                          " are free on " + device + advice);
   };
   const std::string none_does = "; no smaller batch fits: end other programs that use its memory";
@@ -70,6 +85,7 @@ RunPlan plan_run(const ProgramOptions& options, std::string device, std::size_t 
   if (options.step_windows > 0 && options.resume) {
     batch = split_of_checkpoint(options);
   } else if (options.step_windows > 0) {
+    if (windows % ranks != 0) memory_with(1);  // throws Error: no split can be shared
     const std::size_t available = free_bytes - std::min(free_bytes, reserved_bytes);
     const auto largest = lnfree::largest_split(options.step_windows, available, bytes_needed);
     if (!largest)
@@ -77,13 +93,12 @@ RunPlan plan_run(const ProgramOptions& options, std::string device, std::size_t 
     batch = *largest;
   }
 
-  const lnfree::MemoryPlan memory = memory_of(batch.batch_size);
+  const lnfree::MemoryPlan memory = memory_of(batch);
   if (memory.total() > free_bytes) {
     if (options.resume) {
       throw too_little(batch.batch_size,
                        "; a run goes on with its own batch alone: end other programs that use its memory");
     }
-    const std::int64_t windows = std::int64_t{batch.batch_size} * batch.accumulate;
     const auto fits = lnfree::largest_split(windows, free_bytes, bytes_needed);
     if (!fits) throw too_little(batch.batch_size, none_does);
     std::string advice = "; the largest that fits is --batch-size " + std::to_string(fits->batch_size);
@@ -92,5 +107,5 @@ RunPlan plan_run(const ProgramOptions& options, std::string device, std::size_t 
     }
     throw too_little(batch.batch_size, advice);
   }
-  return {std::move(device), free_bytes, batch, memory};
+  return {std::move(device), free_bytes, batch, memory, ranks};
 }

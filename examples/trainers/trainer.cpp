@@ -1,13 +1,16 @@
 /// A trainer. CMake compiles this file once for each program train_<shape>_<configuration>, with the names in
 /// configurations.def that it is for: LNFREE_TRAINER_SHAPE, LNFREE_TRAINER_CONFIGURATION and
-/// LNFREE_TRAINER_RECIPE; and with LNFREE_TRAINER_BF16 or LNFREE_TRAINER_CUDA, where the device is another
-/// one.
+/// LNFREE_TRAINER_RECIPE; with LNFREE_TRAINER_BF16 or LNFREE_TRAINER_CUDA, where the device is another one;
+/// and with LNFREE_TRAINER_MPI, where the program may run as several processes.
 #include <omp.h>
+#include <unistd.h>
 
+#include <algorithm>
 #include <chrono>
 #include <cstdio>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <utility>
 #include <vector>
@@ -16,6 +19,9 @@
 #include <lnfree/backend/cpu/bf16.hpp>
 #elif defined(LNFREE_TRAINER_CUDA)
 #include <lnfree/backend/cuda/cuda.hpp>
+#endif
+#if defined(LNFREE_TRAINER_MPI)
+#include <lnfree/parallel/mpi.hpp>
 #endif
 #include <lnfree/backend/cpu/share_cores.hpp>
 #include <lnfree/backend/profiled.hpp>
@@ -33,6 +39,7 @@
 #include "profile_table.hpp"
 #include "progress_line.hpp"
 #include "run_plan.hpp"
+#include "silence.hpp"
 #include "trainer_options.hpp"
 
 namespace {
@@ -45,6 +52,12 @@ using Backend = lnfree::Cuda;
 using Backend = lnfree::Cpu;
 #endif
 using Device = lnfree::Profiled<Backend>;  // for --profile
+
+#if defined(LNFREE_TRAINER_MPI)
+using Ranks = lnfree::Mpi;
+#else
+using Ranks = lnfree::Alone;
+#endif
 
 // The last two stand on Eigen, which is not for sources in CUDA.
 #ifdef LNFREE_TRAINER_CUDA
@@ -60,10 +73,12 @@ constexpr configurations::Recipe recipe = configurations::recipes::LNFREE_TRAINE
 constexpr configurations::Training schedule = configurations::shapes::LNFREE_TRAINER_SHAPE.training;
 constexpr lnfree::DecoderConfig shape = configurations::shapes::LNFREE_TRAINER_SHAPE.by(recipe);
 using Model = configurations::LNFREE_TRAINER_CONFIGURATION<shape>::Model<shape, Device, Observer>;
+using Trainer = lnfree::Trainer<Model, lnfree::AdamW, lnfree::ChosenSchedule, Ranks>;
 
 /// The options of a run that is told nothing else.
 ProgramOptions defaults() {
   ProgramOptions options;
+  options.for_ranks = lnfree::has_ranks<Ranks>;
   lnfree::TrainerOptions& training = options.training;
   training.steps = schedule.steps;
   training.learning_rate = schedule.learning_rate;
@@ -87,16 +102,27 @@ constexpr int diverged_status = 3;
 /// Exit status where there is no GPU for a program that needs one.
 constexpr int no_device_status = 4;
 
-/// Settles the batch, and says what the program takes of its device before it takes it. Throws Error where
-/// that is more than the device has.
-RunPlan plan_on(Model::Device& device, ProgramOptions& options) {
-  const lnfree::Purpose purpose =
-      options.evaluate_only ? lnfree::Purpose::evaluation : lnfree::Purpose::training;
-  RunPlan plan = plan_run(options, device_name(device), free_bytes(device), [&](int batch_size) {
-    lnfree::MemoryPlan memory = Model::plan_memory(batch_size, purpose, device);
+/// What every rank may take of its device: ranks on one machine share its memory, and all plan alike.
+std::size_t free_for_rank(Model::Device& device, const Ranks& ranks) {
+  const auto own = static_cast<double>(free_bytes(device) / static_cast<std::size_t>(ranks.local_size()));
+  const std::vector<double> all = ranks.gather(std::span(&own, 1));
+  return static_cast<std::size_t>(*std::min_element(all.begin(), all.end()));
+}
+
+/// Settles the batch, and says what the program takes of the `free` bytes of its device before it takes it.
+/// Throws Error where that is more.
+RunPlan plan_on(Model::Device& device, std::size_t free, ProgramOptions& options, const Ranks& ranks) {
+  const bool trains = !options.evaluate_only;
+  const lnfree::Purpose purpose = trains ? lnfree::Purpose::training : lnfree::Purpose::evaluation;
+  const auto memory_of = [&](lnfree::BatchSplit batch) {
+    lnfree::MemoryPlan memory = Model::plan_memory(batch.batch_size, purpose, device);
     memory.optimizer = lnfree::AdamW<Model>::bytes(memory);
+    if (options.training.zero) memory.optimizer /= static_cast<std::size_t>(ranks.size());
+    if (trains)
+      memory.gradients += lnfree::DataParallel<Model, Ranks>::bytes(memory, ranks, batch.accumulate);
     return memory;
-  });
+  };
+  RunPlan plan = plan_run(options, device_name(device), free, trains ? ranks.size() : 1, memory_of);
   std::fputs(plan.text().c_str(), stdout);
   options.training.batch_size = plan.batch.batch_size;
   options.training.accumulate = plan.batch.accumulate;
@@ -181,44 +207,59 @@ ObjectiveFlags<Model>& objective_flags() {
   return flags;
 }
 
-int plan_only(ProgramOptions options) {
+/// Of the ranks' results the first one's is kept.
+void write_result(const ProgramOptions& options, const Ranks& ranks, const lnfree::Json& result) {
+  if (!options.json.empty() && ranks.rank() == 0) lnfree::write_file(options.json, result.dump(2) + "\n");
+}
+
+int plan_only(ProgramOptions options, const Ranks& ranks) {
   Model::Device device;
-  const RunPlan plan = plan_on(device, options);
-  if (!options.json.empty()) lnfree::write_file(options.json, plan.json().dump(2) + "\n");
+  const std::size_t free = free_for_rank(device, ranks);
+  on_all_ranks(ranks, [&] { write_result(options, ranks, plan_on(device, free, options, ranks).json()); });
   return 0;
 }
 
-int evaluate_only(ProgramOptions options) {
-  const lnfree::Windows windows = open_windows(options.validation, options);
-  lnfree::check_same_tokenizer(trained_on(options.init_from), lnfree::tokenizer_of(windows.shards()));
+int evaluate_only(ProgramOptions options, const Ranks& ranks) {
+  std::optional<lnfree::Windows> windows;
+  on_all_ranks(ranks, [&] {
+    windows.emplace(open_windows(options.validation, options));
+    lnfree::check_same_tokenizer(trained_on(options.init_from), lnfree::tokenizer_of(windows->shards()));
+  });
   Model::Device device;
-  plan_on(device, options);
-  Model model(options.training.batch_size, lnfree::Purpose::evaluation, device);
-  choose_observers(model.observer(), options);
-  lnfree::load_weights(model, options.init_from);
-  const std::string difference = difference_beside(options.init_from);
-  if (!difference.empty()) throw lnfree::Error(difference);
-  print_model(model);
-  const lnfree::Evaluation result = lnfree::evaluate(model, windows);
+  const std::size_t free = free_for_rank(device, ranks);
+  std::optional<Model> model;
+  on_all_ranks(ranks, [&] {
+    plan_on(device, free, options, ranks);
+    model.emplace(options.training.batch_size, lnfree::Purpose::evaluation, device);
+    choose_observers(model->observer(), options);
+    lnfree::load_weights(*model, options.init_from);
+    const std::string difference = difference_beside(options.init_from);
+    if (!difference.empty()) throw lnfree::Error(difference);
+    print_model(*model);
+  });
+  const lnfree::Evaluation result = lnfree::evaluate(*model, *windows, ranks);
   std::printf("evaluation loss %.6f nats over %lld targets, perplexity %.4f\n", result.eval_loss,
               static_cast<long long>(result.targets), result.perplexity());
-  if (!options.json.empty()) {
+  on_all_ranks(ranks, [&] {
+    if (options.json.empty() || ranks.rank() != 0) return;
     lnfree::Json json{{"eval_loss", result.eval_loss},
                       {"perplexity", result.perplexity()},
                       {"targets", result.targets},
-                      {"parameters", model.parameters().trainable()}};
-    for (const auto& seen : lnfree::observations(model)) json.update(seen);
-    lnfree::write_file(options.json, json.dump(2) + "\n");
-  }
+                      {"parameters", model->parameters().trainable()}};
+    for (const auto& seen : lnfree::observations(*model)) json.update(seen);
+    write_result(options, ranks, json);
+  });
   return 0;
 }
 
 /// Where the time of a step goes: the steps of a run, heads observed.
-int profile(ProgramOptions options) {
+int profile(ProgramOptions options, const Ranks& ranks) {
+  if (ranks.size() > 1)
+    throw lnfree::SharedError("--profile is for a single process: start it without mpirun");
   const lnfree::TrainerOptions& training = options.training;
   const lnfree::Windows windows = open_windows(options.train, options);
   Model::Device device;
-  plan_on(device, options);
+  plan_on(device, free_bytes(device), options, ranks);
   Model model(training.batch_size, lnfree::Purpose::training, device);
   choose_observers(model.observer(), options);
   initialize(model, options, &windows);
@@ -242,53 +283,114 @@ int profile(ProgramOptions options) {
 
   const ProfileTable table(model.device().profile, options.profile, time.count());
   std::fputs(table.text().c_str(), stdout);
-  if (!options.json.empty()) lnfree::write_file(options.json, table.json().dump(2) + "\n");
+  write_result(options, ranks, table.json());
   return 0;
 }
 
+/// The first signal that has asked any of the ranks to stop.
+int stop_signal_of(const Ranks& ranks) {
+  const double own = signals::stop_signal;
+  const std::vector<double> all = ranks.gather(std::span(&own, 1));
+  return static_cast<int>(*std::max_element(all.begin(), all.end()));
+}
+
 /// Writes the initial checkpoint of a run of no steps, for which no data is needed.
-int train(ProgramOptions options) {
+int train(ProgramOptions options, const Ranks& ranks) {
   const lnfree::TrainerOptions& training = options.training;
   std::optional<lnfree::Windows> windows, validation;
-  if (!options.train.empty()) windows.emplace(open_windows(options.train, options));
-  if (!options.validation.empty()) validation.emplace(open_windows(options.validation, options));
-
+  on_all_ranks(ranks, [&] {
+    if (!options.train.empty()) windows.emplace(open_windows(options.train, options));
+    if (!options.validation.empty()) validation.emplace(open_windows(options.validation, options));
+  });
   Model::Device device;
-  plan_on(device, options);
-  Model model(training.batch_size, lnfree::Purpose::training, device);
-  choose_observers(model.observer(), options);
-  initialize(model, options, windows ? &*windows : nullptr);
-  if (training.steps > 0) objective_flags().apply(model, options.teacher);
-
-  ProgressLine line;
-  using Trainer = lnfree::Trainer<Model, lnfree::AdamW, lnfree::ChosenSchedule>;
-  Trainer::Parts parts = Trainer::parts(training);
-  parts.schedule.name = options.schedule;
-  Trainer trainer(model, windows ? &*windows : nullptr, validation ? &*validation : nullptr, training, parts,
-                  options.out,
-                  {.on_step = [&](const lnfree::Progress& progress) { line.show(progress); },
-                   .on_message = [&](const std::string& text) { line.message(text); }});
-  print_model(model);
+  const std::size_t free = free_for_rank(device, ranks);
+  std::optional<Model> model;
+  ProgressLine line(ranks.size() == 1);
+  std::optional<Trainer> trainer;
+  on_all_ranks(ranks, [&] {
+    plan_on(device, free, options, ranks);
+    model.emplace(training.batch_size, lnfree::Purpose::training, device);
+    choose_observers(model->observer(), options);
+    initialize(*model, options, windows ? &*windows : nullptr);
+    if (training.steps > 0) objective_flags().apply(*model, options.teacher);
+    Trainer::Parts parts = Trainer::parts(training);
+    parts.schedule.name = options.schedule;
+    trainer.emplace(
+        *model, windows ? &*windows : nullptr, validation ? &*validation : nullptr, training, parts,
+        options.out,
+        Trainer::Callbacks{.on_step = [&](const lnfree::Progress& progress) { line.show(progress); },
+                           .on_message = [&](const std::string& text) { line.message(text); }},
+        ranks);
+    print_model(*model);
+  });
   if (options.resume) {
-    trainer.resume();
-    line.message("resumed at step " + std::to_string(trainer.step()));
+    trainer->resume();
+    line.message("resumed at step " + std::to_string(trainer->step()));
   } else {
-    trainer.start();
+    trainer->start();
   }
   signals::catch_stop();
-  switch (trainer.run([] { return signals::stop_signal != 0; })) {
+  const std::int64_t first_step = trainer->step();
+  const auto outcome = trainer->run([] { return signals::stop_signal != 0; });
+  if (const std::int64_t steps = trainer->step() - first_step; ranks.size() > 1 && steps > 0) {
+    line.message("ranks: each step sent " +
+                 std::to_string(trainer->bytes_moved() / static_cast<std::uint64_t>(steps)) +
+                 " bytes of gradients and weights; rank 0 has waited for the others for " +
+                 std::to_string(ranks.seconds_waited()) + " s in all");
+  }
+  switch (outcome) {
     case lnfree::Outcome::finished:
-      line.message("finished: " + std::to_string(trainer.step()) + " steps, checkpoint in " +
-                   trainer.checkpoint_folder().string());
+      line.message("finished: " + std::to_string(trainer->step()) + " steps, checkpoint in " +
+                   trainer->checkpoint_folder().string());
       return 0;
     case lnfree::Outcome::interrupted:
-      line.message("stopped at step " + std::to_string(trainer.step()) + ", checkpoint in " +
-                   trainer.checkpoint_folder().string() + "; go on with --resume");
-      return 128 + signals::stop_signal;
+      line.message("stopped at step " + std::to_string(trainer->step()) + ", checkpoint in " +
+                   trainer->checkpoint_folder().string() + "; go on with --resume");
+      return 128 + stop_signal_of(ranks);
     case lnfree::Outcome::diverged:
       return diverged_status;
   }
   return 1;
+}
+
+/// The options of this rank; of several that have something to say of them, the first is heard. Nothing on
+/// all ranks where there is nothing to do any more for one.
+std::optional<ProgramOptions> read_options(int argc, char** argv, const Ranks& ranks, int& exit_status) {
+  const std::string description = "Trains a decoder-only transformer with norm " +
+                                  std::string(Model::Norm::name) + " and activation " +
+                                  std::string(Model::Activation::name) +
+                                  " on token shards, and measures the entropy of every attention head.";
+  std::optional<ProgramOptions> options;
+  const auto read = [&](bool is_heard) {
+    const Silence silence(STDERR_FILENO, !is_heard);
+    options = parse_options(argc, argv, description, defaults(), objective_flags().list(), exit_status);
+  };
+  read(ranks.rank() == 0);
+  const double own = options ? -1 : exit_status;
+  const std::vector<double> all = ranks.gather(std::span(&own, 1));
+  const auto done = std::find_if(all.begin(), all.end(), [](double status) { return status >= 0; });
+  if (done == all.end()) return options;
+  if (const auto first = done - all.begin(); first != 0 && first == ranks.rank()) read(true);
+  ranks.barrier();
+  exit_status = static_cast<int>(*done);
+  return std::nullopt;
+}
+
+/// Threads that a rank uses unless it is told: those of its processors, or its part where ranks are not bound
+/// to any.
+int threads_of_rank(const Ranks& ranks) {
+  const auto processors = static_cast<int>(::sysconf(_SC_NPROCESSORS_ONLN));
+  return std::min(omp_get_max_threads(), std::max(1, processors / ranks.local_size()));
+}
+
+int run(const ProgramOptions& options, const Ranks& ranks) {
+  const bool trains = !options.plan_only && !options.evaluate_only && options.profile == 0;
+  if (trains) return train(options, ranks);
+  const int status = options.plan_only       ? plan_only(options, ranks)
+                     : options.evaluate_only ? evaluate_only(options, ranks)
+                                             : profile(options, ranks);
+  if (options.json.empty()) require_standard_output();
+  return status;
 }
 
 }  // namespace
@@ -296,27 +398,38 @@ int train(ProgramOptions options) {
 /// 0 done, 1 an error said in one sentence, 3 diverged, 4 no GPU, 128 + signal when stopped.
 int main(int argc, char** argv) {
   lnfree::cpu::share_cores(argv);
-  const std::string description = "Trains a decoder-only transformer with norm " +
-                                  std::string(Model::Norm::name) + " and activation " +
-                                  std::string(Model::Activation::name) +
-                                  " on token shards, and measures the entropy of every attention head.";
+  const std::string program = std::filesystem::path(argv[0]).filename();
+  if constexpr (lnfree::has_ranks<Ranks>) keep_standard_streams();  // before MPI opens what it needs
+  const Ranks ranks{};
+  const Silence silence(STDOUT_FILENO, ranks.rank() != 0);
   int exit_status = 0;
-  const auto options =
-      parse_options(argc, argv, description, defaults(), objective_flags().list(), exit_status);
+  const auto options = read_options(argc, argv, ranks, exit_status);
   if (!options) return exit_status;
-  if (options->threads > 0) omp_set_num_threads(options->threads);
+  if (options->threads > 0) {
+    omp_set_num_threads(options->threads);
+  } else if (ranks.local_size() > 1) {
+    omp_set_num_threads(threads_of_rank(ranks));
+  }
+#ifdef LNFREE_TRAINER_MPI
+  ranks.set_time_limit(options->rank_timeout);
+#endif
   try {
-    const bool trains = !options->plan_only && !options->evaluate_only && options->profile == 0;
-    if (trains) return train(*options);
-    const int status = options->plan_only       ? plan_only(*options)
-                       : options->evaluate_only ? evaluate_only(*options)
-                                                : profile(*options);
-    if (options->json.empty()) require_standard_output();
+    const int status = run(*options, ranks);
+    ranks.barrier();  // who ends with another status than 0 ends the others
     return status;
+  } catch (const lnfree::SharedError& error) {
+    if (ranks.rank() == 0) complain(program, error.what());
+    ranks.barrier();
+    return 1;
   } catch (const lnfree::NoDevice& error) {
-    complain(std::filesystem::path(argv[0]).filename(), error.what());
+    complain(program, error.what());
     return no_device_status;
   } catch (const std::exception& error) {
-    return complain(std::filesystem::path(argv[0]).filename(), error.what());
+    const std::string who = ranks.size() > 1 ? "rank " + std::to_string(ranks.rank()) + ": " : "";
+    complain(program, who + error.what());
+#ifdef LNFREE_TRAINER_MPI
+    if (ranks.size() > 1) ranks.abort(1);
+#endif
+    return 1;
   }
 }

@@ -94,10 +94,9 @@ std::optional<ProgramOptions> parse_options(int argc, char** argv, const std::st
   CLI::Option* const accumulate = app.get_option("--accumulate");
   app.add_count(
          "--step-windows", options.step_windows, 0,
-         "Windows in one optimizer step, as many of them in a pass as memory holds; 0: --batch-size and "
-         "--accumulate say")
+         "Windows in one optimizer step, --batch-size of them in a pass or else as many as memory holds; 0: "
+         "--batch-size and --accumulate say")
       ->group(course)
-      ->excludes(batch_size)
       ->excludes(accumulate);
   const auto& schedules = lnfree::ChosenSchedule::names;
   app.add_value(
@@ -143,8 +142,23 @@ std::optional<ProgramOptions> parse_options(int argc, char** argv, const std::st
       ->group(run);
   app.add_count("--threads", options.threads, 0, "Threads; 0: OMP_NUM_THREADS, or one for each core")
       ->group(run);
+  if (options.for_ranks) {
+    app.add_real("--rank-timeout", options.rank_timeout,
+                 "Seconds that a process waits for the others before all end")
+        ->group(run);
+  }
 
   app.callback([&] {
+    if (training.zero && !options.for_ranks)
+      throw CLI::ValidationError("--zero is for programs of several processes, whose names end in _mpi");
+    if (batch_size->count() > 0 && app.get_option("--step-windows")->count() > 0 &&
+        options.step_windows > 0) {
+      if (options.step_windows % training.batch_size != 0) {
+        throw CLI::ValidationError("--step-windows " + std::to_string(options.step_windows) +
+                                   " is no multiple of --batch-size " + std::to_string(training.batch_size));
+      }
+      training.accumulate = options.step_windows / training.batch_size;
+    }
     if (batch_size->count() + accumulate->count() > 0) options.step_windows = 0;
     if (options.plan_only) return;
     if (options.evaluate_only) {

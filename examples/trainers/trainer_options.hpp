@@ -28,8 +28,10 @@ struct ProgramOptions {
   bool resume = false;
   bool evaluate_only = false;
   bool plan_only = false;
-  int profile = 0;  ///< Steps to be timed primitive by primitive, instead of a run; 0: none.
-  int threads = 0;  ///< 0: all cores.
+  int profile = 0;            ///< Steps to be timed primitive by primitive, instead of a run; 0: none.
+  int threads = 0;            ///< 0: all cores.
+  bool for_ranks = false;     ///< Whether the program may run as several processes, and has the next one.
+  double rank_timeout = 600;  ///< Seconds that a rank waits for the others before all end.
 };
 
 /// An option of the objective, with its line in --help.

@@ -77,6 +77,13 @@ class Document:
         name = Path(program).name
         if program.startswith("build/release/bin/"):
             self.built_program(command, name)
+        elif program in ("mpirun", "srun"):
+            at = next(i for i, word in enumerate(words) if word.startswith("build/release/bin/"))
+            self.expect(words[at].endswith("_mpi"), "a program of several processes")
+            if (self.build / "bin" / Path(words[at]).name).is_file():
+                help_text = self.run(f"{words[at]} --help")
+                for option in words[at + 1 :]:
+                    self.expect(not option.startswith("--") or option in help_text, f"{option} in its --help")
         elif program == "examples/install_dependencies.sh":
             groups = re.findall(r"^  \[(\w+)\]=", (self.root / program).read_text(), re.MULTILINE)
             self.expect(set(words[1:]) <= set(groups), f"groups among {groups}")

@@ -24,7 +24,7 @@ file(REMOVE_RECURSE ${WORK})
 set(program ${CMAKE_CURRENT_LIST_DIR}/program)
 set(options -G ${GENERATOR} -D CMAKE_BUILD_TYPE=Release -D CMAKE_CXX_FLAGS_RELEASE=-O0
   -D CMAKE_CXX_COMPILER=${COMPILER})
-foreach(package BLAS SentencePiece xxHash oneDNN CUDAToolkit)
+foreach(package BLAS SentencePiece xxHash oneDNN CUDAToolkit MPI)
   list(APPEND absent -D CMAKE_DISABLE_FIND_PACKAGE_${package}=ON)
 endforeach()
 

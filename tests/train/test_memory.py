@@ -66,7 +66,9 @@ class Memory(TrainerTest):
         limit = self.limit_between(4, 6, self.RESERVE)
         plan = self.plan("--step-windows", 12, limit=limit)
         self.assertEqual((plan["batch_size"], plan["accumulate"]), (4, 3))
-        self.refuse("--plan-only", "--step-windows", 12, "--batch-size", 4, says=["--step-windows", "--batch-size"])
+        plan = self.plan("--step-windows", 12, "--batch-size", 3)
+        self.assertEqual((plan["batch_size"], plan["accumulate"]), (3, 4))
+        self.refuse("--plan-only", "--step-windows", 12, "--batch-size", 5, says=["12 is no multiple of --batch-size 5"])
         self.refuse("--plan-only", "--step-windows", 12, "--accumulate", 4, says=["--step-windows", "--accumulate"])
 
     def test_a_run_goes_on_with_its_batch(self):

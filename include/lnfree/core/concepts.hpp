@@ -136,6 +136,9 @@ struct Observes {
 
   /// Whether the device has to be read while a pass is under way.
   static constexpr bool during_the_pass = stream || stream_values || hidden_values || logits;
+
+  /// Whether it looks at passes at all.
+  static constexpr bool anything = during_the_pass || entropy || scores || losses;
 };
 
 /// observes_entropy: after a pass, for every head, (L, B, H), the sum of its queries' entropies in nats, and

@@ -83,6 +83,12 @@ class EntropyGuided {
     return penalty_ = scale * sum;
   }
 
+  /// Calls f(number) for what report() says of the last training pass.
+  template <class F>
+  void for_each_of_last_pass(const F& f) {
+    f(penalty_);
+  }
+
   /// The penalty of the last training pass, and the thresholds by head.
   template <class F>
   void report(const ParameterSet<Device>& parameters, Device& device, const F& f) const {

@@ -52,6 +52,14 @@ class EntropyObserver {
     rows_ += shape.rows() * layers_ * heads_;
   }
 
+  /// Calls f(first, count) for each array of what is summed over passes.
+  template <class F>
+  void for_each_sum(const F& f) {
+    f(sums_.data(), sums_.size());
+    f(finite_rows_.data(), finite_rows_.size());
+    f(&rows_, std::size_t{1});
+  }
+
   /// head_entropy [layer][head] in nats, and nonfinite_rows.
   template <class F>
   void report(const F& f) const {

@@ -51,6 +51,18 @@ class Observers : public Parts... {
     (to_one(static_cast<const Parts&>(*this)), ...);
   }
 
+  /// Calls f(first, count) for each array that the parts which are on sum over passes.
+  template <class F>
+  requires((!Observes<Parts>::anything || requires(Parts& part, const F& f) { part.for_each_sum(f); }) && ...)
+  void for_each_sum(const F& f) {
+    const auto of_one = [&]<class Part>(Part& part) {
+      if constexpr (Observes<Part>::anything) {
+        if (uses<Part>()) part.for_each_sum(f);
+      }
+    };
+    (of_one(static_cast<Parts&>(*this)), ...);
+  }
+
   /// For each part that asks for entropies.
   template <class T>
   void record(BatchShape shape, const T* entropy_sums, const std::int32_t* finite_rows) {

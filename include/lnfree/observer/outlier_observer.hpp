@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstddef>
 #include <cstdint>
 #include <limits>
 #include <string_view>
@@ -46,6 +47,17 @@ class OutlierObserver {
     at.rows += rows;
     at.hidden += hidden;
     at.zeros += zeros;
+  }
+
+  /// Calls f(first, count) for each array of what is summed over passes.
+  template <class F>
+  void for_each_sum(const F& f) {
+    for (Layer& layer : of_layer_) {
+      f(layer.squares.data(), layer.squares.size());
+      f(&layer.rows, std::size_t{1});
+      f(&layer.hidden, std::size_t{1});
+      f(&layer.zeros, std::size_t{1});
+    }
   }
 
   /// rms, kurtosis and zeros, each by layer.

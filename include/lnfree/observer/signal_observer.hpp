@@ -46,6 +46,17 @@ class SignalObserver {
   template <class T>
   void record_stream(int layer, BatchShape shape, Matrix<const T> x);
 
+  /// Calls f(first, count) for each array of what is summed over passes.
+  template <class F>
+  void for_each_sum(const F& f) {
+    for (Layer& layer : of_layer_) {
+      f(layer.squares.data(), static_cast<std::size_t>(layer.squares.size()));
+      f(&layer.cosines, std::size_t{1});
+      f(&layer.pairs, std::size_t{1});
+      f(&layer.rows, std::size_t{1});
+    }
+  }
+
   /// One number for each layer; NaN where no row was seen, or no pair of rows.
   std::vector<double> cosine() const {
     return for_layers([](const Layer& layer) {

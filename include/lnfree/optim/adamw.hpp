@@ -3,6 +3,7 @@
 #include <cmath>
 #include <cstddef>
 #include <string_view>
+#include <utility>
 
 #include <lnfree/core/macros.hpp>
 #include <lnfree/core/math.hpp>
@@ -80,8 +81,8 @@ class AdamW : public OptimizerBase<Model> {
   using Options = AdamWOptions;
 
   /// For the parameters of `model`, which must outlive it.
-  explicit AdamW(Model& model, const Options& options = {})
-      : OptimizerBase<Model>(model, "AdamW"),
+  explicit AdamW(Model& model, const Options& options = {}, Share share = {})
+      : OptimizerBase<Model>(model, "AdamW", std::move(share)),
         options_(options),
         m_(this->add_state("m")),
         v_(this->add_state("v")) {}

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <cstddef>
 #include <string_view>
+#include <utility>
 
 #include <lnfree/core/macros.hpp>
 #include <lnfree/core/memory.hpp>
@@ -91,10 +92,11 @@ class Muon : public OptimizerBase<Model> {
  public:
   static constexpr std::string_view name = "muon";
   using Options = MuonOptions;
+  static constexpr bool whole_matrices = true;
 
   /// For the parameters of `model`, which must outlive it.
-  explicit Muon(Model& model, const Options& options = {})
-      : OptimizerBase<Model>(model, "Muon"),
+  explicit Muon(Model& model, const Options& options = {}, Share share = {})
+      : OptimizerBase<Model>(model, "Muon", std::move(share)),
         options_(options),
         m_(this->add_state("m")),
         v_(this->add_state("v", ParameterKind::embedding)) {
@@ -119,16 +121,17 @@ class Muon : public OptimizerBase<Model> {
                                           static_cast<double>(this->updates()), scale);
         this->apply(range, rule, m_, v_);
       }
-      const auto& matrices = parameters.range(ParameterKind::weight);
-      for_each_element(device(), matrices.count,
+      const auto [begin, count] = matrices();
+      if (count == 0) return;
+      for_each_element(device(), count,
                        muon::Momentum<Accumulator>{static_cast<Accumulator>(options_.momentum),
                                                    static_cast<Accumulator>(scale), options_.nesterov},
-                       static_cast<const Accumulator*>(parameters.gradients() + matrices.begin),
-                       m_.at(matrices.begin), direction_.data);
+                       static_cast<const Accumulator*>(parameters.gradients() + begin), m_.at(begin),
+                       direction_.data);
       for (const auto& parameter : parameters.all()) {
-        if (parameter.kind != ParameterKind::weight) continue;
-        const Matrix<Accumulator> whole(direction_.data + parameter.offset - matrices.begin,
-                                        parameter.shape[0], parameter.shape[1]);
+        if (parameter.offset < begin || parameter.offset >= begin + count) continue;
+        const Matrix<Accumulator> whole(direction_.data + parameter.offset - begin, parameter.shape[0],
+                                        parameter.shape[1]);
         const Index columns = whole.cols / parameter.parts;
         for (Index part = 0; part < parameter.parts; ++part)
           make_orthogonal(whole.columns(part * columns, columns));
@@ -139,7 +142,7 @@ class Muon : public OptimizerBase<Model> {
             range,
             muon::Rule<Accumulator>{static_cast<Accumulator>(1 - learning_rate * options_.weight_decay),
                                     static_cast<Accumulator>(rate)},
-            View{direction_.data - matrices.begin});
+            View{direction_.data, begin});
       }
     });
   }
@@ -154,21 +157,29 @@ class Muon : public OptimizerBase<Model> {
   /// Work space that apply() takes for state.
   struct View {
     Accumulator* data;
-    Accumulator* at(Index offset) const { return data + offset; }
+    Index begin;
+    Accumulator* at(Index offset) const { return data + (offset - begin); }
   };
 
   Device& device() { return this->model().device(); }
 
+  /// Begin and number of the elements of the matrices that this process updates.
+  std::pair<Index, Index> matrices() {
+    const auto& all = this->model().parameters().range(ParameterKind::weight);
+    return this->share().within(all.begin, all.count);
+  }
+
   /// Reserves the direction of all matrices and, for the largest, what the iteration needs.
   void plan(Arena& arena) {
+    const auto [begin, count] = matrices();
     Index size = 0, square = 0;
     for (const auto& p : this->model().parameters().all()) {
-      if (p.kind != ParameterKind::weight) continue;
+      if (p.offset < begin || p.offset >= begin + count) continue;
       const Index rows = p.shape[0], cols = p.shape[1] / p.parts, side = std::min(rows, cols);
       size = std::max(size, rows * cols);
       square = std::max(square, side * side);
     }
-    direction_ = arena.matrix<Accumulator>(1, this->model().parameters().range(ParameterKind::weight).count);
+    direction_ = arena.matrix<Accumulator>(1, count);
     x_ = arena.take<Scalar>(size);
     product_ = arena.take<Scalar>(size);
     gram_ = arena.take<Scalar>(square);

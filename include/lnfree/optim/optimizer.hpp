@@ -1,13 +1,17 @@
 #pragma once
 
+#include <algorithm>
 #include <cmath>
 #include <concepts>
 #include <cstddef>
 #include <cstdint>
 #include <deque>
+#include <functional>
+#include <limits>
 #include <string>
 #include <string_view>
 #include <utility>
+#include <vector>
 
 #include <lnfree/core/error.hpp>
 #include <lnfree/core/macros.hpp>
@@ -33,6 +37,41 @@ template <class Device>
 double gradient_norm(Device& device, const ParameterSet<Device>& parameters) {
   return std::sqrt(sum_of(device, parameters.size(), Square{}, parameters.gradients()));
 }
+
+/// Which of a model's parameters an optimizer updates, where several processes share them, and how the norm
+/// of all gradients comes about. By default it is everything, and one sum.
+struct Share {
+  Index begin = 0, end = std::numeric_limits<Index>::max();  ///< Elements of the parameters.
+  std::vector<Index> cuts = {};  ///< Where the sum over the gradients' squares is cut into parts, if at all.
+  int first_part = 0, end_part = std::numeric_limits<int>::max();  ///< The parts in this share.
+  /// Given the parts that lie in this share, all parts in their order; empty where this share is everything.
+  std::function<std::vector<double>(const std::vector<double>&)> complete = {};
+  /// Completes `numbers`, `count` of an array like the parameters from `offset` on, of which those in this
+  /// share are there: on the first process with what the others give, each of which calls it likewise.
+  std::function<void(Index offset, Index count, std::size_t bytes_of_one, void* numbers)> collect = {};
+
+  /// The part of `count` elements from `offset` on that lies in this share, empty at its end if none.
+  std::pair<Index, Index> within(Index offset, Index count) const {
+    const Index first = std::clamp(begin, offset, offset + count);
+    return {first, std::clamp(end, first, offset + count) - first};
+  }
+
+  /// The Euclidean norm of all gradients of a model together.
+  template <class Device>
+  double gradient_norm(Device& device, const ParameterSet<Device>& parameters) const {
+    if (cuts.empty()) return lnfree::gradient_norm(device, parameters);
+    std::vector<double> parts;
+    const auto last = std::min(static_cast<std::size_t>(end_part), cuts.size() - 1);
+    for (auto i = static_cast<std::size_t>(first_part); i < last; ++i) {
+      const Index count = cuts[i + 1] - cuts[i];
+      parts.push_back(count == 0 ? 0 : sum_of(device, count, Square{}, parameters.gradients() + cuts[i]));
+    }
+    if (complete) parts = complete(parts);
+    double sum = 0;
+    for (const double part : parts) sum += part;
+    return std::sqrt(sum);
+  }
+};
 
 /// What torch's clip_grad_norm_ multiplies every gradient by: min(1, max_norm / (norm + 1e-6)); 1 when
 /// max_norm is 0, which means no clipping. A norm that is not a number gives that back.
@@ -73,7 +112,8 @@ struct ApplyRuleAndCopy : Rule {
 ///   a constructor  from a model and Options, which asks add_state() for its state
 ///   step(rate)     one update of every parameter, by way of clipped_step()
 ///
-/// Lives no longer than the model.
+/// One whose constructor also takes a Share, and hands it on, can share its state with other processes; with
+/// `whole_matrices`, a constant that is true, no weight matrix is cut then. Lives no longer than the model.
 template <class Model>
 class OptimizerBase {
  public:
@@ -90,43 +130,67 @@ class OptimizerBase {
   void set_updates(std::int64_t updates) { updates_ = updates; }
 
   /// Calls f(name, parameter, values) for each tensor of the state: `values` are those that belong to the
-  /// parameter. A checkpoint has them as "name.parameter".
+  /// parameter, or to the part of it in this process' share. A checkpoint has them as "name.parameter".
   template <class F>
   void for_each_state(const F& f) const {
     for (const State& state : states_) {
       for (const auto& parameter : model_.parameters().all()) {
-        if (parameter.offset >= state.begin && parameter.offset < state.end)
-          f(state.name, parameter, state.at(parameter.offset));
+        if (parameter.offset < state.begin || parameter.offset >= state.end) continue;
+        f(state.name, parameter, state.at(share_.within(parameter.offset, parameter.size()).first));
       }
     }
   }
 
+  /// Copies to the host what for_each_state() tells of. Where processes share the state, all call it and the
+  /// first one gets the whole.
+  std::vector<Accumulator> read_state(const Parameter<Device>& parameter, const Accumulator* values) const {
+    std::vector<Accumulator> host(static_cast<std::size_t>(parameter.size()));
+    const auto [first, count] = share_.within(parameter.offset, parameter.size());
+    if (count > 0) {
+      copy_to_host(model_.device(), host.data() + (first - parameter.offset), values,
+                   static_cast<std::size_t>(count) * sizeof(Accumulator));
+    }
+    if (share_.collect) share_.collect(parameter.offset, parameter.size(), sizeof(Accumulator), host.data());
+    return host;
+  }
+
+  /// Sets what for_each_state() tells of from a whole tensor on the host.
+  void write_state(const Parameter<Device>& parameter, Accumulator* values, const Accumulator* from) {
+    const auto [first, count] = share_.within(parameter.offset, parameter.size());
+    if (count == 0) return;
+    copy_to_device(model_.device(), values, from + (first - parameter.offset),
+                   static_cast<std::size_t>(count) * sizeof(Accumulator));
+  }
+
  protected:
   /// Throws Error for a model that was built for evaluation: it has no gradients.
-  OptimizerBase(Model& model, std::string_view name) : model_(model) {
+  OptimizerBase(Model& model, std::string_view name, Share share = {})
+      : model_(model), share_(std::move(share)) {
     if (model.memory().gradients == 0)
       throw Error(std::string(name) + " needs a model built with Purpose::training");
   }
 
-  /// One array of the state, zero at first: a number for each element of the parameters in [begin, end).
+  /// One array of the state, zero at first: a number for each element of the parameters in [begin, end) that
+  /// lies in this process' share.
   struct State {
     std::string name;  ///< As checkpoints call it.
-    /// Which elements of the parameters it belongs to.
-    Index begin, end;
+    Index begin, end,
+        first;  ///< Which elements of the parameters it belongs to; `first`: of those in the share.
     Buffer<Device> memory;  ///< The numbers, on the device.
 
     /// The numbers from the parameters' element `offset` on.
     Accumulator* at(Index offset) const {
-      return static_cast<Accumulator*>(memory.data()) + (offset - begin);
+      return memory.bytes() == 0 ? nullptr : static_cast<Accumulator*>(memory.data()) + (offset - first);
     }
   };
 
-  /// State for the parameters of all kinds from `first` on, in the order of parameter_kinds.
-  State& add_state(std::string name, ParameterKind first = parameter_kinds.front()) {
-    const Index begin = model_.parameters().range(first).begin, end = model_.parameters().size();
+  /// State for the parameters of all kinds from `from` on, in the order of parameter_kinds.
+  State& add_state(std::string name, ParameterKind from = parameter_kinds.front()) {
+    const Index begin = model_.parameters().range(from).begin, end = model_.parameters().size();
+    const auto [first, count] = share_.within(begin, end - begin);
     return states_.emplace_back(
-        State{std::move(name), begin, end,
-              Buffer<Device>(model_.device(), static_cast<std::size_t>(end - begin) * sizeof(Accumulator))});
+        State{std::move(name), begin, end, first,
+              Buffer<Device>(model_.device(), static_cast<std::size_t>(count) * sizeof(Accumulator))});
   }
 
   /// Calls body(scale), which updates every parameter from its gradient times `scale`, the clipping. Returns
@@ -134,32 +198,38 @@ class OptimizerBase {
   /// they are to be looked at.
   template <class Body>
   double clipped_step(double max_norm, const Body& body) {
-    const double norm = gradient_norm(model_.device(), model_.parameters());
+    const double norm = share_.gradient_norm(model_.device(), model_.parameters());
     if (!math::is_finite(norm)) return norm;
     ++updates_;
     body(clip_factor(norm, max_norm));
     return norm;
   }
 
-  /// rule(w, g, state...) for every parameter of a range.
+  /// rule(w, g, state...) for every parameter of a range, as far as it lies in this process' share.
   template <class Rule, class... States>
   void apply(const Range& range, const Rule& rule, const States&... states) {
     auto& parameters = model_.parameters();
-    Accumulator* const w = parameters.masters() + range.begin;
-    Accumulator* const g = parameters.gradients() + range.begin;
+    const auto [begin, count] = share_.within(range.begin, range.count);
+    if (count == 0) return;
+    Accumulator* const w = parameters.masters() + begin;
+    Accumulator* const g = parameters.gradients() + begin;
     if constexpr (ParameterSet<Device>::has_master_copy) {
-      for_each_element(model_.device(), range.count, ApplyRuleAndCopy<Rule>{rule}, w, g,
-                       parameters.values() + range.begin, states.at(range.begin)...);
+      for_each_element(model_.device(), count, ApplyRuleAndCopy<Rule>{rule}, w, g,
+                       parameters.values() + begin, states.at(begin)...);
     } else {
-      for_each_element(model_.device(), range.count, ApplyRule<Rule>{rule}, w, g, states.at(range.begin)...);
+      for_each_element(model_.device(), count, ApplyRule<Rule>{rule}, w, g, states.at(begin)...);
     }
   }
+
+  /// What of the model's parameters this process updates.
+  const Share& share() const { return share_; }
 
   /// The model that is trained.
   Model& model() { return model_; }
 
  private:
   Model& model_;
+  Share share_;
   std::deque<State> states_;
   std::int64_t updates_ = 0;
 };

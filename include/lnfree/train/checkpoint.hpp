@@ -33,7 +33,10 @@ void save_checkpoint(const std::filesystem::path& folder, Model& model, const O&
     save_weights(model, fresh / "model.safetensors");
     std::vector<NamedTensor> kept;
     optimizer.for_each_state([&](const std::string& name, const auto& parameter, const auto* values) {
-      kept.push_back(named_tensor(model, parameter, values, name + "."));
+      kept.push_back({name + "." + parameter.name, parameter.shape, [&optimizer, &parameter, values] {
+                        const auto host = optimizer.read_state(parameter, values);
+                        return std::vector<float>(host.begin(), host.end());
+                      }});
     });
     save_safetensors(fresh / "optimizer.safetensors", kept);
     write_file(fresh / "config.json", to_json(architecture_of(model)).dump(2) + "\n");
@@ -82,8 +85,7 @@ void load_checkpoint(const std::filesystem::path& folder, Model& model, O& optim
   optimizer.for_each_state([&](const std::string& name, const auto& parameter, auto* values) {
     const std::vector<float> numbers = file.read(*stored(name, parameter));
     const std::vector<typename Model::Accumulator> converted(numbers.begin(), numbers.end());
-    copy_to_device(model.device(), values, converted.data(),
-                   converted.size() * sizeof(typename Model::Accumulator));
+    optimizer.write_state(parameter, values, converted.data());
   });
   optimizer.set_updates(updates);
 }

@@ -2,9 +2,15 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstddef>
 #include <cstdint>
+#include <string>
+#include <vector>
 
 #include <lnfree/data/windows.hpp>
+#include <lnfree/parallel/communicator.hpp>
+#include <lnfree/parallel/observer_sum.hpp>
+#include <lnfree/parallel/tree.hpp>
 #include <lnfree/train/window_batch.hpp>
 
 namespace lnfree {
@@ -19,19 +25,52 @@ struct Evaluation {
 };
 
 /// Evaluates all windows in file order, dropout off. An observing model's observer is reset and then holds
-/// what it saw.
-template <class Model>
-Evaluation evaluate(Model& model, const Windows& windows) {
-  model.observer().reset();
+/// what it saw. Several ranks share the batches, and all of them get the result.
+template <class Model, Communicator C = Alone>
+Evaluation evaluate(Model& model, const Windows& windows, const C& ranks = {}) {
+  static_assert(!has_ranks<C> || observes_across_ranks<typename Model::Observer>,
+                "lnfree: with several processes an observer of passes must offer for_each_sum(f) "
+                "(docs/parallel.md)");
+  if (C::max_leaves % ranks.size() != 0) {
+    throw SharedError("an evaluation cannot be shared by " + std::to_string(ranks.size()) +
+                      " ranks: their number must be a power of two up to " + std::to_string(C::max_leaves));
+  }
+  const std::int64_t batch = model.max_batch(), batches = (windows.count() + batch - 1) / batch;
+  const Branch branch = Branch::of(ranks, C::max_leaves);
+  const Division division{batches, C::max_leaves};
+  const auto rows_of = [&](std::int64_t number) {
+    return static_cast<int>(std::min(batch, windows.count() - number * batch));
+  };
   WindowBatch memory(model.max_batch(), static_cast<int>(windows.context()));
+  ObserverSum<typename Model::Observer> observed;
+  // The losses of all ranks' batches: each rank fills in its own.
+  std::vector<double> losses(static_cast<std::size_t>(batches));
+  for (int leaf = 0; leaf < branch.leaves; ++leaf) {
+    observed.begin_leaf(model.observer());
+    const std::int64_t first = division.first(branch.first_leaf + leaf);
+    const std::int64_t end = division.first(branch.first_leaf + leaf + 1);
+    for (std::int64_t number = first; number < end; ++number) {
+      const int rows = rows_of(number);
+      for (int row = 0; row < rows; ++row) memory.read(windows, number * batch + row, row);
+      losses[static_cast<std::size_t>(number)] = model.loss(memory.batch(rows));
+    }
+    if constexpr (has_ranks<C>) observed.end_leaf(model.observer(), branch, leaf, end - first);
+  }
+  if constexpr (has_ranks<C>) {
+    observed.finish(model.observer(), ranks);
+    const std::vector<double> all = ranks.gather(losses);
+    for (int rank = 0; rank < ranks.size(); ++rank) {
+      const std::int64_t end = division.first((rank + 1) * branch.leaves);
+      for (std::int64_t number = division.first(rank * branch.leaves); number < end; ++number)
+        losses[static_cast<std::size_t>(number)] = all[static_cast<std::size_t>(rank * batches + number)];
+    }
+  }
   Evaluation result;
   double sum = 0;
-  for (std::int64_t first = 0; first < windows.count(); first += model.max_batch()) {
-    const int rows = static_cast<int>(std::min<std::int64_t>(model.max_batch(), windows.count() - first));
-    for (int row = 0; row < rows; ++row) memory.read(windows, first + row, row);
-    const double loss = model.loss(memory.batch(rows));
-    sum += loss * static_cast<double>(memory.targets(rows));
-    result.targets += memory.targets(rows);
+  for (std::int64_t number = 0; number < batches; ++number) {
+    const std::int64_t targets = memory.targets(rows_of(number));
+    sum += losses[static_cast<std::size_t>(number)] * static_cast<double>(targets);
+    result.targets += targets;
   }
   result.eval_loss = result.targets == 0 ? 0 : sum / static_cast<double>(result.targets);
   return result;

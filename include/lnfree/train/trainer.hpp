@@ -7,17 +7,23 @@
 #include <filesystem>
 #include <functional>
 #include <memory>
+#include <optional>
+#include <span>
 #include <string>
 #include <type_traits>
 #include <utility>
+#include <vector>
 
 #include <lnfree/core/excerpt.hpp>
+#include <lnfree/core/fingerprint.hpp>
 #include <lnfree/core/json.hpp>
 #include <lnfree/core/math.hpp>
 #include <lnfree/data/windows.hpp>
 #include <lnfree/optim/adamw.hpp>
 #include <lnfree/optim/optimizer.hpp>
 #include <lnfree/optim/schedule.hpp>
+#include <lnfree/parallel/communicator.hpp>
+#include <lnfree/parallel/data_parallel.hpp>
 #include <lnfree/train/checkpoint.hpp>
 #include <lnfree/train/evaluate.hpp>
 #include <lnfree/train/metrics.hpp>
@@ -59,6 +65,7 @@ struct TrainerOptions {
   std::int64_t checkpoint_every =
       500;              ///< Steps between checkpoints, besides the first and the last; 0: none.
   bool extend = false;  ///< Whether resume() may go on with more steps than the run was begun with.
+  bool zero = false;    ///< Whether processes, if there are several, divide the optimizer's state.
 
   /// Calls f(name, member, help, course) for each option of `options`, a TrainerOptions, const or not.
   template <class Self, class F>
@@ -86,6 +93,8 @@ struct TrainerOptions {
     f("checkpoint_every", options.checkpoint_every,
       "Steps between checkpoints, besides the first and last; 0: none", Course::free);
     f("extend", options.extend, "Let a resumed run have more steps than it was begun with", Course::free);
+    f("zero", options.zero, "Divide the optimizer's state among the processes (programs ..._mpi)",
+      Course::free);
   }
 
   /// What the course of training depends on.
@@ -114,24 +123,30 @@ Options optimizer_options(const TrainerOptions& options) {
   return chosen;
 }
 
-/// The gradients of one optimizer step: those of the mean loss over its windows, in the order of the run, are
-/// added to the model's. Returns that loss.
+/// One pass of an optimizer step, over the next windows in the order of the run: adds its gradient to the
+/// model's, as a share of the step's mean loss. Returns the pass' own mean loss.
+template <class Model>
+double training_pass(Model& model, const Windows& windows, const WindowOrder& order, WindowBatch& memory,
+                     const TrainerOptions& options, std::int64_t step, std::int64_t pass, bool observe) {
+  const std::int64_t draw = step * options.accumulate + pass;
+  for (int row = 0; row < options.batch_size; ++row) {
+    memory.read(windows, order(draw * options.batch_size + row), row);
+  }
+  return model.forward_backward(memory.batch(options.batch_size),
+                                {.gradient_scale = 1.0 / options.accumulate,
+                                 .dropout = {options.dropout, options.seed, static_cast<std::uint64_t>(draw)},
+                                 .observe = observe});
+}
+
+/// The gradients of one optimizer step: those of the mean loss over its windows are added to the model's.
+/// Returns that loss.
 template <class Model>
 double accumulate_gradients(Model& model, const Windows& windows, const WindowOrder& order,
                             WindowBatch& memory, const TrainerOptions& options, std::int64_t step,
                             bool observe) {
   double loss = 0;
-  for (int pass = 0; pass < options.accumulate; ++pass) {
-    const std::int64_t draw = step * options.accumulate + pass;
-    for (int row = 0; row < options.batch_size; ++row) {
-      memory.read(windows, order(draw * options.batch_size + row), row);
-    }
-    loss +=
-        model.forward_backward(memory.batch(options.batch_size),
-                               {.gradient_scale = 1.0 / options.accumulate,
-                                .dropout = {options.dropout, options.seed, static_cast<std::uint64_t>(draw)},
-                                .observe = observe});
-  }
+  for (int pass = 0; pass < options.accumulate; ++pass)
+    loss += training_pass(model, windows, order, memory, options, step, pass, observe);
   return loss / options.accumulate;
 }
 
@@ -165,8 +180,10 @@ struct Progress {
 ///   OptimizerPolicy   AdamW, Muon, or your own (docs/change.md)
 ///   SchedulePolicy    WarmupLinearSchedule, WarmupCosineSchedule, WarmupStableDecaySchedule, ChosenSchedule,
 ///                     or your own
+///   Ranks             Alone, or Mpi: processes that share the passes of each step (docs/parallel.md). Each
+///                     has a trainer; all call the same members, and that of rank 0 writes and reports
 template <class Model, template <class> class OptimizerPolicy = AdamW,
-          class SchedulePolicy = WarmupLinearSchedule>
+          class SchedulePolicy = WarmupLinearSchedule, Communicator Ranks = Alone>
 class Trainer {
  public:
   /// How weights are updated.
@@ -212,12 +229,13 @@ class Trainer {
   /// windows may be shorter than the model's context. Throws Error for options that do not suit the model,
   /// and where the two shards are known to be of different tokenizers.
   Trainer(Model& model, const Windows* train, const Windows* validation, TrainerOptions options,
-          std::filesystem::path folder, Callbacks callbacks = {})
-      : Trainer(model, train, validation, options, parts(options), std::move(folder), std::move(callbacks)) {}
+          std::filesystem::path folder, Callbacks callbacks = {}, Ranks ranks = Ranks{})
+      : Trainer(model, train, validation, options, parts(options), std::move(folder), std::move(callbacks),
+                std::move(ranks)) {}
 
   /// The same with parts of one's own, over what the options say of them.
   Trainer(Model& model, const Windows* train, const Windows* validation, TrainerOptions options, Parts parts,
-          std::filesystem::path folder, Callbacks callbacks = {})
+          std::filesystem::path folder, Callbacks callbacks = {}, Ranks ranks = Ranks{})
       : model_(model),
         train_(train),
         validation_(validation),
@@ -225,7 +243,9 @@ class Trainer {
         folder_(std::move(folder)),
         callbacks_(std::move(callbacks)),
         parts_(std::move(parts)),
-        optimizer_(model, parts_.optimizer),
+        ranks_(std::move(ranks)),
+        parallel_(model, ranks_, options_.accumulate, has_whole_matrices()),
+        optimizer_(make_optimizer()),
         order_(windows(), options_.seed, options_.shuffle),
         memory_(options_.batch_size, static_cast<int>(context())) {
     if (train == nullptr && options_.steps > 0) throw Error("training needs a token shard");
@@ -234,8 +254,6 @@ class Trainer {
                   " does not suit a model that was built for up to " + std::to_string(model.max_batch()) +
                   " windows");
     }
-    if (options_.accumulate < 1)
-      throw Error("accumulate must be at least 1 pass, not " + std::to_string(options_.accumulate));
     for (const Windows* given : {train, validation}) {
       if (given == nullptr || given->context() <= Model::config.context) continue;
       throw Error("windows of " + std::to_string(given->context()) +
@@ -252,21 +270,12 @@ class Trainer {
   /// Begins a run with the model's present weights and writes the first checkpoint. Throws Error when the
   /// model has none yet, or when the folder already holds a run: nothing is overwritten.
   void start() {
-    model_.parameters().require_values(model_.device());
-    std::error_code error;
-    std::filesystem::create_directories(folder_, error);
-    if (error) throw Error("cannot create the folder " + folder_.string() + ": " + error.message());
-    const auto refuse_a_run = [&](bool holds_one) {
-      if (holds_one)
-        throw Error(folder_.string() +
-                    " already holds a run; resume it (--resume), or choose another folder");
-    };
-    refuse_a_run(std::filesystem::exists(present_checkpoint(checkpoint_folder())));
-    // A run that was killed before its first checkpoint leaves metrics of no lines.
-    auto metrics = std::make_unique<MetricsLog>(folder_ / "metrics.jsonl");
-    refuse_a_run(metrics->bytes() > 0);
-    metrics->keep(0);
-    metrics_ = std::move(metrics);
+    on_all_ranks(ranks_, [&] { model_.parameters().require_values(model_.device()); });
+    require_equal_ranks();
+    on_all_ranks(ranks_, [&] {
+      if (is_first()) open_folder();
+    });
+    has_begun_ = true;
     save();
   }
 
@@ -275,34 +284,40 @@ class Trainer {
   /// checkpoint, or when it was made with other options, another training shard or another one to evaluate
   /// on, whose losses would not continue the curve. The same tokens elsewhere are the same shard.
   void resume() {
-    const auto state = read_checkpoint_state(checkpoint_folder());
-    check_same_course(state);
-    if (const auto windows_then = checkpoint_count(checkpoint_folder(), state, "windows");
-        windows_then != windows()) {
-      throw Error(checkpoint_folder().string() + " was made with " + std::to_string(windows_then) +
-                  " training windows, the shard now given has " + std::to_string(windows()) +
-                  "; resume with the same one");
-    }
-    check_same_data(state);
-    const std::int64_t step = checkpoint_count(checkpoint_folder(), state, "step", options_.steps);
-    const std::int64_t metrics_bytes = checkpoint_count(checkpoint_folder(), state, "metrics_bytes");
-    if (const auto updates = checkpoint_count(checkpoint_folder(), state, "updates"); updates != step) {
-      throw Error((checkpoint_folder() / "trainer.json").string() + " is damaged: it speaks of " +
-                  std::to_string(updates) + " updates after " + std::to_string(step) + " steps");
-    }
-    auto metrics = std::make_unique<MetricsLog>(folder_ / "metrics.jsonl");
-    // No other process writes the run from here on, but until now one may have.
-    if (read_checkpoint_state(checkpoint_folder()) != state) {
-      throw Error("another process has just saved a newer checkpoint in " + checkpoint_folder().string() +
-                  "; resume once more");
-    }
-    recover_checkpoint(checkpoint_folder());
-    load_checkpoint(checkpoint_folder(), model_, optimizer_);
-    const std::int64_t metrics_found = metrics->bytes();
-    metrics->keep(metrics_bytes);
+    Json state;
+    std::int64_t step = 0, metrics_bytes = 0, metrics_found = 0;
+    std::unique_ptr<MetricsLog> metrics;
+    on_all_ranks(ranks_, [&] {
+      state = checked_state();
+      step = checkpoint_count(checkpoint_folder(), state, "step", options_.steps);
+      metrics_bytes = checkpoint_count(checkpoint_folder(), state, "metrics_bytes");
+      if (const auto updates = checkpoint_count(checkpoint_folder(), state, "updates"); updates != step) {
+        throw Error((checkpoint_folder() / "trainer.json").string() + " is damaged: it speaks of " +
+                    std::to_string(updates) + " updates after " + std::to_string(step) + " steps");
+      }
+    });
+    on_all_ranks(ranks_, [&] {
+      if (!is_first()) return;
+      metrics = std::make_unique<MetricsLog>(folder_ / "metrics.jsonl");
+      // No other process writes the run from here on, but until now one may have.
+      if (read_checkpoint_state(checkpoint_folder()) != state) {
+        throw Error("another process has just saved a newer checkpoint in " + checkpoint_folder().string() +
+                    "; resume once more");
+      }
+      recover_checkpoint(checkpoint_folder());
+    });
+    on_all_ranks(ranks_, [&] { load_checkpoint(checkpoint_folder(), model_, optimizer_); });
+    require_equal_ranks();
+    on_all_ranks(ranks_, [&] {
+      if (!is_first()) return;
+      metrics_found = metrics->bytes();
+      metrics->keep(metrics_bytes);
+    });
     step_ = step;
+    has_begun_ = true;
     metrics_ = std::move(metrics);
-    if (metrics_->bytes() == metrics_bytes) return;
+    const bool is_complete = !is_first() || metrics_->bytes() == metrics_bytes;
+    if (!on_any_rank(ranks_, !is_complete)) return;
     message("note: " + (folder_ / "metrics.jsonl").string() + " held " + std::to_string(metrics_found) +
             " bytes where the checkpoint expects " + std::to_string(metrics_bytes) +
             ": lines of the steps before " + std::to_string(step_) +
@@ -313,7 +328,7 @@ class Trainer {
   /// Trains until all steps are done, or `stop` says true between two steps, or the loss is no number any
   /// more.
   Outcome run(const std::function<bool()>& stop = [] { return false; }) {
-    if (!metrics_) throw Error("a run begins with start() or resume()");
+    if (!has_begun_) throw Error("a run begins with start() or resume()");
     using Clock = std::chrono::steady_clock;
     const auto seconds = [](Clock::duration d) { return std::chrono::duration<double>(d).count(); };
     const double tokens_per_step =
@@ -322,36 +337,46 @@ class Trainer {
     std::int64_t steps_since = 0;
     double speed = 0;
     while (step_ < options_.steps) {
-      if (stop()) {
+      if (on_any_rank(ranks_, stop())) {
         save();
         return Outcome::interrupted;
       }
       const bool observes = due(step_, options_.observe_every);
       const double rate = parts_.schedule(step_);
-      if (observes) model_.observer().reset();
-      const double loss = accumulate_gradients(model_, *train_, order_, memory_, options_, step_, observes);
+      const auto passes = parallel_.gradients(observes, shares_state(), [&](std::int64_t pass) {
+        return training_pass(model_, *train_, order_, memory_, options_, step_, pass, observes);
+      });
+      double loss = 0;
+      for (const double of_pass : passes.losses) loss += of_pass;
+      loss /= options_.accumulate;
       if (observes) write_observations();
       const double norm = optimizer_.step(rate);
       if (!math::is_finite(loss) || !math::is_finite(norm)) {
-        report_divergence(loss, norm);
+        if constexpr (has_ranks<Ranks>) {
+          if (shares_state()) parallel_.complete_gradients();
+        }
+        report_divergence(loss, norm, passes.faulty_rank);
         return Outcome::diverged;
+      }
+      if constexpr (has_ranks<Ranks>) {
+        if (shares_state()) parallel_.complete_weights();
       }
       ++steps_since;
       const bool logs = due(step_, options_.log_every) || step_ + 1 == options_.steps;
       if (logs || speed == 0)
         speed = tokens_per_step * static_cast<double>(steps_since) / seconds(Clock::now() - since);
       if (logs) {
-        metrics_->write({{"kind", "train"},
-                         {"step", step_},
-                         {"loss", loss},
-                         {"learning_rate", rate},
-                         {"gradient_norm", norm},
-                         {"tokens_per_second", speed}});
+        log({{"kind", "train"},
+             {"step", step_},
+             {"loss", loss},
+             {"learning_rate", rate},
+             {"gradient_norm", norm},
+             {"tokens_per_second", speed}});
         since = Clock::now();
         steps_since = 0;
       }
       ++step_;
-      if (callbacks_.on_step) {
+      if (callbacks_.on_step && is_first()) {
         const double left = tokens_per_step * static_cast<double>(options_.steps - step_) / speed;
         callbacks_.on_step({step_, options_.steps, loss, rate, norm, speed, left, logs});
       }
@@ -369,7 +394,91 @@ class Trainer {
   /// Steps done so far.
   std::int64_t step() const { return step_; }
 
+  /// Bytes that the gradients and weights of all steps of this object have made this rank send.
+  std::uint64_t bytes_moved() const { return parallel_.bytes_moved(); }
+
  private:
+  static constexpr bool takes_share =
+      std::constructible_from<Optimizer, Model&, typename Optimizer::Options, Share>;
+
+  static constexpr bool has_whole_matrices() {
+    if constexpr (requires { Optimizer::whole_matrices; }) return Optimizer::whole_matrices;
+    return false;
+  }
+
+  bool is_first() const { return ranks_.rank() == 0; }
+
+  /// Whether the ranks divide the optimizer's state.
+  bool shares_state() const { return has_ranks<Ranks> && options_.zero && ranks_.size() > 1; }
+
+  Optimizer make_optimizer() {
+    if constexpr (has_ranks<Ranks> && takes_share) {
+      return Optimizer(model_, parts_.optimizer, parallel_.share(shares_state()));
+    } else {
+      if (shares_state()) {
+        throw Error("the optimizer " + std::string(Optimizer::name) +
+                    " cannot be divided among ranks: its constructor takes no Share; train without zero");
+      }
+      return Optimizer(model_, parts_.optimizer);
+    }
+  }
+
+  /// Throws Error unless all ranks are about to make the same run from the same weights.
+  void require_equal_ranks() {
+    if constexpr (has_ranks<Ranks>) {
+      Json run = course();
+      TrainerOptions::for_each(
+          options_, [&](const char* name, const auto& value, const char*, Course) { run[name] = value; });
+      run["step"] = step_;
+      run["data"] = {train_data_.tokens, validation_data_.tokens};
+      parallel_.require_equal(run.dump(), "was started with other options or other shards");
+      std::string weights;
+      for (const auto& parameter : model_.parameters().all()) {
+        const auto values = model_.parameters().read(model_.device(), parameter);
+        weights +=
+            fingerprint({reinterpret_cast<const char*>(values.data()), values.size() * sizeof(values[0])});
+      }
+      parallel_.require_equal(weights, "has other weights");
+    }
+  }
+
+  /// Makes the folder of a new run and its metrics.
+  void open_folder() {
+    std::error_code error;
+    std::filesystem::create_directories(folder_, error);
+    if (error) throw Error("cannot create the folder " + folder_.string() + ": " + error.message());
+    const auto refuse_a_run = [&](bool holds_one) {
+      if (holds_one)
+        throw Error(folder_.string() +
+                    " already holds a run; resume it (--resume), or choose another folder");
+    };
+    refuse_a_run(std::filesystem::exists(present_checkpoint(checkpoint_folder())));
+    // A run that was killed before its first checkpoint leaves metrics of no lines.
+    auto metrics = std::make_unique<MetricsLog>(folder_ / "metrics.jsonl");
+    refuse_a_run(metrics->bytes() > 0);
+    metrics->keep(0);
+    metrics_ = std::move(metrics);
+  }
+
+  /// The state of the checkpoint in the folder. Throws Error where this run cannot go on from it.
+  Json checked_state() {
+    Json state = read_checkpoint_state(checkpoint_folder());
+    check_same_course(state);
+    if (const auto windows_then = checkpoint_count(checkpoint_folder(), state, "windows");
+        windows_then != windows()) {
+      throw Error(checkpoint_folder().string() + " was made with " + std::to_string(windows_then) +
+                  " training windows, the shard now given has " + std::to_string(windows()) +
+                  "; resume with the same one");
+    }
+    check_same_data(state);
+    return state;
+  }
+
+  /// A line of metrics.jsonl, which rank 0 writes.
+  void log(const Json& line) {
+    if (is_first()) metrics_->write(line);
+  }
+
   std::int64_t windows() const { return train_ == nullptr ? 1 : train_->count(); }
   std::int64_t context() const { return train_ == nullptr ? Model::config.context : train_->context(); }
 
@@ -377,6 +486,7 @@ class Trainer {
   Json course() const {
     Json course = options_.course();
     course["context"] = context();
+    course["leaves"] = parallel_.leaves();
     course["objective"] = Model::Objective::name;
     if constexpr (HasOptions<typename Model::Objective>) add_options(model_.objective().options(), course);
     if constexpr (LearnsFromTeacher<typename Model::Objective>)
@@ -401,11 +511,16 @@ class Trainer {
   /// What earlier versions left out of a checkpoint's course: they had no such choice, or showed it in the
   /// tensors.
   static Json implied_course() {
-    Json implied{{"objective", Model::Objective::name}, {"optimizer", "adamw"}, {"schedule", "linear"}};
+    Json implied{
+        {"objective", Model::Objective::name}, {"optimizer", "adamw"}, {"schedule", "linear"}, {"leaves", 1}};
     AdamWOptions{}.for_each([&](const char* name, auto value) { implied[name] = value; });
     if constexpr (HasOptions<typename Model::Objective>)
       add_options(std::decay_t<decltype(std::declval<Model&>().objective().options())>(), implied);
     return implied;
+  }
+
+  static std::string of_program(const Json& leaves) {
+    return leaves == 1 ? "by a program for a single process" : "by a program for several processes";
   }
 
   void check_same_course(const Json& state) {
@@ -419,6 +534,10 @@ class Trainer {
           before.get<std::int64_t>() < options_.steps) {
         message("note: the run goes on to " + value.dump() + " steps; it was begun with " + before.dump());
         continue;
+      }
+      if (name == "leaves") {
+        throw Error(checkpoint_folder().string() + " was made " + of_program(before) + ", this is one " +
+                    of_program(value) + ", which adds gradients up in another order; resume with such a one");
       }
       throw Error(checkpoint_folder().string() + " was made with " + name + " " +
                   (before.is_null() ? "unknown" : excerpt(before.dump())) + ", not " + value.dump() +
@@ -448,34 +567,38 @@ class Trainer {
   static bool due(std::int64_t step, std::int64_t every) { return every > 0 && step % every == 0; }
 
   void message(const std::string& text) {
-    if (callbacks_.on_message) callbacks_.on_message(text);
+    if (callbacks_.on_message && is_first()) callbacks_.on_message(text);
   }
 
   /// What the step's passes showed, before the update.
   void write_observations() {
+    if (!is_first()) return;
     const Json seen = observations(model_);
     for (const auto& [kind, values] : seen.items()) {
       Json line{{"kind", kind}, {"step", step_}};
       line.update(values);
-      metrics_->write(line);
+      log(line);
     }
   }
 
   void write_evaluation() {
-    const Evaluation result = evaluate(model_, *validation_);
+    const Evaluation result = evaluate(model_, *validation_, ranks_);
+    if (!is_first()) return;
     Json line{{"kind", "eval"},
               {"step", step_},
               {"eval_loss", result.eval_loss},
               {"perplexity", result.perplexity()}};
     for (const auto& seen : observations(model_)) line.update(seen);
-    metrics_->write(line);
+    log(line);
     if (callbacks_.on_evaluation) callbacks_.on_evaluation(step_, result);
     message("step " + std::to_string(step_) + ": evaluation loss " + std::to_string(result.eval_loss) +
             ", perplexity " + std::to_string(result.perplexity()));
   }
 
-  /// Names the first tensor, from the embedding upwards, whose gradient is not finite.
-  void report_divergence(double loss, double norm) {
+  /// Names the first tensor, from the embedding upwards, whose gradient is not finite, and the rank that it
+  /// comes from, if any.
+  void report_divergence(double loss, double norm, int rank) {
+    if (!is_first()) return;
     std::string where = "none";
     for (const auto& parameter : model_.parameters().all()) {
       const auto gradient =
@@ -484,15 +607,24 @@ class Trainer {
       where = parameter.name;
       break;
     }
-    metrics_->write(
-        {{"kind", "diverged"}, {"step", step_}, {"loss", loss}, {"gradient_norm", norm}, {"tensor", where}});
-    message("step " + std::to_string(step_) + ": the training diverged: loss " + std::to_string(loss) +
+    log({{"kind", "diverged"}, {"step", step_}, {"loss", loss}, {"gradient_norm", norm}, {"tensor", where}});
+    const bool tells_rank = ranks_.size() > 1 && rank >= 0;
+    message("step " + std::to_string(step_) + ": the training diverged" +
+            (tells_rank ? " on rank " + std::to_string(rank) : "") + ": loss " + std::to_string(loss) +
             ", gradient norm " + std::to_string(norm) +
             "; first tensor with a gradient that is no number: " + where +
             ". A lower learning rate, a longer warm-up or a norm may help; the checkpoint is from before");
   }
 
+  /// Rank 0 writes; where the optimizer's state is divided, the others send it theirs.
   void save() {
+    if (!is_first()) {
+      if (!shares_state()) return;
+      optimizer_.for_each_state([&](const std::string&, const auto& parameter, const auto* values) {
+        optimizer_.read_state(parameter, values);
+      });
+      return;
+    }
     metrics_->sync();
     save_checkpoint(checkpoint_folder(), model_, optimizer_,
                     {{"step", step_},
@@ -511,10 +643,13 @@ class Trainer {
   ShardIdentity train_data_, validation_data_;
   Callbacks callbacks_;
   Parts parts_;
+  Ranks ranks_;
+  DataParallel<Model, Ranks> parallel_;
   Optimizer optimizer_;
   WindowOrder order_;
   WindowBatch memory_;
-  std::unique_ptr<MetricsLog> metrics_;
+  std::unique_ptr<MetricsLog> metrics_;  // on rank 0
+  bool has_begun_ = false;
   std::int64_t step_ = 0;
 };
 

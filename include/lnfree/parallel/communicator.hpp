@@ -1,0 +1,100 @@
+#pragma once
+
+#include <concepts>
+#include <cstddef>
+#include <cstdint>
+#include <exception>
+#include <span>
+#include <string>
+#include <vector>
+
+#include <lnfree/core/error.hpp>
+
+namespace lnfree {
+
+/// Processes that train one model together: the ranks 0, 1, ..., size() - 1. All ranks call the same members
+/// in the same order; a member that waits for the others throws Error when its time limit is over.
+///
+///   max_leaves       into how many parts the passes of a step are divided at most, a power of two
+///   rank(), size()
+///   local_size()     how many of the ranks share this machine and its memory
+///   gather(own)      the numbers of all ranks in the order of the ranks; each gives equally many
+///   broadcast(data, bytes, root)   the bytes of rank `root`, on all ranks
+///   exchange(partner, send, send_bytes, receive, receive_bytes)   swaps bytes with another rank
+///   barrier()        returns when all ranks have called it
+///   bytes_sent()     what this rank has sent by exchange() so far
+///   seconds_waited() how long its calls have taken so far
+template <class C>
+concept Communicator = std::copyable<C> && requires(const C ranks, std::span<const double> own, void* to,
+                                                    const void* from, std::size_t bytes, int rank) {
+  { C::max_leaves } -> std::convertible_to<int>;
+  { ranks.rank() } -> std::same_as<int>;
+  { ranks.size() } -> std::same_as<int>;
+  { ranks.local_size() } -> std::same_as<int>;
+  { ranks.gather(own) } -> std::same_as<std::vector<double>>;
+  ranks.broadcast(to, bytes, rank);
+  ranks.exchange(rank, from, bytes, to, bytes);
+  ranks.barrier();
+  { ranks.bytes_sent() } -> std::same_as<std::uint64_t>;
+  { ranks.seconds_waited() } -> std::same_as<double>;
+};
+
+/// A single process, for which nothing is compiled in.
+struct Alone {
+  static constexpr int max_leaves = 1;
+  static constexpr int rank() { return 0; }
+  static constexpr int size() { return 1; }
+  static constexpr int local_size() { return 1; }
+  static std::vector<double> gather(std::span<const double> own) { return {own.begin(), own.end()}; }
+  static void broadcast(void*, std::size_t, int) {}
+  static void exchange(int, const void*, std::size_t, void*, std::size_t) {}
+  static void barrier() {}
+  static std::uint64_t bytes_sent() { return 0; }
+  static double seconds_waited() { return 0; }
+};
+
+/// Whether a program may run as several processes.
+template <class C>
+inline constexpr bool has_ranks = C::max_leaves > 1;
+
+/// What is thrown on all ranks, with the same sentence, when one of them has failed.
+class SharedError : public Error {
+ public:
+  using Error::Error;
+};
+
+/// Whether it holds on any rank.
+template <Communicator C>
+bool on_any_rank(const C& ranks, bool holds) {
+  if constexpr (!has_ranks<C>) return holds;
+  const double own = holds ? 1 : 0;
+  for (const double one : ranks.gather(std::span(&own, 1))) holds = holds || one != 0;
+  return holds;
+}
+
+/// Calls body() on every rank. When it throws on one, a SharedError with the sentence of the lowest such rank
+/// is thrown on all of them, so that none waits for another that has given up.
+template <Communicator C, class Body>
+void on_all_ranks(const C& ranks, const Body& body) {
+  if constexpr (!has_ranks<C>) {
+    body();
+  } else {
+    std::string fault;
+    try {
+      body();
+    } catch (const std::exception& error) {
+      fault = error.what();
+      if (fault.empty()) fault = "an error without a description";
+    }
+    const auto size = static_cast<double>(fault.size());
+    const std::vector<double> sizes = ranks.gather(std::span(&size, 1));
+    for (std::size_t rank = 0; rank < sizes.size(); ++rank) {
+      if (sizes[rank] == 0) continue;
+      fault.resize(static_cast<std::size_t>(sizes[rank]));
+      ranks.broadcast(fault.data(), fault.size(), static_cast<int>(rank));
+      throw SharedError((rank == 0 ? "" : "rank " + std::to_string(rank) + ": ") + fault);
+    }
+  }
+}
+
+}  // namespace lnfree
