@@ -41,9 +41,11 @@ double gradient_norm(Device& device, const ParameterSet<Device>& parameters) {
 /// Which of a model's parameters an optimizer updates, where several processes share them, and how the norm
 /// of all gradients comes about. By default it is everything, and one sum.
 struct Share {
-  Index begin = 0, end = std::numeric_limits<Index>::max();  ///< Elements of the parameters.
+  Index begin = 0;                                ///< First element of the parameters that is in it.
+  Index end = std::numeric_limits<Index>::max();  ///< The element behind the last.
   std::vector<Index> cuts = {};  ///< Where the sum over the gradients' squares is cut into parts, if at all.
-  int first_part = 0, end_part = std::numeric_limits<int>::max();  ///< The parts in this share.
+  int first_part = 0;            ///< The first part in this share.
+  int end_part = std::numeric_limits<int>::max();  ///< The part behind the last.
   /// Given the parts that lie in this share, all parts in their order; empty where this share is everything.
   std::function<std::vector<double>(const std::vector<double>&)> complete = {};
   /// Completes `numbers`, `count` of an array like the parameters from `offset` on, of which those in this
@@ -173,9 +175,10 @@ class OptimizerBase {
   /// One array of the state, zero at first: a number for each element of the parameters in [begin, end) that
   /// lies in this process' share.
   struct State {
-    std::string name;  ///< As checkpoints call it.
-    Index begin, end,
-        first;  ///< Which elements of the parameters it belongs to; `first`: of those in the share.
+    std::string name;       ///< As checkpoints call it.
+    Index begin;            ///< First element of the parameters that it belongs to.
+    Index end;              ///< The element behind the last.
+    Index first;            ///< First element that lies in the share.
     Buffer<Device> memory;  ///< The numbers, on the device.
 
     /// The numbers from the parameters' element `offset` on.

@@ -60,6 +60,7 @@ class Pieces {
     cuts_.back() = parameters.size();
   }
 
+  /// Number of pieces.
   int count() const { return static_cast<int>(cuts_.size()) - 1; }
 
   /// Where the first of `ranks` equal shares number `share` begins; share == ranks: the end.
@@ -74,6 +75,7 @@ class Pieces {
     return share;
   }
 
+  /// Where the pieces begin, and the end.
   const std::vector<Index>& cuts() const { return cuts_; }
 
  private:
@@ -102,6 +104,7 @@ class Exchange {
  public:
   using T = typename Device::Accumulator;
 
+  /// Between these ranks, each with a device of its own.
   Exchange(Device& device, C ranks) : device_(device), ranks_(std::move(ranks)) {
     if (ranks_.size() == 1) return;
     received_ = Buffer<Device>(device, piece_bytes);
@@ -216,7 +219,9 @@ class DataParallel {
     return static_cast<std::size_t>(branch.levels()) * model.gradients + Exchange<Device, C>::bytes(ranks);
   }
 
+  /// Parts of a step.
   int leaves() const { return leaves_; }
+  /// Whose parts of the arrays are whose.
   const Pieces& pieces() const { return pieces_; }
 
   /// What is known after the passes of a step.

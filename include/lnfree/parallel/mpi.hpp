@@ -42,6 +42,7 @@ class Mpi {
     set_time_limit(time_limit);
   }
 
+  /// As the constructor.
   void set_time_limit(double seconds) const { session_->time_limit = seconds; }
 
   int rank() const { return session_->rank; }

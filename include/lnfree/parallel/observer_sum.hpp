@@ -13,6 +13,7 @@ namespace lnfree {
 
 /// Stands for a function of any array.
 struct AnyArray {
+  /// Does nothing.
   template <class T>
   void operator()(T*, std::size_t) const {}
 };

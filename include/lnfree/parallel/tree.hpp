@@ -27,16 +27,21 @@ constexpr int leaves_of(int passes, int max_leaves) {
 /// The part of `count` things, in `parts` parts of nearly equal size, that begins with number first(part) and
 /// ends before first(part + 1). The first part is never empty.
 struct Division {
+  /// Things to divide.
   std::int64_t count;
+  /// Into so many parts.
   int parts;
+  /// Where a part begins.
   constexpr std::int64_t first(int part) const { return (part * count + parts - 1) / parts; }
 };
 
 /// The leaves of one rank, a branch of the tree.
 struct Branch {
+  /// Of all leaves.
   int first_leaf;
   int leaves;  ///< A power of two.
 
+  /// That of the calling rank.
   template <Communicator C>
   static Branch of(const C& ranks, int all_leaves) {
     const int own = all_leaves / ranks.size();
