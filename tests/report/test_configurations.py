@@ -73,7 +73,7 @@ class ConfigurationsTest(unittest.TestCase):
         ignored = shutil.ignore_patterns("__pycache__")
         for name in ("cmake", "docs", "examples", "include", "tests/docs", "tests/report"):
             shutil.copytree(ROOT / name, self.root / name, ignore=ignored)
-        for name in ("CMakeLists.txt", "README.md", "CONTRIBUTING.md"):
+        for name in ("CMakeLists.txt", "README.md", "CONTRIBUTING.md", "CHANGELOG.md", "CITATION.cff", "LICENSE"):
             shutil.copy(ROOT / name, self.root / name)
         self.definitions = self.root / "examples" / "configurations.def"
 
