@@ -201,9 +201,10 @@ class ArchitectureReader {
     if (saved.is_own) return;
     const Json width = keys_.value("n_embd", Json());
     for (const auto& [key, value] :
-         {std::pair<const char*, Json>{"n_inner", width.is_number_integer() && width <= max_width
-                                                      ? Json(4 * width.get<int>())
-                                                      : Json()},
+         {std::pair<const char*, Json>{"n_inner",
+                                       width.is_number_integer() && width >= 0 && width <= max_width
+                                           ? Json(4 * width.get<int>())
+                                           : Json()},
           {"n_ctx", keys_.value("n_positions", Json())},
           {"activation_function", "gelu_new"},
           {"layer_norm_epsilon", LayerNorm::epsilon},
