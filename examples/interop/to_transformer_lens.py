@@ -54,7 +54,7 @@ def read_model(folder):
 
 
 def hooked_config(config):
-    """The configuration of a HookedTransformer. Its activation is a placeholder for those of load_model()."""
+    """The configuration of a HookedTransformer. load_model() exchanges the activation that it names."""
     has_norm = "layer_norm" in (config["norm"], config["final_norm"])
     rotary = {"positional_embedding_type": "rotary", "rotary_dim": config["rotary_dims"]}
     return {
