@@ -150,8 +150,8 @@ concept HasActivation =
 ///
 /// qkv (B T, 3 C) holds Q | K | V, y is (B T, C), log_sum (B, H, T) keeps ln sum_j exp(s_ij) for the backward
 /// pass. Entropies come out of the same pass, H_i = ln l - u / l with l = sum exp(s - max), u = sum exp(s -
-/// max) (s - max), which keeps its precision where scores are large. With shape.first the forward pass need
-/// only compute the queries from there on: what it leaves of those before is for nobody. Gradients of
+/// max) (s - max), which keeps its precision where scores are large. With shape.first the forward pass
+/// computes the queries from there on, and leaves anything in the rows of those before. Gradients of
 /// entropies go into those of the scores, dH_i / ds_ij = -a_ij (ln a_ij + H_i). attention_workspace says how
 /// many Accumulators of scratch memory both passes need.
 template <class D>

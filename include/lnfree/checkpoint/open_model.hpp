@@ -60,7 +60,8 @@ std::unique_ptr<DynamicDecoder<Device, Observer>> open_model(const std::filesyst
   Index stored = 0;
   for (const StoredTensor& tensor : read_weights(folder, sizes.heads)) stored += tensor.size();
   const MemoryPlan plan = Model::plan_memory(sizes, parts, options.max_batch, options.purpose, device);
-  // Padding, and values that are no weights elsewhere: biases of Q and K come with those of V.
+  // A loose bound: parameters are padded, bf16 keeps them twice, and a few tensors have rows that are not
+  // used.
   const double claimed = static_cast<double>(plan.parameters) / sizeof(typename Device::Accumulator);
   if (claimed > 4.0 * static_cast<double>(stored) + 1e6) {
     throw Error(file + " describes a model of " + std::to_string(static_cast<Index>(claimed)) +

@@ -35,7 +35,7 @@ struct DistillationOptions {
 ///   (1 - weight) cross-entropy + weight temperature^2 KL(teacher || student)
 ///
 /// over the rows that have a target, with the logits of both divided by the temperature in the second term.
-/// Without a teacher it is the cross-entropy alone. penalty() of the model is how much that is more than the
+/// Without a teacher it is the cross-entropy alone. The model's penalty() is what this adds to the
 /// cross-entropy.
 template <class Device>
 class Distillation {
