@@ -33,14 +33,15 @@
 /// EigenCpu, or copies. Nothing is copied, and neither view owns what it shows.
 namespace lnfree {
 
+/// A row-major matrix that Eigen owns.
+template <class T>
+using RowMajorMatrix = Eigen::Matrix<T, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
+
 /// An Eigen::Map of row-major memory that is read and written, or read alone where T is const.
 template <class T>
-using EigenMap =
-    Eigen::Map<std::conditional_t<std::is_const_v<T>,
-                                  const Eigen::Matrix<std::remove_const_t<T>, Eigen::Dynamic, Eigen::Dynamic,
-                                                      Eigen::RowMajor>,
-                                  Eigen::Matrix<T, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>>,
-               Eigen::Unaligned, Eigen::OuterStride<>>;
+using EigenMap = Eigen::Map<
+    std::conditional_t<std::is_const_v<T>, const RowMajorMatrix<std::remove_const_t<T>>, RowMajorMatrix<T>>,
+    Eigen::Unaligned, Eigen::OuterStride<>>;
 
 /// `matrix` (rows, cols) as Eigen sees it.
 template <class T>

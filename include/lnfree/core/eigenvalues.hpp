@@ -15,10 +15,6 @@
 
 namespace lnfree {
 
-/// A row-major matrix that Eigen owns.
-template <class T>
-using RowMajorMatrix = Eigen::Matrix<T, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
-
 /// The eigenvalues of a symmetric matrix, of which the lower half is read, in ascending order. Costs a
 /// compiler seconds: a program of many sources instantiates it in one of them, as
 /// examples/trainers/observers.hpp shows.
