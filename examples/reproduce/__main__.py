@@ -17,7 +17,7 @@ from pathlib import Path
 import experiments
 from configurations import CONFIGURATIONS, PAPER_CONFIGS, RECIPES
 from corpus import PROJECT, prepare
-from experiments import EXPERIMENTS
+from experiments import EXPERIMENTS, GROUPS
 from files import ReproduceError, lock, name_of, read_settings, write_json
 from jobs import Job, train_all, workers_of
 from plan import check_device, print_plan
@@ -54,9 +54,8 @@ def check_settings(arguments):
 
 def grid_of(arguments):
     """The runs that are asked for."""
-    chosen = EXPERIMENTS if "all" in arguments.experiment else arguments.experiment
     seeds = range(arguments.seed, arguments.seed + arguments.seeds)
-    return experiments.grid(chosen, arguments.scale, arguments.recipe, seeds, arguments.configs)
+    return experiments.grid(arguments.experiment, arguments.scale, arguments.recipe, seeds, arguments.configs)
 
 
 def live_page(arguments, planned=None, workers=1):
@@ -88,7 +87,10 @@ def reproduce(arguments, stop):
             context: corpus["prepared"][str(context)]["train"]["windows"]
             for context in {spec.context for spec in specs}
         }
-        jobs = [Job(spec, arguments, shards[spec.context], windows[spec.context]) for spec in specs]
+        jobs = {}
+        for spec in specs:
+            jobs[spec] = Job(spec, arguments, shards[spec.context], windows[spec.context], jobs)
+        jobs = list(jobs.values())
         empty = next((job for job in jobs if job.steps < 1), None)
         if empty:
             raise ReproduceError(
@@ -111,7 +113,7 @@ def reproduce(arguments, stop):
 def parse_arguments():
     parser = argparse.ArgumentParser(prog="reproduce", description=__doc__.split("\n")[0])
     option = parser.add_argument
-    option("--experiment", nargs="+", choices=[*EXPERIMENTS, "all"], default=[next(iter(EXPERIMENTS))])
+    option("--experiment", nargs="+", choices=[*EXPERIMENTS, *GROUPS], default=[next(iter(EXPERIMENTS))])
     option("--scale", choices=list(SCALES), default="demo", help="how much to train (default: demo)")
     option("--recipe", choices=list(RECIPES), default=FIRST_RECIPE, help="of the paper's code, or of its text (clean)")
     option("--corpus", type=Path, help="folder of Python files or .jsonl file (default: Debian packages)")

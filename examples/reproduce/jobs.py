@@ -39,8 +39,10 @@ class Job:
     run.json (what the run is, its recipe, the device it was trained on last, seconds trained, whether it
     diverged), metrics.jsonl, checkpoint/, log.txt and, when it is done, evaluation.json."""
 
-    def __init__(self, spec, arguments, shards, windows):
+    def __init__(self, spec, arguments, shards, windows, jobs=None):
+        """`jobs` are those by their Spec that may be its prerequisites."""
         self.spec, self.label = spec, spec.label
+        self.prerequisites = {link: jobs[other] for link, other in spec.prerequisites.items()}
         self.recipe = recipe_of(spec, arguments.scale, windows, arguments.device)
         self.steps = self.recipe["steps"]
         self.folder = arguments.out / "runs" / spec.name
@@ -61,6 +63,12 @@ class Job:
         self.seconds, self.diverged = kept.get("seconds", 0.0), kept.get("diverged", False)
         self.device = kept.get("device")
         self.started = self.first_seen = None
+        for other in self.prerequisites.values():
+            if not self.done and other.done and other.checkpoint_step is None:
+                raise ReproduceError(
+                    f"{self.label} needs the checkpoint of {other.label}, which is no longer in {other.folder}; "
+                    "remove that folder to have it trained again."
+                )
 
     @property
     def checkpoint_step(self):
@@ -78,6 +86,24 @@ class Job:
     def done(self):
         return (self.folder / "evaluation.json").exists()
 
+    @property
+    def is_ready(self):
+        """Whether all runs that it needs are there."""
+        return all(other.done for other in self.prerequisites.values())
+
+    @property
+    def hindrance(self):
+        """The run that diverged and without which this one cannot begin; None where there is none."""
+        for other in self.prerequisites.values():
+            if other.diverged or other.hindrance:
+                return other.hindrance or other
+        return None
+
+    def checkpoints_needed(self, *links):
+        """The trainer's options that name the checkpoints of its prerequisites."""
+        named = {link: self.prerequisites[link].folder / "checkpoint" for link in links if link in self.prerequisites}
+        return options_of(named)
+
     def start(self):
         """Starts what comes next: training, from the checkpoint where there is one, or evaluation."""
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -92,8 +118,8 @@ class Job:
         else:
             self.stage = "training"
             command += ["--train", self.shards / "train.bin", "--out", self.folder, "--shuffle"]
-            command += options_of(self.recipe) + self.observes
-            command += ["--resume"] if step is not None else []
+            command += options_of(self.recipe) + self.observes + self.checkpoints_needed("teacher")
+            command += ["--resume"] if step is not None else self.checkpoints_needed("init_from")
         self.started, self.first_seen = time.monotonic(), None
         self.save()
         self.program = Program(command, self.folder / "log.txt", environment_of(self.threads))
@@ -158,14 +184,17 @@ def workers_of(scale, device):
 
 
 def train_all(jobs, workers, stop):
-    """Brings every run to its evaluation."""
+    """Brings every run to its evaluation, those first that others need. A run that needs a diverged one is left out."""
     progress = Progress(jobs, workers)
     waiting, active = [job for job in jobs if not job.done], []
     saved = time.monotonic()
     try:
         while waiting or active:
-            while waiting and len(active) < workers:
-                job = waiting.pop(0)
+            for job in [job for job in waiting if job.hindrance]:
+                waiting.remove(job)
+                progress.event(f"{job.label}: left out, since {job.hindrance.label} diverged")
+            while len(active) < workers and (job := next((job for job in waiting if job.is_ready), None)):
+                waiting.remove(job)
                 job.start()
                 active.append(job)
                 progress.event(f"{job.label}: {job.stage}")

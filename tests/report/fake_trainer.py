@@ -111,7 +111,7 @@ def plan(options):
 
 def train():
     parser = argparse.ArgumentParser(allow_abbrev=False)
-    for name in ("--train", "--val", "--out", "--init-from", "--json"):
+    for name in ("--train", "--val", "--out", "--init-from", "--json", "--teacher"):
         parser.add_argument(name, type=Path)
     for name in (
         "--steps",
@@ -128,7 +128,16 @@ def train():
         "--step-windows",
     ):
         parser.add_argument(name, type=int)
-    for name in ("--learning-rate", "--warmup-ratio", "--weight-decay", "--dropout", "--init-std"):
+    for name in (
+        "--learning-rate",
+        "--warmup-ratio",
+        "--weight-decay",
+        "--dropout",
+        "--init-std",
+        "--teacher-weight",
+        "--teacher-temperature",
+        "--hidden-penalty",
+    ):
         parser.add_argument(name, type=float)
     for name in (
         "--shuffle",
@@ -149,6 +158,11 @@ def train():
     if options.plan_only:
         plan(options)
         return
+    learns = "distilled" in NAME and not options.evaluate_only
+    if learns != (options.teacher is not None):
+        sys.exit(f"{NAME}: --teacher is missing or not for this program")
+    if options.teacher and not (options.teacher / "model.safetensors").exists():
+        sys.exit(f"{NAME}: {options.teacher} is no checkpoint")
     if options.profile:
         options.json.write_text(json.dumps({"steps": options.profile, "milliseconds_per_step": 1000.0}))
         return
@@ -178,6 +192,8 @@ def train():
     checkpoint = options.out / "checkpoint" / "trainer.json"
     if checkpoint.exists() != options.resume:
         sys.exit(f"{NAME}: --resume does not fit {checkpoint}")
+    if options.init_from and (options.resume or not (options.init_from / "model.safetensors").exists()):
+        sys.exit(f"{NAME}: --init-from {options.init_from} is no checkpoint, or --resume was given, too")
     first = json.loads(checkpoint.read_text())["step"] if options.resume else 0
     batch = batch_of(options)
     stopped = []
