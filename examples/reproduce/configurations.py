@@ -86,17 +86,21 @@ class Configuration:
         name, arguments = template(self.activation)
         if name != "Layerwise":
             return {name: layers}
-        first, count, rest = arguments
-        part = re.fullmatch(r"(?:shape\.layers\s*/\s*)?(\d+)", count)
-        if not part:
-            raise Malformed(f"the layers of {self.activation} are neither a number nor shape.layers / a number")
-        count = int(part[1]) if count == part[1] else layers // int(part[1])
-        return {template(first)[0]: count, template(rest)[0]: layers - count}
+        first, *counts = arguments[0], arguments[1], *arguments[3:]
+        for place, count in enumerate(counts):
+            part = re.fullmatch(r"(?:shape\.layers\s*/\s*)?(\d+)", count)
+            if not part:
+                raise Malformed(f"the layers of {self.activation} are neither a number nor shape.layers / a number")
+            counts[place] = int(part[1]) if count == part[1] else layers // int(part[1])
+        period = sum(counts) if len(counts) > 1 else layers
+        count = sum(layer % period < counts[0] for layer in range(layers))
+        return {template(first)[0]: count, template(arguments[2])[0]: layers - count}
 
     @property
     def activation_name(self):
         """In words, without parameters."""
-        return ", then ".join(self.layers_by_activation(1000))
+        takes_turns = len(template(self.activation)[1]) > 3
+        return (", in turn with " if takes_turns else ", then ").join(self.layers_by_activation(1000))
 
     @property
     def learnable(self):
