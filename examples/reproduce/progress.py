@@ -91,11 +91,11 @@ class Progress:
         print(back + "\x1b[J" + body, end="", flush=True)
         self.lines = len(lines)
 
-    def event(self, text):
-        """Says what happened; on a terminal above the lines that are redrawn, and only of finished runs."""
+    def event(self, text, lasting=False):
+        """Says what happened; on a terminal above the lines that are redrawn, and only what is `lasting`."""
         if not self.terminal:
             print(text, flush=True)
-        elif "done:" in text:
+        elif lasting:
             back = f"\x1b[{self.lines}A\x1b[J" if self.lines else ""
             print(back + text, flush=True)
             self.lines, self.due = 0, 0.0

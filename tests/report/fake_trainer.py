@@ -12,7 +12,9 @@ noted in $FAKE_STARTS.
 import argparse
 import array
 import json
+import math
 import os
+import re
 import signal
 import sys
 import time
@@ -174,12 +176,17 @@ def train():
         loss = next(
             (loss for config, loss in LOSS.items() if NAME.split("demo_")[-1].startswith(config)), 3.3
         )
+        # FAKE_BEST is the multiple of the learning rate with which runs end best; halves differ by 0.1 nats.
+        best = float(os.environ.get("FAKE_BEST", "1"))
+        factor = float((re.findall(r"-lr([0-9.]+)x-", str(options.init_from)) or ["1"])[0])
+        loss += 0.02 * abs(math.log2(factor / best))
+        is_half = options.val.name == "selection.bin"
         options.json.write_text(
             json.dumps(
                 {
-                    "eval_loss": loss,
+                    "eval_loss": loss + 0.05 * is_half,
                     "perplexity": 2.718281828**loss,
-                    "targets": 100,
+                    "targets": 50 if is_half else 100,
                     "head_entropy": HEADS,
                     "nonfinite_rows": 0,
                     "parameters": 1000,

@@ -23,6 +23,7 @@ HERE = Path(__file__).resolve().parent
 EXAMPLES = HERE.parent.parent / "examples"
 sys.path.insert(0, str(EXAMPLES / "reproduce"))
 
+import corpus
 import experiments
 import jobs
 import runs
@@ -304,20 +305,20 @@ class ReproduceTest(unittest.TestCase):
         experiment = ("--experiment", "distillation")
         job = self.start(*experiment, FAKE_HOLD="sm_r_distilled:3")
         student = self.out / "runs" / (
-            "demo-sm_r_distilled-T128-paper-teacher_weight_0.5-teacher_temperature_2.0-teacher_sm_ln_g-seed0"
+            "demo-sm_r_distilled-T128-paper-teacher_weight_0.5-teacher_temperature_2-teacher_sm_ln_g-seed0"
         )
         metrics = student / "metrics.jsonl"
         self.wait_for(lambda: metrics.exists() and '"step": 3' in metrics.read_text())
         job.send_signal(signal.SIGTERM)
         output, _ = job.communicate(timeout=PATIENCE)
-        label = "SM + R, distilled, teacher weight 0.5, teacher temperature 2.0, teacher SM + LN + G, seed 0"
+        label = "SM + R, distilled, teacher weight 0.5, teacher temperature 2, teacher SM + LN + G, seed 0"
         self.assertIn(f"plan: {label}: after SM + LN + G, seed 0", output)
         of_programs = [start.split()[0] for start in self.started()]
         last = max(i for i, name in enumerate(of_programs) if name == "train_demo_sm_ln_g")
         taught = [start for start in self.trained(self.started()) if start.startswith("train_demo_sm_r_distilled")]
         self.assertLess(last, self.started().index(taught[0]), "the student began before its teacher was there")
         self.assertIn(f"--teacher {self.folder('sm_ln_g')}/checkpoint", taught[0])
-        self.assertIn("--teacher-weight 0.5 --teacher-temperature 2.0", taught[0])
+        self.assertIn("--teacher-weight 0.5 --teacher-temperature 2", taught[0])
 
         status, output, starts = self.run_job(*experiment)
         self.assertEqual(status, 0, output)
@@ -325,7 +326,7 @@ class ReproduceTest(unittest.TestCase):
         resumed = [start for start in self.trained(starts) if "distilled" in start]
         self.assertTrue(len(resumed) == 1 and "--resume" in resumed[0] and "--teacher " in resumed[0], resumed)
         taught = next(run for run in self.results()["runs"] if run["config"] == "sm_r_distilled")
-        self.assertEqual(taught["options"]["teacher_temperature"], 2.0)
+        self.assertEqual(taught["options"]["teacher_temperature"], 2)
         self.assertEqual(taught["teacher"]["config"], "sm_ln_g")
         status, output, starts = self.run_job(*experiment)
         self.assertEqual((status, self.trained(starts)), (0, []), output)
@@ -342,7 +343,47 @@ class ReproduceTest(unittest.TestCase):
         (self.folder("sm_ln_g") / "checkpoint" / "trainer.json").unlink()
         status, output, starts = self.run_job("--experiment", "distillation")
         self.assertEqual((status, self.trained(starts)), (1, []), output)
-        self.assertIn(f"needs the checkpoint of SM + LN + G, seed 0, which is no longer in {self.folder('sm_ln_g')}", output)
+        self.assertIn(f"{self.folder('sm_ln_g')} no longer has its checkpoint, which is needed for SM + R, dist", output)
+
+    def factors_of(self, starts, config, seed=0):
+        """The multiples of the learning rate with which a configuration was trained."""
+        return [
+            float(start.split("--learning-rate ")[1].split()[0]) / 2e-3
+            for start in self.trained(starts)
+            if start.startswith(f"train_demo_{config} ") and f"--seed {seed} " in start
+        ]
+
+    def test_the_learning_rate_is_searched_and_then_compared(self):
+        """The best of 1, 2 and 4 lies at the end, so 8 and 16 are tried with the first seed alone; the other seed is
+        trained at what was best there. All of it is found again."""
+        options = ("--experiment", "tuned", "--configs", "sm_g", "sm_r", "--seeds", "2")
+        status, output, starts = self.run_job(*options, FAKE_BEST="8")
+        self.assertEqual(status, 0, output)
+        for config in ("sm_g", "sm_r"):
+            self.assertEqual(sorted(self.factors_of(starts, config)), [1, 2, 4, 8, 16])
+            self.assertEqual(sorted(self.factors_of(starts, config, seed=1)), [1, 8])
+        halves = [start for start in starts if "selection.bin" in start]
+        self.assertEqual(len(halves), 14)
+        self.assertTrue(all("--evaluate-only" in start for start in halves))
+        shard = corpus.read_shard(self.out / "corpus" / "T128" / "selection.bin")
+        self.assertEqual(shard.tolist(), list(range(16)) * 8)
+        status, output, starts = self.run_job(*options, FAKE_BEST="8")
+        self.assertEqual((status, [start for start in starts if "--val" in start]), (0, []), output)
+        self.assertIn("plan: 14 runs, 14 of them done", output)
+
+    def test_runs_of_others_are_evaluated_in_halves_where_that_is_needed(self):
+        self.assertEqual(self.run_job("--configs", "sm_r")[0], 0)
+        status, output, starts = self.run_job("--experiment", "tuned", "--configs", "sm_r", FAKE_BEST="0.5")
+        self.assertEqual(status, 0, output)
+        self.assertEqual(sorted(self.factors_of(starts, "sm_r")), [0.25, 0.5, 2, 4])
+        again = [start for start in starts if f"{self.folder('sm_r')}/" in start]
+        self.assertEqual(len(again), 1)
+        self.assertIn("/selection.bin", again[0])
+        (self.folder("sm_r") / "selection.json").unlink()
+        (self.folder("sm_r") / "checkpoint" / "trainer.json").unlink()
+        status, output, starts = self.run_job("--experiment", "tuned", "--configs", "sm_r")
+        self.assertEqual(status, 1, output)
+        self.assertIn("no longer has its checkpoint", output)
 
     def test_runs_that_start_from_others(self):
         """A chain: each run begins with the weights of the one before it, and has options of its own."""
@@ -520,7 +561,7 @@ class GridTest(unittest.TestCase):
 
     def test_recipes(self):
         paper, clean = (
-            runs.recipe_of(experiments.grid(["slopes"], "gpt2", recipe, [0])[0], "gpt2", 16_700_000)
+            runs.recipe_of(next(iter(experiments.grid(["slopes"], "gpt2", recipe, [0]))), "gpt2", 16_700_000)
             for recipe in RECIPES
         )
         self.assertEqual((paper["dropout"], clean["dropout"]), (0.1, 0.0))

@@ -5,7 +5,10 @@
                         a section about those of others
     BEYOND = True       where it goes past the paper: `all` leaves it out, `beyond` is all of these
     grid(request)       the runs that it needs of one seed, made by request.spec(); one that needs another's checkpoint
-                        names it (init_from=..., teacher=...), and that one need not be named besides
+                        names it (init_from=..., teacher=...), and that one need not be named besides. It is asked
+                        again whenever a run has ended, and may go by request.selection_loss()
+    IN_HALVES = True    where its runs are evaluated on the first half of the held-out files as well, so that a choice
+                        can be made there and its outcome told on the second: request.selection_loss(), Run.halves
     section(chapter)    its part of the report on the runs of one recipe, as Markdown, with its figures; nothing where
                         none of its runs are there
 
@@ -14,6 +17,7 @@ and holds what the paper says about it. reproduce.sh finds the lines ORDER and H
 
 import importlib
 import pkgutil
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,12 +28,15 @@ from scales import CONTEXT, SCALES, Scale
 
 @dataclass(frozen=True)
 class Request:
-    """What runs are asked for: `configs` where an experiment does not say itself which it compares."""
+    """What runs are asked for: `configs` where an experiment does not say itself which it compares.
+    `selection_loss(spec)` is the loss of a run that has ended on the first half of the held-out files, where runs are
+    evaluated in halves: infinite for a diverged one, None before it has ended."""
 
     scale: Scale
     recipe: str
     seed: int
     configs: tuple = PAPER_CONFIGS
+    selection_loss: Callable = lambda spec: None
 
     def spec(self, config, shape=None, context=CONTEXT, rate_factor=1, decay_slopes=None, options=None, **prerequisites):
         """One run, of the scale's main shape unless another is named. Slopes decay as in the recipe unless said.
@@ -69,13 +76,20 @@ def _load():
     return sorted(modules, key=lambda module: module.ORDER)
 
 
-def grid(experiments, scale, recipe, seeds, configs=PAPER_CONFIGS):
-    """The runs that these experiments need, each once, seed by seed, each behind its prerequisites."""
+def grid(experiments, scale, recipe, seeds, configs=PAPER_CONFIGS, selection_loss=Request.selection_loss):
+    """The runs that these experiments need as far as they are known, each once, seed by seed, each behind its
+    prerequisites: {Spec: whether it is evaluated in halves}."""
     configs = tuple(config for config in CONFIGURATIONS if config in configs)
-    requests = [Request(SCALES[scale], recipe, seed, configs) for seed in seeds]
     chosen = [module for name, module in EXPERIMENTS.items() if name in expanded(experiments)]
-    asked = [spec for request in requests for module in chosen for spec in module.grid(request)]
-    return list(dict.fromkeys(needed for spec in asked for needed in with_prerequisites(spec)))
+    found = {}
+    for seed in seeds:
+        request = Request(SCALES[scale], recipe, seed, configs, selection_loss)
+        for module in chosen:
+            for spec in module.grid(request):
+                for needed in with_prerequisites(spec):
+                    found.setdefault(needed, False)
+                found[spec] |= hasattr(module, "IN_HALVES")
+    return found
 
 
 def expanded(names):

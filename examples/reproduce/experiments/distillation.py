@@ -5,7 +5,7 @@ HELP = "SM + R taught by SM + LN + G"
 BEYOND = True
 
 STUDENT, TEACHER, TAUGHT = "sm_r", "sm_ln_g", "sm_r_distilled"
-OPTIONS = {"teacher_weight": 0.5, "teacher_temperature": 2.0}
+OPTIONS = {"teacher_weight": 0.5, "teacher_temperature": 2}
 
 
 def grid(request):
