@@ -62,6 +62,25 @@ def save(figure, path):
     plt.close(figure)
 
 
+def point(axis, x, estimate, color, filled=True, marker="o", horizontal=False):
+    """An Estimate as a point with its deviation as a bar; nothing where it has no value."""
+    if not np.isfinite(estimate.mean):
+        return
+    deviation = estimate.deviation if np.isfinite(estimate.deviation) else 0
+    place = {"x": estimate.mean, "y": x, "xerr": deviation} if horizontal else {"x": x, "y": estimate.mean, "yerr": deviation}
+    axis.errorbar(
+        **place,
+        color=color,
+        marker=marker,
+        markersize=7,
+        markerfacecolor=color if filled else "white",
+        markeredgecolor=color,
+        capsize=3,
+        linewidth=1.5,
+        zorder=3,
+    )
+
+
 def tokens_axis(axis, most):
     """Labels a horizontal axis of training tokens in thousands or millions."""
     unit, name = (1e6, "million") if most >= 1e6 else (1e3, "thousand")

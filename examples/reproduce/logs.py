@@ -191,7 +191,7 @@ def read_root(root):
     if not runs:
         raise ReproduceError(f"{root} holds no evaluated run yet; run the job again to go on.")
     order = list(CONFIGURATIONS)
-    runs.sort(key=lambda run: (run.spec.seed, order.index(run.config), run.spec.rate_factor))
+    runs.sort(key=lambda run: (run.spec.seed, not run.spec.is_bare, order.index(run.config), run.spec.rate_factor))
     unfinished = [
         read_spec(folder)[0].label
         for folder in begun
