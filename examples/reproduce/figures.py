@@ -18,6 +18,9 @@ from configurations import CONFIGURATIONS
 # Blue with LayerNorm, orange-red without; dark GELU, light ReLU. The same in every figure.
 COLORS = {"sm_ln_g": "#1f4e79", "sm_ln_r": "#5fa8d3", "sm_g": "#b7371c", "sm_r": "#e2862a"}
 MARKERS = {"sm_ln_g": "o", "sm_ln_r": "s", "sm_g": "^", "sm_r": "D"}
+# The mixtures, which stand beside the norm-free models, in colours of their own.
+COLORS |= {"sm_relu_gelu": "#3f7d4e", "sm_gelu_relu": "#8a5aa8", "sm_alternating": "#7a7a7a"}
+MARKERS |= {"sm_relu_gelu": "v", "sm_gelu_relu": "P", "sm_alternating": "X"}
 _OTHERS = [config for config in CONFIGURATIONS if config not in COLORS]
 COLORS |= {config: to_hex(hsv_to_rgb((i / len(_OTHERS), 0.55, 0.8))) for i, config in enumerate(_OTHERS)}
 MARKERS |= {config: "oPvXsd^"[index % 7] for index, config in enumerate(_OTHERS)}

@@ -170,18 +170,18 @@ class BeyondTest(unittest.TestCase):
 
     def test_sparsity(self):
         for seed in (0, 1):
-            shares = {0.0: 0.6, 1e-5: 0.7, 1e-4: 0.85, 1e-3: 0.97}
+            shares = {0.0: 0.6, 1e-4: 0.7, 1e-3: 0.85, 1e-2: 0.97}
             for penalty, share in shares.items():
                 config = "sm_r_sparse" if penalty else "sm_r"
                 options = (("hidden_penalty", penalty),) if penalty else ()
                 zeros = [share + 0.01 * seed] * 8
-                perplexity = {0.0: 30.0, 1e-5: 29.7, 1e-4: 30.15, 1e-3: 36.0}[penalty]
+                perplexity = {0.0: 30.0, 1e-4: 29.7, 1e-3: 30.15, 1e-2: 36.0}[penalty]
                 self.write(synthetic.spec_of(config, seed, options=options), perplexity, zeros=zeros)
         text = self.section("Sparsity", rendered=True)
         self.assertEqual(self.cells(text, "none")[:4], ["30.00 ± 0.00", "0", "60.5 ± 0.7", "60.5"])
-        self.assertEqual(self.cells(text, "0.0001")[1:3], ["+0.50 ± 0.00", "85.5 ± 0.7"])
-        self.assertIn("where 60.5 ± 0.7 % of the hidden units are zero without a penalty, 0.0001 is the strongest", text)
-        self.assertIn("85.5 ± 0.7 % zeros at +0.5 % perplexity; 0.001 gives 97.5 ± 0.7 % zeros at +20.0 % perplexity.", text)
+        self.assertEqual(self.cells(text, "1e-3")[1:3], ["+0.50 ± 0.00", "85.5 ± 0.7"])
+        self.assertIn("where 60.5 ± 0.7 % of the hidden units are zero without a penalty, 1e-3 is the strongest", text)
+        self.assertIn("85.5 ± 0.7 % zeros at +0.5 % perplexity; 1e-2 gives 97.5 ± 0.7 % zeros at +20.0 % perplexity.", text)
         self.assertTrue((self.folder / "figures" / "sparsity.png").exists())
 
     def test_sparsity_that_is_never_cheap(self):
@@ -191,7 +191,7 @@ class BeyondTest(unittest.TestCase):
         diverged = synthetic.spec_of("sm_r_sparse", 0, options=(("hidden_penalty", 1e-3),))
         self.write(diverged, None)
         text = self.section("Sparsity")
-        self.assertIn("each penalty costs more than 1 %: 1e-05 gives 90.0 % zeros at +10.0 % perplexity", text)
+        self.assertIn("each penalty costs more than 1 %: 1e-4 gives 90.0 % zeros at +10.0 % perplexity", text)
         self.assertIn("hidden penalty 0.001, seed 0 diverged** and is left out", text)
         self.assertFalse(re.search(r"inf\b", text))
 

@@ -11,11 +11,11 @@ from configurations import CONFIGURATIONS
 from text import bullets, conclusion, number_text, table
 
 ORDER = 23
-HELP = "SM + R with an L1 penalty on its hidden units, 1e-5 to 1e-3"
+HELP = "SM + R with an L1 penalty on its hidden units, 1e-4 to 1e-2"
 BEYOND = True
 
 FREE, PENALISED = "sm_r", "sm_r_sparse"
-PENALTIES = (1e-5, 1e-4, 1e-3)
+PENALTIES = (1e-4, 1e-3, 1e-2)
 # A penalty costs little when it costs no more perplexity than this, in %.
 LITTLE = 1.0
 
@@ -49,7 +49,8 @@ def mean_zeros(runs):
 
 
 def penalty_text(penalty):
-    return f"{penalty:g}" if penalty else "none"
+    """0.001 as "1e-3"."""
+    return f"{penalty:.0e}".replace("e-0", "e-") if penalty else "none"
 
 
 def zeros_table(groups):
