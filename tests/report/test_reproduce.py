@@ -304,6 +304,12 @@ class ReproduceTest(unittest.TestCase):
     def test_a_student_waits_for_its_teacher(self):
         """It is trained after the teacher, with its checkpoint, and goes on with it."""
         experiment = ("--experiment", "distillation")
+        job = self.start(*experiment, FAKE_HOLD="sm_ln_g:3")
+        self.wait_for(lambda: self.logged_step("sm_ln_g") == 3 and (self.folder("sm_r") / "evaluation.json").exists())
+        time.sleep(1)  # in which a student that does not wait would begin
+        job.send_signal(signal.SIGTERM)
+        job.communicate(timeout=PATIENCE)
+        self.assertFalse([start for start in self.trained(self.started()) if "distilled" in start])
         job = self.start(*experiment, FAKE_HOLD="sm_r_distilled:3")
         student = self.out / "runs" / (
             "demo-sm_r_distilled-T128-paper-teacher_weight_0.5-teacher_temperature_2-teacher_sm_ln_g-seed0"
