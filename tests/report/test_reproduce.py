@@ -1,6 +1,7 @@
 """The job around the trainers: what it starts, how it stops, how it goes on. The trainers are stand-ins."""
 
 import argparse
+import dataclasses
 import fcntl
 import io
 import json
@@ -575,6 +576,36 @@ class GridTest(unittest.TestCase):
             specs = experiments.grid(["pythia"], scale, "paper", [0])
             tokens = {runs.tokens_of(runs.recipe_of(spec, scale, 0)) for spec in specs}
             self.assertEqual(len(tokens), 1)
+
+    def test_names_tell_what_a_run_needs(self):
+        """Each way in which a prerequisite may differ makes another name."""
+        plain = runs.Spec("demo", "sm_ln_g", 128, 0)
+        others = [plain] + [
+            dataclasses.replace(plain, **change)
+            for change in (
+                {"shape": "pythia_demo"},
+                {"config": "sm_g"},
+                {"context": 64},
+                {"seed": 1},
+                {"recipe": "clean"},
+                {"rate_factor": 2},
+                {"options": (("hidden_penalty", 1e-5),)},
+                {"init_from": plain},
+                {"teacher": plain},
+            )
+        ]
+        specs = [
+            dataclasses.replace(student, **{link: other})
+            for student in [plain, *others]
+            for other in others
+            for link in runs.LINKS
+            if getattr(student, link) is None
+        ]
+        self.assertEqual(len({spec.name for spec in specs}), len(set(specs)))
+        for spec in specs:
+            self.assertEqual(runs.Spec.from_json(json.loads(json.dumps(spec.as_json()))), spec)
+        # A run of an earlier version says less.
+        self.assertEqual(runs.Spec.from_json({"shape": "demo", "config": "sm_ln_g", "context": 128, "seed": 0}), plain)
 
     def test_layers_that_take_turns(self):
         for config, four, five, name in (
