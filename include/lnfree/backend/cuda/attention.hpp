@@ -27,7 +27,7 @@ LNFREE_HOST_DEVICE inline int tiles_of_head(AttentionShape shape) {
   return (shape.length + tile_rows<S> - 1) / tile_rows<S>;
 }
 
-/// One head of one sequence, and the tile of its queries or keys that a block is about.
+/// One head of one sequence, and the tile of its queries and keys that a block computes.
 struct HeadTile {
   AttentionShape shape;
   Index b, h;
@@ -64,7 +64,7 @@ __device__ void set_aside_nonfinite(SharedTile<S, Dim> tile, int first_key, int*
     S& value = tile.data[i * tile.stride + j];
     if (fabsf(static_cast<float>(value)) <= FLT_MAX) continue;
     value = S(0.0f);
-    atomicMin(&first_nonfinite[j], first_key + i);  // an order of integers: no matter who comes first
+    atomicMin(&first_nonfinite[j], first_key + i);  // the smallest integer is the same in any order
   }
 }
 
@@ -85,7 +85,7 @@ __global__ void __launch_bounds__(tile_threads<S>, sizeof(S) == 2 && Dim <= 64 ?
   const Tile q{shared_memory<S>()}, k{q.data + Tile::size}, v{k.data + Tile::size};
   int* const first_nonfinite = reinterpret_cast<int*>(v.data + Tile::size);  // (Dim)
 
-  // The last tiles of queries meet the most keys: they begin first.
+  // The last tiles of queries have the most keys, so their blocks come first.
   const unsigned heads = static_cast<unsigned>(shape.batch * shape.heads);
   const HeadTile head(shape, blockIdx.x % heads,
                       static_cast<unsigned>(tiles_of_head<S>(shape)) - 1 - blockIdx.x / heads);
@@ -151,7 +151,7 @@ __global__ void __launch_bounds__(tile_threads<S>, sizeof(S) == 2 && Dim <= 64 ?
       o[at] = first_nonfinite[at.col()] <= query ? NAN : o[at] * per_z;
     });
   });
-  store(my_q, o);  // where only this warp has read
+  store(my_q, o);  // only this warp has read these rows
   __syncthreads();
   store(head.rows(y, first_query), q, whole);
 }
@@ -259,7 +259,7 @@ __global__ void __launch_bounds__(tile_threads<S>, sizeof(S) == 2 && Dim <= 64 ?
   // Rows or columns of scores that a warp works on together: what registers hold beside Dim columns of sums.
   constexpr int tile = Tile::rows, piece = Dim > 64 ? 16 : 32;
   const BackwardMemory<S, Dim> my;
-  // Blocks of one head follow one another: what several of them read is then in the second-level cache.
+  // Blocks of one head are neighbours, so that they find what others have read in the second-level cache.
   const auto tiles = static_cast<unsigned>(tiles_of_head<S>(shape));
   const HeadTile head(shape, blockIdx.x / tiles, blockIdx.x % tiles);
   const int first = head.tile * tile, my_first = static_cast<int>(threadIdx.x / 32) * 16;
@@ -272,7 +272,7 @@ __global__ void __launch_bounds__(tile_threads<S>, sizeof(S) == 2 && Dim <= 64 ?
     wait_for_copies();
     __syncthreads();
     for (int key = 0; key < tile; key += piece) {
-      if (first_key + key >= first + my_first + 16) break;  // the warp's queries see none of these
+      if (first_key + key >= first + my_first + 16) break;  // hidden from all of the warp's queries
       RegisterTile<piece> s, d_p;
       mma(s, my.q.from(my_first), transposed(my.k.from(key)));      // S = Q K^T
       mma(d_p, my.d_y.from(my_first), transposed(my.v.from(key)));  // dP = dO V^T
@@ -284,7 +284,7 @@ __global__ void __launch_bounds__(tile_threads<S>, sizeof(S) == 2 && Dim <= 64 ?
   }
   store(my.d_q.from(my_first), d_q);
 
-  // The last tile of keys was this block's own, as the first one of queries is.
+  // The last tile of keys was this block's own. The first tile of queries is, too.
   RegisterTile<Dim> d_k, d_v;
   for (int first_query = first; first_query < shape.length; first_query += tile) {
     if (first_query > first) {
@@ -294,7 +294,7 @@ __global__ void __launch_bounds__(tile_threads<S>, sizeof(S) == 2 && Dim <= 64 ?
       __syncthreads();
     }
     for (int query = 0; query < tile; query += piece) {
-      if (first_query + query + piece <= first + my_first) continue;  // these see none of the warp's keys
+      if (first_query + query + piece <= first + my_first) continue;  // the warp's keys are hidden from these
       RegisterTile<piece> s, d_p;
       mma(s, my.k.from(my_first), transposed(my.q.from(query)));      // S^T = K Q^T
       mma(d_p, my.v.from(my_first), transposed(my.d_y.from(query)));  // dP^T = V dO^T
@@ -305,7 +305,7 @@ __global__ void __launch_bounds__(tile_threads<S>, sizeof(S) == 2 && Dim <= 64 ?
       mma(d_k, d_s, my.q.from(query));  // dK += dS^T Q
     }
   }
-  __syncthreads();  // every warp has read the keys, as the first half's right factors
+  __syncthreads();  // all warps have read the keys and values
   store(my.k.from(my_first), d_k);
   store(my.v.from(my_first), d_v);
   __syncthreads();
@@ -314,7 +314,7 @@ __global__ void __launch_bounds__(tile_threads<S>, sizeof(S) == 2 && Dim <= 64 ?
   store(head.rows(d_qkv, first, 2), my.v, whole);
 }
 
-/// Calls body(n) with n() the smallest of the kernels' head dimensions that holds this one.
+/// Calls body(n), where n() is the smallest head dimension of the kernels that is not below `head_dim`.
 template <class Body>
 void with_head_dim(int head_dim, const Body& body) {
   if (head_dim <= 16) {
@@ -331,13 +331,13 @@ void with_head_dim(int head_dim, const Body& body) {
   }
 }
 
-/// A block for each tile of each head, from that on in which row `first` is.
+/// The number of blocks: one for each tile of each head, from the tile on that holds row `first`.
 template <class S>
 Index tile_blocks(AttentionShape shape, int first = 0) {
   return Index{shape.batch} * shape.heads * (tiles_of_head<S>(shape) - first / tile_rows<S>);
 }
 
-/// Whether the rows of all heads are whole packs.
+/// Whether all rows of all heads are made of whole packs.
 template <class S, class... Matrices>
 bool whole_heads(AttentionShape shape, Matrices... matrices) {
   bool whole = false;
@@ -349,7 +349,7 @@ inline float score_scale(AttentionShape shape) {
   return 1.0f / std::sqrt(static_cast<float>(shape.head_dim));
 }
 
-/// A number for each query of each head.
+/// D, a number for each query of each head.
 template <CudaDevice D>
 Index attention_workspace(D&, AttentionShape shape) {
   return shape.rows() * shape.heads;
