@@ -27,7 +27,9 @@ LETTERS = {
     token.COMMENT: "c",
     token.OP: "o",
     # From Python 3.12 on f-strings come in parts.
-    **{getattr(token, name): "s" for name in ("FSTRING_START", "FSTRING_MIDDLE", "FSTRING_END") if hasattr(token, name)},
+    **{
+        getattr(token, name): "s" for name in ("FSTRING_START", "FSTRING_MIDDLE", "FSTRING_END") if hasattr(token, name)
+    },
 }
 BYTE_ORDER_MARK = "\ufeff"
 
@@ -124,7 +126,9 @@ def annotate(paths, out):
                     file.write(line + "\n")
                     written += 1
         if written == 0:
-            raise Refused(f"none of {left_out} sources can be used" if left_out else "there is no Python source to annotate")
+            raise Refused(
+                f"none of {left_out} sources can be used" if left_out else "there is no Python source to annotate"
+            )
         os.replace(part, out)
     finally:
         part.unlink(missing_ok=True)
@@ -138,7 +142,9 @@ def printable(text):
 
 def main():
     parser = argparse.ArgumentParser(prog="annotate_python.py", description=__doc__.split("\n")[0])
-    parser.add_argument("sources", nargs="+", type=Path, metavar="PATH", help="Python file, folder of them, or .jsonl file")
+    parser.add_argument(
+        "sources", nargs="+", type=Path, metavar="PATH", help="Python file, folder of them, or .jsonl file"
+    )
     parser.add_argument("--out", required=True, type=Path, metavar="FILE", help="the annotated file")
     arguments = parser.parse_args()
     try:

@@ -23,7 +23,7 @@ from jobs import Job, train_all, workers_of
 from plan import check_device, print_plan
 from programs import Interrupted, Stop
 from runs import DEVICE_SUFFIX, FIRST_RECIPE
-from scales import SCALES
+from scales import CONTEXT, SCALES
 
 
 def settings_of(arguments):
@@ -52,10 +52,15 @@ def check_settings(arguments):
             )
 
 
-def grid_of(arguments):
-    """The runs that are asked for."""
-    chosen = EXPERIMENTS if "all" in arguments.experiment else arguments.experiment
+def chosen_of(arguments):
+    """The names of the experiments that are asked for."""
+    return list(EXPERIMENTS) if "all" in arguments.experiment else arguments.experiment
+
+
+def grid_of(arguments, chosen=None):
+    """The runs that are asked for, or those of some experiments."""
     seeds = range(arguments.seed, arguments.seed + arguments.seeds)
+    chosen = chosen_of(arguments) if chosen is None else chosen
     return experiments.grid(chosen, arguments.scale, arguments.recipe, seeds, arguments.configs)
 
 
@@ -83,7 +88,8 @@ def reproduce(arguments, stop):
         check_device(specs, arguments, stop)
         if not (arguments.out / "settings.json").exists():
             write_json(arguments.out / "settings.json", settings_of(arguments))
-        shards, corpus = prepare(arguments, {spec.context for spec in specs}, stop)
+        measuring = experiments.that_measure(chosen_of(arguments))
+        shards, corpus = prepare(arguments, {spec.context for spec in specs}, stop, bool(measuring))
         windows = {
             context: corpus["prepared"][str(context)]["train"]["windows"]
             for context in {spec.context for spec in specs}
@@ -101,6 +107,9 @@ def reproduce(arguments, stop):
             if page is not None:
                 print(f"live: {page.url} while the runs are trained", flush=True)
             train_all(jobs, workers, stop)
+        for module in measuring:
+            own = set(grid_of(arguments, [module.name]))
+            module.measure([job for job in jobs if job.spec in own], arguments, shards[CONTEXT], stop)
         print("report: tables and figures", flush=True)
         import report  # not before: what it draws with takes seconds to load
 
@@ -140,7 +149,8 @@ def main():
     arguments = parse_arguments()
     if arguments.targets:
         trainers = dict.fromkeys(spec.trainer(arguments.device) for spec in grid_of(arguments))
-        print("\n".join(["prepare_corpus", *trainers]))
+        others = [name for module in experiments.that_measure(chosen_of(arguments)) for name in module.PROGRAMS]
+        print("\n".join(["prepare_corpus", *others, *trainers]))
         return
     stop = Stop()
     try:

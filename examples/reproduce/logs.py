@@ -37,6 +37,7 @@ class Run:
     slopes: list  # (step, (layers,) or (1,)), empty without learnable slopes
     by_layer: dict  # final values of each layer by the names in BY_LAYER, without those that were not observed
     losses_not_finite: int  # training lines whose loss is null
+    downstream: dict | None = None  # downstream.json, where the run was measured
 
     @property
     def config(self):
@@ -145,6 +146,7 @@ def read_run(folder):
                 if last.get(name)
             },
             losses_not_finite=sum(line.get("loss") is None for line in metrics["train"]),
+            downstream=read_json(folder / "downstream.json"),
         )
     except KeyError as error:
         raise ReproduceError(f"{where} has no {error}; remove it and run the job again.") from error

@@ -87,7 +87,14 @@ class Annotating(unittest.TestCase):
         self.assertEqual((entry["name"], entry["classes"]), ("sources/good.py", "iwownw"))
 
     def test_lines_of_json(self):
-        lines = [{"content": "x\n"}, {"text": "def f(): pass"}, {"content": "def"}, {"other": 1}, [], {"content": "\ud800"}]
+        lines = [
+            {"content": "x\n"},
+            {"text": "def f(): pass"},
+            {"content": "def"},
+            {"other": 1},
+            [],
+            {"content": "\ud800"},
+        ]
         text = "\n".join(map(json.dumps, lines)) + "\n\nno JSON\n"
         (self.folder / "some.jsonl").write_text(text)
         result = self.run_program("some.jsonl")
