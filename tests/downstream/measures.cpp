@@ -13,9 +13,9 @@
 #include <lnfree/model.hpp>
 #include <lnfree/observer/observers.hpp>
 
-#include "../examples/downstream/annotated_text.hpp"
-#include "../examples/downstream/attribution.hpp"
-#include "../examples/downstream/predictions.hpp"
+#include "../../examples/downstream/annotated_text.hpp"
+#include "../../examples/downstream/attribution.hpp"
+#include "../../examples/downstream/predictions.hpp"
 #include "support/random_batch.hpp"
 #include "support/seed.hpp"
 #include "support/temporary_folder.hpp"
