@@ -637,7 +637,8 @@ json prepare(const Options& options, const lnfree::Corpus& corpus) {
 }
 
 /// Writes the held-out documents as they are, a line of JSON each.
-void write_held_out_text(const lnfree::Corpus& corpus, lnfree::AtomicFile& file) {
+void write_held_out_text(const lnfree::Corpus& corpus, const fs::path& path) {
+  lnfree::AtomicFile file(path);  // not before: it may lie in --out, which was not there
   corpus.visit([&](const lnfree::Document& document) {
     if (!document.held_out) return;
     const json line{{"name", document.name}, {"content", document.content}};
@@ -653,8 +654,6 @@ void run(const Options& options) {
   std::optional<lnfree::AtomicFile> json_file;
   if (!options.json_file.empty() && text_of(options.json_file) != text_of(options.out / "corpus.json"))
     json_file.emplace(options.json_file);
-  std::optional<lnfree::AtomicFile> held_out_text;
-  if (!options.held_out_text.empty()) held_out_text.emplace(options.held_out_text);
   const auto earlier = earlier_report(options, corpus);
   if (earlier)
     std::cout << name_of(options.out) << " already holds this corpus, prepared with the same arguments from "
@@ -682,7 +681,7 @@ void run(const Options& options) {
     json_file->write(text.data(), text.size());
     json_file->commit();
   }
-  if (held_out_text) write_held_out_text(corpus, *held_out_text);
+  if (!options.held_out_text.empty()) write_held_out_text(corpus, options.held_out_text);
 }
 
 }  // namespace

@@ -15,7 +15,8 @@ for i in $(seq 30) 99; do
     >"$folder/file_$i.py"
 done
 "$prepare_corpus" --input sources --held-out-input held_out --vocab-size 400 --tokenizer-sample-bytes 1000000 --out corpus \
-  --held-out-text held_out.jsonl >/dev/null
+  --held-out-text corpus/held_out.jsonl >/dev/null
+mv corpus/held_out.jsonl .
 [[ $(wc -l <held_out.jsonl) == 1 ]] || fail "one text is held out"
 # Also of a corpus that is there already.
 "$prepare_corpus" --input sources --held-out-input held_out --vocab-size 400 --tokenizer-sample-bytes 1000000 --out corpus \
