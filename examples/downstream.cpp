@@ -175,8 +175,9 @@ void print_results(const Json& json) {
   if (const Json& attribution = json["attribution"]; attribution.is_null()) {
     std::printf("direct logit attribution: none, a norm stands in the residual stream\n");
   } else {
-    std::printf("direct logit attribution: error %.3g %%, sum off by %.3g %%\n",
-                100 * attribution["error"].get<double>(), 100 * attribution["sum_error"].get<double>());
+    std::printf("direct logit attribution: error %.3g %%, of attention %.3g %%, sum off by %.3g %%\n",
+                100 * attribution["error"].get<double>(), 100 * attribution["attention_error"].get<double>(),
+                100 * attribution["sum_error"].get<double>());
   }
 }
 

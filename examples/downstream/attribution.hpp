@@ -227,10 +227,11 @@ class AttributionObserver {
   /// Whether the stream is the sum of its parts: not where a norm stands in it.
   bool is_defined() const { return parts_.size() == part_count_; }
 
-  /// The error over all parts; NaN where it is not defined.
-  double error() const {
+  /// The error over all parts, or over those whose name begins with `kind`; NaN where it is not defined.
+  double error(std::string_view kind = "") const {
     double effect = 0, error = 0;
     for (const Part& part : parts_) {
+      if (!part.name.starts_with(kind)) continue;
       effect += part.effect;
       error += part.error;
     }
@@ -242,8 +243,8 @@ class AttributionObserver {
     return is_defined() ? unexplained_ / logits_ : std::numeric_limits<double>::quiet_NaN();
   }
 
-  /// error, sum_error, and of each part the mean size of its true effect, and its error; null where there are
-  /// no parts.
+  /// error, that of attention alone, sum_error, and of each part the mean size of its true effect, and its
+  /// error; null where there are no parts.
   lnfree::Json json() const {
     if (!is_defined()) return {};
     lnfree::Json list = lnfree::Json::array();
@@ -252,7 +253,10 @@ class AttributionObserver {
                       {"effect", ratio(part.effect, static_cast<double>(targets_))},
                       {"error", ratio(part.error, part.effect)}});
     }
-    return {{"error", error()}, {"sum_error", sum_error()}, {"parts", list}};
+    return {{"error", error()},
+            {"attention_error", error("attention")},
+            {"sum_error", sum_error()},
+            {"parts", list}};
   }
 
  private:

@@ -292,6 +292,13 @@ BOOST_AUTO_TEST_CASE(attribution_with_a_final_norm) {
     const AttributionObserver& attribution = predicted.model.observer();
     BOOST_TEST(attribution.sum_error() < 1e-5, final_norm << ": " << attribution.sum_error());
     BOOST_TEST(attribution.error() > 1e-2, final_norm << ": " << attribution.error());
+    double effect = 0, error = 0;
+    const Json json = attribution.json();
+    for (const std::size_t part : {1u, 3u}) {  // the attention of each layer
+      effect += json["parts"][part]["effect"].get<double>();
+      error += json["parts"][part]["effect"].get<double>() * json["parts"][part]["error"].get<double>();
+    }
+    BOOST_TEST(json["attention_error"].get<double>() == error / effect, closely);
   }
   BOOST_TEST(static_cast<const AttributionObserver&>(
                  Predicted("identity", "dynamic_tanh", "pre_norm").model.observer())

@@ -5,7 +5,7 @@ It keeps the programs' promises on files and signals and trains nothing. Environ
 waits there for a signal; FAKE_DIVERGE=CONFIG:STEP diverges there; FAKE_FAIL=CONFIG:STEP fails there, not
 before the file $FAKE_FAIL_AFTER exists. CONFIG is a trainer's name without train_demo_. FAKE_BATCH is the most
 windows in a pass that its device has memory for; FAKE_NO_DEVICE that it has no device at all. FAKE_REFUSAL is a
-sentence with which prepare_corpus refuses its input. Every start is
+sentence with which prepare_corpus refuses its input, FAKE_TEXT the file that it holds out. Every start is
 noted in $FAKE_STARTS.
 """
 
@@ -74,7 +74,7 @@ def prepare_corpus():
     out.mkdir(exist_ok=True)
     (out / "tokenizer.model").write_bytes(b"pieces")
     if options.held_out_text:
-        options.held_out_text.write_text(json.dumps({"content": "x = 1\n"}) + "\n")
+        options.held_out_text.write_text(json.dumps({"content": os.environ.get("FAKE_TEXT", "x = 1\n")}) + "\n")
     # Each of 16 tokens equally often: whoever knows only that has a loss of ln 16.
     tokens = array.array("H", list(range(16)) * (options.context // 8))
     for name in ("train.bin", "val.bin"):

@@ -139,7 +139,7 @@ def downstream(accuracy, error=0.2, ece=0.02, confidence=None):
         },
         "output_entropy": 3.0,
         "sinks": {"first_token_attention": [[0.1] * 4] * 8, "sink_rate": 0.25},
-        "attribution": error if error is None else {"error": error, "sum_error": 1e-6, "parts": []},
+        "attribution": error if error is None else {"error": error, "attention_error": error / 2, "sum_error": 1e-6, "parts": []},
         "induction": {"windows": 64, "first": tally(0.0), "second": tally(1.5)},
     }
 

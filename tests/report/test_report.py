@@ -498,10 +498,11 @@ class ReportTest(unittest.TestCase):
         self.assertEqual(others[7], "25.0 ± 0.0")
         self.assertNotIn("| SM + LN + R |", text[: text.index("## Private inference")])
         self.assertIn("SM + LN + G is right most often (41.0 %), SM + G least (31.0 %); the order by accuracy **is** that", text)
-        self.assertIn("+5.0 ± 0.0 points in SM + LN + G, +5.0", text)
+        self.assertEqual(self.row(text, "SM + LN + G", table=1)[-2:], ["50 ± 0", "25 ± 0"])
+        self.assertIn("less that on new ones: +5.0 ± 0.0 points in SM + LN + G, +5.0", text)
         self.assertIn("SM + LN + G, SM + G and SM + R gain more than one nat", text)
         self.assertIn("SM + LN + G 0.0100 ± 0.0000 (underconfident) at best, SM + G 0.0300 ± 0.0000 (overconfident) at worst", text)
-        self.assertIn("**exact**, up to rounding, in SM + G and SM + R, which have no final norm. Behind a final norm it is off by 50 % in SM + LN + G", text)
+        self.assertIn("**exact**, up to rounding, in SM + G and SM + R, which have no final norm. Behind a final norm, direct logit attribution is off by 50 % in SM + LN + G", text)
         self.assertEqual(["downstream" in run for run in results["runs"]], [True, False, True, True] * 2)
         self.assertGreater(matplotlib.image.imread(self.folder / "figures" / "downstream.png").shape[1], 800)
 
@@ -518,6 +519,7 @@ class ReportTest(unittest.TestCase):
         self.assertEqual(self.row(text, "SM + G", table=1)[0], "–")
         self.assertNotIn("gain", text)
         self.assertNotIn("logit attribution is", text)
+        self.assertEqual(self.row(text, "SM + G", table=1)[-2:], ["–", "–"])
 
     def test_page_holds_everything(self):
         self.write(rendered=True)

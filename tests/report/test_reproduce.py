@@ -315,6 +315,16 @@ class ReproduceTest(unittest.TestCase):
         self.assertFalse([start for start in starts if "--held-out-text" in start or start.startswith("downstream")])
         self.assertEqual(sum(start.startswith("prepare_corpus") for start in starts), 1)
 
+    def test_downstream_of_another_language(self):
+        """A corpus that is no Python has a report without that section."""
+        status, output, starts = self.run_job(
+            "--experiment", "downstream", "--configs", "sm_g", FAKE_TEXT="int main() { return 0; }"
+        )
+        self.assertEqual(status, 0, output)
+        self.assertRegex(output, "(?m)^downstream: not measured: annotating .*none of 1 sources can be used")
+        self.assertFalse([start for start in starts if start.startswith("downstream")])
+        self.assertNotIn("## Downstream", (self.out / "report.md").read_text())
+
     def test_targets(self):
         for experiment, others in (("perplexity", []), ("downstream", ["downstream"])):
             command = [sys.executable, EXAMPLES / "reproduce", "--experiment", experiment, "--targets", "--out", self.out]

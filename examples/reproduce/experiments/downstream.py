@@ -2,15 +2,13 @@
 (docs/downstream.md): classes of tokens, names, brackets, repetition, calibration, sinks, attribution."""
 
 import math
-import sys
 
 from comparison import Comparison, Estimate
 from configurations import CONFIGURATIONS
 from corpus import PROJECT
 from experiments import perplexity
-from files import read_json
-from programs import run_to_end
-from text import bullets, names, number_text, table
+from programs import ProgramRefused, run_to_end
+from text import bullets, names, table
 
 ORDER = 8
 HELP = "the runs of perplexity, and what they are good for: names, brackets, calibration, attribution"
@@ -32,6 +30,7 @@ OTHERS = (
     (("output_entropy",), "output entropy (nats)", 1, ".2f"),
     (("sinks", "sink_rate"), "attention sinks (% of heads)", 100, ".1f"),
     (("attribution", "error"), "attribution error (%)", 100, ".3g"),
+    (("attribution", "attention_error"), "of attention (%)", 100, ".3g"),
 )
 
 
@@ -48,14 +47,14 @@ def measure(jobs, arguments, corpus, stop):
     log, annotated = arguments.out / "downstream.log", arguments.out / "annotated.jsonl"
     if not annotated.exists():
         print("downstream: classes of the held-out files' tokens", flush=True)
-        command = [
-            sys.executable,
-            PROJECT / "examples" / "annotate_python.py",
-            corpus / "held_out.jsonl",
-            "--out",
-            annotated,
-        ]
-        run_to_end(command, log, stop, "annotating the held-out files")
+        annotate = PROJECT / "examples" / "annotate_python.py"
+        try:
+            run_to_end(
+                [annotate, corpus / "held_out.jsonl", "--out", annotated], log, stop, "annotating the held-out files"
+            )
+        except ProgramRefused as refusal:  # a corpus of another language, which is no fault of the runs
+            print(f"downstream: not measured: {refusal}", flush=True)
+            return
     for job in waiting:
         print(f"downstream: {job.label}", flush=True)
         run_to_end(
@@ -130,9 +129,7 @@ def copying_sentence(comparison):
         gain = Estimate.of(gains)
         if gain.count:
             parts.append(f"{gain.text('+.1f')} points in {CONFIGURATIONS[config].label}")
-    return (
-        f"A name seen 20 to 100 tokens before is predicted better than a new one by {names(parts)}." if parts else None
-    )
+    return f"Accuracy on names seen 20 to 100 tokens before, less that on new ones: {names(parts)}." if parts else None
 
 
 def induction_sentence(comparison):
@@ -192,7 +189,9 @@ def attribution_sentence(comparison):
             f"Direct logit attribution is **exact**, up to rounding, in {names(exact)}, which ha{'s' if len(exact) == 1 else 've'} no final norm."
         )
     if others:
-        sentences.append(f"Behind a final norm it is off by {names(others)} of the true effects.")
+        sentences.append(
+            f"Behind a final norm, direct logit attribution is off by {names(others)}, relative to the true effects."
+        )
     return " ".join(sentences) or None
 
 
