@@ -19,8 +19,8 @@ namespace lnfree {
 ///
 /// Query 0 sees nothing else and is left out. A head with a share above one half is an attention sink (Xiao
 /// et al., "Efficient Streaming Language Models with Attention Sinks", 2024). No attention matrix is needed:
-/// a_i0 follows from q_i, k_0 and the sum of exponentials that the softmax keeps of each query. A query whose
-/// scores are not all finite is left out.
+/// a_i0 follows from q_i, k_0 and the sum of exponentials that the softmax keeps of each query, to four
+/// digits where scores are as large as 1,000 in float. A query whose scores are not all finite is left out.
 class SinkObserver {
  public:
   static constexpr std::string_view name = "sinks";
