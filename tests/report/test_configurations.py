@@ -212,7 +212,7 @@ class ConfigurationsTest(unittest.TestCase):
 
     def test_an_experiment_is_one_file(self):
         (self.root / "examples/reproduce/experiments/tripled.py").write_text(EXPERIMENT)
-        self.assertIn("choose from perplexity slopes pythia tripled stability all.", self.refused("--experiment", "none"))
+        self.assertIn("choose from perplexity slopes pythia tripled stability downstream all.", self.refused("--experiment", "none"))
         text = self.run_in_tree(self.root / "examples" / "reproduce.sh", "--help")
         self.assertRegex(text, r"(?m)^ +tripled: the norm-free ReLU model at 3 times the rate$")
 
