@@ -30,7 +30,9 @@ using namespace configurations;
 constexpr DecoderConfig shape = shapes::wee.by(recipes::wet);
 static_assert(shape.layers == 4 && shape.vocab_size == 5 && shape.final_norm == FinalNorm::same_as_norm);
 static_assert(shapes::wee.training.steps == 5 && shapes::wee.training.init_std == 0.5 && recipes::wet.dropout == 0.25);
-using Model = sm_dyt_relu_silu<shape>::Model<shape, Cpu>;
+using Parts = sm_dyt_relu_silu<shape>;
+using Model = Decoder<shape, Parts::NormPolicy, Parts::ActivationPolicy, Cpu, NoObserver, Parts::LayoutPolicy,
+                      Parts::ObjectivePolicy>;
 static_assert(Model::Activation::name == "relu*2+silu" && std::is_same_v<Model::Norm, DynamicTanh>);
 static_assert(std::is_same_v<Model::Layout, PostNorm> && std::is_same_v<Model::Objective, EntropyGuided<Cpu>>);
 """
@@ -212,7 +214,7 @@ class ConfigurationsTest(unittest.TestCase):
 
     def test_an_experiment_is_one_file(self):
         (self.root / "examples/reproduce/experiments/tripled.py").write_text(EXPERIMENT)
-        self.assertIn("choose from perplexity slopes pythia tripled stability tuned", self.refused("--experiment", "none"))
+        self.assertIn("choose from perplexity slopes pythia tripled stability downstream tuned", self.refused("--experiment", "none"))
         text = self.run_in_tree(self.root / "examples" / "reproduce.sh", "--help")
         self.assertIn("all: those of the paper, the first 5,", text)
         self.assertRegex(text, r"(?m)^ +tripled: the norm-free ReLU model at 3 times the rate$")

@@ -52,7 +52,7 @@ class ReproduceTest(unittest.TestCase):
             for spec in experiments.grid(experiments.EXPERIMENTS, scale, recipe, [0])
         ]
         trainers = {spec.trainer(device) for spec in grid for device in runs.DEVICE_SUFFIX}
-        for name in {"prepare_corpus", *trainers}:
+        for name in {"prepare_corpus", "downstream", *trainers}:
             (self.programs / name).symlink_to(HERE / "fake_trainer.py")
 
     def start(self, *options, scale="smoke", rendered=False, **environment):
@@ -276,6 +276,7 @@ class ReproduceTest(unittest.TestCase):
             "Stability",
             "Residual stream",
             "Signal propagation",
+            "Downstream",
             "Private inference",
         ):
             self.assertRegex(text, f"(?m)^## {title}")
@@ -426,6 +427,43 @@ class ReproduceTest(unittest.TestCase):
             self.assertIn(f"--init-from {self.out}/runs/{before.name}/checkpoint", start)
         self.assertIn("--steps 6 ", trained[1])
         self.assertEqual(third.name, "demo-sm_r-T128-paper-init_from_sm_g_steps_6_decay_slopes_True_init_from_sm_ln_g-seed0")
+
+    def test_downstream(self):
+        """Runs that are there are measured, each once; what diverged is not."""
+        status, output, starts = self.run_job("--configs", "sm_g", "sm_r")
+        self.assertEqual(status, 0, output)
+        self.assertFalse([start for start in starts if "--held-out-text" in start or start.startswith("downstream")])
+        self.assertNotIn("## Downstream", (self.out / "report.md").read_text())
+        status, output, starts = self.run_job("--experiment", "downstream", FAKE_DIVERGE="sm_ln_g:4")
+        self.assertEqual(status, 0, output)
+        self.assertEqual(len(self.trained(starts)), 2)
+        measured = [start for start in starts if start.startswith("downstream")]
+        self.assertEqual(len(measured), 3)
+        for start, config in zip(measured, ("sm_ln_r", "sm_g", "sm_r")):
+            self.assertIn(f"--checkpoint {self.folder(config)}/checkpoint ", start)
+            self.assertIn("/T128/tokenizer.model --annotated ", start)
+        self.assertRegex((self.out / "report.md").read_text(), "(?m)^## Downstream")
+        status, output, starts = self.run_job("--experiment", "downstream", FAKE_DIVERGE="sm_ln_g:4")
+        self.assertEqual(status, 0, output)
+        self.assertFalse([start for start in starts if "--held-out-text" in start or start.startswith("downstream")])
+        self.assertEqual(sum(start.startswith("prepare_corpus") for start in starts), 1)
+
+    def test_downstream_of_another_language(self):
+        """A corpus that is no Python has a report without that section."""
+        status, output, starts = self.run_job(
+            "--experiment", "downstream", "--configs", "sm_g", FAKE_TEXT="int main() { return 0; }"
+        )
+        self.assertEqual(status, 0, output)
+        self.assertRegex(output, "(?m)^downstream: not measured: annotating .*none of 1 sources can be used")
+        self.assertFalse([start for start in starts if start.startswith("downstream")])
+        self.assertNotIn("## Downstream", (self.out / "report.md").read_text())
+
+    def test_targets(self):
+        for experiment, others in (("perplexity", []), ("downstream", ["downstream"])):
+            command = [sys.executable, EXAMPLES / "reproduce", "--experiment", experiment, "--targets", "--out", self.out]
+            targets = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+            trainers = [f"train_demo_{config}" for config in ("sm_ln_g", "sm_ln_r", "sm_g", "sm_r")]
+            self.assertEqual(targets, ["prepare_corpus", *others, *trainers])
 
     def test_clean_recipe(self):
         status, output, starts = self.run_job("--recipe", "clean", "--experiment", "perplexity", "slopes")
