@@ -112,7 +112,7 @@ __global__ void __launch_bounds__(tile_threads<S>, sizeof(S) == 2 && Dim <= 64 ?
 
     RegisterTile<Tile::rows> s;
     mma(s, my_q, transposed(k), keys);  // S = Q K^T; to_bits holds 1 / sqrt(head_dim)
-    const RowVector s_max = lane_max(s, keys, visible);
+    RowVector s_max = lane_max(s, keys, visible);
     RowVector m_bits;
     for_each_row([&](Row i) {
       const float larger = fmaxf(m[i], row_max(s_max[i]));  // m' = max(m, max_j S_ij)
@@ -245,11 +245,10 @@ struct BackwardMemory {
   }
 };
 
-/// The gradients of a tile's queries, which need all keys up to there, then those of its keys and values,
-/// which need all queries from there on: every block has the same amount of work. A warp has the weights of
-/// sixteen queries, then of sixteen keys, one in each row. All weights are computed twice, which costs less
-/// than letting blocks add to one d_q in a fixed order. The launch bounds ask for three blocks at a time on a
-/// multiprocessor, where that spills no registers.
+/// The gradients of a tile's queries, from all keys up to there, then of its keys and values, from all
+/// queries from there on: every block has the same amount of work. A warp has the weights of sixteen queries,
+/// then of sixteen keys, one in each row. Computing all weights twice costs less than adding to one d_q in a
+/// fixed order would. The launch bounds ask for three blocks at a time, where that spills no registers.
 template <int Dim, class S, class Gradients>
 __global__ void __launch_bounds__(tile_threads<S>, sizeof(S) == 2 && Dim <= 64 ? 3 : 1)
     attention_backward_kernel(AttentionShape shape, Matrix<const S> qkv, const float* log_sum,
@@ -317,18 +316,12 @@ __global__ void __launch_bounds__(tile_threads<S>, sizeof(S) == 2 && Dim <= 64 ?
 /// Calls body(n), where n() is the smallest head dimension of the kernels that is not below `head_dim`.
 template <class Body>
 void with_head_dim(int head_dim, const Body& body) {
-  if (head_dim <= 16) {
-    body(std::integral_constant<int, 16>());
-  } else if (head_dim <= 32) {
-    body(std::integral_constant<int, 32>());
-  } else if (head_dim <= 64) {
-    body(std::integral_constant<int, 64>());
-  } else if (head_dim <= 128) {
-    body(std::integral_constant<int, 128>());
-  } else {
-    throw Error("attention on a GPU takes heads of up to 128 channels, not " + std::to_string(head_dim) +
-                "; take more heads");
-  }
+  if (head_dim <= 16) return body(std::integral_constant<int, 16>());
+  if (head_dim <= 32) return body(std::integral_constant<int, 32>());
+  if (head_dim <= 64) return body(std::integral_constant<int, 64>());
+  if (head_dim <= 128) return body(std::integral_constant<int, 128>());
+  throw Error("attention on a GPU takes heads of up to 128 channels, not " + std::to_string(head_dim) +
+              "; take more heads");
 }
 
 /// The number of blocks: one for each tile of each head, from the tile on that holds row `first`.

@@ -25,8 +25,7 @@ inline constexpr int tile_rows = sizeof(S) == 2 ? 64 : 32;
 template <class S>
 inline constexpr int tile_threads = 2 * tile_rows<S>;
 
-/// A tile of a matrix in shared memory. There are 16 unused bytes after each row, so that eight rows lie in
-/// different banks.
+/// A tile of a matrix in shared memory. The 16 bytes after each row put eight rows in different banks.
 template <class S, int Cols>
 struct SharedTile {
   static constexpr int rows = tile_rows<S>, threads = tile_threads<S>;
@@ -142,7 +141,6 @@ struct RowVector {
   float of[2];
 
   __device__ float& operator[](Row i) { return of[i.r]; }
-  __device__ float operator[](Row i) const { return of[i.r]; }
 };
 
 /// Calls body(row) for both rows of this lane.
@@ -174,14 +172,20 @@ __device__ RowVector lane_max(const RegisterTile<Cols>& tile, int cols, const Ma
 /// Writes a warp's rows to shared memory, rounded to S.
 template <class S, int Cols>
 __device__ void store(SharedTile<S, Cols> to, const RegisterTile<Cols>& from) {
-  from.for_each(Cols, [&](Place at) {
-    S* const place = to.data + at.row() * to.stride + at.col();
-    if constexpr (!std::is_same_v<S, BFloat16>) {
-      *place = from[at];
-    } else if (at.e % 2 == 0) {
-      *reinterpret_cast<std::uint32_t*>(place) = rounded_pair(from[at], from[{at.n, at.e + 1}]);
+#pragma unroll
+  for (int n = 0; n < Cols / 8; ++n) {
+#pragma unroll
+    for (int e = 0; e < 4; e += 2) {
+      const Place at{n, e}, next{n, e + 1};
+      S* const place = to.data + at.row() * to.stride + at.col();
+      if constexpr (std::is_same_v<S, BFloat16>) {
+        *reinterpret_cast<std::uint32_t*>(place) = rounded_pair(from[at], from[next]);
+      } else {
+        place[0] = from[at];
+        place[1] = from[next];
+      }
     }
-  });
+  }
 }
 
 /// A tile as a factor whose rows are the product's columns.
@@ -218,6 +222,17 @@ __device__ void mma_part(RegisterTile<Cols>& c, const std::uint32_t (&left)[4], 
     multiply_add(c.numbers[n / 8 + 1], left, right[2], right[3]);
   }
 }
+/// The same in float: c (16, Cols) += left (16, 1) right (1, Cols), with right(j) its number in column j.
+template <int Cols, class Right>
+__device__ void mma_part(RegisterTile<Cols>& c, RowVector left, const Right& right, int cols) {
+#pragma unroll
+  for (int n = 0; n < Cols / 8; ++n) {
+    if (8 * n >= cols) break;
+    const float of_col[2] = {right(Place{n, 0}.col()), right(Place{n, 1}.col())};
+#pragma unroll
+    for (int e = 0; e < 4; ++e) c.numbers[n][e] += left.of[e / 2] * of_col[e % 2];
+  }
+}
 
 /// c (16, Cols) += a b^T with a (16, Depth) and b (Cols, Depth). Columns from `cols` on, a multiple of 16,
 /// may be left out.
@@ -233,10 +248,10 @@ __device__ void mma(RegisterTile<Cols>& c, SharedTile<S, Depth> a, Transposed<S,
       mma_part<false>(c, left, b_row + k, a.stride, cols);
     }
   } else {
-    const S *const upper = a.from(Row{0}.index()).data, *const lower = a.from(Row{1}.index()).data;
+    const int upper = Row{0}.index() * a.stride, lower = Row{1}.index() * a.stride;
     for (int k = 0; k < Depth; ++k) {
-      const RowVector left = {upper[k], lower[k]};
-      c.for_each(cols, [&](Place at) { c[at] += left[at] * b.of.data[at.col() * a.stride + k]; });
+      const auto right = [&](int j) { return b.of.data[j * a.stride + k]; };
+      mma_part(c, {a.data[upper + k], a.data[lower + k]}, right, cols);
     }
   }
 }
@@ -265,9 +280,9 @@ __device__ void mma(RegisterTile<Cols>& c, const RegisterTile<Depth>& a, SharedT
       if (k >= depth) break;
       const auto& numbers = a.numbers[k / 8];
       const int owner = first_of_row + k % 8 / 2;
-      const RowVector left = {__shfl_sync(whole_warp, numbers[k % 2], owner),
-                              __shfl_sync(whole_warp, numbers[2 + k % 2], owner)};
-      c.for_each(Cols, [&](Place at) { c[at] += left[at] * b.data[k * b.stride + at.col()]; });
+      const float upper = __shfl_sync(whole_warp, numbers[k % 2], owner),
+                  lower = __shfl_sync(whole_warp, numbers[2 + k % 2], owner);
+      mma_part(c, {upper, lower}, [&](int j) { return b.data[k * b.stride + j]; }, Cols);
     }
   }
 }
