@@ -106,10 +106,11 @@ BOOST_AUTO_TEST_CASE_TEMPLATE(agrees_on_larger_sizes, D, Backends) {
   }
 }
 
-// Scores of several hundred: a softmax that does not subtract the maximum overflows.
+// Scores of several hundred: a softmax that does not subtract the maximum overflows. They amplify the rounding of the
+// inputs, by which a gradient may be off as much as this.
 BOOST_AUTO_TEST_CASE_TEMPLATE(bears_large_scores, D, Backends) {
   check<D>("large scores", [](auto& bench) { attention_case(bench, {2, 45, 2, 16}, Entropies::loss, 12); },
-           {.tolerance = std::max(5e-4, 3 * rounding<D>)});
+           {.tolerance = std::max(5e-4, 10 * rounding<D>)});
 }
 
 #ifndef LNFREE_TEST_CUDA
