@@ -5,7 +5,8 @@
 #                         [--skip-invalid] [--configs LIST] [--out DIR] [--device NAME] [--live [PORT]]
 #
 #   --experiment NAME  @experiments
-#                      all: all of these, in one report; or several of them, separated by commas or spaces
+#                      all: those of the paper, the first @of_the_paper, in one report; beyond: the others;
+#                      or several, separated by commas or spaces
 #   --scale NAME       demo (default): 8 layers of width 64, 8 million tokens each, 18 minutes for four on two cores;
 #                      smoke: the same path in under three minutes, showing nothing but that it works;
 #                      gpt2: the paper's own run (124 M and 70 M parameters, one epoch of the corpus, which should be
@@ -46,18 +47,20 @@ known_devices=(cpu cuda)
 
 # The experiments with runs of their own, in the order that their files say, and what each is. Bash visits an array by its
 # indices.
-known_experiments=() help_of=()
+known_experiments=() help_of=() of_the_paper=0
 for file in "$reproduce"/experiments/*.py; do
-  order='' help=''
+  order='' help='' beyond=''
   while IFS= read -r line; do
     case $line in
       'ORDER = '*) order=${line#ORDER = } ;;
+      'BEYOND = True') beyond=yes ;;
       'HELP = "'*) help=${line#HELP = \"} help=${help%\"} ;;
     esac
   done <"$file"
   if [[ $order && $help ]]; then
     place=$((100 * order + ${#known_experiments[@]}))
     known_experiments[place]=${file##*/} known_experiments[place]=${known_experiments[place]%.py} help_of[place]=$help
+    [[ $beyond ]] || ((++of_the_paper))
   fi
 done
 
@@ -73,6 +76,7 @@ usage() {
       done
     else
       line=${line/@paper_table/${paper_table[*]}}
+      line=${line/@of_the_paper/$of_the_paper}
       echo "${line/@baseline/${paper_table[0]}}"
     fi
   done
@@ -126,8 +130,8 @@ one_of() {
   [[ " $* " == *" $name "* && $name != *' '* ]] || fail "unknown $what '$name'; choose from $*."
 }
 read -r -a experiments <<<"${experiment//,/ }"
-((${#experiments[@]})) || fail "--experiment names no experiment; choose from ${known_experiments[*]} all."
-for experiment in "${experiments[@]}"; do one_of experiment "$experiment" "${known_experiments[@]}" all; done
+((${#experiments[@]})) || fail "--experiment names no experiment; choose from ${known_experiments[*]} all beyond."
+for experiment in "${experiments[@]}"; do one_of experiment "$experiment" "${known_experiments[@]}" all beyond; done
 one_of scale "$scale" "${known_scales[@]}"
 one_of recipe "$recipe" "${known_recipes[@]}"
 one_of device "$device" "${known_devices[@]}"

@@ -26,6 +26,23 @@ def read_shard(path):
     return np.memmap(path, TOKEN_TYPES[int(header[0])], "r", HEADER_BYTES, (int(header[2]),))
 
 
+def write_half(folder, context):
+    """Writes the first half of the held-out windows, selection.bin, for choices that the other half does not see. The
+    halves have no file in common but the one that lies across the border, if one does."""
+    held_out = folder / "val.bin"
+    header = np.fromfile(held_out, dtype="<i4", count=HEADER_BYTES // 4)
+    tokens = read_shard(held_out)
+    header[2] = len(tokens) // context // 2 * context
+    if header[2] == 0:
+        raise ReproduceError(f"{held_out} has no two windows, so it cannot be halved; give a larger --corpus.")
+    half = folder / "selection.bin.part"
+    half.write_bytes(header.tobytes() + tokens[: header[2]].tobytes())
+    about = read_json(folder / "val.json") or {}
+    about.pop("documents", None)
+    write_json(folder / "selection.json", about | {"tokens": int(header[2])})
+    half.replace(folder / "selection.bin")
+
+
 def unigram_loss(folder, context):
     """Evaluation loss, in nats, of the model that knows only how often each token occurs in the training
     data (each once more, so that none has probability 0): what a model has that learned nothing else."""
@@ -60,9 +77,9 @@ def in_our_words(refusal, folder):
     return ReproduceError(fact + semicolon + advice)
 
 
-def prepare(arguments, contexts, stop):
-    """Brings the shards about, train.bin and val.bin in a folder for each context, and binds the root to
-    them. Returns ({context: folder}, the content of corpus.json)."""
+def prepare(arguments, contexts, halved, stop):
+    """Brings the shards about, train.bin and val.bin in a folder for each context, in the `halved` ones selection.bin
+    as well, and binds the root to them. Returns ({context: folder}, the content of corpus.json)."""
     own = arguments.corpus is not None
     root = arguments.out / "corpus" if own else PROJECT / "out" / "corpus"
     place = root if own else root / arguments.scale
@@ -111,6 +128,8 @@ def prepare(arguments, contexts, stop):
                 run_to_end(command, root / "log.txt", stop, "preparing the corpus")
             except ProgramRefused as refusal:
                 raise in_our_words(refusal, folder) from refusal
+            if context in halved:
+                write_half(folder, context)
     corpus = {"input": name_of(arguments.corpus) if own else "Python sources of Debian packages"}
     corpus |= {} if own else {"sources": read_json(root / "sources" / "sources.json")}
     prepared = {str(context): read_json(folder / "corpus.json") for context, folder in folders.items()}
