@@ -7,6 +7,7 @@ import json
 import math
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -27,7 +28,7 @@ import corpus
 import experiments
 import jobs
 import runs
-from configurations import RECIPES
+from configurations import CONFIGURATIONS, RECIPES
 from scales import SCALES
 
 ALL = ["sm_ln_g", "sm_ln_r", "sm_g", "sm_r"]
@@ -303,6 +304,12 @@ class ReproduceTest(unittest.TestCase):
     def test_a_student_waits_for_its_teacher(self):
         """It is trained after the teacher, with its checkpoint, and goes on with it."""
         experiment = ("--experiment", "distillation")
+        job = self.start(*experiment, FAKE_HOLD="sm_ln_g:3")
+        self.wait_for(lambda: self.logged_step("sm_ln_g") == 3 and (self.folder("sm_r") / "evaluation.json").exists())
+        time.sleep(1)  # in which a student that does not wait would begin
+        job.send_signal(signal.SIGTERM)
+        job.communicate(timeout=PATIENCE)
+        self.assertFalse([start for start in self.trained(self.started()) if "distilled" in start])
         job = self.start(*experiment, FAKE_HOLD="sm_r_distilled:3")
         student = self.out / "runs" / (
             "demo-sm_r_distilled-T128-paper-teacher_weight_0.5-teacher_temperature_2-teacher_sm_ln_g-seed0"
@@ -337,6 +344,17 @@ class ReproduceTest(unittest.TestCase):
             self.assertEqual(status, 0, output)
             self.assertRegex(output, r"teacher SM \+ LN \+ G, seed 0: left out, since SM \+ LN \+ G, seed 0 diverged")
             self.assertFalse([start for start in self.trained(starts) if "distilled" in start])
+
+    def test_the_speed_of_a_student_is_measured_with_its_teacher(self):
+        options = ("--scale", "gpt2", "--experiment", "distillation")
+        status, output, starts = self.run_job(*options, FAKE_WINDOWS="1536")
+        self.assertEqual(status, 0, output)
+        self.assertEqual([start.split()[0] for start in starts if "--profile" in start], ["train_gpt2_sm_r"])
+        shutil.rmtree(next((self.out / "runs").glob("gpt2-sm_r_distilled-*")))
+        status, output, starts = self.run_job(*options, FAKE_WINDOWS="1536")
+        self.assertEqual(status, 0, output)
+        measured = [start for start in starts if "--profile" in start]
+        self.assertRegex(measured[0], "^train_gpt2_sm_r_distilled .*--teacher .*/gpt2-sm_ln_g-T128-paper-seed0/checkpoint")
 
     def test_a_checkpoint_that_is_needed_and_gone_is_told(self):
         self.assertEqual(self.run_job("--configs", "sm_ln_g")[0], 0)
@@ -558,6 +576,19 @@ class GridTest(unittest.TestCase):
             specs = experiments.grid(["pythia"], scale, "paper", [0])
             tokens = {runs.tokens_of(runs.recipe_of(spec, scale, 0)) for spec in specs}
             self.assertEqual(len(tokens), 1)
+
+    def test_layers_that_take_turns(self):
+        for config, four, five, name in (
+            ("sm_relu_gelu", "RRGG", "RRGGG", "ReLU, then GELU"),
+            ("sm_gelu_relu", "GGRR", "GGRRR", "GELU, then ReLU"),
+            ("sm_alternating", "RGRG", "RGRGR", "ReLU, in turn with GELU"),
+        ):
+            configuration = CONFIGURATIONS[config]
+            for layers in (four, five):
+                found = configuration.activations(len(layers))
+                self.assertEqual("".join(name[0] for name in found), layers)
+                self.assertEqual(configuration.layers_by_activation(len(layers))["ReLU"], layers.count("R"))
+            self.assertEqual(configuration.activation_name, name)
 
     def test_recipes(self):
         paper, clean = (
