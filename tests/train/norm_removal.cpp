@@ -3,7 +3,9 @@
 #include <algorithm>
 #include <boost/test/unit_test.hpp>
 #include <cmath>
-#include <functional>
+#include <cstdint>
+#include <filesystem>
+#include <sstream>
 #include <string>
 #include <vector>
 
@@ -156,19 +158,11 @@ void check_start() {
   }
 }
 
-}  // namespace
-
-BOOST_AUTO_TEST_SUITE(norm_removal)
-
-BOOST_AUTO_TEST_CASE(starts_from_a_model_with_layer_norms) {
-  check_start<TaperedModel, TinyModel<LayerNorm, GELU, one_norm_more>>();
-  check_start<StagedModel, TinyModel<LayerNorm, ReLU, side_by_side>>();
-}
-
-BOOST_AUTO_TEST_CASE(a_taper_that_was_interrupted_goes_on_bit_for_bit) {
-  Removing<TaperedModel> run;
+template <class Model>
+void check_resumption() {
+  Removing<Model> run;
   for (const int steps : {1, 5, 9}) {
-    TaperedModel whole(2), first(2), second(2);
+    Model whole(2), first(2), second(2);
     initialize_unevenly(whole);
     initialize_unevenly(first);
     const std::string a = "whole" + std::to_string(steps), b = "parts" + std::to_string(steps);
@@ -178,9 +172,29 @@ BOOST_AUTO_TEST_CASE(a_taper_that_was_interrupted_goes_on_bit_for_bit) {
     BOOST_TEST((weights(whole) == weights(second)));
     BOOST_TEST(run.gates(a.c_str()) == run.gates(b.c_str()));
   }
+}
+
+}  // namespace
+
+BOOST_AUTO_TEST_SUITE(norm_removal)
+
+BOOST_AUTO_TEST_CASE(starts_from_a_model_with_layer_norms) {
+  check_start<TaperedModel, TinyModel<LayerNorm, GELU, one_norm_more>>();
+  check_start<StagedModel, TinyModel<LayerNorm, ReLU, side_by_side>>();
+}
+
+BOOST_AUTO_TEST_CASE(a_removal_that_was_interrupted_goes_on_bit_for_bit) {
+  check_resumption<TaperedModel>();
+  check_resumption<StagedModel>();
+}
+
+BOOST_AUTO_TEST_CASE(a_removal_is_resumed_with_the_same_options) {
+  Removing<TaperedModel> run;
+  TaperedModel model(2), other(2);
+  initialize_unevenly(model);
+  run.train(model, "run", false, 5);
   run.parts.removal.to = 0.9;
-  TaperedModel other(2);
-  BOOST_CHECK_EXCEPTION(run.train(other, "parts5", true), Error, says("removal_to", "0.8", "0.9"));
+  BOOST_CHECK_EXCEPTION(run.train(other, "run", true), Error, says("removal_to", "0.8", "0.9"));
 }
 
 BOOST_AUTO_TEST_CASE(a_tapered_model_folds_when_its_gate_is_0) {

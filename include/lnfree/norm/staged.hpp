@@ -12,7 +12,7 @@ namespace lnfree {
 /// and keys have another norm than values, so that each can be removed by itself.
 struct Staged : Tapered {
   static constexpr std::string_view name = "staged";
-  static constexpr Removal removal = Removal::staged;
+  static constexpr Removal removal = Removal::staged;  ///< How NormRemoval removes it.
 };
 
 }  // namespace lnfree

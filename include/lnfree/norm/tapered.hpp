@@ -18,7 +18,7 @@ namespace lnfree {
 /// bias goes with the gate, since that matrix may have no bias that could take it in.
 struct Tapered {
   static constexpr std::string_view name = "tapered";
-  static constexpr Removal removal = Removal::taper;
+  static constexpr Removal removal = Removal::taper;  ///< How NormRemoval removes it.
   static constexpr std::array parameters{per_channel("weight", 1.0), per_channel("bias", 0.0),
                                          setting("gate", 1.0), setting("scale", 1.0)};
 
