@@ -6,7 +6,8 @@
     BEYOND = True       where it goes past the paper: `all` leaves it out, `beyond` is all of these
     grid(request)       the runs that it needs of one seed, made by request.spec(); one that needs another's checkpoint
                         names it (init_from=..., teacher=...), and that one need not be named besides. It is asked
-                        again whenever a run has ended, and may go by request.selection_loss()
+                        again whenever a run has ended, and may go by request.selection_loss(); its programs and
+                        contexts must be among those that it names at first
     IN_HALVES = True    where its runs are evaluated on the first half of the held-out files as well, so that a choice
                         can be made there and its outcome told on the second: request.selection_loss(), Run.halves
     section(chapter)    its part of the report on the runs of one recipe, as Markdown, with its figures; nothing where
