@@ -13,6 +13,7 @@ HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent.parent / "examples" / "reproduce")]
 
 import figures
+import private_inference
 import report
 import synthetic
 import unrendered
@@ -137,6 +138,9 @@ class BeyondTest(unittest.TestCase):
         # (26 / 25 + 27 / 25) / 2 and (26 / 30 + 27 / 30) / 2
         self.assertIn("is 6.0 % above its control at best (norms tapered), and 11.7 % below SM + G from scratch", text)
         self.assertTrue((self.folder / "figures" / "removal.png").exists())
+
+    def test_removed_norms_cost_nothing_in_private_inference(self):
+        self.assertEqual(private_inference.counts("sm_ln_r_tapered", "demo"), private_inference.counts("sm_r", "demo"))
 
     def test_a_removal_that_diverged_is_left_out(self):
         self.write_removal({0: None}, seeds=(0,))

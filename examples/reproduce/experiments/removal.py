@@ -21,7 +21,7 @@ WAYS = {"": "norms kept", "_tapered": "norms tapered", "_staged": "norms removed
 # How long the runs go on, as a share of the scale's steps, and from which share of the learning rate downwards.
 SHARE, RATE = 0.25, 0.5
 STEPS = 1000  # where the scale is an epoch
-EVALUATIONS = 8
+EVALUATIONS = 6
 
 
 def options_of(request):
