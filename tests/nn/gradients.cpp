@@ -1,5 +1,4 @@
 #include <algorithm>
-#include <array>
 #include <ratio>
 #include <string>
 
@@ -105,13 +104,6 @@ void check_layout(std::size_t parameters) {
   BOOST_TEST(report.worst() < 1e-6, L::name << "\n" << report.text());
 }
 
-/// A removable norm with its gate so many tenths open.
-template <class N, int tenths>
-struct HalfOpen : N {
-  static constexpr std::array parameters{per_channel("weight", 1.0), per_channel("bias", 0.0),
-                                         setting("gate", 0.1 * tenths), setting("scale", {0.7, 0.8, 0.9})};
-};
-
 /// The parameters whose gradients are off.
 template <class M>
 std::string caught() {
@@ -162,11 +154,11 @@ BOOST_AUTO_TEST_CASE(past_the_paper) {
 
 // Settings are no parameters with a gradient.
 BOOST_AUTO_TEST_CASE(norms_on_their_way_out) {
-  check_gradients<clean(tiny), HalfOpen<Tapered, 0>, GELU>(2 + 2 * 9 + 2);
-  check_gradients<clean(tiny), HalfOpen<Tapered, 3>, GELU>(2 + 2 * 9 + 2);
-  check_gradients<clean(tiny), HalfOpen<Tapered, 10>, GELU>(2 + 2 * 9 + 2);
-  check_gradients<clean(tiny), HalfOpen<Staged, 3>, ReLU>(2 + 2 * 11 + 2);
-  check_gradients<clean(test::parallel_rotary), HalfOpen<Staged, 3>, GELU>(1 + 2 * 14 + 2 + 1);
+  check_gradients<clean(tiny), test::HalfOpen<Tapered, 0>, GELU>(2 + 2 * 9 + 2);
+  check_gradients<clean(tiny), test::HalfOpen<Tapered, 3>, GELU>(2 + 2 * 9 + 2);
+  check_gradients<clean(tiny), test::HalfOpen<Tapered, 10>, GELU>(2 + 2 * 9 + 2);
+  check_gradients<clean(tiny), test::HalfOpen<Staged, 3>, ReLU>(2 + 2 * 11 + 2);
+  check_gradients<clean(test::parallel_rotary), test::HalfOpen<Staged, 3>, GELU>(1 + 2 * 14 + 2 + 1);
 }
 
 // Under sanitizers, where a model takes the compiler many seconds, the ones that differ most.
@@ -190,8 +182,8 @@ BOOST_AUTO_TEST_CASE(objectives) {
 }
 
 BOOST_AUTO_TEST_CASE(steady_scale) {
-  using M =
-      Decoder<clean(tiny), HalfOpen<Tapered, 3>, GELU, Reference<double>, NoObserver, PreNorm, SteadyScale>;
+  using M = Decoder<clean(tiny), test::HalfOpen<Tapered, 3>, GELU, Reference<double>, NoObserver, PreNorm,
+                    SteadyScale>;
   const GradientReport report = gradient_check<M>(
       {}, [](M& model) { model.objective().options() = {.coefficient = 3.0, .end_of_text = 5}; });
   BOOST_TEST(report.worst() < 1e-6, "\n" << report.text());
