@@ -18,6 +18,7 @@ BEYOND = True
 # Models with norms, and their counterparts without.
 FREE = {"sm_ln_g": "sm_g", "sm_ln_r": "sm_r"}
 WAYS = {"": "norms kept", "_tapered": "norms tapered", "_staged": "norms removed one by one"}
+COLORS = {"": "#444444", "_tapered": "#c8553d", "_staged": "#2a7f9e"}
 # How long the runs go on, as a share of the scale's steps, and from which share of the learning rate downwards.
 SHARE, RATE = 0.25, 0.5
 STEPS = 1000  # where the scale is an epoch
@@ -147,9 +148,8 @@ def draw_removal(figures, groups):
             runs = group.by_way[way]
             if not runs:
                 continue
-            config = group.normed + way
             steps, losses = figures.by_seed(run.evaluations for run in runs)
-            style = {"color": figures.COLORS[config], "linewidth": 1.8}
+            style = {"color": COLORS[way], "linewidth": 1.8}
             above.plot(runs[0].tokens_at(steps), losses.mean(axis=0), marker="o", markersize=4, label=words, **style)
             if runs[0].gates:
                 steps, gates = figures.by_seed(run.gates for run in runs)
