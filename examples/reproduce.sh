@@ -2,13 +2,14 @@
 # Trains the paper's configurations on real Python code, compares them and writes a report.
 #
 #   examples/reproduce.sh [--experiment NAME] [--scale NAME] [--recipe NAME] [--seed N] [--seeds K] [--corpus PATH]
-#                         [--skip-invalid] [--configs LIST] [--out DIR] [--device NAME] [--live [PORT]]
+#                         [--tokenizer FILE] [--skip-invalid] [--configs LIST] [--out DIR] [--device NAME] [--live [PORT]]
 #
 #   --experiment NAME  @experiments
 #                      all: those of the paper, the first @of_the_paper, in one report; beyond: the others;
 #                      or several, separated by commas or spaces
 #   --scale NAME       demo (default): 8 layers of width 64, 8 million tokens each, 18 minutes for four on two cores;
 #                      smoke: the same path in under three minutes, showing nothing but that it works;
+#                      gpt2_100m: the paper's models and recipe on 100 million tokens: ten minutes for four on an H100;
 #                      gpt2: the paper's own run (124 M and 70 M parameters, one epoch of the corpus, which should be
 #                      large): months on a CPU, so see --device; says how long before it starts
 #   --recipe NAME      paper (default): that of the paper's code; clean: that of its text, without a final norm in
@@ -17,6 +18,8 @@
 #   --seeds K          this many seeds from N on (default 1); the report then gives mean and standard deviation
 #   --corpus PATH      a folder of Python files or a .jsonl file (one {"content": ...} a line);
 #                      default: the standard library, pandas, matplotlib, sklearn, seaborn from Debian packages
+#                      at the scale gpt2_100m some 120 packages
+#   --tokenizer FILE   a SentencePiece model or a tokenizer.json (default: one is trained on the corpus)
 #   --skip-invalid     leave out what in the corpus cannot be read, is not UTF-8 or not JSON, instead of stopping
 #   --configs LIST     configurations of examples/configurations.def, separated by commas or spaces, for the experiments
 #                      that do not say themselves what they compare (default: @paper_table);
@@ -84,7 +87,7 @@ usage() {
 
 experiments=("${known_experiments[@]}")
 experiment=${experiments[0]} scale=demo recipe=${known_recipes[0]} corpus='' configs=${paper_table[*]} seed=0 seeds=1 out=''
-device=cpu skip_invalid=() live=''
+tokenizer='' device=cpu skip_invalid=() live=''
 while (($#)); do
   option=$1
   case $option in
@@ -101,7 +104,7 @@ while (($#)); do
       set -- "${option%%=*}" "${option#*=}" "${@:2}"
       continue
       ;;
-    --experiment | --scale | --recipe | --seed | --seeds | --corpus | --configs | --out | --device)
+    --experiment | --scale | --recipe | --seed | --seeds | --corpus | --configs | --out | --device | --tokenizer)
       [[ -n ${2:-} ]] || fail "$option needs a value; see --help."
       printf -v "${option#--}" '%s' "$2"
       shift 2
@@ -153,6 +156,11 @@ if [[ -n $corpus ]]; then
   [[ -r $corpus ]] || fail "the corpus $corpus cannot be read."
   corpus=$(realpath "$corpus")
 fi
+if [[ -n $tokenizer ]]; then
+  [[ -f $tokenizer && -r $tokenizer ]] ||
+    fail "the tokenizer $tokenizer cannot be read; give a SentencePiece model or a tokenizer.json."
+  tokenizer=$(realpath "$tokenizer")
+fi
 [[ -n $out ]] || out=$project/out/$scale
 [[ ! -e $out || -d $out ]] || fail "$out is a file; --out needs a folder."
 out=$(realpath -m "$out")
@@ -164,6 +172,7 @@ job=(/usr/bin/python3 "$reproduce" --experiment "${experiments[@]}" --scale "$sc
   --recipe "$recipe" --seed "$seed" --seeds "$seeds" --out "$out" --configs "${configs[@]}" --device "$device"
   --programs "$project/build/release/bin" "${skip_invalid[@]}")
 [[ -z $corpus ]] || job+=(--corpus "$corpus")
+[[ -z $tokenizer ]] || job+=(--tokenizer "$tokenizer")
 [[ -z $live ]] || job+=(--live "$((10#$live))")
 "${job[@]}" --check
 

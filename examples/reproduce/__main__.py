@@ -146,6 +146,7 @@ def parse_arguments():
     option("--scale", choices=list(SCALES), default="demo", help="how much to train (default: demo)")
     option("--recipe", choices=list(RECIPES), default=FIRST_RECIPE, help="of the paper's code, or of its text (clean)")
     option("--corpus", type=Path, help="folder of Python files or .jsonl file (default: Debian packages)")
+    option("--tokenizer", type=Path, help="SentencePiece model or tokenizer.json (default: trained on the corpus)")
     option("--skip-invalid", action="store_true", help="leave out what cannot be read or is not text")
     option("--configs", nargs="+", choices=list(CONFIGURATIONS), default=list(PAPER_CONFIGS))
     option("--seed", type=int, default=0, help="first seed of weights, order and dropout (default: 0)")

@@ -107,7 +107,8 @@ class Spec:
 def recipe_of(spec, scale, windows, device="cpu"):
     """All options of the trainer that decide a run's result; `windows` of training data for an epoch."""
     scale, recipe = SCALES[scale], RECIPES[spec.recipe]
-    options = {name: value for name, value in SHAPES[spec.shape].training.items() if name != "steps"}
+    options = SHAPES[spec.shape].training | scale.training
+    del options["steps"]
     if device == "cuda" and options["accumulate"] > 1:
         # Passes as large as the memory allows, as the trainers do by default.
         options = {"step_windows": options.pop("batch_size") * options.pop("accumulate")} | options

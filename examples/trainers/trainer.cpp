@@ -73,7 +73,9 @@ using Observer = lnfree::Observers<lnfree::EntropyObserver, lnfree::OutlierObser
 constexpr configurations::Recipe recipe = configurations::recipes::LNFREE_TRAINER_RECIPE;
 constexpr configurations::Training schedule = configurations::shapes::LNFREE_TRAINER_SHAPE.training;
 constexpr lnfree::DecoderConfig shape = configurations::shapes::LNFREE_TRAINER_SHAPE.by(recipe);
-using Model = configurations::LNFREE_TRAINER_CONFIGURATION<shape>::Model<shape, Device, Observer>;
+using Parts = configurations::LNFREE_TRAINER_CONFIGURATION<shape>;
+using Model = lnfree::Decoder<shape, Parts::NormPolicy, Parts::ActivationPolicy, Device, Observer,
+                              Parts::LayoutPolicy, Parts::ObjectivePolicy>;
 using Trainer = lnfree::Trainer<Model, lnfree::AdamW, lnfree::ChosenSchedule, Ranks>;
 
 /// The options of a run that is told nothing else.
