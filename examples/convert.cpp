@@ -14,6 +14,7 @@
 #include <vector>
 
 #include <lnfree/checkpoint/architecture.hpp>
+#include <lnfree/checkpoint/fold.hpp>
 #include <lnfree/checkpoint/gpt_neox.hpp>
 #include <lnfree/checkpoint/llm_c.hpp>
 #include <lnfree/checkpoint/tensor_shapes.hpp>
@@ -31,6 +32,7 @@ struct Options {
   std::filesystem::path from, to;
   std::string format = "lnfree", dtype = "float32", max_shard_size = "5GB";
   int context = 0;
+  bool fold = false;
 
   std::string stored_type() const { return dtype == "float32" ? "F32" : "BF16"; }
 };
@@ -38,7 +40,7 @@ struct Options {
 /// A model as it was found, under lnfree's names and in lnfree's layout.
 struct FoundModel {
   Architecture architecture;
-  std::map<std::string, NamedTensor> tensors;
+  NamedTensors tensors;
   std::vector<std::string> of_objective;  ///< Names of those that no logit depends on.
 };
 
@@ -142,6 +144,16 @@ void drop_objective(FoundModel& model) {
   for (const std::string& name : model.of_objective) model.tensors.erase(name);
   model.of_objective.clear();
   model.architecture.objective.clear();
+}
+
+/// Folds what is left of removed norms into the matrices.
+void fold(FoundModel& model, const std::filesystem::path& path) {
+  drop_objective(model);
+  try {
+    fold_norms(model.architecture, model.tensors);
+  } catch (const Error& error) {
+    throw Error(path.string() + ": " + error.what());
+  }
 }
 
 /// The tensors in the order of the architecture, those of an objective at the end.
@@ -300,6 +312,11 @@ std::string write_hugging_face(const std::filesystem::path& folder, FoundModel m
   drop_objective(model);
   trim_positions(model);
   const Architecture& architecture = model.architecture;
+  if (is_removable(architecture.norm) || is_removable(architecture.final_norm)) {
+    throw Error(options.from.string() +
+                " has norms that are being removed, which transformers does not know; "
+                "convert it with --fold when they are gone");
+  }
   const bool is_known = !hugging_face::activation_name(architecture.activation).empty();
   if (is_known && architecture.is_gpt2()) {
     write_gpt2(folder, std::move(model), options);
@@ -355,6 +372,7 @@ void run(const Options& options) {
   check_free(options.to, !to_file);
   FoundModel model = read_model(options.from);
   if (options.context > 0) set_context(model, options.context);
+  if (options.fold) fold(model, options.from);
   const DecoderConfig sizes = model.architecture.sizes;
   std::int64_t numbers = 0;
   for (const auto& [name, tensor] : model.tensors) numbers += tensor.size();
@@ -421,6 +439,8 @@ int main(int argc, char** argv) {
       });
   app.add_count("--context", options.context, 0,
                 "Windows of at most N tokens from now on; 0: as the model has it");
+  app.add_flag("--fold", options.fold,
+               "Fold norms that training has removed into the next matrices: a model without norms");
   if (const auto status = app.read(argc, argv)) return *status;
   try {
     run(options);

@@ -2,7 +2,7 @@
 
 import math
 import statistics
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -37,6 +37,7 @@ class Run:
     slopes: list  # (step, (layers,) or (1,)), empty without learnable slopes
     by_layer: dict  # final values of each layer by the names in BY_LAYER, without those that were not observed
     losses_not_finite: int  # training lines whose loss is null
+    gates: list = field(default_factory=list)  # (step, mean gate of the norms), empty where none are removed
     halves: tuple | None = None  # losses on the first and on the second half of the held-out files, where known
     downstream: dict | None = None  # downstream.json, where the run was measured
 
@@ -159,6 +160,7 @@ def read_run(folder):
             },
             losses_not_finite=sum(line.get("loss") is None for line in metrics["train"]),
             downstream=read_json(folder / "downstream.json"),
+            gates=[(line["step"], number(line["norm_gate"])) for line in metrics["train"] if "norm_gate" in line],
         )
     except KeyError as error:
         raise ReproduceError(f"{where} has no {error}; remove it and run the job again.") from error

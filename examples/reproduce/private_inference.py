@@ -16,6 +16,8 @@ COMPOSED = {
     "LeakyLearnable": ("ReLU", "products"),  # slope * x + (1 - slope) * ReLU(x)
     "SquaredReLU": ("ReLU", "products"),
 }
+# Norms that are none in a finished model: those that training removes are folded into matrices.
+WITHOUT_NORM = ("Identity", "Tapered", "Staged")
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,7 @@ def counts(config, shape):
             found[name] = found.get(name, 0) + sizes.ffn_width * layers / sizes.layers
     if configuration.norm in ("DynamicTanh", "DynamicErf"):
         found[configuration.norm] = 2 * sizes.width
-    elif configuration.norm != "Identity":
+    elif configuration.norm not in WITHOUT_NORM:
         found[f"{configuration.norm} rows"] = 2
         found[f"{configuration.norm} values"] = 2 * sizes.width
     found["softmax rows"] = sizes.heads

@@ -24,8 +24,8 @@ class ObjectiveFlags {
 
  public:
   /// The options as flags, to be changed by the command line.
-  std::vector<ObjectiveOption> list() {
-    std::vector<ObjectiveOption> list;
+  std::vector<PartOption> list() {
+    std::vector<PartOption> list;
     if constexpr (lnfree::HasOptions<Objective>) {
       options_.for_each(options_, [&](const char* name, auto& value, const char* help) {
         list.push_back({name, &value, help});

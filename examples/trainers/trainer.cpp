@@ -38,6 +38,7 @@
 #include "objective_flags.hpp"
 #include "profile_table.hpp"
 #include "progress_line.hpp"
+#include "removal_flags.hpp"
 #include "run_plan.hpp"
 #include "silence.hpp"
 #include "trainer_options.hpp"
@@ -192,7 +193,8 @@ void initialize(Model& model, const ProgramOptions& options, const lnfree::Windo
   const double std = options.init_std > 0 ? options.init_std : Model::config.init_std();
   model.initialize(options.training.seed, std);
   if (options.init_from.empty()) return;
-  lnfree::load_weights(model, options.init_from);
+  lnfree::load_weights(model, options.init_from, lnfree::ObjectiveWeights::refused,
+                       lnfree::LackingParameters::started);
   const std::string difference = difference_beside(options.init_from);
   if (!difference.empty()) std::printf("note: %s\n", difference.c_str());
   if (train == nullptr) return;
@@ -207,6 +209,19 @@ void initialize(Model& model, const ProgramOptions& options, const lnfree::Windo
 ObjectiveFlags<Model>& objective_flags() {
   static ObjectiveFlags<Model> flags;
   return flags;
+}
+
+/// What the command line says of the removal of norms.
+RemovalFlags<Trainer>& removal_flags() {
+  static RemovalFlags<Trainer> flags;
+  return flags;
+}
+
+/// The options of this program alone.
+std::vector<PartOption> part_options() {
+  std::vector<PartOption> list = objective_flags().list();
+  for (const PartOption& option : removal_flags().list()) list.push_back(option);
+  return list;
 }
 
 /// Of the ranks' results the first one's is kept.
@@ -317,6 +332,7 @@ int train(ProgramOptions options, const Ranks& ranks) {
     if (training.steps > 0) objective_flags().apply(*model, options.teacher);
     Trainer::Parts parts = Trainer::parts(training);
     parts.schedule.name = options.schedule;
+    parts.removal = removal_flags().options;
     trainer.emplace(
         *model, windows ? &*windows : nullptr, validation ? &*validation : nullptr, training, parts,
         options.out,
@@ -365,7 +381,7 @@ std::optional<ProgramOptions> read_options(int argc, char** argv, const Ranks& r
   std::optional<ProgramOptions> options;
   const auto read = [&](bool is_heard) {
     const Silence silence(STDERR_FILENO, !is_heard);
-    options = parse_options(argc, argv, description, defaults(), objective_flags().list(), exit_status);
+    options = parse_options(argc, argv, description, defaults(), part_options(), exit_status);
   };
   read(ranks.rank() == 0);
   const double own = options ? -1 : exit_status;

@@ -19,7 +19,7 @@ struct Limits {
 /// Options that accept something else than any number of 0 or more.
 Limits limits_of(std::string_view name) {
   if (name == "batch_size" || name == "accumulate") return {.least = 1};
-  if (name == "warmup_ratio") return {.most = 1};
+  if (name == "warmup_ratio" || name == "removal_from" || name == "removal_to") return {.most = 1};
   if (name == "dropout") return {.most = 0.999};
   if (name == "beta1" || name == "beta2") return {.most = 0.99999};
   return {};
@@ -51,8 +51,7 @@ void add_training_option(CommandLine& app, const std::string& name, T& value, co
 
 std::optional<ProgramOptions> parse_options(int argc, char** argv, const std::string& description,
                                             const ProgramOptions& defaults,
-                                            const std::vector<ObjectiveOption>& of_objective,
-                                            int& exit_status) {
+                                            const std::vector<PartOption>& of_parts, int& exit_status) {
   ProgramOptions options = defaults;
   lnfree::TrainerOptions& training = options.training;
   CommandLine app(description, argv);
@@ -77,7 +76,7 @@ std::optional<ProgramOptions> parse_options(int argc, char** argv, const std::st
       training, [&](const char* name, auto& value, const char* help, lnfree::Course part) {
         add_training_option(app, name, value, help, part == lnfree::Course::part ? course : log);
       });
-  for (const ObjectiveOption& option : of_objective) {
+  for (const PartOption& option : of_parts) {
     std::visit([&](auto* value) { add_training_option(app, option.name, *value, option.help, course); },
                option.value);
   }

@@ -34,17 +34,16 @@ struct ProgramOptions {
   double rank_timeout = 600;  ///< Seconds that a rank waits for the others before all end.
 };
 
-/// An option of the objective, with its line in --help.
-struct ObjectiveOption {
+/// An option of the program's objective or of the removal of its norms, with its line in --help.
+struct PartOption {
   const char* name;
-  std::variant<double*, bool*> value;
+  std::variant<double*, bool*, std::int64_t*> value;
   const char* help;
 };
 
-/// Reads the command line over `defaults`, and the options of the program's objective. Nothing when there is
+/// Reads the command line over `defaults`, and the options of the program's own parts. Nothing when there is
 /// nothing to do any more (--help), or when it is wrong (said on standard error); `exit_status` then says
 /// which.
 std::optional<ProgramOptions> parse_options(int argc, char** argv, const std::string& description,
                                             const ProgramOptions& defaults,
-                                            const std::vector<ObjectiveOption>& of_objective,
-                                            int& exit_status);
+                                            const std::vector<PartOption>& of_parts, int& exit_status);

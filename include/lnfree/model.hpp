@@ -24,10 +24,13 @@
 #include <lnfree/norm/identity.hpp>
 #include <lnfree/norm/layer_norm.hpp>
 #include <lnfree/norm/rms_norm.hpp>
+#include <lnfree/norm/staged.hpp>
+#include <lnfree/norm/tapered.hpp>
 #include <lnfree/objective/cross_entropy.hpp>
 #include <lnfree/objective/distillation.hpp>
 #include <lnfree/objective/entropy_guided.hpp>
 #include <lnfree/objective/sparse_hidden.hpp>
+#include <lnfree/objective/steady_scale.hpp>
 #include <lnfree/observer/entropy_observer.hpp>
 #include <lnfree/observer/no_observer.hpp>
 #include <lnfree/observer/observers.hpp>

@@ -2,6 +2,7 @@
 #include <lnfree/norm/dynamic_tanh.hpp>
 #include <lnfree/norm/layer_norm.hpp>
 #include <lnfree/norm/rms_norm.hpp>
+#include <lnfree/norm/tapered.hpp>
 
 #include "backend/workbench.hpp"
 #include "support/policies.hpp"
@@ -23,13 +24,14 @@ struct NormState {
     for_norm_parameters<N>([&](auto k) {
       const std::string name(norm_parameter<N, k()>.name);
       values.of[k()] = bench.scalars(name, 1, size(k)).data;
-      gradients.of[k()] = bench.accumulators("d_" + name, 1, size(k)).data;
+      if constexpr (norm_parameter<N, k()>.is_learned)
+        gradients.of[k()] = bench.accumulators("d_" + name, 1, size(k)).data;
     });
   }
 
   /// Gradients are sums over the rows, and of a scalar over the columns, of terms of either sign.
   void results(Index rows) {
-    for_norm_parameters<N>([&](auto k) {
+    for_learned_parameters<N>([&](auto k) {
       bench.result("d_" + std::string(norm_parameter<N, k()>.name), gradients.of[k()], size(k),
                    is_per_channel<N, k()> ? 0.5 : std::sqrt(static_cast<double>(rows * cols)));
     });
@@ -84,6 +86,7 @@ BOOST_AUTO_TEST_CASE_TEMPLATE(agrees, D, Backends) {
   check_norm<D, BentNorm>();
   check_norm<D, DynamicTanh>();
   check_norm<D, DynamicErf>();
+  check_norm<D, Tapered>();
   check_norm<D, Gate>();
 }
 

@@ -190,6 +190,43 @@ class Convert(ConvertTest):
 
         refused(self.rewritten("gpt2", change), "tie_word_embeddings")
 
+    def test_norms_that_were_removed_fold(self):
+        """A model with norms becomes one whose norms are gone; folded it has none, and the same logits."""
+
+        def without_norms(norm, gate):
+            def change(config, tensors):
+                config["norm"] = norm
+                if config["final_norm"] == "layer_norm" and norm == "staged":
+                    config["final_norm"] = norm  # an output matrix of its own comes of that
+                for name in [name for name in tensors if name.endswith("ln_1.weight")] * (norm == "staged"):
+                    for part in ("weight", "bias"):
+                        there = tensors[name.replace("weight", part)]
+                        tensors[name.replace("ln_1.weight", f"ln_1_v.{part}")] = 1.5 * there
+                places = {name.rpartition(".")[0] for name in tensors if "ln_" in name}
+                for i, place in enumerate(sorted(places - ({"ln_f"} if norm == "tapered" else set()))):
+                    tensors[f"{place}.gate"] = numpy.float32([gate])
+                    tensors[f"{place}.scale"] = numpy.float32([0.5 + 0.1 * i])
+
+            return change
+
+        tokens = [3, 1, 4, 1, 5, 9, 2, 6]
+        for case in ("paper_ln", "neox"):
+            for norm in ("tapered", "staged"):
+                with self.subTest(case=case, norm=norm):
+                    source = self.rewritten(case, without_norms(norm, 0))
+                    folded = self.converted(source, f"folded_{case}_{norm}", "--fold")
+                    config = config_of(folded)
+                    self.assertEqual(config["norm"], "identity")
+                    self.assertEqual(config["final_norm"], "identity" if norm == "staged" else "layer_norm")
+                    there, here = (numpy.array(self.logits(folder, tokens)) for folder in (source, folded))
+                    self.assertLess(numpy.abs(here - there).max(), 1e-5 * numpy.abs(there).max())
+                    self.refused(folded, "nothing to fold", "identity", options=["--fold"])
+                    self.converted(source, f"hf_{case}_{norm}", "--fold", "--format", "hf")
+        half = self.rewritten("paper_ln", without_norms("tapered", 0.5))
+        self.refused(half, "ln_1 is not removed yet", "0.5", "train on", options=["--fold"])
+        self.refused(half, "being removed", "--fold", options=["--format", "hf"])
+        self.refused(self.rewritten("gpt2", without_norms("tapered", 0)), "tapered", options=["--format", "llmc"])
+
     def test_broken_files_of_llm_c(self):
         whole = llm_c_file(self.tensors)
 

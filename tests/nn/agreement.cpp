@@ -80,6 +80,13 @@ BOOST_AUTO_TEST_CASE(past_the_paper) {
   check_agreement<tiny, Identity, GELU, EntropyObserver, test::TestDevice, PreNorm, EntropyGuided>({3, 9});
 }
 
+BOOST_AUTO_TEST_CASE(norms_on_their_way_out) {
+  using Half = test::HalfOpen<Staged, 3>;  // which has all that Tapered has
+  check_agreement<tiny, Half, GELU, EntropyObserver, test::TestDevice, PreNorm, SteadyScale>({3, 9});
+  check_agreement<test::parallel_rotary, Half, ReLU, EntropyObserver, test::TestDevice, Parallel,
+                  SteadyScale>({2, 7});
+}
+
 BOOST_AUTO_TEST_CASE(layouts_and_objectives) {
   using D = test::TestDevice;
   check_agreement<tiny, LayerNorm, GELU, EntropyObserver, D, PostNorm, test::PenalisedHidden>({3, 9});

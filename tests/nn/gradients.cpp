@@ -19,7 +19,10 @@
 #include <lnfree/norm/dynamic_erf.hpp>
 #include <lnfree/norm/dynamic_tanh.hpp>
 #include <lnfree/norm/rms_norm.hpp>
+#include <lnfree/norm/staged.hpp>
+#include <lnfree/norm/tapered.hpp>
 #include <lnfree/objective/entropy_guided.hpp>
+#include <lnfree/objective/steady_scale.hpp>
 #include <lnfree/observer/no_observer.hpp>
 #include <lnfree/train/gradient_check.hpp>
 
@@ -149,6 +152,15 @@ BOOST_AUTO_TEST_CASE(past_the_paper) {
   check_gradients<tiny, Identity, Layerwise<LeakyLearnable<Scope::per_layer>, 1, GELU>>(2 + 2 * 5 + 1 + 2);
 }
 
+// Settings are no parameters with a gradient.
+BOOST_AUTO_TEST_CASE(norms_on_their_way_out) {
+  check_gradients<clean(tiny), test::HalfOpen<Tapered, 0>, GELU>(2 + 2 * 9 + 2);
+  check_gradients<clean(tiny), test::HalfOpen<Tapered, 3>, GELU>(2 + 2 * 9 + 2);
+  check_gradients<clean(tiny), test::HalfOpen<Tapered, 10>, GELU>(2 + 2 * 9 + 2);
+  check_gradients<clean(tiny), test::HalfOpen<Staged, 3>, ReLU>(2 + 2 * 11 + 2);
+  check_gradients<clean(test::parallel_rotary), test::HalfOpen<Staged, 3>, GELU>(1 + 2 * 14 + 2 + 1);
+}
+
 // Under sanitizers, where a model takes the compiler many seconds, the ones that differ most.
 BOOST_AUTO_TEST_CASE(layouts) {
   check_layout<clean(tiny), test::BentNorm, GELU, Sandwich>(2 + 2 * (5 + 4 * 5) + 5);
@@ -167,6 +179,14 @@ BOOST_AUTO_TEST_CASE(objectives) {
   check_layout<tiny, Identity, GELU, PreNorm, test::PenalisedHidden>(2 + 2 * 5 + 2);
   check_layout<tiny, LayerNorm, GELU, PostNorm, test::PenalisedStream>(2 + 2 * 9 + 2 + 1);
   check_layout<tiny, LayerNorm, GELU, Parallel, test::HalvedLoss>(2 + 2 * 9 + 2);
+}
+
+BOOST_AUTO_TEST_CASE(steady_scale) {
+  using M = Decoder<clean(tiny), test::HalfOpen<Tapered, 3>, GELU, Reference<double>, NoObserver, PreNorm,
+                    SteadyScale>;
+  const GradientReport report = gradient_check<M>(
+      {}, [](M& model) { model.objective().options() = {.coefficient = 3.0, .end_of_text = 5}; });
+  BOOST_TEST(report.worst() < 1e-6, "\n" << report.text());
 }
 
 // A coefficient that gives the penalty a gradient as large as the loss's.

@@ -40,6 +40,7 @@ TrainingRun training_run(const RandomBatch& random, double peak_learning_rate = 
   const auto read = [&](const auto* array) {
     Tensors tensors;
     for (const auto& p : parameters.all()) {
+      if (p.kind == ParameterKind::setting) continue;  // has no gradient, and nothing changes it here
       const auto values = parameters.read(model.device(), p, array);
       tensors.emplace_back(p.name, std::vector<double>(values.begin(), values.end()));
     }

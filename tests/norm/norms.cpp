@@ -11,6 +11,7 @@
 #include <lnfree/norm/dynamic_tanh.hpp>
 #include <lnfree/norm/layer_norm.hpp>
 #include <lnfree/norm/rms_norm.hpp>
+#include <lnfree/norm/tapered.hpp>
 
 #include "support/policies.hpp"
 
@@ -18,8 +19,8 @@ using namespace lnfree;
 
 namespace {
 
-using Norms =
-    std::tuple<LayerNorm, RMSNorm, DynamicTanh, DynamicErf, test::PlainNorm, test::BentNorm, test::Gate>;
+using Norms = std::tuple<LayerNorm, RMSNorm, DynamicTanh, DynamicErf, Tapered, test::PlainNorm,
+                         test::BentNorm, test::Gate>;
 
 std::vector<double> normal(Index count, std::uint64_t stream) {
   std::vector<double> values(static_cast<std::size_t>(count));
@@ -119,6 +120,17 @@ BOOST_AUTO_TEST_CASE(layer_norm_of_a_row) {
   BOOST_TEST(row.statistics.scale == 1 / std::sqrt(3.5 + 1e-5), boost::test_tools::tolerance(1e-15));
   BOOST_TEST(element<LayerNorm>(x, 3, {2, 0.5}).value() == 2 * 3 / std::sqrt(3.5 + 1e-5) + 0.5,
              boost::test_tools::tolerance(1e-15));
+}
+
+BOOST_AUTO_TEST_CASE(a_tapered_norm_is_a_layer_norm_at_first_and_linear_at_last) {
+  const std::vector<double> x{1, 2, 3, 6};  // mean 3, variance 3.5
+  const auto close = boost::test_tools::tolerance(1e-14);
+  const double inverse = 1 / std::sqrt(3.5 + 1e-5);
+  BOOST_TEST(element<Tapered>(x, 3, {2, 0.5, 1, 0.7}).value() == 2 * 3 * inverse + 0.5);
+  BOOST_TEST(element<Tapered>(x, 3, {2, 0.5, 0, 0.7}).value() == 2 * 3 * 0.7, close);
+  BOOST_TEST(element<Tapered>(x, 3, {2, 0.5, 0.25, 0.7}).value() ==
+                 2 * 3 * (0.25 * inverse + 0.75 * 0.7) + 0.25 * 0.5,
+             close);
 }
 
 BOOST_AUTO_TEST_CASE(layer_norm_of_a_constant_row_is_its_bias) {

@@ -132,6 +132,37 @@ def shift_of_one_norm_left_out(true, self, name, x, kind):
         return true(self, name, x, kind)
 
 
+@fault("sm_ln_g_tapered", "first_pass", Model, "_removed_norm")
+def bias_of_a_half_closed_norm_stays(true, self, name, x):
+    w = self.weights
+    return true(self, name, x) + (1 - w[name + ".gate"]) * w[name + ".bias"]
+
+
+@fault("sm_ln_g_tapered", "trained", parity_model.Removal, "gate")
+def gates_one_step_late(true, self, name, step):
+    return true(self, name, step - 1)
+
+
+@fault("sm_ln_g_tapered", "trained", parity_model.Removal, "measured")
+def scale_of_a_taper_as_a_mean_of_inverses(true, self, variances, inverses):
+    return inverses.mean()
+
+
+@fault("sm_ln_g_staged", "trained", parity_model.Removal, "gate")
+def values_lose_their_norm_with_queries_and_keys(true, self, name, step):
+    return true(self, name.removesuffix("_v"), step)
+
+
+@fault("sm_ln_g_staged", "first_pass", Model, "_attention")
+def values_from_the_norm_of_queries_and_keys(true, self, h, x, of_values=None):
+    return true(self, h, x, x + 0 * of_values)
+
+
+@fault("sm_ln_r_tapered", "first_pass", Model, "spread_penalty")
+def spread_penalty_scaled_by_1_01(true, self):
+    return 1.01 * true(self)
+
+
 @fault("sm_entropy_g", "first_pass", Model, "penalty")
 def entropy_penalty_scaled_by_1_001(true, self, attention_weights):
     return 1.001 * true(self, attention_weights)

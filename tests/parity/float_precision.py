@@ -9,17 +9,17 @@ with weights that are off by what float cannot tell apart.
 import numpy
 import torch
 
-from parity_model import Model
+from parity_model import Model, is_setting
 
 # What lies closer to its kink than so many times the mean error of its row in float may come out on either side.
 REACH_OF_KINKS = 6
 
 
 def rounded_otherwise(weights, random):
-    """The weights, each off by up to a unit in its last place."""
+    """The weights, each off by up to a unit in its last place; settings, of which 1 may mean something, as they are."""
     unit = numpy.finfo(numpy.float32).eps
     return {
-        name: (value * (1 + unit * random.uniform(-1, 1, value.shape))).astype(numpy.float32)
+        name: value if is_setting(name) else (value * (1 + unit * random.uniform(-1, 1, value.shape))).astype(numpy.float32)
         for name, value in weights.items()
     }
 

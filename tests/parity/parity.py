@@ -34,7 +34,7 @@ except ModuleNotFoundError as error:
 
 from float_precision import runs_in_float
 from formats import read_safetensors, write_safetensors, write_shard
-from parity_model import Configuration, Model, Shape, head_entropies, tensor_shapes, train
+from parity_model import Configuration, Model, Shape, head_entropies, is_setting, tensor_shapes, train
 
 FULL_SIZE = "pythia_70m"
 GAIN_WIDTH = 64  # at which random weights have the size that they have here
@@ -79,15 +79,18 @@ def random_weights(shape, configuration, random):
     a norm's epsilon is nothing."""
     weights = {}
     gain = (GAIN_WIDTH / shape.width) ** 0.5  # the same effect of a matrix at every width
-    has_epsilon, clips_at_times = configuration.norm in ("layer_norm", "rms_norm"), configuration.norm == "dynamic_erf"
+    has_epsilon = configuration.norm in ("layer_norm", "rms_norm", "tapered", "staged")
+    clips_at_times = configuration.norm == "dynamic_erf"
     for name, size in tensor_shapes(shape, configuration).items():
         value = random.normal(0, gain * (0.2 if "c_attn" in name or "wpe" in name else 0.12), size)
         if name.endswith("slope"):
             value += 0.3
         elif "ln_" in name and name.endswith("weight"):
             value += 1
-        elif name.endswith(("alpha", "entropy_threshold")):
+        elif name.endswith(("alpha", "entropy_threshold", ".scale")):
             value += 0.5
+        elif name.endswith(".gate"):
+            value[:] = 0.6 if name == "h.1.ln_2.gate" else 1
         elif name.endswith("c_attn.bias") and not configuration.pythia:
             value[2 * shape.width :] = 0
         elif name.endswith("c_proj.weight") and has_epsilon:
@@ -194,7 +197,9 @@ class Oracle:
     def first_pass(self, model):
         objective, losses, attention = model.objective(self.windows[:WINDOWS_PER_STEP], 0)
         objective.backward()
-        gradients = {name: w.grad.double().numpy() for name, w in model.weights.items()}
+        gradients = {
+            name: (torch.zeros_like(w) if is_setting(name) else w.grad).double().numpy() for name, w in model.weights.items()
+        }
         entropies = [head_entropies(a.detach().double()).mean(dim=(0, 2)) for a in attention]
         return FirstPass(losses.detach().double().numpy(), gradients, torch.stack(entropies).numpy())
 

@@ -30,6 +30,7 @@
 #include <lnfree/nn/teacher.hpp>
 #include <lnfree/train/checkpoint.hpp>
 #include <lnfree/train/evaluate.hpp>
+#include <lnfree/train/norm_removal.hpp>
 
 #include "../../examples/configurations.hpp"
 
@@ -77,6 +78,8 @@ void dump(const std::filesystem::path& folder, double dropout_rate) {
   }
   if constexpr (std::is_same_v<typename Model::Objective, SparseHidden<typename Model::Device>>)
     model.objective().options().coefficient = 0.01;
+  if constexpr (std::is_same_v<typename Model::Objective, SteadyScale<typename Model::Device>>)
+    model.objective().options().coefficient = 0.7;
   if constexpr (LearnsFromTeacher<typename Model::Objective>) {
     auto teacher = std::make_shared<Model>(batch_size, Purpose::evaluation, model.device());
     load_weights(*teacher, folder / "teacher.safetensors");
@@ -115,9 +118,32 @@ void dump(const std::filesystem::path& folder, double dropout_rate) {
 
   OptimizerPolicy<Model> optimizer(model);
   const WarmupLinearSchedule schedule{.steps = windows.count() / windows_per_step};
-  for (std::int64_t step = 0; step < schedule.steps; ++step) {
-    over_windows_of(step, accumulate_gradients);
-    optimizer.step(schedule(step));
+  const auto steps_of = [&](const auto& before, const auto& pass, const auto& after) {
+    for (std::int64_t step = 0; step < schedule.steps; ++step) {
+      before(step);
+      over_windows_of(step, pass);
+      optimizer.step(schedule(step));
+      after(step);
+    }
+  };
+  if constexpr (HasRemovableNorms<Model>) {
+    NormRemoval<Model> removal(model, NormRemovalOptions{0.1, 0.7}, Model::Norm::removal, schedule.steps);
+    removal.read();
+    std::vector<double> of_norms;
+    const auto set_gates = [&](std::int64_t step) { removal.set_gates(step); };
+    const auto measured = [&](const Batch& batch, std::uint64_t number) {
+      const double loss = accumulate_gradients(batch, number);
+      removal.measure(batch.shape.rows(), of_norms);
+      return loss;
+    };
+    steps_of(set_gates, measured, [&](std::int64_t step) {
+      removal.set_scales(step, of_norms);
+      of_norms.clear();
+    });
+    removal.set_gates(schedule.steps);
+  } else {
+    const auto nothing = [](std::int64_t) {};
+    steps_of(nothing, accumulate_gradients, nothing);
   }
   save_weights(model, folder / "trained.safetensors");
   result["trained_loss"] =

@@ -81,15 +81,22 @@ LEARNED_BY_NORM = {
     "rms_norm": {"weight": "width"},
     "dynamic_tanh": {"alpha": 1, "weight": "width", "bias": "width"},
     "dynamic_erf": {"alpha": 1, "shift": 1, "weight": "width", "bias": "width"},
+    "tapered": {"weight": "width", "bias": "width", "gate": 1, "scale": 1},
+    "staged": {"weight": "width", "bias": "width", "gate": 1, "scale": 1},
 }
+REMOVED_NORMS = ("tapered", "staged")
 ACTIVATIONS = ("gelu", "relu", "silu", "squared_relu", "leaky_learnable_per_layer", "leaky_learnable_global")
 
-OBJECTIVES = ("cross_entropy", "entropy_penalty", "distillation", "sparse_hidden")
+OBJECTIVES = ("cross_entropy", "entropy_penalty", "distillation", "sparse_hidden", "steady_scale")
 
 # Of the L1 penalty on hidden units, and of learning from a teacher.
 HIDDEN_PENALTY, TEACHER_WEIGHT, TEACHER_TEMPERATURE = 0.01, 0.4, 2.0
 # Of the entropy-guided loss, the mean over queries; the margin as a share of ln(context).
 PENALTY_COEFFICIENT, PENALTY_MARGIN = 0.3, 0.2
+# Of the penalty on the spread of the stream's scale.
+SPREAD_PENALTY = 0.7
+# Of a removal of norms: the shares of the steps after which it begins and ends.
+REMOVAL_FROM, REMOVAL_TO = 0.1, 0.7
 # Of dropout: the run's seed, and the windows of a forward pass, each of which draws anew.
 DROPOUT_SEED, WINDOWS_PER_PASS = 0x0123456789ABCDEF, 2
 
@@ -118,6 +125,8 @@ def tensor_shapes(shape, configuration):
             shapes |= {h + "attn.c_proj.bias": (d,), h + "mlp.c_fc.bias": (f,), h + "mlp.c_proj.bias": (d,)}
         for name in NORMS_OF_LAYOUT[configuration.layout]:
             add_norm(h + name, configuration.norm)
+        if configuration.norm == "staged":
+            add_norm(h + "ln_1_v", configuration.norm)
         if configuration.activation_of(layer) == "leaky_learnable_per_layer":
             shapes[h + "mlp.act.slope"] = (1,)
     if "leaky_learnable_global" in configuration.activations:
@@ -149,11 +158,13 @@ class Model:
                 + ", ".join(f"{n} is {found.get(n)}, expected {expected.get(n)}" for n in different)
             )
         self.weights = {
-            name: torch.tensor(value, dtype=dtype, requires_grad=True) for name, value in weights.items()
+            name: torch.tensor(value, dtype=dtype, requires_grad=not is_setting(name)) for name, value in weights.items()
         }
         self.teacher_weights = teacher
         self.teacher = None if teacher is None else Model(shape, configuration, teacher, dtype)
         self.hidden = []  # of the last forward pass, by layer
+        self.stream = None  # of the last forward pass, behind the last block
+        self.rows = {}  # of the last forward pass: name of a removed norm -> variances and inverse deviations of its rows
 
     def _is_beyond_kink(self, distance):
         self.distances.append(distance.detach())
@@ -173,15 +184,27 @@ class Model:
             return self._layer_norm(name, x)
         if kind == "rms_norm":
             return w[name + ".weight"] * x * torch.rsqrt(x.pow(2).mean(dim=-1, keepdim=True) + 1e-6)
+        if kind in REMOVED_NORMS:
+            return self._removed_norm(name, x)
         squashed = w[name + ".alpha"] * x
         squashed = torch.tanh(squashed) if kind == "dynamic_tanh" else torch.erf(squashed + w[name + ".shift"])
         return w[name + ".weight"] * squashed + w[name + ".bias"]
+
+    def _removed_norm(self, name, x):
+        """A share g of a layer norm, and 1 - g of the centred row times the same number for all rows."""
+        w, gate = self.weights, self.weights[name + ".gate"]
+        normalized = self._layer_norm(name, x)
+        centred = x - x.mean(dim=-1, keepdim=True)
+        variance = centred.detach().square().mean(dim=-1)
+        self.rows[name] = variance, (variance + 1e-5).rsqrt()
+        return gate * normalized + (1 - gate) * w[name + ".scale"] * centred * w[name + ".weight"]
 
     def _linear(self, name, x):
         y = x @ self.weights[name + ".weight"]
         return y + self.weights[name + ".bias"] if self.configuration.pythia else y
 
-    def _attention(self, h, x):
+    def _attention(self, h, x, of_values=None):
+        """Values are made from `of_values` where that is given."""
         w, s = self.weights, self.shape
         batch, length, width = x.shape
         bias = w[h + "attn.c_attn.bias"]
@@ -189,6 +212,9 @@ class Model:
             # Only queries and keys have a bias: the last third of the stored vector is no parameter.
             bias = torch.cat([bias[: 2 * width], torch.zeros(width, dtype=x.dtype)])
         qkv = x @ w[h + "attn.c_attn.weight"] + bias
+        if of_values is not None:
+            values = of_values @ w[h + "attn.c_attn.weight"][:, 2 * width :] + bias[2 * width :]
+            qkv = torch.cat([qkv[..., : 2 * width], values], dim=-1)
         q, k, v = (
             part.view(batch, length, s.heads, width // s.heads).transpose(1, 2) for part in qkv.split(width, dim=2)
         )
@@ -253,7 +279,8 @@ class Model:
             def norm(name, value):
                 return self._norm(h + name, value, c.norm)
 
-            attended, weights = self._attention(h, x if c.layout == "post_norm" else norm("ln_1", x))
+            of_values = [norm("ln_1_v", x)] if c.norm == "staged" else []
+            attended, weights = self._attention(h, x if c.layout == "post_norm" else norm("ln_1", x), *of_values)
             attention_weights.append(weights)
             if c.layout == "post_norm":
                 x = norm("ln_1", x + attended)
@@ -266,6 +293,7 @@ class Model:
             else:
                 x = x + attended
                 x = x + self._feed_forward(layer, norm("ln_2", x))
+        self.stream = x
         x = self._norm("ln_f", x, c.final_norm)
         return x @ w["lm_head.weight" if c.pythia else "wte.weight"].T, attention_weights
 
@@ -283,6 +311,12 @@ class Model:
     def hidden_penalty(self):
         """The L1 penalty on the hidden units of the last forward pass."""
         return HIDDEN_PENALTY * sum(h.abs().sum(dim=-1).mean() for h in self.hidden)
+
+    def spread_penalty(self):
+        """What the scales of the last stream's rows differ from their mean in a pass, squared; not in first positions."""
+        scales = (self.stream.var(dim=-1, unbiased=False) + 1e-5).sqrt()[:, 1:]
+        passes = torch.stack([(part - part.mean()).square().mean() for part in scales.split(WINDOWS_PER_PASS)])
+        return SPREAD_PENALTY * passes.mean()
 
     def divergence(self, logits, tokens):
         """temperature^2 KL(teacher || student), the mean over the tokens that predict one."""
@@ -308,6 +342,8 @@ class Model:
             objective = objective + self.penalty(attention_weights)
         elif self.configuration.objective == "sparse_hidden":
             objective = objective + self.hidden_penalty()
+        elif self.configuration.objective == "steady_scale":
+            objective = objective + self.spread_penalty()
         elif self.configuration.objective == "distillation":
             objective = (1 - TEACHER_WEIGHT) * objective + TEACHER_WEIGHT * self.divergence(logits, tokens)
         return objective, losses, attention_weights
@@ -371,6 +407,47 @@ def learning_rate(step, steps, peak, warmup_ratio, floor=1e-7):
     return floor + (peak - floor) * (1 - (step - warmup) / (steps - warmup))
 
 
+def is_setting(name):
+    """Whether a number is set and not learned."""
+    return name.endswith((".gate", ".scale"))
+
+
+class Removal:
+    """Takes the norms out of a model in the course of `steps` optimizer steps: "tapered" ones together along a cosine,
+    "staged" ones one after another, those of feed-forward networks, of queries and keys, of values."""
+
+    def __init__(self, model, steps):
+        self.model, self.kind = model, model.configuration.norm
+        self.first, self.last = round(REMOVAL_FROM * steps), round(REMOVAL_TO * steps)
+        layers = range(model.shape.layers)
+        self.order = [f"h.{layer}.{norm}" for norm in ("ln_2", "ln_1", "ln_1_v") for layer in layers]
+        self.order = [name for name in self.order if name + ".gate" in model.weights]
+
+    def gate(self, name, step):
+        """How open the schedule has a norm in a step."""
+        if self.kind == "staged":
+            place = self.order.index(name) / (len(self.order) - 1)
+            return float(step < max(1, math.floor(self.first + (self.last - self.first) * place)))
+        share = (step - self.first) / (self.last - self.first)
+        return (1 + math.cos(math.pi * min(max(share, 0), 1))) / 2
+
+    def before(self, step):
+        """Closes gates, which never open again."""
+        for name in self.order:
+            self.model.weights[name + ".gate"].clamp_(max=self.gate(name, step))
+
+    def measured(self, variances, inverses):
+        """The number that takes the place of the rows' own."""
+        return inverses.mean() if self.kind == "staged" else (variances * inverses).sum() / variances.sum()
+
+    def after(self, step):
+        """Measures the scales of norms that are whole."""
+        for name in self.order:
+            if self.model.weights[name + ".gate"] == 1:
+                scale = self.model.weights[name + ".scale"]
+                scale += max(1 / (step + 1), 0.01) * (self.measured(*self.model.rows[name]) - scale)
+
+
 def is_decayed(name):
     return not (name.endswith("bias") or "ln_" in name or name == "entropy_threshold")
 
@@ -414,7 +491,8 @@ def train(model, batches, peak, warmup_ratio=0.05, weight_decay=0.1, optimizer="
     each one's targets before its update and the gradients' norm before clipping."""
     matrices = {name: w for name, w in model.weights.items() if optimizer == "muon" and is_matrix_of_a_block(name)}
     muon = Muon(matrices, weight_decay)
-    rest = {name: w for name, w in model.weights.items() if name not in matrices}
+    rest = {name: w for name, w in model.weights.items() if name not in matrices and not is_setting(name)}
+    removal = Removal(model, len(batches)) if model.configuration.norm in REMOVED_NORMS else None
     decayed = [w for name, w in rest.items() if is_decayed(name)]
     others = [w for name, w in rest.items() if not is_decayed(name)]
     adamw = torch.optim.AdamW(
@@ -425,6 +503,8 @@ def train(model, batches, peak, warmup_ratio=0.05, weight_decay=0.1, optimizer="
     )
     losses, norms = [], []
     for step, tokens in enumerate(batches):
+        if removal is not None:
+            removal.before(step)
         rate = learning_rate(step, len(batches), peak, warmup_ratio)
         for group in adamw.param_groups:
             group["lr"] = rate
@@ -436,5 +516,9 @@ def train(model, batches, peak, warmup_ratio=0.05, weight_decay=0.1, optimizer="
         norms.append(torch.nn.utils.clip_grad_norm_(list(model.weights.values()), 1.0).item())
         adamw.step()
         muon.step(rate)
+        if removal is not None:
+            removal.after(step)
         losses.append(target_losses.detach())
+    if removal is not None:
+        removal.before(len(batches))
     return losses, norms

@@ -49,10 +49,10 @@ def spec_of(config, seed=3, **changes):
     return runs.Spec(config=config, **changes)
 
 
-def write_run(root, spec, perplexity, layers, slopes=None, observed=None, first_half=None, **changes):
+def write_run(root, spec, perplexity, layers, slopes=None, observed=None, first_half=None, gate=None, **changes):
     """One evaluated run; `slopes(part)` gives the slopes at a part of the training; `observed` is logged at its
     end, {kind: what its line holds}; `changes` overwrite keys of evaluation.json. `first_half` is its perplexity on the
-    first half of the held-out files. Returns its folder."""
+    first half of the held-out files. `gate(part)` is that of its norms. Returns its folder."""
     place = root / "runs" / spec.name
     place.mkdir(parents=True)
     recipe = runs.recipe_of(spec, "demo", 0)
@@ -74,6 +74,7 @@ def write_run(root, spec, perplexity, layers, slopes=None, observed=None, first_
                     "gradient_norm": 0.5,
                     "tokens_per_second": 11000 + step % 7,
                 }
+                | ({} if gate is None else {"norm_gate": gate(part)})
             )
             lines.append(
                 {

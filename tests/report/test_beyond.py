@@ -13,10 +13,11 @@ HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent.parent / "examples" / "reproduce")]
 
 import figures
+import private_inference
 import report
 import synthetic
 import unrendered
-from experiments import distillation, sparsity, tuned
+from experiments import distillation, removal, sparsity, tuned
 
 LAYERS = synthetic.LAYER_ENTROPY
 
@@ -112,6 +113,46 @@ class BeyondTest(unittest.TestCase):
         # Diverged runs are worst; where all are, there is no rate.
         self.assertEqual(found(lambda factor: 1 if factor == 0.5 else math.inf)[1], 0.5)
         self.assertEqual(found(lambda factor: math.inf)[1], None)
+
+    def write_removal(self, tapered, seeds=(0, 1)):
+        """Runs around SM + LN + G; `tapered` are perplexities by seed, None of a diverged run."""
+        options = tuple({"steps": 976, "learning_rate": 1e-3, "eval_every": 122}.items())
+        for seed in seeds:
+            base = synthetic.spec_of("sm_ln_g", seed)
+            self.write(base, 27.0)
+            self.write(synthetic.spec_of("sm_g", seed), 31.0)
+            self.write(synthetic.spec_of("sm_g", seed, options=(("steps", 4882),)), 30.0)
+            for config, perplexity in (("sm_ln_g", 25.0), ("sm_ln_g_tapered", tapered[seed]), ("sm_ln_g_staged", 28.0)):
+                spec = synthetic.spec_of(config, seed, options=options, init_from=base)
+                gate = None if config == "sm_ln_g" else lambda part: 1 - part
+                self.write(spec, perplexity, gate=gate)
+
+    def test_removal(self):
+        self.write_removal({0: 26.0, 1: 27.0})
+        text = self.section("Removing the norms of a trained model", rendered=True)
+        kept = self.cells(text, "SM + LN + G, trained on, norms kept")
+        self.assertEqual(kept, ["10.0 M", "25.00 ± 0.00", "0"])
+        tapered = self.cells(text, "SM + LN + G, trained on, norms tapered")
+        self.assertEqual(tapered[1:], ["26.50 ± 0.71", "+6.00 ± 2.83"])
+        self.assertEqual(self.cells(text, "SM + G, from scratch, as many tokens in all"), ["10.0 M", "30.00 ± 0.00", "+20.00 ± 0.00"])
+        # (26 / 25 + 27 / 25) / 2 and (26 / 30 + 27 / 30) / 2
+        self.assertIn("is 6.0 % above its control at best (norms tapered), and 11.7 % below SM + G from scratch", text)
+        self.assertTrue((self.folder / "figures" / "removal.png").exists())
+
+    def test_removed_norms_cost_nothing_in_private_inference(self):
+        self.assertEqual(private_inference.counts("sm_ln_r_tapered", "demo"), private_inference.counts("sm_r", "demo"))
+
+    def test_a_removal_that_diverged_is_left_out(self):
+        self.write_removal({0: None}, seeds=(0,))
+        text = self.section("Removing the norms of a trained model")
+        self.assertIn("diverged** and is left out", text)
+        self.assertIn("is 12.0 % above its control at best (norms removed one by one)", text)
+
+    def test_a_removal_needs_its_control(self):
+        base = synthetic.spec_of("sm_ln_g", 0)
+        self.write(base, 27.0)
+        self.write(synthetic.spec_of("sm_ln_g_tapered", 0, options=(("steps", 976),), init_from=base), 26.0)
+        self.assertNotIn("Removing the norms", self.report())
 
     def write_distilled(self, taught, seeds=(0, 1), **perplexities):
         values = {"sm_ln_g": (27.0, 27.5), "sm_r": (29.0, 28.5)} | perplexities

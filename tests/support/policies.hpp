@@ -55,6 +55,13 @@ struct Gate {
   }
 };
 
+/// A removable norm with its gate so many tenths open.
+template <class N, int tenths>
+struct HalfOpen : N {
+  static constexpr std::array parameters{per_channel("weight", 1.0), per_channel("bias", 0.0),
+                                         setting("gate", 0.1 * tenths), setting("scale", {0.7, 0.8, 0.9})};
+};
+
 /// A smooth activation with a learnable parameter in a role other than a slope: x sigmoid(p x).
 struct LearnableSwish {
   static constexpr std::string_view name = "learnable_swish";

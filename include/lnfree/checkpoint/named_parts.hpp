@@ -25,6 +25,8 @@
 #include <lnfree/norm/identity.hpp>
 #include <lnfree/norm/layer_norm.hpp>
 #include <lnfree/norm/rms_norm.hpp>
+#include <lnfree/norm/staged.hpp>
+#include <lnfree/norm/tapered.hpp>
 
 /// Policies by the names that files have for them.
 namespace lnfree {
@@ -36,7 +38,7 @@ struct PolicyList {};
 /// own hands it a struct with longer lists.
 struct KnownPolicies {
   /// Of blocks and in front of the logits.
-  using Norms = PolicyList<LayerNorm, Identity, RMSNorm, DynamicTanh, DynamicErf>;
+  using Norms = PolicyList<LayerNorm, Identity, RMSNorm, DynamicTanh, DynamicErf, Tapered, Staged>;
   /// Of feed-forward networks.
   using Activations = PolicyList<GELU, GELUTanh, ReLU, SquaredReLU, SiLU, LeakyReLU<>,
                                  LeakyLearnable<Scope::per_layer>, LeakyLearnable<Scope::global>>;

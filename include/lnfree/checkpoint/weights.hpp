@@ -168,13 +168,18 @@ inline bool is_of_decoder(std::string_view name) {
 /// What load_weights() makes of tensors that an objective has for itself, when the model has another one.
 enum class ObjectiveWeights { refused, passed_over };
 
+/// What load_weights() makes of parameters that the weights lack though a norm that training removes has
+/// them: its settings, and its second norm. A run that begins from a model with plain norms starts them.
+enum class LackingParameters { refused, started };
+
 /// Reads the weights of a model of this architecture from a file or folder, as read_weights() finds them. The
 /// copy of a tied output matrix is passed over. The position table may have any number of rows that covers
 /// the context, since no other row is ever used. Throws Error naming the first tensor that differs; the model
 /// is then unchanged.
 template <class Model>
 void load_weights(Model& model, const std::filesystem::path& path,
-                  ObjectiveWeights of_objective = ObjectiveWeights::refused) {
+                  ObjectiveWeights of_objective = ObjectiveWeights::refused,
+                  LackingParameters lacking = LackingParameters::refused) {
   const DecoderConfig& config = model.config;
   auto& parameters = model.parameters();
   std::map<std::string, StoredTensor> stored;
@@ -186,9 +191,23 @@ void load_weights(Model& model, const std::filesystem::path& path,
   const auto differs = [&](const std::string& name, const std::string& how) {
     return Error(path.string() + " is of another architecture than this program: tensor " + name + " " + how);
   };
-  std::vector<StoredTensor> found;  // in the parameters' order
+  const bool starts = lacking == LackingParameters::started;
+  std::vector<StoredTensor> found;  // in the parameters' order; empty where one keeps what it has
   for (const auto& parameter : parameters.all()) {
     auto node = stored.extract(parameter.name);
+    if (node.empty() && starts && parameter.kind == ParameterKind::setting) {
+      found.emplace_back();
+      continue;
+    }
+    if (node.empty() && starts && !parameter.starts_as.empty()) {
+      const auto twin = std::find_if(found.begin(), found.end(), [&](const StoredTensor& tensor) {
+        return tensor.name == parameter.starts_as;
+      });
+      if (twin != found.end()) {
+        found.push_back(StoredTensor(*twin));
+        continue;
+      }
+    }
     if (node.empty()) throw differs(parameter.name, "is missing; expected " + shape_text(parameter.shape));
     const StoredTensor& tensor = found.emplace_back(std::move(node.mapped()));
     const bool positions = parameter.name == "wpe.weight" && tensor.shape.size() == 2 &&
@@ -198,7 +217,7 @@ void load_weights(Model& model, const std::filesystem::path& path,
       throw differs(tensor.title(),
                     "is " + shape_text(tensor.shape) + " there, expected " + shape_text(parameter.shape));
     }
-    if (parameter.trainable < parameter.size()) {
+    if (parameter.kind == ParameterKind::bias && parameter.trainable < parameter.size()) {
       const std::vector<float> values = tensor.data();
       if (std::any_of(values.begin() + parameter.trainable, values.end(), [](float x) { return x != 0; })) {
         throw differs(parameter.name, "has a bias for the values, where this program has none");
@@ -212,7 +231,9 @@ void load_weights(Model& model, const std::filesystem::path& path,
 
   auto tensor = found.begin();
   for (auto& parameter : parameters.all()) {
-    const std::vector<float> values = (tensor++)->data();
+    const StoredTensor& from = *tensor++;
+    if (from.name.empty()) continue;
+    const std::vector<float> values = from.data();
     // Position rows that the file lacks keep what they have.
     auto host = parameters.read(model.device(), parameter);
     std::copy_n(values.begin(), std::min(values.size(), host.size()), host.begin());

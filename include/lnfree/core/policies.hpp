@@ -16,8 +16,15 @@ enum class Scope {
   global      ///< One for the whole model.
 };
 
-/// Where in a model a norm stands.
-enum class NormSite { attention, feed_forward, final_norm };
+/// Where in a model a norm stands. The last one is in front of the values alone, where a model has two norms
+/// for its attention (norm/staged.hpp).
+enum class NormSite { attention, feed_forward, final_norm, values };
+
+/// How a norm is removed from a model that trains on (norm/tapered.hpp, norm/staged.hpp).
+enum class Removal {
+  taper,  ///< All norms together, little by little.
+  staged  ///< One norm after another, each at once.
+};
 
 /// What is added to the residual stream.
 enum class StreamPart { embedding, attention, feed_forward };
@@ -36,25 +43,30 @@ struct InitialValue {
 
   /// The value at `site`.
   constexpr double at(NormSite site) const {
-    return site == NormSite::attention      ? attention
-           : site == NormSite::feed_forward ? feed_forward
-                                            : final_norm;
+    return site == NormSite::feed_forward ? feed_forward
+           : site == NormSite::final_norm ? final_norm
+                                          : attention;
   }
 };
 
-/// A learnable parameter of a norm: one number for each channel, or one for all.
+/// A parameter of a norm: one number for each channel, or one for all.
 struct NormParameter {
   std::string_view name;  ///< In checkpoints, after the norm's: "weight" is ln_1.weight.
   InitialValue initial;   ///< Its value before training.
   bool is_per_channel;    ///< Whether there is one for each channel, or one for the norm.
+  bool is_learned;        ///< Whether it has a gradient.
 };
 /// A learned number for each channel.
 constexpr NormParameter per_channel(std::string_view name, InitialValue initial) {
-  return {name, initial, true};
+  return {name, initial, true, true};
 }
 /// One learned number.
 constexpr NormParameter scalar(std::string_view name, InitialValue initial) {
-  return {name, initial, false};
+  return {name, initial, false, true};
+}
+/// One number that is set from outside while a model trains, and kept in its checkpoints.
+constexpr NormParameter setting(std::string_view name, InitialValue initial) {
+  return {name, initial, false, false};
 }
 
 /// Mean and variance of a row.

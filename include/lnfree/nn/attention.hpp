@@ -38,23 +38,31 @@ class Attention {
     keeps_ = true;
   }
 
-  /// y = attention(x). `entropies` is RowEntropies, RowScores or Unobserved.
+  /// y = attention(x), with the values made from `values` where that is a matrix. `entropies` is
+  /// RowEntropies, RowScores or Unobserved.
   template <class Entropies>
-  void forward(Device& device, BatchShape shape, Matrix<const Scalar> x, Output<Scalar> y,
-               Accumulator* workspace, Entropies entropies) {
+  void forward(Device& device, BatchShape shape, Matrix<const Scalar> x, Matrix<const Scalar> values,
+               Output<Scalar> y, Accumulator* workspace, Entropies entropies) {
     const Index known = Index{shape.batch} * shape.first, rows = known + x.rows;
     const Matrix<Scalar> qkv = qkv_.top(rows), heads_output = heads_output_.top(rows);
-    c_attn_.forward(device, x, qkv.slice(known, x.rows));
+    const Matrix<Scalar> fresh = qkv.slice(known, x.rows);
+    if (values.data == nullptr) {
+      c_attn_.forward(device, x, fresh);
+    } else {
+      c_attn_.forward_columns(device, 0, x, fresh.columns(0, 2 * width()));
+      c_attn_.forward_columns(device, 2 * width(), values, fresh.columns(2 * width(), width()));
+    }
     if (rotary_dims_ > 0) rotary(device, packed(shape), rotary_dims_, qkv, false);
     attention_forward(device, packed(shape), qkv, heads_output, log_sum_, workspace, entropies);
     c_proj_.forward(device, heads_output.slice(known, x.rows), y);
   }
 
-  /// From d_y (rows, C) to d_x, which may be the memory of d_y. `scratch` has 4 C columns; `entropies` is
-  /// EntropyGradients, or Unobserved.
+  /// From d_y (rows, C) to d_x, which may be the memory of d_y, and to d_values where there are such.
+  /// `scratch` has 4 C columns; `entropies` is EntropyGradients, or Unobserved.
   template <class Gradients>
-  void backward(Device& device, BatchShape shape, Matrix<const Scalar> x, Matrix<const Scalar> d_y,
-                Output<Scalar> d_x, Matrix<Scalar> scratch, Accumulator* workspace, Gradients entropies) {
+  void backward(Device& device, BatchShape shape, Matrix<const Scalar> x, Matrix<const Scalar> values,
+                Matrix<const Scalar> d_y, Output<Scalar> d_x, Matrix<Scalar> d_values, Matrix<Scalar> scratch,
+                Accumulator* workspace, Gradients entropies) {
     const Matrix<Scalar> qkv = qkv_.top(x.rows), heads_output = heads_output_.top(x.rows);
     const Matrix<Scalar> d_heads(scratch.data, x.rows, width());
     const Matrix<Scalar> d_qkv(scratch.data + d_heads.size(), x.rows, 3 * width());
@@ -62,7 +70,12 @@ class Attention {
     attention_backward(device, packed(shape), qkv, heads_output, log_sum_, d_heads, d_qkv, workspace,
                        entropies);
     if (rotary_dims_ > 0) rotary(device, packed(shape), rotary_dims_, d_qkv, true);
-    c_attn_.backward(device, x, d_qkv, d_x);
+    if (values.data == nullptr) {
+      c_attn_.backward(device, x, d_qkv, d_x);
+    } else {
+      c_attn_.backward_columns(device, 0, x, d_qkv.columns(0, 2 * width()), d_x);
+      c_attn_.backward_columns(device, 2 * width(), values, d_qkv.columns(2 * width(), width()), d_values);
+    }
   }
 
   /// Q | K | V of the last pass (B T, 3 C), turned where positions are rotary.

@@ -102,7 +102,7 @@ class Block {
           norm(step).forward(device, in, out);
           break;
         case Wiring::Kind::attention:
-          attention_.forward(device, shape, in, out, scratch.attention, entropies);
+          attention_.forward(device, shape, in, values(step, x), out, scratch.attention, entropies);
           break;
         case Wiring::Kind::feed_forward:
           feed_forward_.forward(device, in, out);
@@ -131,7 +131,9 @@ class Block {
           norm(step).backward(device, in, d_out, d_in);
           break;
         case Wiring::Kind::attention:
-          attention_.backward(device, shape, in, d_out, d_in, scratch.wide, scratch.attention, entropies);
+          attention_.backward(device, shape, in, values(step, x), d_out, d_in,
+                              back.d_values < 0 ? Matrix<Scalar>() : buffers[back.d_values], scratch.wide,
+                              scratch.attention, entropies);
           break;
         case Wiring::Kind::feed_forward:
           feed_forward_.backward(device, in, d_out, d_in, scratch.wide, penalise);
@@ -158,6 +160,12 @@ class Block {
     }
   }
 
+  /// Calls f(norm) for each norm.
+  template <class F>
+  void for_each_norm(const F& f) {
+    for (auto& norm : norms_) f(*norm);
+  }
+
   /// How many buffers the backward pass needs.
   int gradient_buffers() const { return wiring_.gradient_buffers(); }
 
@@ -177,6 +185,10 @@ class Block {
   /// By the wiring's number.
   Matrix<const Scalar> matrix(int number, Matrix<const Scalar> x) const {
     return number == 0 ? x : Matrix<const Scalar>(outputs_[static_cast<std::size_t>(number - 1)].top(x.rows));
+  }
+  /// What an attention takes its values from, if not from its input; otherwise no matrix.
+  Matrix<const Scalar> values(const Wiring::Step& step, Matrix<const Scalar> x) const {
+    return step.values < 0 ? Matrix<const Scalar>() : matrix(step.values, x);
   }
   NormLayer<Device>& norm(const Wiring::Step& step) { return *norms_[static_cast<std::size_t>(step.norm)]; }
 

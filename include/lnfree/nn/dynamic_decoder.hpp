@@ -249,6 +249,13 @@ class DynamicDecoder {
   /// until the next call.
   Matrix<Scalar> logits_of(Matrix<const Scalar> x) { return head_.logits(device_, x); }
 
+  /// Calls f(norm) for each norm, a NormLayer, from the first block to the one in front of the logits.
+  template <class F>
+  void for_each_norm(const F& f) {
+    for (auto& block : blocks_) block.for_each_norm(f);
+    if (has_final_norm()) f(*final_norm_);
+  }
+
   /// All parameters with their gradients.
   ParameterSet<Device>& parameters() { return parameters_; }
   /// All parameters with their gradients.

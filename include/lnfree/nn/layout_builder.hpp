@@ -32,8 +32,14 @@ class LayoutBuilder {
                 const NormFactory<Device>& norm)
       : parameters_(parameters), block_(std::move(block)), width_(width), norm_(norm) {}
 
-  /// The block's attention of x; once in a layout.
-  WiredValue attention(WiredValue x) { return {step(Wiring::Kind::attention, x), true}; }
+  /// The block's attention of x; once in a layout. Where x is what a norm gave that splits the values off,
+  /// these have a norm of their own of the same matrix.
+  WiredValue attention(WiredValue x) {
+    const WiredValue values = values_of(x);
+    const WiredValue attended{step(Wiring::Kind::attention, x), true};
+    if (values.matrix != x.matrix) wiring_.step_of(attended.matrix).values = read(values);
+    return attended;
+  }
 
   /// The block's feed-forward network of x; once in a layout.
   WiredValue feed_forward(WiredValue x) { return {step(Wiring::Kind::feed_forward, x), true}; }
@@ -72,8 +78,27 @@ class LayoutBuilder {
   WiredValue norm(const NormFactory<Device>& make, std::string_view name, NormSite site, WiredValue x) {
     if (make == nullptr) return x;
     norms_.push_back(make(parameters_, block_ + "." + std::string(name), width_, site));
+    names_.emplace_back(name);
     return {step(Wiring::Kind::norm, x, static_cast<int>(norms_.size()) - 1), true};
   }
+
+  /// What the values of an attention of x are made from: x, or what another norm makes of the same matrix.
+  WiredValue values_of(WiredValue x) {
+    if (!x.is_branch) return x;
+    const Wiring::Step of_x = wiring_.step_of(x.matrix);
+    if (of_x.kind != Wiring::Kind::norm) return x;
+    const auto norm_of_x = static_cast<std::size_t>(of_x.norm);
+    if (!norms_[norm_of_x]->splits_values()) return x;
+    const std::string of_queries = block_ + "." + names_[norm_of_x];
+    const std::size_t before = parameters_.all().size();
+    const WiredValue values = norm(norm_, names_[norm_of_x] + "_v", NormSite::values, {of_x.input});
+    for (std::size_t i = before; i < parameters_.all().size(); ++i) {
+      auto& parameter = parameters_.all()[i];
+      parameter.starts_as = of_queries + parameter.name.substr(parameter.name.rfind('.'));
+    }
+    return values;
+  }
+
   int step(Wiring::Kind kind, WiredValue x, int norm = -1) {
     const int output = wiring_.add_step({kind, norm, read(x)});
     is_read_.push_back(false);
@@ -91,6 +116,7 @@ class LayoutBuilder {
   Index width_;
   const NormFactory<Device>& norm_;
   std::vector<std::unique_ptr<NormLayer<Device>>> norms_;
+  std::vector<std::string> names_;  // of the norms
   Wiring wiring_;
   std::vector<bool> is_read_ = {false};  // whether a matrix has been used, as it is
 };

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <algorithm>
 #include <string>
 
 #include <lnfree/backend/primitives.hpp>
@@ -42,6 +43,13 @@ class Linear {
          Epilogue<Scalar, A>{bias_ == nullptr ? nullptr : bias_->value});
   }
 
+  /// The columns of y = x W + b from `first` on, as many as y has.
+  void forward_columns(Device& device, Index first, Matrix<const Scalar> x, Matrix<Scalar> y) {
+    gemm(device, x, weight_.value_matrix().columns(first, y.cols), y);
+    if (const Index biased = biased_of(first, y.cols); biased > 0)
+      bias_forward(device, y.columns(0, biased), bias_->value + first);
+  }
+
   /// d_W += x^T d_y, d_b += the column sums of d_y, d_x = d_y W^T.
   void backward(Device& device, Matrix<const Scalar> x, Matrix<const Scalar> d_y, Output<Scalar> d_x) {
     gemm(device, transpose(x), d_y, accumulate(weight_.gradient_matrix()));
@@ -49,7 +57,19 @@ class Linear {
     gemm(device, d_y, transpose(weight_.value_matrix()), d_x);
   }
 
+  /// The same of the columns from `first` on, as many as d_y has.
+  void backward_columns(Device& device, Index first, Matrix<const Scalar> x, Matrix<const Scalar> d_y,
+                        Output<Scalar> d_x) {
+    gemm(device, transpose(x), d_y, accumulate(weight_.gradient_matrix().columns(first, d_y.cols)));
+    if (const Index biased = biased_of(first, d_y.cols); biased > 0)
+      bias_backward(device, d_y.columns(0, biased), bias_->gradient + first);
+    gemm(device, d_y, transpose(weight_.value_matrix().columns(first, d_y.cols)), d_x);
+  }
+
  private:
+  /// How many of `count` columns from `first` on have a bias.
+  Index biased_of(Index first, Index count) const { return std::clamp(biased_ - first, Index{0}, count); }
+
   Parameter<Device>& weight_;
   Parameter<Device>* bias_ = nullptr;
   Index biased_;

@@ -1,8 +1,11 @@
 #pragma once
 
+#include <concepts>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
+#include <string_view>
 #include <type_traits>
 
 #include <lnfree/backend/primitives.hpp>
@@ -14,6 +17,21 @@
 
 namespace lnfree {
 
+/// Whether a norm is one that training removes, with settings named "gate" and "scale".
+template <class N>
+concept RemovableNorm = RowNorm<N> && requires {
+  { N::removal } -> std::convertible_to<Removal>;
+};
+
+/// What of a norm the removal works with.
+template <class Device>
+struct NormGate {
+  Parameter<Device>* gate;   ///< One number: 1 as long as it is a norm, 0 when it is none any more.
+  Parameter<Device>* scale;  ///< One number: what takes the place of the rows' inverse standard deviations.
+  NormSite site;             ///< Where it stands.
+  const NormRow<typename Device::Accumulator>* rows;  ///< The rows of the last pass, on the device.
+};
+
 /// A norm of a model, whatever its policy.
 template <class Device>
 class NormLayer {
@@ -21,6 +39,12 @@ class NormLayer {
   using Scalar = typename Device::Scalar;
 
   virtual ~NormLayer() = default;
+
+  /// Of a norm that training removes.
+  virtual std::optional<NormGate<Device>> gate() const { return std::nullopt; }
+
+  /// Whether an attention behind this norm has another such norm for its values.
+  virtual bool splits_values() const { return false; }
 
   /// Reserves what the norm keeps of each row.
   virtual void plan(Arena& arena, Index rows) = 0;
@@ -43,12 +67,27 @@ class Normalization final : public NormLayer<Device> {
                 "lnfree: the device has no norm_forward and norm_backward for this norm "
                 "(backend/primitives.hpp)");
 
-  Normalization(ParameterSet<Device>& parameters, const std::string& name, Index width, NormSite site) {
+  Normalization(ParameterSet<Device>& parameters, const std::string& name, Index width, NormSite site)
+      : site_(site) {
     for_norm_parameters<N>([&](auto k) {
       constexpr NormParameter p = norm_parameter<N, k()>;
-      parameters_[k()] = &parameters.add(name + "." + std::string(p.name), {p.is_per_channel ? width : 1},
-                                         ParameterKind::norm, p.initial.at(site));
+      parameters_[k()] =
+          &parameters.add(name + "." + std::string(p.name), {p.is_per_channel ? width : 1},
+                          p.is_learned ? ParameterKind::norm : ParameterKind::setting, p.initial.at(site));
     });
+  }
+
+  std::optional<NormGate<Device>> gate() const override {
+    if constexpr (RemovableNorm<N>) {
+      return NormGate<Device>{setting("gate"), setting("scale"), site_, rows_};
+    } else {
+      return std::nullopt;
+    }
+  }
+
+  bool splits_values() const override {
+    if constexpr (RemovableNorm<N>) return N::removal == Removal::staged;
+    return false;
   }
 
   void plan(Arena& arena, Index rows) override {
@@ -72,10 +111,20 @@ class Normalization final : public NormLayer<Device> {
   }
   NormPointers<Accumulator, N> gradients() const {
     NormPointers<Accumulator, N> pointers;
-    for_norm_parameters<N>([&](auto k) { pointers.of[k()] = parameters_[k()]->gradient; });
+    for_learned_parameters<N>([&](auto k) { pointers.of[k()] = parameters_[k()]->gradient; });
     return pointers;
   }
 
+  /// The parameter of that name.
+  Parameter<Device>* setting(std::string_view name) const {
+    Parameter<Device>* found = nullptr;
+    for_norm_parameters<N>([&](auto k) {
+      if (norm_parameter<N, k()>.name == name) found = parameters_[k()];
+    });
+    return found;
+  }
+
+  NormSite site_;
   Parameter<Device>* parameters_[norm_parameter_count<N> > 0 ? norm_parameter_count<N> : 1] = {};
   NormRow<Accumulator>* rows_ = nullptr;
 };

@@ -24,12 +24,13 @@ enum class ParameterKind {
   slope,      ///< Learnable scalars of activations.
   bias,       ///< Biases of projections.
   norm,       ///< What norms learn.
-  threshold   ///< Thresholds of the entropy-guided loss.
+  threshold,  ///< Thresholds of the entropy-guided loss.
+  setting     ///< Numbers that are set and not learned: no gradient, no decay, no part in clipping.
 };
 /// All kinds, in the order in which they lie in memory.
-inline constexpr std::array parameter_kinds{ParameterKind::weight, ParameterKind::embedding,
-                                            ParameterKind::slope,  ParameterKind::bias,
-                                            ParameterKind::norm,   ParameterKind::threshold};
+inline constexpr std::array parameter_kinds{
+    ParameterKind::weight, ParameterKind::embedding, ParameterKind::slope,  ParameterKind::bias,
+    ParameterKind::norm,   ParameterKind::threshold, ParameterKind::setting};
 
 /// Whether parameters of this kind are drawn at random; the others start from a constant.
 constexpr bool is_drawn(ParameterKind kind) {
@@ -53,9 +54,11 @@ struct Parameter {
   std::vector<Index> shape;
   /// What it is, which says whether it decays.
   ParameterKind kind = ParameterKind::weight;
-  double initial = 0;   ///< The constant it starts from; weights are drawn at random instead.
-  Index trainable = 0;  ///< Elements that are learned; the rest of a query-key bias stays zero.
-  Index parts = 1;      ///< Matrices of equal size that stand side by side in it: 3 in Q | K | V.
+  double initial = 0;  ///< The constant it starts from; weights are drawn at random instead.
+  /// Elements that are learned; the rest of a query-key bias stays zero.
+  Index trainable = 0;
+  std::string starts_as;  ///< Whose numbers it takes from weights that lack it; empty: its initial ones.
+  Index parts = 1;        ///< Matrices of equal size that stand side by side in it: 3 in Q | K | V.
 
   Scalar* value = nullptr;        ///< What the forward pass reads.
   Accumulator* master = nullptr;  ///< What the optimizer updates; value itself where the types are the same.
@@ -108,7 +111,7 @@ class ParameterSet {
     parameter.shape = std::move(shape);
     parameter.kind = kind;
     parameter.initial = initial;
-    parameter.trainable = parameter.size();
+    parameter.trainable = kind == ParameterKind::setting ? 0 : parameter.size();
     size_ += padded(parameter);
     return parameter;
   }

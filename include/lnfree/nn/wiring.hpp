@@ -20,15 +20,18 @@ class Wiring {
     int norm = -1;  ///< Which norm, of a step of that kind.
     int input;
     int addend = -1;
+    int values = -1;  ///< What an attention takes its values from, if not from the input.
   };
 
   /// From the gradient of a step's output, in buffer d_output, to that of its input, in d_input: that of the
-  /// step alone, or together with what buffer `addend` holds. With step -1: d_input = d_output + addend.
+  /// step alone, or together with what buffer `addend` holds. With step -1: d_input = d_output + addend. That
+  /// of an attention's `values`, if it has such, goes to d_values.
   struct GradientStep {
     int step;
     int d_output;
     int addend;
     int d_input;
+    int d_values = -1;
   };
 
   /// Another step; returns the number of its output.
@@ -94,6 +97,7 @@ class Wiring {
       for (const Step& step : wiring.steps_) {
         ++uses(step.input);
         if (step.addend != none) ++uses(step.addend);
+        if (step.values != none) ++uses(step.values);
       }
     }
 
@@ -113,9 +117,13 @@ class Wiring {
         const bool reuses = alone && (target != d_output || in_place);
         const int d_input = reuses ? target : take();
         if (addend == none || d_input != addend) hold(step.input, d_input, reuses);
-        wiring_.gradient_steps_.push_back({s, d_output, addend, d_input});
+        // Nothing else is made of the values' norm.
+        const int d_values = step.values == none ? none : take();
+        if (d_values != none) hold(step.values, d_values, false);
+        wiring_.gradient_steps_.push_back({s, d_output, addend, d_input, d_values});
         --holders(d_output);
         if (--uses(step.input) == 0) hand_on(step.input);
+        if (d_values != none && --uses(step.values) == 0) hand_on(step.values);
       }
       wiring_.gradient_of_input_ = buffer_of(0);
       wiring_.buffers_ = static_cast<int>(holders_.size());

@@ -12,19 +12,24 @@
 /// One way to call every norm and to differentiate it.
 namespace lnfree {
 
-/// How many of a norm's parameters are one number for all channels.
-template <class N>
-inline constexpr int norm_scalar_count = [] {
+/// How many of a norm's learned parameters are a number for each channel, or one for all.
+template <class N, bool per_channel>
+inline constexpr int learned_parameter_count = [] {
   int count = 0;
   if constexpr (norm_parameter_count<N> > 0) {
-    for (const NormParameter& parameter : N::parameters) count += !parameter.is_per_channel;
+    for (const NormParameter& parameter : N::parameters)
+      count += parameter.is_learned && parameter.is_per_channel == per_channel;
   }
   return count;
 }();
 
+/// How many of a norm's learned parameters are one number for all channels.
+template <class N>
+inline constexpr int norm_scalar_count = learned_parameter_count<N, false>;
+
 /// How many are a number for each.
 template <class N>
-inline constexpr int norm_vector_count = norm_parameter_count<N> - norm_scalar_count<N>;
+inline constexpr int norm_vector_count = learned_parameter_count<N, true>;
 
 /// Parameter k.
 template <class N, int k>
@@ -34,12 +39,13 @@ inline constexpr NormParameter norm_parameter = N::parameters[static_cast<std::s
 template <class N, int k>
 inline constexpr bool is_per_channel = norm_parameter<N, k>.is_per_channel;
 
-/// How many scalars, or vectors, come before parameter k.
+/// How many learned scalars, or vectors, come before parameter k.
 template <class N, int k>
 inline constexpr int norm_rank = [] {
   int rank = 0;
   for (int before = 0; before < k; ++before) {
-    rank += N::parameters[static_cast<std::size_t>(before)].is_per_channel == is_per_channel<N, k>;
+    const NormParameter& parameter = N::parameters[static_cast<std::size_t>(before)];
+    rank += parameter.is_learned && parameter.is_per_channel == is_per_channel<N, k>;
   }
   return rank;
 }();
@@ -52,7 +58,15 @@ LNFREE_HOST_DEVICE inline void for_norm_parameters(const F& f) {
   }(std::make_integer_sequence<int, norm_parameter_count<N>>());
 }
 
-/// Where the parameters of a norm, or their gradients, lie.
+/// The same for each that is learned.
+template <class N, class F>
+LNFREE_HOST_DEVICE inline void for_learned_parameters(const F& f) {
+  for_norm_parameters<N>([&](auto k) LNFREE_INLINE_LAMBDA {
+    if constexpr (norm_parameter<N, k()>.is_learned) f(k);
+  });
+}
+
+/// Where the parameters of a norm, or their gradients, lie; those that are not learned have no gradient.
 template <class T, class N>
 struct NormPointers {
   T* of[norm_parameter_count<N> > 0 ? norm_parameter_count<N> : 1] = {};

@@ -208,9 +208,11 @@ class OptimizerBase {
     return norm;
   }
 
-  /// rule(w, g, state...) for every parameter of a range, as far as it lies in this process' share.
+  /// rule(w, g, state...) for every parameter of a range, as far as it lies in this process' share. Settings
+  /// stay what they are.
   template <class Rule, class... States>
   void apply(const Range& range, const Rule& rule, const States&... states) {
+    if (range.kind == ParameterKind::setting) return;
     auto& parameters = model_.parameters();
     const auto [begin, count] = share_.within(range.begin, range.count);
     if (count == 0) return;

@@ -105,6 +105,7 @@ GradientReport gradient_check(const GradientCheckOptions& options = {}, const Pr
   GradientReport report;
   for (std::size_t p = 0; p < parameters.all().size(); ++p) {
     auto& parameter = parameters.all()[p];
+    if (parameter.kind == ParameterKind::setting) continue;
     const auto& gradient = gradients[p];
     std::vector<double> value = parameters.read(device, parameter);
     GradientError worst{.parameter = parameter.name, .error = -1};

@@ -12,6 +12,7 @@
 #include <string>
 #include <type_traits>
 #include <utility>
+#include <variant>
 #include <vector>
 
 #include <lnfree/core/excerpt.hpp>
@@ -27,6 +28,7 @@
 #include <lnfree/train/checkpoint.hpp>
 #include <lnfree/train/evaluate.hpp>
 #include <lnfree/train/metrics.hpp>
+#include <lnfree/train/norm_removal.hpp>
 #include <lnfree/train/observations.hpp>
 #include <lnfree/train/shard_identity.hpp>
 #include <lnfree/train/window_batch.hpp>
@@ -207,12 +209,17 @@ class Trainer {
     std::function<void(std::int64_t step, const Evaluation&)> on_evaluation = {};
   };
 
-  /// How the weights are updated, and the learning rate of each step.
+  /// Whether the model loses its norms.
+  static constexpr bool removes_norms = HasRemovableNorms<Model>;
+
+  /// How the weights are updated, the learning rate of each step, and when norms are removed.
   struct Parts {
     /// The optimizer's settings.
     typename Optimizer::Options optimizer;
     /// The schedule's settings.
     Schedule schedule;
+    /// Of a model with norms that are removed; otherwise nothing.
+    std::conditional_t<removes_norms, NormRemovalOptions, std::monostate> removal{};
   };
 
   /// The parts that the options say: a peak, a warm-up and a number of steps for the schedule.
@@ -246,6 +253,7 @@ class Trainer {
         ranks_(std::move(ranks)),
         parallel_(model, ranks_, options_.accumulate, has_whole_matrices()),
         optimizer_(make_optimizer()),
+        removal_(make_removal()),
         order_(windows(), options_.seed, options_.shuffle),
         memory_(options_.batch_size, static_cast<int>(context())) {
     if (train == nullptr && options_.steps > 0) throw Error("training needs a token shard");
@@ -331,6 +339,10 @@ class Trainer {
     if (!has_begun_) throw Error("a run begins with start() or resume()");
     using Clock = std::chrono::steady_clock;
     const auto seconds = [](Clock::duration d) { return std::chrono::duration<double>(d).count(); };
+    if constexpr (removes_norms) {
+      removal_.read();
+      removal_.set_gates(step_);
+    }
     const double tokens_per_step =
         static_cast<double>(options_.batch_size) * options_.accumulate * static_cast<double>(context());
     auto since = Clock::now();  // of the speed: evaluations and checkpoints are not counted
@@ -343,8 +355,11 @@ class Trainer {
       }
       const bool observes = due(step_, options_.observe_every);
       const double rate = parts_.schedule(step_);
+      std::vector<double> of_norms;
       const auto passes = parallel_.gradients(observes, shares_state(), [&](std::int64_t pass) {
-        return training_pass(model_, *train_, order_, memory_, options_, step_, pass, observes);
+        const double loss = training_pass(model_, *train_, order_, memory_, options_, step_, pass, observes);
+        if constexpr (removes_norms) removal_.measure(options_.batch_size * context(), of_norms);
+        return loss;
       });
       double loss = 0;
       for (const double of_pass : passes.losses) loss += of_pass;
@@ -361,21 +376,23 @@ class Trainer {
       if constexpr (has_ranks<Ranks>) {
         if (shares_state()) parallel_.complete_weights();
       }
+      if constexpr (removes_norms) {
+        if (removal_.measures()) removal_.set_scales(step_, ranks_.gather(of_norms));
+      }
       ++steps_since;
       const bool logs = due(step_, options_.log_every) || step_ + 1 == options_.steps;
       if (logs || speed == 0)
         speed = tokens_per_step * static_cast<double>(steps_since) / seconds(Clock::now() - since);
       if (logs) {
-        log({{"kind", "train"},
-             {"step", step_},
-             {"loss", loss},
-             {"learning_rate", rate},
-             {"gradient_norm", norm},
-             {"tokens_per_second", speed}});
+        Json line{{"kind", "train"},       {"step", step_},         {"loss", loss},
+                  {"learning_rate", rate}, {"gradient_norm", norm}, {"tokens_per_second", speed}};
+        if constexpr (removes_norms) line["norm_gate"] = removal_.gate();
+        log(line);
         since = Clock::now();
         steps_since = 0;
       }
       ++step_;
+      if constexpr (removes_norms) removal_.set_gates(step_);
       if (callbacks_.on_step && is_first()) {
         const double left = tokens_per_step * static_cast<double>(options_.steps - step_) / speed;
         callbacks_.on_step({step_, options_.steps, loss, rate, norm, speed, left, logs});
@@ -420,6 +437,14 @@ class Trainer {
                     " cannot be divided among ranks: its constructor takes no Share; train without zero");
       }
       return Optimizer(model_, parts_.optimizer);
+    }
+  }
+
+  auto make_removal() {
+    if constexpr (removes_norms) {
+      return NormRemoval<Model>(model_, parts_.removal, Model::Norm::removal, options_.steps);
+    } else {
+      return std::monostate();
     }
   }
 
@@ -491,6 +516,7 @@ class Trainer {
     if constexpr (HasOptions<typename Model::Objective>) add_options(model_.objective().options(), course);
     if constexpr (LearnsFromTeacher<typename Model::Objective>)
       course["teacher"] = model_.objective().teacher_name();
+    if constexpr (removes_norms) add_options(parts_.removal, course);
     course["optimizer"] = Optimizer::name;
     if constexpr (requires(const typename Optimizer::Options o) { o.for_each([](const char*, auto) {}); }) {
       parts_.optimizer.for_each([&](const char* name, auto value) { course[name] = value; });
@@ -502,7 +528,7 @@ class Trainer {
     return course;
   }
 
-  /// The options of an objective, under their names.
+  /// The options of an objective or a removal, under their names.
   template <class Options>
   static void add_options(const Options& options, Json& course) {
     Options::for_each(options, [&](const char* name, auto value, const char*) { course[name] = value; });
@@ -646,6 +672,7 @@ class Trainer {
   Ranks ranks_;
   DataParallel<Model, Ranks> parallel_;
   Optimizer optimizer_;
+  std::conditional_t<removes_norms, NormRemoval<Model>, std::monostate> removal_;
   WindowOrder order_;
   WindowBatch memory_;
   std::unique_ptr<MetricsLog> metrics_;  // on rank 0

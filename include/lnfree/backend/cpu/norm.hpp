@@ -122,7 +122,7 @@ void norm_vectors_backward(Matrix<const S> x, const NormColumns<N, S>& columns, 
           if constexpr (RowNorm<N>) row = rows[i].statistics;
 #pragma omp simd
           for (Index j = begin; j < end; ++j) {
-            for_norm_parameters<N>([&](auto k) LNFREE_INLINE_LAMBDA {
+            for_learned_parameters<N>([&](auto k) LNFREE_INLINE_LAMBDA {
               if constexpr (is_per_channel<N, k()>)
                 d_parameters.of[k()][j] += d_out[j] * columns.template slope_of_parameter<k()>(in, j, row);
             });
@@ -161,7 +161,7 @@ void norm_backward(D&, N, Matrix<const typename D::Scalar> x,
         all[0] = d * element.slope_of_shift();
         all[1] = d * element.slope_of_scale();
       }
-      for_norm_parameters<N>([&](auto k) LNFREE_INLINE_LAMBDA {
+      for_learned_parameters<N>([&](auto k) LNFREE_INLINE_LAMBDA {
         if constexpr (!is_per_channel<N, k()>)
           all[statistics + norm_rank<N, k()>] = d * element.template slope_of_parameter<k()>();
       });
@@ -209,7 +209,7 @@ void norm_backward(D&, N, Matrix<const typename D::Scalar> x,
         }
       }
     });
-    for_norm_parameters<N>([&](auto k) {
+    for_learned_parameters<N>([&](auto k) {
       if constexpr (!is_per_channel<N, k()>) {
         double total = 0;
         for (const auto& of_part : partial) total += of_part[norm_rank<N, k()>];

@@ -136,7 +136,7 @@ __global__ void __launch_bounds__(32 * max_backward_warps)
         gradient[e] += d[e] * element.slope();
         if constexpr (RowNorm<Policy>)
           gradient[e] += of_row.mean + of_row.variance * (element.x - row.moments.mean);
-        for_norm_parameters<Policy>([&](auto k) {
+        for_learned_parameters<Policy>([&](auto k) {
           const float d_parameter = d[e] * element.template slope_of_parameter<k()>();
           if constexpr (is_per_channel<Policy, k()>) {
             sums[(norm_rank<Policy, k()> * N + e) * packs + pack] += d_parameter;
@@ -229,7 +229,7 @@ void norm_backward(D& device, Policy, Matrix<const typename D::Scalar> x,
       },
       x, d_y, d_x.matrix, d_x.addend);
   [[maybe_unused]] ColumnSums<(vectors > 0 ? vectors : 1)> to{};
-  for_norm_parameters<Policy>([&](auto k) {
+  for_learned_parameters<Policy>([&](auto k) {
     if constexpr (is_per_channel<Policy, k()>) {
       to.of[norm_rank<Policy, k()>] = d_parameters.of[k()];
     } else {

@@ -56,7 +56,7 @@ void norm_backward(EigenCpu<S>&, N, std::type_identity_t<Matrix<const S>> x,
   const auto row_of = [rows](Index i) { return RowNorm<N> ? rows[i] : NormRow<S>{}; };
 
   // The parameters: a sum over the rows for each channel, or over all elements.
-  for_norm_parameters<N>([&](auto k) {
+  for_learned_parameters<N>([&](auto k) {
     constexpr int index = k();
     const auto slope = [](const auto& element) { return element.template slope_of_parameter<index>(); };
     S* const d_parameter = d_parameters.of[index];

@@ -1,0 +1,137 @@
+#pragma once
+
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <string_view>
+#include <vector>
+
+#include <lnfree/backend/primitives.hpp>
+#include <lnfree/core/config.hpp>
+#include <lnfree/core/macros.hpp>
+#include <lnfree/core/memory.hpp>
+#include <lnfree/core/policies.hpp>
+#include <lnfree/nn/parameter.hpp>
+#include <lnfree/norm/call.hpp>
+#include <lnfree/objective/objective.hpp>
+
+namespace lnfree {
+
+/// Run-time choices of SteadyScale.
+struct SteadyScaleOptions {
+  double coefficient = 0;         ///< What the penalty is multiplied with; 0: none.
+  std::int64_t end_of_text = -1;  ///< Token whose rows are left out; less than 0: none.
+
+  /// Calls f(name, value, help) for each of the options.
+  template <class Options, class F>
+  static void for_each(Options& options, const F& f) {
+    f("spread_penalty", options.coefficient,
+      "Coefficient of the penalty on the spread of the stream's scale behind the last block; 0: none");
+    f("spread_end_of_text", options.end_of_text, "Token whose positions that penalty leaves out; -1: none");
+  }
+};
+
+/// Forwards, x - mean of the row. Backwards, from that as its own gradient and with another scale for each row,
+/// the gradient of the row's variance times any number.
+struct CentredRow {
+  static constexpr std::string_view name = "centred";
+  template <class T>
+  LNFREE_HOST_DEVICE static RowStatistics<T> statistics(T mean, T /*variance*/) {
+    return {mean, T(1)};
+  }
+  template <class T>
+  LNFREE_HOST_DEVICE static T value(T x, RowStatistics<T> row) {
+    return (x - row.shift) * row.scale;
+  }
+};
+
+/// The cross-entropy and a penalty that keeps the scale of the stream in front of the final norm the same for all
+/// tokens, so that this norm can be removed, too (Baroni et al., 2025): coefficient times the mean of
+/// (sigma_i - mean sigma)^2 over the rows of a pass, sigma_i being the root of the row's variance + 1e-5. First
+/// positions, whose scale is many times that of others in a trained model, are left out.
+template <class Device>
+class SteadyScale {
+ public:
+  using Scalar = typename Device::Scalar;
+  using Accumulator = typename Device::Accumulator;
+  static constexpr std::string_view name = "steady_scale";
+
+  /// Has no parameters of its own.
+  SteadyScale(ParameterSet<Device>&, const DecoderConfig&) {}
+
+  /// Its run-time choices.
+  SteadyScaleOptions& options() { return options_; }
+  /// Its run-time choices.
+  const SteadyScaleOptions& options() const { return options_; }
+
+  /// Reserves the centred rows of a pass, and their moments.
+  void plan(Arena& arena, BatchShape max_shape, const DecoderConfig& config) {
+    centred_ = arena.matrix<Scalar>(max_shape.rows(), config.width);
+    rows_ = arena.take<Row>(max_shape.rows());
+    // In a plan that is only counted the host takes nothing either.
+    if (rows_ == nullptr) return;
+    host_rows_.resize(static_cast<std::size_t>(max_shape.rows()));
+    host_tokens_.resize(host_rows_.size());
+  }
+
+  /// As objective/objective.hpp says.
+  double on_stream(Device& device, const TrainingPass& pass, Matrix<const Scalar> x, Matrix<Scalar> d_x) {
+    penalty_ = 0;
+    if (options_.coefficient == 0) return 0;
+    const auto count = static_cast<std::size_t>(x.rows);
+    const Matrix<Scalar> centred = centred_.top(x.rows);
+    norm_forward(device, CentredRow{}, x, NormPointers<const Scalar, CentredRow>{}, centred, rows_);
+    copy_to_host(device, host_rows_.data(), rows_, count * sizeof(Row));
+    copy_to_host(device, host_tokens_.data(), pass.tokens, count * sizeof(std::int32_t));
+    const auto counts = [&](std::size_t i) {
+      return i % static_cast<std::size_t>(pass.shape.length) != 0 && host_tokens_[i] != options_.end_of_text;
+    };
+    const auto scale_of = [&](std::size_t i) {
+      return std::sqrt(static_cast<double>(host_rows_[i].moments.variance) + epsilon);
+    };
+    double sum = 0, rows = 0, squares = 0;
+    for (std::size_t i = 0; i < count; ++i) {
+      if (!counts(i)) continue;
+      sum += scale_of(i);
+      rows += 1;
+    }
+    if (rows == 0) return 0;
+    const double mean = sum / rows, per_row = options_.coefficient / rows;
+    for (std::size_t i = 0; i < count; ++i) {
+      const double scale = scale_of(i), deviation = counts(i) ? scale - mean : 0;
+      squares += deviation * deviation;
+      // What the mean depends on cancels: the deviations add up to 0.
+      host_rows_[i].statistics.scale = static_cast<Accumulator>(
+          pass.gradient_scale * per_row * 2 * deviation / (scale * static_cast<double>(x.cols)));
+    }
+    copy_to_device(device, rows_, host_rows_.data(), count * sizeof(Row));
+    norm_backward(device, CentredRow{}, x, NormPointers<const Scalar, CentredRow>{}, rows_, centred,
+                  accumulate(d_x), NormPointers<Accumulator, CentredRow>{});
+    return penalty_ = per_row * squares;
+  }
+
+  /// Calls f(number) for what report() says of the last training pass.
+  template <class F>
+  void for_each_of_last_pass(const F& f) {
+    f(penalty_);
+  }
+
+  /// The penalty of the last training pass.
+  template <class F>
+  void report(const ParameterSet<Device>&, Device&, const F& f) const {
+    f("penalty", penalty_);
+  }
+
+ private:
+  using Row = NormRow<Accumulator>;
+  static constexpr double epsilon = 1e-5;
+
+  SteadyScaleOptions options_;
+  double penalty_ = 0;
+  Matrix<Scalar> centred_;  // (B, T, C)
+  Row* rows_ = nullptr;     // (B, T)
+  std::vector<Row> host_rows_;
+  std::vector<std::int32_t> host_tokens_;
+};
+
+}  // namespace lnfree
