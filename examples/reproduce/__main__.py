@@ -32,6 +32,7 @@ def settings_of(arguments):
         "scale": arguments.scale,
         "corpus": name_of(arguments.corpus) if arguments.corpus else "debian",
         "device": arguments.device,
+        "ranks": arguments.ranks,
     }
 
 
@@ -95,7 +96,7 @@ def reproduce(arguments, stop):
                 f"the corpus is too small for one step of {empty.label}: an epoch is "
                 f"{windows[empty.spec.context]} windows; give a larger --corpus or another --scale."
             )
-        workers = workers_of(arguments.scale, arguments.device)
+        workers = workers_of(arguments.scale, arguments.device, arguments.ranks)
         print_plan(jobs, workers, arguments.scale, stop)
         with live_page(arguments, {job.folder: job.spec for job in jobs}, workers) as page:
             if page is not None:
@@ -121,6 +122,7 @@ def parse_arguments():
     option("--seeds", type=int, default=1, help="how many seeds (default: 1)")
     option("--out", type=Path, required=True, help="the root folder")
     option("--device", choices=list(DEVICE_SUFFIX), default="cpu")
+    option("--ranks", type=int, default=1, help="processes that train each run together (default: 1)")
     option(
         "--programs",
         type=Path,
@@ -139,7 +141,7 @@ def main():
         stream.reconfigure(errors="surrogateescape")
     arguments = parse_arguments()
     if arguments.targets:
-        trainers = dict.fromkeys(spec.trainer(arguments.device) for spec in grid_of(arguments))
+        trainers = dict.fromkeys(spec.trainer(arguments.device, arguments.ranks) for spec in grid_of(arguments))
         print("\n".join(["prepare_corpus", *trainers]))
         return
     stop = Stop()
