@@ -11,16 +11,17 @@ namespace configurations {
 
 using namespace lnfree;
 
-/// What a model of any shape is made of.
+/// What a model of any shape is made of. A Decoder is written with each of these, not through an alias with
+/// the shape as its argument, which nvcc 13.0 does not compile.
 template <class Norm, class Activation, class Layout = AsConfigured,
           template <class> class Objective = CrossEntropy>
 struct Configuration {
   using NormPolicy = Norm;
   using ActivationPolicy = Activation;
-  using LayoutPolicy = std::conditional_t<std::is_same_v<Layout, AsConfigured>, PreNorm, Layout>;
+  using LayoutPolicy = Layout;
 
-  template <DecoderConfig shape, class Device, class Observer = NoObserver>
-  using Model = Decoder<shape, Norm, Activation, Device, Observer, Layout, Objective>;
+  template <class Model>
+  using ObjectivePolicy = Objective<Model>;
 };
 
 /// How models of a size are trained on a CPU. On a GPU a step of several passes has as many windows, in
@@ -84,6 +85,8 @@ struct Policies {
   struct With<PolicyList<Known...>, More...> {
     using List = PolicyList<Known..., More...>;
   };
+  template <class Layout>
+  using Named = std::conditional_t<std::is_same_v<Layout, AsConfigured>, PreNorm, Layout>;
 
 #define CONFIGURATION(name, ...) , typename name<demo>::NormPolicy
   using Norms = typename With<KnownPolicies::Norms
@@ -93,7 +96,7 @@ struct Policies {
   using Activations = typename With<KnownPolicies::Activations
 #include "configurations.def"
                                     >::List;
-#define CONFIGURATION(name, ...) , typename name<demo>::LayoutPolicy
+#define CONFIGURATION(name, ...) , Named<typename name<demo>::LayoutPolicy>
   using Layouts = typename With<KnownPolicies::Layouts
 #include "configurations.def"
                                 >::List;

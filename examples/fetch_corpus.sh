@@ -1,15 +1,28 @@
 #!/usr/bin/env bash
-# Fetches the default corpus: the Python sources of Debian packages, downloaded and unpacked, not installed.
+# Fetches a corpus: the Python sources of Debian packages, downloaded and unpacked, not installed.
 #
-#   examples/fetch_corpus.sh [--out DIR]
+#   examples/fetch_corpus.sh [--set NAME] [--out DIR]
 #
+# NAME is small (default: the standard library and four packages for data analysis, 29 MB of source) or scientific (the
+# standard library and some 120 packages, 250 MB; those that the release does not have are left out).
 # DIR (default: out/python-sources beside the repository's README) receives one folder per package with its *.py
 # files, tests removed, and its copyright file, and sources.json with the version of every package. A complete DIR
 # is left as it is.
 set -euo pipefail
 
-# Import packages whose sources make up the corpus, besides the standard library of this release's Python.
-packages=(python3-pandas python3-matplotlib python3-sklearn python3-seaborn)
+# The packages of each set, without the prefix python3-, besides the standard library of this release's Python.
+declare -A sets
+sets[small]='pandas matplotlib sklearn seaborn'
+sets[scientific]="
+  anndata aplpy asdf ase astropy astroquery biopython bottleneck brian cartopy casacore ccdproc cclib cftime
+  cogent3 csb cutadapt cvxopt dask datalad deeptools dendropy dipy distributed emcee ete3 fiona fluids folium
+  fsspec gensim geopandas gffutils ginga glue guidata guiqwt gwcs hdmedians htseq hyperspy imageio intake
+  ipykernel ipython joblib libpysal lmfit loompy matplotlib mdanalysis mdp mdtraj mne mpmath nbconvert neo netcdf4
+  networkx nibabel nipype nitime nltk notebook numba numexpr numpy pandas parfive patsy photutils prody pulp
+  pybigwig pydicom pyfai pymatgen pymca5 pynndescent pyopencl pyproj pyqtgraph pyranges pyregion pysam pysph pywt
+  qutip rasterio rdkit regions reproject scikit-rf scipy seaborn shapely silx skbio skimage sklearn skorch sncosmo
+  sparse spectral-cube specutils sqt statsmodels sunpy sympy tables tifffile torch torchaudio torchtext
+  torchvision traits treetime vedo vispy xarray xgboost yt zarr"
 
 program=${0##*/}
 fail() {
@@ -17,21 +30,22 @@ fail() {
   exit 1
 }
 
-out=$(realpath "$(dirname "$(realpath "${BASH_SOURCE[0]}")")/..")/out/python-sources
+out=$(realpath "$(dirname "$(realpath "${BASH_SOURCE[0]}")")/..")/out/python-sources set=small
 while (($#)); do
   case $1 in
-    --out)
-      (($# > 1)) || fail "--out needs a folder."
-      out=$2
+    --set | --out)
+      [[ -n ${2:-} ]] || fail "$1 needs a value; see --help."
+      declare "${1#--}=$2"
       shift 2
       ;;
     -h | --help)
       sed -n '2,/^set/{/^set/d;s/^# \{0,1\}//;p}' "${BASH_SOURCE[0]}"
       exit 0
       ;;
-    *) fail "unknown option '$1'; the only one is --out DIR." ;;
+    *) fail "unknown option '$1'; see --help." ;;
   esac
 done
+[[ -v sets[$set] ]] || fail "unknown set '$set'; choose small or scientific."
 
 if [[ -f $out/sources.json ]]; then
   echo "$program: $out is complete, nothing to do."
@@ -62,6 +76,14 @@ trap 'rm -rf "$work" "$staging"' EXIT
 mkdir "$work/debs"
 log=$work/apt.log
 
+# The packages of the set: of the small one all, of the large one those that the package lists have.
+packages_of_set() {
+  local name
+  for name in ${sets[$set]}; do
+    if [[ $set == small ]] || apt-cache show "python3-$name" >/dev/null 2>&1; then echo "python3-$name"; fi
+  done
+}
+
 # One attempt: everything is downloaded or the log says what failed. As root, apt's sandbox user cannot write here.
 download() {
   local stdlib
@@ -69,11 +91,11 @@ download() {
     echo "the package lists name no libpython3.x-stdlib" >>"$log"
     return 1
   }
-  # shellcheck disable=SC2086  # two words on purpose
-  (cd "$work/debs" && apt-get download -q -o APT::Sandbox::User=root $stdlib "${packages[@]}") >>"$log" 2>&1
+  # shellcheck disable=SC2046,SC2086  # words on purpose
+  (cd "$work/debs" && apt-get download -q -o APT::Sandbox::User=root $stdlib $(packages_of_set)) >>"$log" 2>&1
 }
 
-echo "$program: downloading ${packages[*]} and the standard library"
+echo "$program: downloading the standard library and the packages of the set $set"
 if ! download; then
   if ((EUID == 0)); then
     privileged=()
@@ -104,7 +126,11 @@ for deb in "$work"/debs/*.deb; do
   cp "$root/usr/share/doc/$package/copyright" "$staging/$package/" 2>/dev/null || true
   files=$(find "$staging/$package" -type f -name '*.py' | wc -l)
   bytes=$(find "$staging/$package" -type f -name '*.py' -printf '%s\n' | awk '{ n += $1 } END { print n + 0 }')
-  ((files > 0)) || fail "$package $version holds no Python file; this script expects the layout of Debian and Ubuntu."
+  if ((files == 0)); then
+    [[ $set != small ]] || fail "$package $version holds no Python file; this script expects the layout of Debian and Ubuntu."
+    rm -r "${staging:?}/$package"
+    continue
+  fi
   printf '%s\n    {"package": "%s", "version": "%s", "files": %d, "bytes": %d}' \
     "$separator" "$package" "$version" "$files" "$bytes" >>"$staging/sources.json"
   separator=,

@@ -2,12 +2,15 @@
 # Trains the paper's configurations on real Python code, compares them and writes a report.
 #
 #   examples/reproduce.sh [--experiment NAME] [--scale NAME] [--recipe NAME] [--seed N] [--seeds K] [--corpus PATH]
-#                         [--skip-invalid] [--configs LIST] [--out DIR] [--device NAME] [--ranks N] [--live [PORT]]
+#                         [--tokenizer FILE] [--skip-invalid] [--configs LIST] [--out DIR] [--device NAME] [--ranks N]
+#                         [--live [PORT]]
 #
 #   --experiment NAME  @experiments
-#                      all: all of these, in one report; or several of them, separated by commas or spaces
+#                      all: those of the paper, the first @of_the_paper, in one report; beyond: the others;
+#                      or several, separated by commas or spaces
 #   --scale NAME       demo (default): 8 layers of width 64, 8 million tokens each, 18 minutes for four on two cores;
 #                      smoke: the same path in under three minutes, showing nothing but that it works;
+#                      gpt2_100m: the paper's models and recipe on 100 million tokens: ten minutes for four on an H100;
 #                      gpt2: the paper's own run (124 M and 70 M parameters, one epoch of the corpus, which should be
 #                      large): months on a CPU, so see --device; says how long before it starts
 #   --recipe NAME      paper (default): that of the paper's code; clean: that of its text, without a final norm in
@@ -16,6 +19,8 @@
 #   --seeds K          this many seeds from N on (default 1); the report then gives mean and standard deviation
 #   --corpus PATH      a folder of Python files or a .jsonl file (one {"content": ...} a line);
 #                      default: the standard library, pandas, matplotlib, sklearn, seaborn from Debian packages
+#                      at the scale gpt2_100m some 120 packages
+#   --tokenizer FILE   a SentencePiece model or a tokenizer.json (default: one is trained on the corpus)
 #   --skip-invalid     leave out what in the corpus cannot be read, is not UTF-8 or not JSON, instead of stopping
 #   --configs LIST     configurations of examples/configurations.def, separated by commas or spaces, for the experiments
 #                      that do not say themselves what they compare (default: @paper_table);
@@ -47,18 +52,20 @@ known_devices=(cpu cuda)
 
 # The experiments with runs of their own, in the order that their files say, and what each is. Bash visits an array by its
 # indices.
-known_experiments=() help_of=()
+known_experiments=() help_of=() of_the_paper=0
 for file in "$reproduce"/experiments/*.py; do
-  order='' help=''
+  order='' help='' beyond=''
   while IFS= read -r line; do
     case $line in
       'ORDER = '*) order=${line#ORDER = } ;;
+      'BEYOND = True') beyond=yes ;;
       'HELP = "'*) help=${line#HELP = \"} help=${help%\"} ;;
     esac
   done <"$file"
   if [[ $order && $help ]]; then
     place=$((100 * order + ${#known_experiments[@]}))
     known_experiments[place]=${file##*/} known_experiments[place]=${known_experiments[place]%.py} help_of[place]=$help
+    [[ $beyond ]] || ((++of_the_paper))
   fi
 done
 
@@ -74,6 +81,7 @@ usage() {
       done
     else
       line=${line/@paper_table/${paper_table[*]}}
+      line=${line/@of_the_paper/$of_the_paper}
       echo "${line/@baseline/${paper_table[0]}}"
     fi
   done
@@ -81,7 +89,7 @@ usage() {
 
 experiments=("${known_experiments[@]}")
 experiment=${experiments[0]} scale=demo recipe=${known_recipes[0]} corpus='' configs=${paper_table[*]} seed=0 seeds=1 out=''
-device=cpu ranks=1 skip_invalid=() live=''
+tokenizer='' device=cpu ranks=1 skip_invalid=() live=''
 while (($#)); do
   option=$1
   case $option in
@@ -98,7 +106,7 @@ while (($#)); do
       set -- "${option%%=*}" "${option#*=}" "${@:2}"
       continue
       ;;
-    --experiment | --scale | --recipe | --seed | --seeds | --corpus | --configs | --out | --device | --ranks)
+    --experiment | --scale | --recipe | --seed | --seeds | --corpus | --configs | --out | --device | --ranks | --tokenizer)
       [[ -n ${2:-} ]] || fail "$option needs a value; see --help."
       printf -v "${option#--}" '%s' "$2"
       shift 2
@@ -127,8 +135,8 @@ one_of() {
   [[ " $* " == *" $name "* && $name != *' '* ]] || fail "unknown $what '$name'; choose from $*."
 }
 read -r -a experiments <<<"${experiment//,/ }"
-((${#experiments[@]})) || fail "--experiment names no experiment; choose from ${known_experiments[*]} all."
-for experiment in "${experiments[@]}"; do one_of experiment "$experiment" "${known_experiments[@]}" all; done
+((${#experiments[@]})) || fail "--experiment names no experiment; choose from ${known_experiments[*]} all beyond."
+for experiment in "${experiments[@]}"; do one_of experiment "$experiment" "${known_experiments[@]}" all beyond; done
 one_of scale "$scale" "${known_scales[@]}"
 one_of recipe "$recipe" "${known_recipes[@]}"
 one_of device "$device" "${known_devices[@]}"
@@ -151,6 +159,11 @@ if [[ -n $corpus ]]; then
   [[ -r $corpus ]] || fail "the corpus $corpus cannot be read."
   corpus=$(realpath "$corpus")
 fi
+if [[ -n $tokenizer ]]; then
+  [[ -f $tokenizer && -r $tokenizer ]] ||
+    fail "the tokenizer $tokenizer cannot be read; give a SentencePiece model or a tokenizer.json."
+  tokenizer=$(realpath "$tokenizer")
+fi
 [[ -n $out ]] || out=$project/out/$scale
 [[ ! -e $out || -d $out ]] || fail "$out is a file; --out needs a folder."
 out=$(realpath -m "$out")
@@ -164,6 +177,7 @@ job=(/usr/bin/python3 "$reproduce" --experiment "${experiments[@]}" --scale "$sc
   --recipe "$recipe" --seed "$seed" --seeds "$seeds" --out "$out" --configs "${configs[@]}" --device "$device" --ranks "$ranks"
   --programs "$project/build/release/bin" "${skip_invalid[@]}")
 [[ -z $corpus ]] || job+=(--corpus "$corpus")
+[[ -z $tokenizer ]] || job+=(--tokenizer "$tokenizer")
 [[ -z $live ]] || job+=(--live "$((10#$live))")
 "${job[@]}" --check
 

@@ -116,11 +116,14 @@ class Slope(nn.Module):
 
 
 def activation_of_layer(name, layer):
-    """The name of a layer's activation: "relu*4+gelu" is ReLU in the first four layers and GELU in the rest."""
-    parts = re.fullmatch(r"(.*?)\*(\d+)\+(.*)", name)
+    """The name of a layer's activation: "relu*4+gelu" is ReLU in the first four layers and GELU in the rest,
+    "relu*1+gelu*1" the two in turn."""
+    parts = re.fullmatch(r"(.*?)\*(\d+)\+(.*?)(?:\*(\d+))?", name)
     if parts is None:
         return name
-    return parts[1] if layer < int(parts[2]) else parts[3]
+    count = int(parts[2])
+    place = layer if parts[4] is None else layer % (count + int(parts[4]))
+    return parts[1] if place < count else parts[3]
 
 
 def activate(name, x, slope):

@@ -11,16 +11,18 @@ it was, and experiments share the runs that they have in common:
 
 import argparse
 import contextlib
+import math
 import sys
+from functools import partial
 from pathlib import Path
 
 import experiments
 from configurations import CONFIGURATIONS, PAPER_CONFIGS, RECIPES
 from corpus import PROJECT, prepare
-from experiments import EXPERIMENTS
-from files import ReproduceError, lock, name_of, read_settings, write_json
+from experiments import EXPERIMENTS, GROUPS
+from files import ReproduceError, lock, name_of, read_json, read_settings, write_json
 from jobs import Job, train_all, workers_of
-from plan import check_device, print_plan
+from plan import check_device, plans_of, print_plan
 from programs import Interrupted, Stop
 from runs import DEVICE_SUFFIX, FIRST_RECIPE
 from scales import SCALES
@@ -53,11 +55,23 @@ def check_settings(arguments):
             )
 
 
+def selection_loss(arguments, spec):
+    """As Request has it."""
+    found = read_json(arguments.out / "runs" / spec.name / "selection.json")
+    return found and (math.inf if found["eval_loss"] is None else found["eval_loss"])
+
+
 def grid_of(arguments):
-    """The runs that are asked for."""
-    chosen = EXPERIMENTS if "all" in arguments.experiment else arguments.experiment
+    """The runs that are asked for, as far as they are known by those that have ended."""
     seeds = range(arguments.seed, arguments.seed + arguments.seeds)
-    return experiments.grid(chosen, arguments.scale, arguments.recipe, seeds, arguments.configs)
+    return experiments.grid(
+        arguments.experiment,
+        arguments.scale,
+        arguments.recipe,
+        seeds,
+        arguments.configs,
+        partial(selection_loss, arguments),
+    )
 
 
 def live_page(arguments, planned=None, workers=1):
@@ -84,24 +98,41 @@ def reproduce(arguments, stop):
         check_device(specs, arguments, stop)
         if not (arguments.out / "settings.json").exists():
             write_json(arguments.out / "settings.json", settings_of(arguments))
-        shards, corpus = prepare(arguments, {spec.context for spec in specs}, stop)
-        windows = {
-            context: corpus["prepared"][str(context)]["train"]["windows"]
-            for context in {spec.context for spec in specs}
-        }
-        jobs = [Job(spec, arguments, shards[spec.context], windows[spec.context]) for spec in specs]
-        empty = next((job for job in jobs if job.steps < 1), None)
-        if empty:
-            raise ReproduceError(
-                f"the corpus is too small for one step of {empty.label}: an epoch is "
-                f"{windows[empty.spec.context]} windows; give a larger --corpus or another --scale."
-            )
+        halved = {spec.context for spec, in_halves in specs.items() if in_halves}
+        shards, corpus = prepare(arguments, {spec.context for spec in specs}, halved, stop)
+        jobs = {}
+
+        def make_jobs(specs):
+            """Brings `jobs` up to the runs that are asked for, and returns those that are not done."""
+            for spec, in_halves in specs.items():
+                if spec not in jobs:
+                    windows = corpus["prepared"][str(spec.context)]["train"]["windows"]
+                    jobs[spec] = Job(spec, arguments, shards[spec.context], windows, jobs)
+                    if jobs[spec].steps < 1:
+                        raise ReproduceError(
+                            f"the corpus is too small for one step of {spec.label}: an epoch is "
+                            f"{windows} windows; give a larger --corpus or another --scale."
+                        )
+                jobs[spec].in_halves |= in_halves
+                jobs[spec].check_checkpoints()
+            return [job for job in jobs.values() if not job.done]
+
+        make_jobs(specs)
         workers = workers_of(arguments.scale, arguments.device, arguments.ranks)
-        print_plan(jobs, workers, arguments.scale, stop)
-        with live_page(arguments, {job.folder: job.spec for job in jobs}, workers) as page:
+        print_plan(list(jobs.values()), workers, arguments.scale, stop)
+        with live_page(arguments, {job.folder: job.spec for job in jobs.values()}, workers) as page:
             if page is not None:
                 print(f"live: {page.url} while the runs are trained", flush=True)
-            train_all(jobs, workers, stop)
+
+            def more():
+                known = set(jobs)
+                left = make_jobs(grid_of(arguments))
+                plans_of([job for job in left if job.spec not in known], stop)
+                if page is not None:
+                    page.board.add({job.folder: job.spec for job in left})
+                return left
+
+            train_all(jobs.values(), workers, stop, more)
         print("report: tables and figures", flush=True)
         import report  # not before: what it draws with takes seconds to load
 
@@ -112,10 +143,11 @@ def reproduce(arguments, stop):
 def parse_arguments():
     parser = argparse.ArgumentParser(prog="reproduce", description=__doc__.split("\n")[0])
     option = parser.add_argument
-    option("--experiment", nargs="+", choices=[*EXPERIMENTS, "all"], default=[next(iter(EXPERIMENTS))])
+    option("--experiment", nargs="+", choices=[*EXPERIMENTS, *GROUPS], default=[next(iter(EXPERIMENTS))])
     option("--scale", choices=list(SCALES), default="demo", help="how much to train (default: demo)")
     option("--recipe", choices=list(RECIPES), default=FIRST_RECIPE, help="of the paper's code, or of its text (clean)")
     option("--corpus", type=Path, help="folder of Python files or .jsonl file (default: Debian packages)")
+    option("--tokenizer", type=Path, help="SentencePiece model or tokenizer.json (default: trained on the corpus)")
     option("--skip-invalid", action="store_true", help="leave out what cannot be read or is not text")
     option("--configs", nargs="+", choices=list(CONFIGURATIONS), default=list(PAPER_CONFIGS))
     option("--seed", type=int, default=0, help="first seed of weights, order and dropout (default: 0)")

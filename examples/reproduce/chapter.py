@@ -22,6 +22,11 @@ class Chapter:
 
     @cached_property
     def plain(self):
+        """Runs of the scale's main shape with windows of the usual length and no options of their own."""
+        return [run for run in self.main if run.spec.is_bare]
+
+    @cached_property
+    def main(self):
         """Runs of the scale's main shape with windows of the usual length."""
         return [
             run for run in self.runs if (run.spec.shape, run.spec.context) == (self.scale.shape, CONTEXT)

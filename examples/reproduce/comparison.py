@@ -34,6 +34,12 @@ class Estimate:
         return number_text(self.mean, form, missing) + spread
 
 
+def paired_percent(runs, references, value=lambda run: run.perplexity):
+    """How far runs lie above the references of the same seed in `value`, in %: an Estimate over the seeds."""
+    other = {run.spec.seed: value(run) for run in references}
+    return Estimate.of([100 * (value(run) / other[run.spec.seed] - 1) for run in runs if run.spec.seed in other])
+
+
 def largest_possible_entropy(context):
     """Mean entropy of uniform causal attention: query i of 1..T reaches ln i at most."""
     return sum(math.log(i) for i in range(1, context + 1)) / context
@@ -76,14 +82,7 @@ class Comparison:
 
     def delta(self, config, reference=BASELINE):
         """Perplexity above another configuration's in %, paired by seed."""
-        other = {run.spec.seed: run.perplexity for run in self.sound(reference)}
-        return Estimate.of(
-            [
-                100 * (run.perplexity / other[run.spec.seed] - 1)
-                for run in self.sound(config)
-                if run.spec.seed in other
-            ]
-        )
+        return paired_percent(self.sound(config), self.sound(reference))
 
     def quarters(self, config):
         """Shares of the finite heads in the four quarters of the largest head entropy of all runs (the last

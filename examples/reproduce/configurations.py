@@ -1,6 +1,7 @@
 """The lines of configurations.def: the models that the trainers are built for, and how they are trained."""
 
 import re
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -81,22 +82,29 @@ class Configuration:
             raise Malformed(f"{_PATH}: CONFIGURATION({name}, ...) needs a label in quotes, a norm and an activation")
         return cls(arguments[0].strip('"'), *arguments[1:3])
 
-    def layers_by_activation(self, layers):
-        """How many of `layers` layers have which activation."""
+    def activations(self, layers):
+        """The activation of each of so many layers, by name."""
         name, arguments = template(self.activation)
         if name != "Layerwise":
-            return {name: layers}
-        first, count, rest = arguments
-        part = re.fullmatch(r"(?:shape\.layers\s*/\s*)?(\d+)", count)
-        if not part:
-            raise Malformed(f"the layers of {self.activation} are neither a number nor shape.layers / a number")
-        count = int(part[1]) if count == part[1] else layers // int(part[1])
-        return {template(first)[0]: count, template(rest)[0]: layers - count}
+            return [name] * layers
+        first, rest, *counts = arguments[0], arguments[2], arguments[1], *arguments[3:]
+        for place, count in enumerate(counts):
+            part = re.fullmatch(r"(?:shape\.layers\s*/\s*)?(\d+)", count)
+            if not part:
+                raise Malformed(f"the layers of {self.activation} are neither a number nor shape.layers / a number")
+            counts[place] = int(part[1]) if count == part[1] else layers // int(part[1])
+        period = sum(counts) if len(counts) > 1 else layers
+        return [template(first if layer % period < counts[0] else rest)[0] for layer in range(layers)]
+
+    def layers_by_activation(self, layers):
+        """How many of `layers` layers have which activation."""
+        return Counter(self.activations(layers))
 
     @property
     def activation_name(self):
         """In words, without parameters."""
-        return ", then ".join(self.layers_by_activation(1000))
+        takes_turns = len(template(self.activation)[1]) > 3
+        return (", in turn with " if takes_turns else ", then ").join(self.layers_by_activation(1000))
 
     @property
     def learnable(self):

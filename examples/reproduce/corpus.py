@@ -26,6 +26,23 @@ def read_shard(path):
     return np.memmap(path, TOKEN_TYPES[int(header[0])], "r", HEADER_BYTES, (int(header[2]),))
 
 
+def write_half(folder, context):
+    """Writes the first half of the held-out windows, selection.bin, for choices that the other half does not see. The
+    halves have no file in common but the one that lies across the border, if one does."""
+    held_out = folder / "val.bin"
+    header = np.fromfile(held_out, dtype="<i4", count=HEADER_BYTES // 4)
+    tokens = read_shard(held_out)
+    header[2] = len(tokens) // context // 2 * context
+    if header[2] == 0:
+        raise ReproduceError(f"{held_out} has no two windows, so it cannot be halved; give a larger --corpus.")
+    half = folder / "selection.bin.part"
+    half.write_bytes(header.tobytes() + tokens[: header[2]].tobytes())
+    about = read_json(folder / "val.json") or {}
+    about.pop("documents", None)
+    write_json(folder / "selection.json", about | {"tokens": int(header[2])})
+    half.replace(folder / "selection.bin")
+
+
 def unigram_loss(folder, context):
     """Evaluation loss, in nats, of the model that knows only how often each token occurs in the training
     data (each once more, so that none has probability 0): what a model has that learned nothing else."""
@@ -60,9 +77,9 @@ def in_our_words(refusal, folder):
     return ReproduceError(fact + semicolon + advice)
 
 
-def prepare(arguments, contexts, stop):
-    """Brings the shards about, train.bin and val.bin in a folder for each context, and binds the root to
-    them. Returns ({context: folder}, the content of corpus.json)."""
+def prepare(arguments, contexts, halved, stop):
+    """Brings the shards about, train.bin and val.bin in a folder for each context, in the `halved` ones selection.bin
+    as well, and binds the root to them. Returns ({context: folder}, the content of corpus.json)."""
     own = arguments.corpus is not None
     root = arguments.out / "corpus" if own else PROJECT / "out" / "corpus"
     place = root if own else root / arguments.scale
@@ -74,27 +91,31 @@ def prepare(arguments, contexts, stop):
         waited = True
         stop.check()
         time.sleep(1)
+    scale = SCALES[arguments.scale]
+    sources = root / ("sources" if scale.sources == "small" else f"sources-{scale.sources}")
     with held:
         if not own:
             print("corpus: Python sources of Debian packages", flush=True)
             run_to_end(
-                [PROJECT / "examples" / "fetch_corpus.sh", "--out", root / "sources"],
+                [PROJECT / "examples" / "fetch_corpus.sh", "--set", scale.sources, "--out", sources],
                 root / "log.txt",
                 stop,
                 "fetching the corpus",
             )
-        print("corpus: de-duplicating, training the tokenizer, writing shards", flush=True)
-        scale = SCALES[arguments.scale]
+        given = arguments.tokenizer is not None
+        print(f"corpus: de-duplicating, {'' if given else 'training the tokenizer, '}writing shards", flush=True)
         options = scale.corpus | (scale.corpus_own if own else {})
+        with_tokenizer = {name: options[name] for name in ("held_out", "max_train_tokens") if name in options}
+        if given:
+            options = with_tokenizer | {"tokenizer": arguments.tokenizer}
+        held_out = () if own else scale.held_out_packages
         for context, folder in folders.items():
-            if context != CONTEXT:
-                options = {"held_out": options["held_out"], "tokenizer": folders[CONTEXT] / "tokenizer.model"} | {
-                    name: value for name, value in options.items() if name == "max_train_tokens"
-                }
+            if context != CONTEXT and not given:
+                options = with_tokenizer | {"tokenizer": folders[CONTEXT] / "tokenizer.model"}
             command = [
                 arguments.programs / "prepare_corpus",
                 "--input",
-                arguments.corpus if own else root / "sources",
+                arguments.corpus if own else sources,
                 "--out",
                 folder,
                 "--context",
@@ -102,17 +123,22 @@ def prepare(arguments, contexts, stop):
                 "--seed",
                 CORPUS_SEED,
                 *options_of(options),
+                *(word for name in held_out for word in ("--held-out-input", sources / f"python3-{name}")),
             ]
             # Without corpus.json, what is there was left by an interrupted preparation.
             command += [] if (folder / "corpus.json").exists() else ["--overwrite"]
             folder.parent.mkdir(parents=True, exist_ok=True)
-            command += ["--skip-invalid"] if skips_invalid(arguments.skip_invalid, folder) else []
+            # Among so many packages some files have other encodings.
+            skip = arguments.skip_invalid or not own and scale.sources != "small"
+            command += ["--skip-invalid"] if skips_invalid(skip, folder) else []
             try:
                 run_to_end(command, root / "log.txt", stop, "preparing the corpus")
             except ProgramRefused as refusal:
                 raise in_our_words(refusal, folder) from refusal
+            if context in halved:
+                write_half(folder, context)
     corpus = {"input": name_of(arguments.corpus) if own else "Python sources of Debian packages"}
-    corpus |= {} if own else {"sources": read_json(root / "sources" / "sources.json")}
+    corpus |= {} if own else {"sources": read_json(sources / "sources.json")}
     prepared = {str(context): read_json(folder / "corpus.json") for context, folder in folders.items()}
     return folders, bind(arguments.out / "corpus.json", corpus, prepared, folders)
 

@@ -18,6 +18,9 @@ from configurations import CONFIGURATIONS
 # Blue with LayerNorm, orange-red without; dark GELU, light ReLU. The same in every figure.
 COLORS = {"sm_ln_g": "#1f4e79", "sm_ln_r": "#5fa8d3", "sm_g": "#b7371c", "sm_r": "#e2862a"}
 MARKERS = {"sm_ln_g": "o", "sm_ln_r": "s", "sm_g": "^", "sm_r": "D"}
+# The mixtures, which stand beside the norm-free models, in colours of their own.
+COLORS |= {"sm_relu_gelu": "#3f7d4e", "sm_gelu_relu": "#8a5aa8", "sm_alternating": "#7a7a7a"}
+MARKERS |= {"sm_relu_gelu": "v", "sm_gelu_relu": "P", "sm_alternating": "X"}
 _OTHERS = [config for config in CONFIGURATIONS if config not in COLORS]
 COLORS |= {config: to_hex(hsv_to_rgb((i / len(_OTHERS), 0.55, 0.8))) for i, config in enumerate(_OTHERS)}
 MARKERS |= {config: "oPvXsd^"[index % 7] for index, config in enumerate(_OTHERS)}
@@ -60,6 +63,25 @@ def save(figure, path):
     """Writes a figure as PNG."""
     figure.savefig(path, dpi=DPI, bbox_inches="tight", pad_inches=0.15)
     plt.close(figure)
+
+
+def point(axis, x, estimate, color, filled=True, marker="o", horizontal=False):
+    """An Estimate as a point with its deviation as a bar; nothing where it has no value."""
+    if not np.isfinite(estimate.mean):
+        return
+    deviation = estimate.deviation if np.isfinite(estimate.deviation) else 0
+    place = {"x": estimate.mean, "y": x, "xerr": deviation} if horizontal else {"x": x, "y": estimate.mean, "yerr": deviation}
+    axis.errorbar(
+        **place,
+        color=color,
+        marker=marker,
+        markersize=7,
+        markerfacecolor=color if filled else "white",
+        markeredgecolor=color,
+        capsize=3,
+        linewidth=1.5,
+        zorder=3,
+    )
 
 
 def tokens_axis(axis, most):

@@ -51,10 +51,13 @@ class MetricsTail(Metrics):
 class Job:
     """One run on its way: training, evaluation, done. Its state is read from its folder, never remembered:
     run.json (what the run is, its recipe, the device it was trained on last, seconds trained, whether it
-    diverged), metrics.jsonl, checkpoint/, log.txt and, when it is done, evaluation.json."""
+    diverged), metrics.jsonl, checkpoint/, log.txt and, when it is done, evaluation.json and, in halves,
+    selection.json, the evaluation of the first half."""
 
-    def __init__(self, spec, arguments, shards, windows):
-        self.spec, self.label = spec, spec.label
+    def __init__(self, spec, arguments, shards, windows, jobs=None):
+        """`jobs` are those by their Spec that may be its prerequisites."""
+        self.spec, self.label, self.in_halves = spec, spec.label, False
+        self.prerequisites = {link: jobs[other] for link, other in spec.prerequisites.items()}
         self.recipe = recipe_of(spec, arguments.scale, windows, arguments.device, arguments.ranks)
         self.steps = self.recipe["steps"]
         self.folder = arguments.out / "runs" / spec.name
@@ -77,6 +80,17 @@ class Job:
         self.device = kept.get("device")
         self.started = self.first_seen = None
 
+    def check_checkpoints(self):
+        """Raises ReproduceError where the checkpoint of a finished run is needed and gone."""
+        if self.done:
+            return
+        for job in (self, *self.prerequisites.values()):
+            if (job.folder / "evaluation.json").exists() and job.checkpoint_step is None:
+                raise ReproduceError(
+                    f"{job.folder} no longer has its checkpoint, which is needed for {self.label}; "
+                    "remove that folder to have it trained again."
+                )
+
     @property
     def checkpoint_step(self):
         """Step of the checkpoint on disk, None without one."""
@@ -90,25 +104,49 @@ class Job:
         return self.recipe.get("batch_size") or trainer["course"]["batch_size"]
 
     @property
+    def evaluations_left(self):
+        """What is not evaluated yet: (file of the result, shard)."""
+        wanted = [("evaluation.json", "val.bin")] + [("selection.json", "selection.bin")] * self.in_halves
+        return [(result, shard) for result, shard in wanted if not (self.folder / result).exists()]
+
+    @property
     def done(self):
-        return (self.folder / "evaluation.json").exists()
+        return not self.evaluations_left
+
+    @property
+    def is_ready(self):
+        """Whether all runs that it needs are there."""
+        return all(other.done for other in self.prerequisites.values())
+
+    @property
+    def hindrance(self):
+        """The run that diverged and without which this one cannot begin; None where there is none."""
+        for other in self.prerequisites.values():
+            if other.diverged or other.hindrance:
+                return other.hindrance or other
+        return None
+
+    def checkpoints_needed(self, *links):
+        """The trainer's options that name the checkpoints of its prerequisites."""
+        named = {link: self.prerequisites[link].folder / "checkpoint" for link in links if link in self.prerequisites}
+        return options_of(named)
 
     def start(self):
         """Starts what comes next: training, from the checkpoint where there is one, or evaluation."""
         self.folder.mkdir(parents=True, exist_ok=True)
         step = self.checkpoint_step
-        command = [*launched(self.trainer, self.ranks), "--val", self.shards / "val.bin", "--threads", self.threads]
+        command = [*launched(self.trainer, self.ranks), "--threads", self.threads]
         if step == self.steps or self.diverged:
             self.stage = "evaluating"
-            command += ["--init-from", self.folder / "checkpoint" / "model.safetensors", "--evaluate-only"]
+            result, shard = self.evaluations_left[0]
+            command += ["--val", self.shards / shard, "--init-from", self.folder / "checkpoint" / "model.safetensors"]
             command += options_of({"batch_size": self.batch_size, "context": self.recipe["context"]})
-            command += ["--json", self.folder / "evaluation.json.part"]
-            command += self.observes
+            command += ["--evaluate-only", "--json", self.folder / f"{result}.part", *self.observes]
         else:
             self.stage = "training"
-            command += ["--train", self.shards / "train.bin", "--out", self.folder, "--shuffle"]
-            command += options_of(self.recipe) + self.observes
-            command += ["--resume"] if step is not None else []
+            command += ["--val", self.shards / "val.bin", "--train", self.shards / "train.bin", "--out", self.folder, "--shuffle"]
+            command += options_of(self.recipe) + self.observes + self.checkpoints_needed("teacher")
+            command += ["--resume"] if step is not None else self.checkpoints_needed("init_from")
         self.started, self.first_seen = time.monotonic(), None
         self.save()
         self.program = Program(command, self.folder / "log.txt", environment_of(self.threads), self.ranks > 1)
@@ -132,13 +170,14 @@ class Job:
                 f"see {program.log}."
             )
         if stage == "evaluating":
-            result = self.folder / "evaluation.json.part"
+            name, _ = self.evaluations_left[0]
+            result = self.folder / f"{name}.part"
             if not result.exists():
                 raise ReproduceError(f"the evaluation of {self.label} wrote no result; see {program.log}.")
             if self.diverged:
                 # Its heads are those of the last sound checkpoint; that one's loss is not the run's.
                 write_json(result, read_json(result) | {"eval_loss": None, "perplexity": None})
-            result.replace(self.folder / "evaluation.json")
+            result.replace(self.folder / name)
 
     def save(self):
         """Writes run.json, the time trained since the last call added."""
@@ -172,15 +211,19 @@ def workers_of(scale, device, ranks=1):
     return max(1, len(os.sched_getaffinity(0)) // ranks) if device == "cpu" and SCALES[scale].threads == 1 else 1
 
 
-def train_all(jobs, workers, stop):
-    """Brings every run to its evaluation."""
-    progress = Progress(jobs, workers)
-    waiting, active = [job for job in jobs if not job.done], []
+def train_all(jobs, workers, stop, more=list):
+    """Brings every run to its evaluation, those first that others need. A run that needs a diverged one is left out.
+    Whenever a run has ended, `more()` gives those that are to be done besides."""
+    progress = Progress(list(jobs), workers)
+    waiting, active = [job for job in progress.jobs if not job.done], []
     saved = time.monotonic()
     try:
         while waiting or active:
-            while waiting and len(active) < workers:
-                job = waiting.pop(0)
+            for job in [job for job in waiting if job.hindrance]:
+                waiting.remove(job)
+                progress.event(f"{job.label}: left out, since {job.hindrance.label} diverged", lasting=True)
+            while len(active) < workers and (job := next((job for job in waiting if job.is_ready), None)):
+                waiting.remove(job)
                 job.start()
                 active.append(job)
                 progress.event(f"{job.label}: {job.stage}")
@@ -190,7 +233,10 @@ def train_all(jobs, workers, stop):
                 active.remove(job)
                 job.finish_stage()
                 if job.done:
-                    progress.event(progress.line(job, 0))
+                    progress.event(progress.line(job, 0), lasting=True)
+                    new = [job for job in more() if not job.hindrance]
+                    progress.jobs += [job for job in new if job not in progress.jobs]
+                    waiting += [job for job in new if job not in waiting and job not in active]
                 else:
                     waiting.insert(0, job)
             if time.monotonic() - saved > 5:

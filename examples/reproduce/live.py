@@ -201,10 +201,17 @@ class Board:
 
     def __init__(self, root, planned=None, workers=1):
         self.root, self.workers = root, workers
-        self.runs = {folder: Curves(folder, spec) for folder, spec in (planned or {}).items()}
+        self.runs = {}
         self.fixed = planned is not None
         self.guard = threading.Lock()
         self.shown, self.due = "", 0.0
+        self.add(planned or {})
+
+    def add(self, planned):
+        """Shows these runs, {folder: Spec}, as well."""
+        with self.guard:
+            for folder, spec in planned.items():
+                self.runs.setdefault(folder, Curves(folder, spec))
 
     @property
     def title(self):

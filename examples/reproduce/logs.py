@@ -37,6 +37,7 @@ class Run:
     slopes: list  # (step, (layers,) or (1,)), empty without learnable slopes
     by_layer: dict  # final values of each layer by the names in BY_LAYER, without those that were not observed
     losses_not_finite: int  # training lines whose loss is null
+    halves: tuple | None = None  # losses on the first and on the second half of the held-out files, where known
 
     @property
     def config(self):
@@ -102,6 +103,17 @@ def read_metrics(path):
     return {kind: list(found.get(kind, {}).values()) for kind in kinds}
 
 
+def losses_of_halves(whole, first):
+    """Losses on both halves of the held-out files, by the evaluations of all of them and of the first half; None where
+    one of them is missing or says nothing."""
+    try:
+        targets = whole["targets"] - first["targets"]
+        second = (number(whole["eval_loss"]) * whole["targets"] - number(first["eval_loss"]) * first["targets"]) / targets
+        return number(first["eval_loss"]), second
+    except (KeyError, TypeError, ZeroDivisionError):
+        return None
+
+
 def read_run(folder):
     """One run's folder as a Run."""
     where = folder / "evaluation.json"
@@ -148,6 +160,7 @@ def read_run(folder):
         )
     except KeyError as error:
         raise ReproduceError(f"{where} has no {error}; remove it and run the job again.") from error
+    run.halves = losses_of_halves(evaluation, read_json(folder / "selection.json"))
     if any(matrix.shape != run.head_entropy.shape for _, matrix in run.entropies):
         raise ReproduceError(f"{log} and {where} disagree on the number of layers or heads.")
     # Curves end where the tables say they end, whether or not the trainer logged after its last step.
@@ -178,7 +191,7 @@ def read_root(root):
     if not runs:
         raise ReproduceError(f"{root} holds no evaluated run yet; run the job again to go on.")
     order = list(CONFIGURATIONS)
-    runs.sort(key=lambda run: (run.spec.seed, order.index(run.config), run.spec.rate_factor))
+    runs.sort(key=lambda run: (run.spec.seed, not run.spec.is_bare, order.index(run.config), run.spec.rate_factor))
     unfinished = [
         read_spec(folder)[0].label
         for folder in begun

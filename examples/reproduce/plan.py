@@ -11,6 +11,7 @@ from programs import run_to_end
 from progress import duration
 from runs import options_of, recipe_of, tokens_of, tokens_of_step
 from scales import SCALES
+from text import names
 
 BATCH_OPTIONS = ("step_windows", "batch_size", "accumulate")
 
@@ -53,14 +54,19 @@ def print_plan(jobs, workers, scale, stop):
     one of them first."""
     todo = [job for job in jobs if not job.done]
     print(f"plan: {len(jobs)} runs, {len(jobs) - len(todo)} of them done, {workers} at a time", flush=True)
+    for job in todo:
+        first = [other.label for other in job.prerequisites.values() if not other.done]
+        if first:
+            print(f"plan: {job.label}: after {names(first)}", flush=True)
     seconds = 0.0
     for shape, context in dict.fromkeys((job.spec.shape, job.spec.context) for job in todo):
         same = [job for job in todo if (job.spec.shape, job.spec.context) == (shape, context)]
         tokens = sum(tokens_of(job.recipe) for job in same)
         text = f"plan: {shape}, windows of {context}: {len(same)} runs, {tokens / 1e6:,.1f} M tokens, "
         text += memory_text(plans_of(same, stop))
-        if SCALES[scale].steps is None:
-            speed = measured_speed(same[0], stop)
+        ready = next((job for job in same if job.is_ready), None)
+        if SCALES[scale].steps is None and ready:
+            speed = measured_speed(ready, stop)
             seconds += tokens / speed
             text += f"; {speed:,.0f} tokens/s, about {duration(tokens / speed)}"
         print(text, flush=True)
@@ -100,7 +106,7 @@ def measured_speed(job, stop):
     options = {name: job.recipe[name] for name in (*BATCH_OPTIONS, "context") if name in job.recipe}
     options |= {"accumulate": 1} if "accumulate" in options else {}
     command = [job.trainer, "--train", job.shards / "train.bin", "--threads", job.threads, "--profile", 2]
-    command += [*options_of(options), "--json", result]
+    command += [*options_of(options), *job.checkpoints_needed("teacher"), "--json", result]
     run_to_end(command, job.folder / "log.txt", stop, f"measuring the speed of {job.trainer.name}")
     seconds = read_json(result)["milliseconds_per_step"] / 1e3
     result.unlink()

@@ -59,11 +59,16 @@ class Progress:
         if not speeds:
             return None
         typical = sum(speeds) / len(speeds)
-        left = [
-            (job.steps - step) * (per_step or typical * tokens_of_step(job.recipe))
+        left = {
+            job: (job.steps - step) * (per_step or typical * tokens_of_step(job.recipe))
             for job, step, per_step in states
-        ]
-        return max(sum(left) / self.workers, max(left))
+        }
+
+        def chain(job):
+            """Of a run and the longest of those that it waits for."""
+            return left.get(job, 0.0) + max(map(chain, job.prerequisites.values()), default=0.0)
+
+        return max(sum(left.values()) / self.workers, *map(chain, left))
 
     def show(self):
         """Draws when it is due."""
@@ -86,11 +91,11 @@ class Progress:
         print(back + "\x1b[J" + body, end="", flush=True)
         self.lines = len(lines)
 
-    def event(self, text):
-        """Says what happened; on a terminal above the lines that are redrawn, and only of finished runs."""
+    def event(self, text, lasting=False):
+        """Says what happened; on a terminal above the lines that are redrawn, and only what is `lasting`."""
         if not self.terminal:
             print(text, flush=True)
-        elif "done:" in text:
+        elif lasting:
             back = f"\x1b[{self.lines}A\x1b[J" if self.lines else ""
             print(back + text, flush=True)
             self.lines, self.due = 0, 0.0

@@ -93,7 +93,7 @@ def recipe_section(runs):
     ]
     kinds = {}
     for run in runs:
-        if run.spec.rate_factor == 1:
+        if run.spec.rate_factor == 1 and run.spec.is_bare:
             kinds.setdefault(f"{run.spec.shape}, T {run.spec.context}, {run.spec.recipe}", run.recipe)
     options = [
         name

@@ -42,12 +42,13 @@ def results(settings, corpus, runs):
     same."""
 
     def key(run):
-        return {**run.spec.as_json(), "config": BASELINE, "decay_slopes": None}.values()
+        spec = run.spec
+        return (spec.shape, spec.context, spec.seed, spec.recipe, spec.rate_factor)
 
-    baseline = {tuple(key(run)): run.perplexity for run in runs if run.config == BASELINE}
+    baseline = {key(run): run.perplexity for run in runs if run.config == BASELINE and run.spec.is_bare}
 
     def delta(run):
-        return 100 * (run.perplexity / baseline.get(tuple(key(run)), math.nan) - 1)
+        return 100 * (run.perplexity / baseline.get(key(run), math.nan) - 1)
 
     entries = [
         run.spec.as_json()

@@ -8,6 +8,8 @@ from scales import CONTEXT, SCALES
 # Trainers of another device have another suffix; nothing else knows how a trainer's name is formed.
 DEVICE_SUFFIX = {"cpu": "", "cuda": "_cuda"}
 FIRST_RECIPE = next(iter(RECIPES))
+# What a run may need another run's checkpoint for: fields of Spec, and options of the trainer.
+LINKS = ("init_from", "teacher")
 
 
 @dataclass(frozen=True)
@@ -21,36 +23,74 @@ class Spec:
     recipe: str = FIRST_RECIPE
     rate_factor: int = 1
     decay_slopes: bool | None = None  # None where there are no slopes
+    options: tuple = ()  # further options of the trainer, ((name, value), ...)
+    init_from: "Spec | None" = None  # the run whose final weights it begins with
+    teacher: "Spec | None" = None  # the run whose final model it learns from
 
     @classmethod
     def from_json(cls, value):
-        """The Spec that `as_json` gave; raises KeyError, TypeError or ValueError when it is none."""
-        spec = cls(**{item.name: value[item.name] for item in fields(cls)})
+        """The Spec that `as_json` gave, also in a version with fewer fields; raises KeyError, TypeError or ValueError
+        when it is none."""
+        values = {item.name: value[item.name] for item in fields(cls) if item.name in value}
+        values["options"] = tuple(dict(values.get("options", {})).items())
+        for link in LINKS:
+            if values.get(link) is not None:
+                values[link] = cls.from_json(values[link])
+        spec = cls(**values)
         if spec.config not in CONFIGURATIONS or spec.shape not in SHAPES or spec.recipe not in RECIPES:
             raise ValueError("unknown configuration, shape or recipe")
         return spec
 
     def as_json(self):
-        return asdict(self)
+        values = asdict(self) | {"options": dict(self.options)}
+        return values | {link: other.as_json() for link, other in self.prerequisites.items()}
+
+    @property
+    def prerequisites(self):
+        """The runs whose checkpoints it needs, {option of the trainer: Spec}."""
+        return {link: getattr(self, link) for link in LINKS if getattr(self, link) is not None}
+
+    @property
+    def is_bare(self):
+        """Whether its configuration, recipe and learning rate say all about it."""
+        return not self.options and not self.prerequisites
 
     @property
     def name(self):
         """The run's folder."""
-        parts = [self.shape, self.config, f"T{self.context}", self.recipe]
-        parts += [f"lr{self.rate_factor}x"] if self.rate_factor != 1 else []
-        parts += [] if self.decay_slopes is None else ["decayed" if self.decay_slopes else "undecayed"]
-        return "-".join([*parts, f"seed{self.seed}"])
+        return "-".join([self.shape, *self._with_prerequisites(Spec._words_of_name, "_")])
 
     @property
     def label(self):
         """The run in words."""
+        return ", ".join(self._with_prerequisites(Spec._words_of_label, " "))
+
+    def _words_of_name(self):
+        parts = [self.config, f"T{self.context}", self.recipe]
+        parts += [f"lr{self.rate_factor}x"] if self.rate_factor != 1 else []
+        parts += [] if self.decay_slopes is None else ["decayed" if self.decay_slopes else "undecayed"]
+        parts += [f"{option}_{value}" for option, value in self.options]
+        return [*parts, f"seed{self.seed}"]
+
+    def _words_of_label(self):
         parts = [CONFIGURATIONS[self.config].label]
         parts += ["Pythia"] if self.is_pythia else []
         parts += [f"T {self.context}"] if self.context != CONTEXT else []
         parts += [self.recipe] if self.recipe != FIRST_RECIPE else []
         parts += [f"{self.rate_factor} x rate"] if self.rate_factor != 1 else []
         parts += [] if self.decay_slopes is None else ["decayed" if self.decay_slopes else "undecayed"]
-        return ", ".join([*parts, f"seed {self.seed}"])
+        parts += [f"{option.replace('_', ' ')} {value}" for option, value in self.options]
+        return [*parts, f"seed {self.seed}"]
+
+    def _with_prerequisites(self, words_of, space):
+        """The words of the run, and before the seed those of each prerequisite that are not among them."""
+        own = words_of(self)
+        links = []
+        for link, other in self.prerequisites.items():
+            words = other._with_prerequisites(words_of, space)
+            words = [words[0], *(word for word in words[1:] if word not in own)]
+            links.append(space.join([link.replace("_", space), *words]))
+        return [*own[:-1], *links, own[-1]]
 
     @property
     def is_pythia(self):
@@ -81,7 +121,7 @@ def recipe_of(spec, scale, windows, device="cpu", ranks=1):
     shorter = 1 if scale.steps is None else spec.context / CONTEXT
     options["steps"] = windows // windows_of_step(options) if scale.steps is None else round(scale.steps / shorter)
     every = {name: max(1, round(steps / shorter)) for name, steps in scale.every.items()}
-    return options | every
+    return options | every | dict(spec.options)
 
 
 def windows_of_step(recipe):

@@ -22,6 +22,8 @@ class Scale:
     steps: int | None = None  # None: one epoch of the corpus
     threads: int = 1  # of a trainer; 0: all cores for one trainer at a time
     corpus_own: dict = field(default_factory=dict)  # what of `corpus` is different with --corpus
+    sources: str = "small"  # the set of packages that fetch_corpus.sh fetches where there is no --corpus
+    held_out_packages: tuple = ()  # those of them that are kept for evaluation, instead of a share of all files
 
 
 # reproduce.sh finds the names here, too.
@@ -44,6 +46,18 @@ SCALES = {
         {"eval_every": 488, "observe_every": 61, "log_every": 10, "checkpoint_every": 250},
         {"vocab_size": 4096, "held_out": 0.03},
         steps=SHAPES["demo"].training["steps"],
+    ),
+    "gpt2_100m": Scale(
+        "gpt2",
+        "pythia_70m",
+        {"eval_every": 300, "observe_every": 50, "log_every": 1, "checkpoint_every": 500},
+        {"vocab_size": 50_000, "tokenizer_sample_bytes": 40_000_000},
+        # 100 million tokens in the paper's batches.
+        steps=1526,
+        threads=0,
+        corpus_own={"held_out": 0.0033},
+        sources="scientific",
+        held_out_packages=("lmfit", "photutils", "seaborn", "skbio", "xarray"),
     ),
     "gpt2": Scale(
         "gpt2",

@@ -34,5 +34,10 @@ def bullets(sentences):
     return "\n".join("- " + sentence for sentence in sentences if sentence)
 
 
+def conclusion(found, limits):
+    """What an experiment found and what it cannot show, a sentence each."""
+    return bullets([f"**Found:** {found}", f"**What this cannot show:** {limits}"])
+
+
 def image(alt, name):
     return f"![{alt}](figures/{name}.png)"

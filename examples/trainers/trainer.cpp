@@ -88,7 +88,9 @@ using Observer = lnfree::Observers<lnfree::EntropyObserver, lnfree::OutlierObser
 constexpr configurations::Recipe recipe = configurations::recipes::LNFREE_TRAINER_RECIPE;
 constexpr configurations::Training schedule = configurations::shapes::LNFREE_TRAINER_SHAPE.training;
 constexpr lnfree::DecoderConfig shape = configurations::shapes::LNFREE_TRAINER_SHAPE.by(recipe);
-using Model = configurations::LNFREE_TRAINER_CONFIGURATION<shape>::Model<shape, Device, Observer>;
+using Parts = configurations::LNFREE_TRAINER_CONFIGURATION<shape>;
+using Model = lnfree::Decoder<shape, Parts::NormPolicy, Parts::ActivationPolicy, Device, Observer,
+                              Parts::LayoutPolicy, Parts::ObjectivePolicy>;
 using Trainer = lnfree::Trainer<Model, lnfree::AdamW, lnfree::ChosenSchedule, Ranks>;
 
 /// The options of a run that is told nothing else.
@@ -384,6 +386,9 @@ std::optional<ProgramOptions> read_options(int argc, char** argv, const Ranks& r
     options = parse_options(argc, argv, description, defaults(), objective_flags().list(), exit_status);
   };
   read(ranks.rank() == 0);
+#if defined(LNFREE_TRAINER_MPI) || defined(LNFREE_TRAINER_NCCL)
+  if (options) ranks.set_time_limit(options->rank_timeout);
+#endif
   const double own = options ? -1 : exit_status;
   const std::vector<double> all = ranks.gather(std::span(&own, 1));
   const auto done = std::find_if(all.begin(), all.end(), [](double status) { return status >= 0; });
@@ -438,9 +443,6 @@ int main(int argc, char** argv) {
   } else if (ranks.local_size() > 1) {
     omp_set_num_threads(threads_of_rank(ranks));
   }
-#if defined(LNFREE_TRAINER_MPI) || defined(LNFREE_TRAINER_NCCL)
-  ranks.set_time_limit(options->rank_timeout);
-#endif
   try {
     const int status = run(*options, ranks);
     ranks.barrier();  // who ends with another status than 0 ends the others

@@ -86,11 +86,15 @@ BOOST_AUTO_TEST_CASE(layerwise_names_and_chooses) {
   BOOST_TEST(Hybrid::name == "relu*4+gelu");
   BOOST_TEST((Layerwise<GELU, 0, ReLU>::name) == "gelu*0+relu");
   BOOST_TEST((Layerwise<GELU, 120, ReLU>::name) == "gelu*120+relu");
+  using Turns = Layerwise<ReLU, 1, GELU, 2>;
+  static_assert(ActivationOfLayers<Turns> && !Activation<Turns>);
+  BOOST_TEST(Turns::name == "relu*1+gelu*2");
   BOOST_TEST(LeakyReLU<>::name == "leaky_relu(1/100)");
   BOOST_TEST((LeakyReLU<std::ratio<-3, 25>>::name) == "leaky_relu(-3/25)");
   const auto name = [](auto here) { return here.name; };
   for (int layer = 0; layer < 8; ++layer) {
     BOOST_TEST(with_activation<Hybrid>(layer, name) == (layer < 4 ? "relu" : "gelu"));
+    BOOST_TEST(with_activation<Turns>(layer, name) == (layer % 3 == 0 ? "relu" : "gelu"));
     BOOST_TEST(with_activation<SiLU>(layer, name) == "silu");
   }
 }

@@ -2,8 +2,11 @@
 
 #include <boost/test/unit_test.hpp>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
+
+#include "lnfree/checkpoint/named_parts.hpp"
 
 #include "train/support.hpp"
 
@@ -166,6 +169,27 @@ BOOST_AUTO_TEST_CASE(a_config_that_asks_for_another_model_is_refused_by_name) {
   }
 }
 
+BOOST_AUTO_TEST_CASE(layers_have_the_activations_that_a_name_says) {
+  using Device = Reference<float>;
+  // Those of eight layers: G keeps what is before it for the backward pass, R what is behind it.
+  const auto layers = [](std::string_view name) {
+    const auto factory = detail::activation_named<Device, KnownPolicies::Activations>(name);
+    ParameterSet<Device> parameters;
+    std::string found;
+    for (int layer = 0; layer < 8; ++layer)
+      found += factory(parameters, "h." + std::to_string(layer), layer)->saves_input() ? 'G' : 'R';
+    return found;
+  };
+  BOOST_TEST(layers("gelu") == "GGGGGGGG");
+  BOOST_TEST(layers("relu*3+gelu") == "RRRGGGGG");
+  BOOST_TEST(layers("relu*1+gelu*1") == "RGRGRGRG");
+  BOOST_TEST(layers("gelu*1+relu*2") == "GRRGRRGR");
+  BOOST_TEST(layers("gelu*2147483647+relu*2147483647") == "GGGGGGGG");
+  for (const char* name : {"relu*x+gelu", "relu*-1+gelu", "relu*1+gelu*0", "relu*9999999999+gelu"}) {
+    BOOST_CHECK_EXCEPTION(layers(name), Error, says("this program knows no activation"));
+  }
+}
+
 BOOST_AUTO_TEST_CASE(what_was_written_is_read_again) {
   const auto check = []<class Model>() {
     const Architecture written = architecture_of<Model>();
@@ -177,6 +201,7 @@ BOOST_AUTO_TEST_CASE(what_was_written_is_read_again) {
   check.operator()<Plain>();
   check.operator()<TinyModel<LayerNorm, ReLU>>();
   check.operator()<TinyModel<RMSNorm, Layerwise<ReLU, 1, GELU>, clean(tiny)>>();
+  check.operator()<TinyModel<RMSNorm, Layerwise<ReLU, 1, GELU, 1>, clean(tiny)>>();
   check.operator()<TinyModel<DynamicTanh, LeakyLearnable<Scope::global>, demo>>();
   check.operator()<TinyModel<LayerNorm, GELU, pythia_demo>>();
   constexpr DecoderConfig bare = [] {

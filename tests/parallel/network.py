@@ -1,6 +1,7 @@
 """What the network costs: the same steps on machines joined at 10 Gbit/s and on machines joined without a limit, in turns.
 
-    tests/parallel/network.py PROGRAM [--ranks N] [--gigabits G] [--windows B] [--accumulate A] [--steps S] [--rounds R]
+    tests/parallel/network.py PROGRAM [--ranks N] [--gigabits G] [--windows B] [--accumulate A] [--context T]
+                              [--steps S] [--rounds R]
 
 PROGRAM is a trainer ..._mpi of the gpt2 or the demo shape. The machines are network namespaces of this one (namespaces.py): root
 and iproute2 are needed, and cores that nothing else uses. Of each step the share is told that went into waiting for the
@@ -23,7 +24,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from namespaces import Machines  # noqa: E402
 
-SHAPES = {"gpt2": (128, 50257), "demo": (128, 4096)}  # context, vocabulary
+SHAPES = {"gpt2": 50257, "demo": 4096}  # and their vocabularies
 
 
 def shard(path, windows, context, vocabulary):
@@ -37,14 +38,14 @@ def run(machines, options, folder, name):
     """Seconds of a step, those of them that rank 0 waited, and the bytes that it sent."""
     out = folder / name
     words = [options.program, "--train", folder / "train.bin", "--out", out, "--steps", options.steps, "--batch-size",
-             options.windows, "--accumulate", options.accumulate, "--threads", options.threads, "--log-every", 1,
+             options.windows, "--accumulate", options.accumulate, "--context", options.context, "--threads", options.threads, "--log-every", 1,
              "--observe-every", 0, "--eval-every", 0, "--checkpoint-every", 0]  # fmt: skip
     command = [*machines.mpirun("/usr/bin/mpirun", options.ranks), *map(str, words)]
     result = subprocess.run(command, capture_output=True, text=True)
     if result.returncode:
         sys.exit(f"network.py: the run failed: {result.stdout[-2000:]}{result.stderr[-2000:]}")
     lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
-    tokens = options.windows * options.accumulate * SHAPES[options.shape][0]
+    tokens = options.windows * options.accumulate * options.context
     seconds = [tokens / line["tokens_per_second"] for line in lines if line["kind"] == "train"][1:]
     sent = int(re.search(r"each step sent (\d+) bytes", result.stdout)[1])
     waited = re.search(r"(?:exchange|wait)\D*([\d.]+) s", result.stdout)
@@ -56,6 +57,7 @@ def main():
     parser.add_argument("program", type=Path)
     parser.add_argument("--ranks", type=int, default=2, help="one on each machine")
     parser.add_argument("--gigabits", type=float, default=10)
+    parser.add_argument("--context", type=int, default=128, help="tokens of a window: few of them make the network all of a step")
     parser.add_argument("--windows", type=int, default=8, help="of a pass")
     parser.add_argument("--accumulate", type=int, default=4, help="passes of a step")
     parser.add_argument("--steps", type=int, default=4)
@@ -68,7 +70,7 @@ def main():
     found = {"shaped": [], "unshaped": []}
     with tempfile.TemporaryDirectory(prefix="lnfree-network-") as temporary:
         folder = Path(temporary)
-        shard(folder / "train.bin", options.windows * options.accumulate * 4, *SHAPES[options.shape])
+        shard(folder / "train.bin", options.windows * options.accumulate * 4, options.context, SHAPES[options.shape])
         for turn in range(options.rounds):
             for kind, limit in (("shaped", options.gigabits), ("unshaped", None)):
                 with Machines(options.ranks, limit) as machines:

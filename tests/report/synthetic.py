@@ -49,9 +49,10 @@ def spec_of(config, seed=3, **changes):
     return runs.Spec(config=config, **changes)
 
 
-def write_run(root, spec, perplexity, layers, slopes=None, observed=None, **changes):
+def write_run(root, spec, perplexity, layers, slopes=None, observed=None, first_half=None, **changes):
     """One evaluated run; `slopes(part)` gives the slopes at a part of the training; `observed` is logged at its
-    end, {kind: what its line holds}; `changes` overwrite keys of evaluation.json. Returns its folder."""
+    end, {kind: what its line holds}; `changes` overwrite keys of evaluation.json. `first_half` is its perplexity on the
+    first half of the held-out files. Returns its folder."""
     place = root / "runs" / spec.name
     place.mkdir(parents=True)
     recipe = runs.recipe_of(spec, "demo", 0)
@@ -110,6 +111,9 @@ def write_run(root, spec, perplexity, layers, slopes=None, observed=None, **chan
         "parameters": 663000,
     } | changes
     (place / "evaluation.json").write_text(json.dumps(evaluation))
+    if first_half is not None:
+        half = {"eval_loss": math.log(first_half), "perplexity": first_half, "targets": evaluation["targets"] // 2}
+        (place / "selection.json").write_text(json.dumps(half))
     return place
 
 

@@ -1,6 +1,8 @@
 """The job around the trainers: what it starts, how it stops, how it goes on. The trainers are stand-ins."""
 
+import argparse
 import fcntl
+import io
 import json
 import math
 import os
@@ -13,13 +15,17 @@ import tempfile
 import time
 import unittest
 import urllib.request
+from contextlib import redirect_stdout
 from pathlib import Path
+from unittest import mock
 
 HERE = Path(__file__).resolve().parent
 EXAMPLES = HERE.parent.parent / "examples"
 sys.path.insert(0, str(EXAMPLES / "reproduce"))
 
+import corpus
 import experiments
+import jobs
 import runs
 from configurations import RECIPES
 from scales import SCALES
@@ -294,6 +300,115 @@ class ReproduceTest(unittest.TestCase):
         self.assertTrue(all("--seed 1" in start for start in self.trained(starts)))
         self.assertIn("seeds 0 and 1", (self.out / "report.md").read_text())
 
+    def test_a_student_waits_for_its_teacher(self):
+        """It is trained after the teacher, with its checkpoint, and goes on with it."""
+        experiment = ("--experiment", "distillation")
+        job = self.start(*experiment, FAKE_HOLD="sm_r_distilled:3")
+        student = self.out / "runs" / (
+            "demo-sm_r_distilled-T128-paper-teacher_weight_0.5-teacher_temperature_2-teacher_sm_ln_g-seed0"
+        )
+        metrics = student / "metrics.jsonl"
+        self.wait_for(lambda: metrics.exists() and '"step": 3' in metrics.read_text())
+        job.send_signal(signal.SIGTERM)
+        output, _ = job.communicate(timeout=PATIENCE)
+        label = "SM + R, distilled, teacher weight 0.5, teacher temperature 2, teacher SM + LN + G, seed 0"
+        self.assertIn(f"plan: {label}: after SM + LN + G, seed 0", output)
+        of_programs = [start.split()[0] for start in self.started()]
+        last = max(i for i, name in enumerate(of_programs) if name == "train_demo_sm_ln_g")
+        taught = [start for start in self.trained(self.started()) if start.startswith("train_demo_sm_r_distilled")]
+        self.assertLess(last, self.started().index(taught[0]), "the student began before its teacher was there")
+        self.assertIn(f"--teacher {self.folder('sm_ln_g')}/checkpoint", taught[0])
+        self.assertIn("--teacher-weight 0.5 --teacher-temperature 2", taught[0])
+
+        status, output, starts = self.run_job(*experiment)
+        self.assertEqual(status, 0, output)
+        self.assertNotIn("plan: SM", output)
+        resumed = [start for start in self.trained(starts) if "distilled" in start]
+        self.assertTrue(len(resumed) == 1 and "--resume" in resumed[0] and "--teacher " in resumed[0], resumed)
+        taught = next(run for run in self.results()["runs"] if run["config"] == "sm_r_distilled")
+        self.assertEqual(taught["options"]["teacher_temperature"], 2)
+        self.assertEqual(taught["teacher"]["config"], "sm_ln_g")
+        status, output, starts = self.run_job(*experiment)
+        self.assertEqual((status, self.trained(starts)), (0, []), output)
+
+    def test_a_run_that_needs_a_diverged_one_is_left_out(self):
+        for attempt in range(2):
+            status, output, starts = self.run_job("--experiment", "distillation", FAKE_DIVERGE="sm_ln_g:7")
+            self.assertEqual(status, 0, output)
+            self.assertRegex(output, r"teacher SM \+ LN \+ G, seed 0: left out, since SM \+ LN \+ G, seed 0 diverged")
+            self.assertFalse([start for start in self.trained(starts) if "distilled" in start])
+
+    def test_a_checkpoint_that_is_needed_and_gone_is_told(self):
+        self.assertEqual(self.run_job("--configs", "sm_ln_g")[0], 0)
+        (self.folder("sm_ln_g") / "checkpoint" / "trainer.json").unlink()
+        status, output, starts = self.run_job("--experiment", "distillation")
+        self.assertEqual((status, self.trained(starts)), (1, []), output)
+        self.assertIn(f"{self.folder('sm_ln_g')} no longer has its checkpoint, which is needed for SM + R, dist", output)
+
+    def factors_of(self, starts, config, seed=0):
+        """The multiples of the learning rate with which a configuration was trained."""
+        return [
+            float(start.split("--learning-rate ")[1].split()[0]) / 2e-3
+            for start in self.trained(starts)
+            if start.startswith(f"train_demo_{config} ") and f"--seed {seed} " in start
+        ]
+
+    def test_the_learning_rate_is_searched_and_then_compared(self):
+        """The best of 1, 2 and 4 lies at the end, so 8 and 16 are tried with the first seed alone; the other seed is
+        trained at what was best there. All of it is found again."""
+        options = ("--experiment", "tuned", "--configs", "sm_g", "sm_r", "--seeds", "2")
+        status, output, starts = self.run_job(*options, FAKE_BEST="8")
+        self.assertEqual(status, 0, output)
+        for config in ("sm_g", "sm_r"):
+            self.assertEqual(sorted(self.factors_of(starts, config)), [1, 2, 4, 8, 16])
+            self.assertEqual(sorted(self.factors_of(starts, config, seed=1)), [1, 8])
+        halves = [start for start in starts if "selection.bin" in start]
+        self.assertEqual(len(halves), 14)
+        self.assertTrue(all("--evaluate-only" in start for start in halves))
+        shard = corpus.read_shard(self.out / "corpus" / "T128" / "selection.bin")
+        self.assertEqual(shard.tolist(), list(range(16)) * 8)
+        status, output, starts = self.run_job(*options, FAKE_BEST="8")
+        self.assertEqual((status, [start for start in starts if "--val" in start]), (0, []), output)
+        self.assertIn("plan: 14 runs, 14 of them done", output)
+
+    def test_runs_of_others_are_evaluated_in_halves_where_that_is_needed(self):
+        self.assertEqual(self.run_job("--configs", "sm_r")[0], 0)
+        status, output, starts = self.run_job("--experiment", "tuned", "--configs", "sm_r", FAKE_BEST="0.5")
+        self.assertEqual(status, 0, output)
+        self.assertEqual(sorted(self.factors_of(starts, "sm_r")), [0.25, 0.5, 2, 4])
+        again = [start for start in starts if f"{self.folder('sm_r')}/" in start]
+        self.assertEqual(len(again), 1)
+        self.assertIn("/selection.bin", again[0])
+        (self.folder("sm_r") / "selection.json").unlink()
+        (self.folder("sm_r") / "checkpoint" / "trainer.json").unlink()
+        status, output, starts = self.run_job("--experiment", "tuned", "--configs", "sm_r")
+        self.assertEqual(status, 1, output)
+        self.assertIn("no longer has its checkpoint", output)
+
+    def test_runs_that_start_from_others(self):
+        """A chain: each run begins with the weights of the one before it, and has options of its own."""
+        self.out.mkdir()
+        for name in ("train.bin", "val.bin"):
+            (self.out / name).write_bytes(b"")
+        first = runs.Spec("demo", "sm_ln_g", 128, 0)
+        second = runs.Spec("demo", "sm_g", 128, 0, options=(("steps", 6), ("decay_slopes", True)), init_from=first)
+        third = runs.Spec("demo", "sm_r", 128, 0, init_from=second)
+        arguments = argparse.Namespace(scale="smoke", device="cpu", ranks=1, out=self.out, programs=self.programs)
+        made = {}
+        for spec in experiments.with_prerequisites(third):
+            made[spec] = jobs.Job(spec, arguments, self.out, 100, made)
+        self.assertEqual(list(made), [first, second, third])
+        stop = argparse.Namespace(check=lambda: None)
+        with mock.patch.dict(os.environ, {"FAKE_STARTS": str(self.starts)}), redirect_stdout(io.StringIO()):
+            jobs.train_all(list(made.values()), 2, stop)
+        trained = self.trained(self.started())
+        self.assertEqual([start.split()[0] for start in trained], [f"train_demo_{name}" for name in ("sm_ln_g", "sm_g", "sm_r")])
+        self.assertNotIn("--init-from", trained[0])
+        for start, before in zip(trained[1:], (first, second)):
+            self.assertIn(f"--init-from {self.out}/runs/{before.name}/checkpoint", start)
+        self.assertIn("--steps 6 ", trained[1])
+        self.assertEqual(third.name, "demo-sm_r-T128-paper-init_from_sm_g_steps_6_decay_slopes_True_init_from_sm_ln_g-seed0")
+
     def test_clean_recipe(self):
         status, output, starts = self.run_job("--recipe", "clean", "--experiment", "perplexity", "slopes")
         self.assertEqual(status, 0, output)
@@ -447,8 +562,8 @@ class GridTest(unittest.TestCase):
 
     def test_names_are_unique_and_come_back(self):
         for recipe in RECIPES:
+            self.assertEqual(len(experiments.grid(["all"], "demo", recipe, [0, 1])), 56)
             specs = experiments.grid(experiments.EXPERIMENTS, "demo", recipe, [0, 1])
-            self.assertEqual(len(specs), 56)
             self.assertEqual(len({spec.name for spec in specs}), len(specs))
             self.assertEqual(len({spec.label for spec in specs}), len(specs))
             for spec in specs:
@@ -462,7 +577,7 @@ class GridTest(unittest.TestCase):
 
     def test_recipes(self):
         paper, clean = (
-            runs.recipe_of(experiments.grid(["slopes"], "gpt2", recipe, [0])[0], "gpt2", 16_700_000)
+            runs.recipe_of(next(iter(experiments.grid(["slopes"], "gpt2", recipe, [0]))), "gpt2", 16_700_000)
             for recipe in RECIPES
         )
         self.assertEqual((paper["dropout"], clean["dropout"]), (0.1, 0.0))

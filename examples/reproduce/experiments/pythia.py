@@ -25,7 +25,7 @@ def grid(request):
 
 def section(chapter):
     """The paper's table of Pythia-70M at two context lengths."""
-    pythia = [run for run in chapter.runs if run.spec.shape == chapter.scale.pythia]
+    pythia = [run for run in chapter.runs if run.spec.shape == chapter.scale.pythia and run.spec.is_bare]
     contexts = sorted({run.spec.context for run in pythia})
     if not contexts:
         return []

@@ -7,18 +7,30 @@
 
 namespace lnfree {
 
-/// One activation in the first `Count` layers and another in the rest, for example Layerwise<ReLU, 4, GELU>.
-template <class FirstLayers, int Count, class OtherLayers>
+/// One activation in the first `Count` layers and another in the rest, for example Layerwise<ReLU, 4, GELU>; with
+/// `OtherCount`, the other in as many layers, then again from the first: Layerwise<ReLU, 1, GELU, 1> alternates.
+template <class FirstLayers, int Count, class OtherLayers, int OtherCount = 0>
 struct Layerwise {
-  using First = FirstLayers;           ///< The activation of the first layers.
-  using Rest = OtherLayers;            ///< The activation of all others.
-  static constexpr int count = Count;  ///< How many layers have First.
+  static_assert(Count >= 0 && OtherCount >= 0, "lnfree: a Layerwise counts layers");
+
+  using First = FirstLayers;  ///< The activation of the first layers.
+  using Rest = OtherLayers;   ///< The activation of all others.
+
+  /// Whether a layer, counted from 0, has First.
+  static constexpr bool has_first(int layer) {
+    return (OtherCount > 0 ? layer % (Count + OtherCount) : layer) < Count;
+  }
 
  private:
-  static constexpr auto text = FixedText<First::name.size() + Rest::name.size() + 12>()
-                               << First::name << "*" << count << "+" << Rest::name;
+  static constexpr auto text = [] {
+    auto text = FixedText<First::name.size() + Rest::name.size() + 24>()
+                << First::name << "*" << Count << "+" << Rest::name;
+    if (OtherCount > 0) text << "*" << OtherCount;
+    return text;
+  }();
 
  public:
+  /// "relu*4+gelu", or "relu*1+gelu*1" where the layers take turns.
   static constexpr std::string_view name = text.view();
 };
 
@@ -28,7 +40,7 @@ decltype(auto) with_activation([[maybe_unused]] int layer, F&& f) {
   if constexpr (Activation<A>) {
     return f(A{});
   } else {
-    return layer < A::count ? f(typename A::First{}) : f(typename A::Rest{});
+    return A::has_first(layer) ? f(typename A::First{}) : f(typename A::Rest{});
   }
 }
 

@@ -1,6 +1,8 @@
 #pragma once
 
 #include <charconv>
+#include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -70,19 +72,29 @@ NormFactory<Device> norm_named(std::string_view name) {
   return factory;
 }
 
-/// Also by the name of a Layerwise, "relu*4+gelu".
+/// "relu*4" as ("relu", 4). Nothing where the text has no count.
+inline std::optional<std::pair<std::string_view, std::int64_t>> name_and_count(std::string_view text) {
+  const auto times = text.find('*');
+  if (times == text.npos) return std::nullopt;
+  int count = 0;
+  const char* const end = text.data() + text.size();
+  const auto parsed = std::from_chars(text.data() + times + 1, end, count);
+  if (parsed.ec != std::errc() || parsed.ptr != end || count < 0) return std::nullopt;
+  return std::pair(text.substr(0, times), std::int64_t{count});
+}
+
+/// Also by the name of a Layerwise, "relu*4+gelu" or "relu*1+gelu*1".
 template <class Device, class Activations>
 ActivationFactory<Device> activation_named(std::string_view name) {
-  const auto times = name.find('*'), plus = name.find('+');
-  int count = 0;
-  if (times != name.npos && plus != name.npos && times < plus) {
-    const char* const end = name.data() + plus;
-    const auto parsed = std::from_chars(name.data() + times + 1, end, count);
-    if (parsed.ec == std::errc() && parsed.ptr == end && count >= 0) {
-      return [count, first = activation_named<Device, Activations>(name.substr(0, times)),
-              rest = activation_named<Device, Activations>(name.substr(plus + 1))](
+  if (const auto plus = name.find('+'); plus != name.npos) {
+    if (const auto first = name_and_count(name.substr(0, plus))) {
+      const std::string_view others = name.substr(plus + 1);
+      const auto counted = name_and_count(others);
+      const std::int64_t period = counted && counted->second > 0 ? first->second + counted->second : 0;
+      return [count = first->second, period, one = activation_named<Device, Activations>(first->first),
+              other = activation_named<Device, Activations>(period > 0 ? counted->first : others)](
                  ParameterSet<Device>& parameters, const std::string& owner, int layer) {
-        return (layer < count ? first : rest)(parameters, owner, layer);
+        return ((period > 0 ? layer % period : layer) < count ? one : other)(parameters, owner, layer);
       };
     }
   }

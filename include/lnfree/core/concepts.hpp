@@ -49,12 +49,12 @@ concept Activation = Named<A> && (FixedActivation<A> || LearnableActivation<A>) 
 };
 
 /// What a decoder's layers have between the two matrices of their feed-forward networks: one activation, or
-/// one in the first `count` layers and another in the rest (Layerwise). No slope can be shared by layers of
-/// two kinds.
+/// one in the layers that has_first() names and another in the rest (Layerwise). No slope can be shared by
+/// layers of two kinds.
 template <class A>
 concept ActivationOfLayers =
     Activation<A> || (Named<A> && Activation<typename A::First> && Activation<typename A::Rest> && requires {
-      { A::count } -> std::convertible_to<int>;
+      { A::has_first(0) } -> std::same_as<bool>;
     });
 
 /// The learnable parameters that a norm declares in `static constexpr std::array parameters`.

@@ -30,6 +30,42 @@ struct DistillationOptions {
   }
 };
 
+// What nvcc makes kernels of must not be private to a class.
+namespace detail::distillation {
+
+/// a = s / T and d = (t - s) / T; t is divided by T in place.
+struct Divide {
+  double per_temperature;
+  template <class T>
+  LNFREE_HOST_DEVICE void operator()(T s, T& t, T& a, T& d) const {
+    const T factor = static_cast<T>(per_temperature);
+    d = (t - s) * factor;
+    a = s * factor;
+    t *= factor;
+  }
+};
+/// s += a - t.
+struct AddDifference {
+  template <class T>
+  LNFREE_HOST_DEVICE void operator()(T& s, T a, T t) const {
+    s += a - t;
+  }
+};
+struct Product {
+  template <class T>
+  LNFREE_HOST_DEVICE double operator()(T a, T b) const {
+    return static_cast<double>(a) * static_cast<double>(b);
+  }
+};
+struct Value {
+  template <class T>
+  LNFREE_HOST_DEVICE double operator()(T a) const {
+    return static_cast<double>(a);
+  }
+};
+
+}  // namespace detail::distillation
+
 /// Learns from a teacher's probabilities besides the targets (Hinton, Vinyals and Dean, 2015):
 ///
 ///   (1 - weight) cross-entropy + weight temperature^2 KL(teacher || student)
@@ -98,37 +134,6 @@ class Distillation {
   }
 
  private:
-  /// a = s / T and d = (t - s) / T; t is divided by T in place.
-  struct Divide {
-    double per_temperature;
-    template <class T>
-    LNFREE_HOST_DEVICE void operator()(T s, T& t, T& a, T& d) const {
-      const T factor = static_cast<T>(per_temperature);
-      d = (t - s) * factor;
-      a = s * factor;
-      t *= factor;
-    }
-  };
-  /// s += a - t.
-  struct AddDifference {
-    template <class T>
-    LNFREE_HOST_DEVICE void operator()(T& s, T a, T t) const {
-      s += a - t;
-    }
-  };
-  struct Product {
-    template <class T>
-    LNFREE_HOST_DEVICE double operator()(T a, T b) const {
-      return static_cast<double>(a) * static_cast<double>(b);
-    }
-  };
-  struct Value {
-    template <class T>
-    LNFREE_HOST_DEVICE double operator()(T a) const {
-      return static_cast<double>(a);
-    }
-  };
-
   /// Leaves the gradient in `logits`. The gradients of two cross-entropies of the same targets differ by what
   /// the gradient of the divergence is: p_student - p_teacher; and
   /// KL = sum_j (p_teacher - onehot)_j (t_j - s_j) / T + loss of the student - loss of the teacher.
@@ -137,20 +142,21 @@ class Distillation {
     const double weight = options_.weight, temperature = options_.temperature;
     const Matrix<Scalar> student = student_.top(logits.rows), difference = difference_.top(logits.rows);
     const Index count = logits.rows * logits.stride;  // what lies behind the columns is 0 in all of them
-    for_each_element(device, count, Divide{1 / temperature}, std::as_const(logits).data, teacher.data,
-                     student.data, difference.data);
+    for_each_element(device, count, detail::distillation::Divide{1 / temperature}, std::as_const(logits).data,
+                     teacher.data, student.data, difference.data);
     cross_entropy_forward_backward(device, logits, targets, losses, (1 - weight) * pass.loss_scale);
     if (weight == 0) return 0;
     const double scale = weight * temperature * pass.loss_scale;
     cross_entropy_forward_backward(device, student, targets, student_losses_, scale);
     cross_entropy_forward_backward(device, teacher, targets, teacher_losses_, scale);
-    for_each_element(device, count, AddDifference{}, logits.data, std::as_const(student).data,
-                     std::as_const(teacher).data);
+    for_each_element(device, count, detail::distillation::AddDifference{}, logits.data,
+                     std::as_const(student).data, std::as_const(teacher).data);
     const auto sum_of_losses = [&](const Accumulator* of) {
-      return sum_of(device, logits.rows, Value{}, of);
+      return sum_of(device, logits.rows, detail::distillation::Value{}, of);
     };
-    const double divergence = sum_of(device, count, Product{}, teacher.data, difference.data) / scale +
-                              sum_of_losses(student_losses_) - sum_of_losses(teacher_losses_);
+    const double divergence =
+        sum_of(device, count, detail::distillation::Product{}, teacher.data, difference.data) / scale +
+        sum_of_losses(student_losses_) - sum_of_losses(teacher_losses_);
     const double per_target = pass.loss_scale / pass.gradient_scale;
     return weight * per_target * (temperature * temperature * divergence - sum_of_losses(losses));
   }

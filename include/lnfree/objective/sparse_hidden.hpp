@@ -21,6 +21,25 @@ struct SparseHiddenOptions {
   }
 };
 
+// What nvcc makes kernels of must not be private to a class.
+namespace detail::sparse_hidden {
+
+struct AddSign {
+  double amount;
+  template <class T>
+  LNFREE_HOST_DEVICE void operator()(T h, T& d) const {
+    d += h > T(0) ? static_cast<T>(amount) : h < T(0) ? static_cast<T>(-amount) : T(0);
+  }
+};
+struct Magnitude {
+  template <class T>
+  LNFREE_HOST_DEVICE double operator()(T h) const {
+    return static_cast<double>(h < T(0) ? -h : h);
+  }
+};
+
+}  // namespace detail::sparse_hidden
+
 /// The cross-entropy and an L1 penalty on what the activations let through, so that more of a ReLU's hidden
 /// units are 0 (Georgiadis, 2019): coefficient times the sum over layers of the mean over tokens of the sum
 /// over hidden units of |h|.
@@ -43,26 +62,12 @@ class SparseHidden {
                    Matrix<Scalar> d_hidden) {
     if (options_.coefficient == 0) return 0;
     const double per_token = options_.coefficient / static_cast<double>(hidden.rows);
-    for_each_element(device, hidden.size(), AddSign{per_token * pass.gradient_scale}, hidden.data,
-                     d_hidden.data);
-    return per_token * sum_of(device, hidden.size(), Magnitude{}, hidden.data);
+    for_each_element(device, hidden.size(), detail::sparse_hidden::AddSign{per_token * pass.gradient_scale},
+                     hidden.data, d_hidden.data);
+    return per_token * sum_of(device, hidden.size(), detail::sparse_hidden::Magnitude{}, hidden.data);
   }
 
  private:
-  struct AddSign {
-    double amount;
-    template <class T>
-    LNFREE_HOST_DEVICE void operator()(T h, T& d) const {
-      d += h > T(0) ? static_cast<T>(amount) : h < T(0) ? static_cast<T>(-amount) : T(0);
-    }
-  };
-  struct Magnitude {
-    template <class T>
-    LNFREE_HOST_DEVICE double operator()(T h) const {
-      return static_cast<double>(h < T(0) ? -h : h);
-    }
-  };
-
   SparseHiddenOptions options_;
 };
 

@@ -8,6 +8,7 @@
 #define MPICH_SKIP_MPICXX 1
 #endif
 #include <mpi.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cstddef>
@@ -87,6 +88,7 @@ class Mpi {
 
   /// Ends all ranks at once. For a program that cannot go on, after it has said why.
   [[noreturn]] void abort(int status) const {
+    ::alarm(10);  // ends this process where MPI cannot reach what it has to tell
     MPI_Abort(MPI_COMM_WORLD, status);
     std::terminate();  // MPI_Abort does not return
   }

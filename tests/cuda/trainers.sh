@@ -1,0 +1,18 @@
+#!/usr/bin/env bash
+# Whether nvcc and its host compiler take the trainers of configurations that make kernels of their own, as far as
+# machine code: that alone takes longer than the rest.
+#
+#   trainers.sh NVCC PROJECT SCRATCH CONFIGURATION...
+set -euo pipefail
+
+nvcc=$1 project=$2 scratch=$3
+shift 3
+mkdir -p "$scratch"
+echo '#include "trainer.cpp"' >"$scratch/trainer.cu"
+flags=(-std=c++20 --expt-relaxed-constexpr -arch=sm_90 -DLNFREE_TRAINER_CUDA -DLNFREE_TRAINER_SHAPE=gpt2
+  -DLNFREE_TRAINER_RECIPE=paper -I"$project/include" -I"$project/examples/trainers")
+for configuration; do
+  "$nvcc" "${flags[@]}" -DLNFREE_TRAINER_CONFIGURATION="$configuration" --cuda "$scratch/trainer.cu" \
+    -o "$scratch/$configuration.ii"
+  g++ -std=c++20 -fsyntax-only -w -x c++-cpp-output "$scratch/$configuration.ii"
+done
