@@ -13,6 +13,7 @@ import json
 import os
 import random
 import re
+import signal
 import statistics
 import struct
 import subprocess
@@ -67,6 +68,7 @@ def main():
     options.shape = options.program.name.split("_")[1]
     options.threads = max(1, len(os.sched_getaffinity(0)) // options.ranks)
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))  # namespaces and mounts go with it
     found = {"shaped": [], "unshaped": []}
     with tempfile.TemporaryDirectory(prefix="lnfree-network-") as temporary:
         folder = Path(temporary)

@@ -132,6 +132,7 @@ def main():
     options = parser.parse_args()
     options.program = options.program.resolve()
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))  # namespaces and mounts go with it
     faults = 0
     with tempfile.TemporaryDirectory(prefix="lnfree-robust-") as temporary:
         data = Path(temporary)
