@@ -171,11 +171,6 @@ class Nccl {
 
   /// Brings the id of rank 0 to all. Returns whether this one has written it to a file.
   static bool meet(const Launched& process, const std::string& meeting, double time_limit, ncclUniqueId& id) {
-    if (meeting.empty()) {
-      throw Error("rank " + std::to_string(process.rank) + " of " + std::to_string(process.size) +
-                  " does not know where to meet the others: set LNFREE_MEETING to a file on a disk that all "
-                  "see, one that does not exist yet, or to HOST:PORT of the machine of rank 0");
-    }
     if (is_address(meeting)) {  // NCCL makes the id of it
       ::setenv("NCCL_COMM_ID", meeting.c_str(), 1);
       check(ncclGetUniqueId(&id), "ncclGetUniqueId");
@@ -203,6 +198,11 @@ class Nccl {
   /// The processes that have met so.
   static std::shared_ptr<Session> met(const Launched& process, const std::string& meeting,
                                       double time_limit) {
+    if (process.size > 1 && meeting.empty()) {
+      throw Error("rank " + std::to_string(process.rank) + " of " + std::to_string(process.size) +
+                  " does not know where to meet the others: set LNFREE_MEETING to a file on a disk that all "
+                  "see, one that does not exist yet, or to HOST:PORT of the machine of rank 0");
+    }
     bool wrote = false;
     const auto remove = [&] {
       std::error_code ignored;
