@@ -25,7 +25,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from namespaces import Machines  # noqa: E402
 
-SHAPES = {"gpt2": 50257, "demo": 4096}  # and their vocabularies
+SHAPES = {"gpt2": 50000, "demo": 4096}  # and their vocabularies
 
 
 def shard(path, windows, context, vocabulary):
