@@ -213,6 +213,16 @@ class Ranks(unittest.TestCase):
         self.assertRegex(output, r"rank 0: waited 3[.\d]* s for .*; go on from the last checkpoint")
         size_of_weights(run / "checkpoint" / "model.safetensors")
 
+    @unittest.skipUnless(IS_OPEN_MPI, "MPICH's own files would be too large as well")
+    def test_a_disk_that_is_full_ends_all(self):
+        """A limit on the size of files stands for it, which the first checkpoint passes."""
+        run = self.folder / "run"
+        words = self.command(None, PROGRAM, *self.training(run))
+        both = [*map(str, LAUNCH), "1", "bash", "-c", 'ulimit -f 1000 && exec "$@"', "bash", *words, ":", "-n", "1", *words]
+        result = subprocess.run(both, capture_output=True, text=True, timeout=60, env=os.environ | {"OMPI_MCA_btl": "tcp,self"})
+        self.check_refusal(result, ["model.safetensors", "File too large"])
+        self.succeed(2, *self.training(run))
+
     def refuse(self, ranks, *arguments, says):
         self.check_refusal(self.call(ranks, *arguments), says)
 
