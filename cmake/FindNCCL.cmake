@@ -1,7 +1,7 @@
 # NCCL, NVIDIA's library for messages between GPUs: from a system package, or beside the CUDA toolkit. Defines NCCL::NCCL.
 
 find_path(NCCL_INCLUDE_DIR nccl.h HINTS ENV NCCL_ROOT PATHS ${CUDAToolkit_INCLUDE_DIRS} PATH_SUFFIXES include)
-find_library(NCCL_LIBRARY NAMES nccl libnccl.so.2 HINTS ENV NCCL_ROOT PATHS ${CUDAToolkit_LIBRARY_DIR}
+find_library(NCCL_LIBRARY NAMES nccl libnccl.so.2 NAMES_PER_DIR HINTS ENV NCCL_ROOT PATHS ${CUDAToolkit_LIBRARY_DIR}
   PATH_SUFFIXES lib lib64)
 
 include(FindPackageHandleStandardArgs)
