@@ -33,6 +33,7 @@ endif()
 find_package(oneDNN QUIET)
 if(LNFREE_CUDA)
   find_package(CUDAToolkit QUIET)
+  find_package(NCCL QUIET)
 endif()
 # Of MPI its interface in C: that in C++ is no longer part of it.
 set(MPI_CXX_SKIP_MPICXX ON)

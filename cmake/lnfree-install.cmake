@@ -15,7 +15,7 @@ configure_package_config_file(cmake/lnfree-config.cmake.in ${_package_built}/lnf
 write_basic_package_version_file(${_package_built}/lnfree-config-version.cmake
   COMPATIBILITY SameMinorVersion ARCH_INDEPENDENT)
 set(_package_files ${_package_built}/lnfree-config.cmake ${_package_built}/lnfree-config-version.cmake)
-foreach(file lnfree-dependencies lnfree-parts FindSentencePiece FindoneDNN FindxxHash FindPCRE2 Findutf8proc Findzstd)
+foreach(file lnfree-dependencies lnfree-parts FindNCCL FindSentencePiece FindoneDNN FindxxHash FindPCRE2 Findutf8proc Findzstd)
   configure_file(cmake/${file}.cmake ${_package_built}/${file}.cmake COPYONLY)
   list(APPEND _package_files ${_package_built}/${file}.cmake)
 endforeach()

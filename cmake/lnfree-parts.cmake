@@ -4,6 +4,7 @@
 #   lnfree::bf16    the device CpuBF16 (oneDNN)
 #   lnfree::cuda    the devices Cuda and CudaFp32 (cuBLASLt), for sources in CUDA
 #   lnfree::mpi     several processes that train one model (MPI)
+#   lnfree::nccl    the same with a GPU each (cuBLASLt, NCCL), for sources in CUDA
 #   lnfree::corpus  what turns source files into token shards (SentencePiece, xxHash; PCRE2, utf8proc, zlib and Zstandard where found)
 # A part exists where what it needs is found. Included by the project itself and by the installed lnfree-config.cmake,
 # after lnfree-dependencies.cmake: a package knows the parts of the machine that uses it, not of the one that made it.
@@ -36,6 +37,7 @@ lnfree_part(eigen Eigen3::Eigen)
 lnfree_part(bf16 oneDNN::oneDNN)
 lnfree_part(cuda CUDA::cudart_static CUDA::cublasLt)
 lnfree_part(mpi MPI::MPI_CXX)
+lnfree_part(nccl CUDA::cudart_static CUDA::cublasLt NCCL::NCCL)
 lnfree_part(corpus SentencePiece::SentencePiece xxHash::xxHash)
 if(TARGET lnfree::corpus)
   # What reads tokenizer.json, .gz and .zst.
@@ -53,4 +55,7 @@ if(TARGET lnfree::cuda)
   # expressions of the standard library run on the device.
   set_target_properties(lnfree::cuda PROPERTIES INTERFACE_COMPILE_OPTIONS
     "$<$<COMPILE_LANGUAGE:CUDA>:-std=c++20;--expt-relaxed-constexpr>")
+endif()
+if(TARGET lnfree::nccl)
+  target_link_libraries(lnfree::nccl INTERFACE lnfree::cuda)
 endif()

@@ -2,7 +2,8 @@
 # Trains the paper's configurations on real Python code, compares them and writes a report.
 #
 #   examples/reproduce.sh [--experiment NAME] [--scale NAME] [--recipe NAME] [--seed N] [--seeds K] [--corpus PATH]
-#                         [--tokenizer FILE] [--skip-invalid] [--configs LIST] [--out DIR] [--device NAME] [--live [PORT]]
+#                         [--tokenizer FILE] [--skip-invalid] [--configs LIST] [--out DIR] [--device NAME] [--ranks N]
+#                         [--live [PORT]]
 #
 #   --experiment NAME  @experiments
 #                      all: those of the paper, the first @of_the_paper, in one report; beyond: the others;
@@ -28,6 +29,7 @@
 #                      and a folder per run with its log, metrics and checkpoint
 #   --live [PORT]      while runs are trained, a page about them at http://127.0.0.1:PORT/ (default 8765; 0: any free port)
 #   --device NAME      cpu (default); cuda: an NVIDIA GPU, one run at a time, with CUDA's nvcc (12 or newer) and driver
+#   --ranks N          trains each run with N processes that MPI starts, a power of two (default 1); docs/parallel.md
 #
 # Installs what is missing (apt; sudo when not root) and builds first. Interrupted, the same command goes on where it
 # was; another experiment or seed in the same folder uses the runs that are already there.
@@ -87,7 +89,7 @@ usage() {
 
 experiments=("${known_experiments[@]}")
 experiment=${experiments[0]} scale=demo recipe=${known_recipes[0]} corpus='' configs=${paper_table[*]} seed=0 seeds=1 out=''
-tokenizer='' device=cpu skip_invalid=() live=''
+tokenizer='' device=cpu ranks=1 skip_invalid=() live=''
 while (($#)); do
   option=$1
   case $option in
@@ -104,7 +106,7 @@ while (($#)); do
       set -- "${option%%=*}" "${option#*=}" "${@:2}"
       continue
       ;;
-    --experiment | --scale | --recipe | --seed | --seeds | --corpus | --configs | --out | --device | --tokenizer)
+    --experiment | --scale | --recipe | --seed | --seeds | --corpus | --configs | --out | --device | --ranks | --tokenizer)
       [[ -n ${2:-} ]] || fail "$option needs a value; see --help."
       printf -v "${option#--}" '%s' "$2"
       shift 2
@@ -146,6 +148,7 @@ fi
 [[ $seeds =~ ^[0-9]{1,3}$ && $((10#$seeds)) -ge 1 ]] || fail "--seeds '$seeds' is not a whole number from 1 to 999."
 [[ -z $live || ($live =~ ^[0-9]{1,5}$ && $((10#$live)) -le 65535) ]] ||
   fail "--live '$live' is not a port, a whole number from 0 to 65535."
+[[ $ranks =~ ^(1|2|4|8|16)$ ]] || fail "--ranks '$ranks' is not one of 1, 2, 4, 8 and 16."
 seed=$((10#$seed)) seeds=$((10#$seeds))
 read -r -a configs <<<"${configs//,/ }"
 ((${#configs[@]})) || fail "--configs names no configuration; choose from ${known_configs[*]}."
@@ -165,11 +168,13 @@ fi
 [[ ! -e $out || -d $out ]] || fail "$out is a file; --out needs a folder."
 out=$(realpath -m "$out")
 
-"$project/examples/install_dependencies.sh" build report
+groups=(build report)
+((ranks == 1)) || groups+=(mpi)
+"$project/examples/install_dependencies.sh" "${groups[@]}"
 
 # Debian's own interpreter: matplotlib, seaborn and markdown were installed for it.
 job=(/usr/bin/python3 "$reproduce" --experiment "${experiments[@]}" --scale "$scale"
-  --recipe "$recipe" --seed "$seed" --seeds "$seeds" --out "$out" --configs "${configs[@]}" --device "$device"
+  --recipe "$recipe" --seed "$seed" --seeds "$seeds" --out "$out" --configs "${configs[@]}" --device "$device" --ranks "$ranks"
   --programs "$project/build/release/bin" "${skip_invalid[@]}")
 [[ -z $corpus ]] || job+=(--corpus "$corpus")
 [[ -z $tokenizer ]] || job+=(--tokenizer "$tokenizer")

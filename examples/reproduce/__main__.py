@@ -34,6 +34,7 @@ def settings_of(arguments):
         "scale": arguments.scale,
         "corpus": name_of(arguments.corpus) if arguments.corpus else "debian",
         "device": arguments.device,
+        "ranks": arguments.ranks,
     }
 
 
@@ -118,7 +119,7 @@ def reproduce(arguments, stop):
             return [job for job in jobs.values() if not job.done]
 
         make_jobs(specs)
-        workers = workers_of(arguments.scale, arguments.device)
+        workers = workers_of(arguments.scale, arguments.device, arguments.ranks)
         print_plan(list(jobs.values()), workers, arguments.scale, stop)
         with live_page(arguments, {job.folder: job.spec for job in jobs.values()}, workers) as page:
             if page is not None:
@@ -157,6 +158,7 @@ def parse_arguments():
     option("--seeds", type=int, default=1, help="how many seeds (default: 1)")
     option("--out", type=Path, required=True, help="the root folder")
     option("--device", choices=list(DEVICE_SUFFIX), default="cpu")
+    option("--ranks", type=int, default=1, help="processes that train each run together (default: 1)")
     option(
         "--programs",
         type=Path,
@@ -175,7 +177,7 @@ def main():
         stream.reconfigure(errors="surrogateescape")
     arguments = parse_arguments()
     if arguments.targets:
-        trainers = dict.fromkeys(spec.trainer(arguments.device) for spec in grid_of(arguments))
+        trainers = dict.fromkeys(spec.trainer(arguments.device, arguments.ranks) for spec in grid_of(arguments))
         others = [name for module in experiments.that_measure(arguments.experiment) for name in module.PROGRAMS]
         print("\n".join(["prepare_corpus", *others, *trainers]))
         return

@@ -41,9 +41,10 @@ def read_json(path):
 
 
 def read_settings(root):
-    """What a root folder is bound to, or None when it is none. A folder that names no device is a CPU's."""
+    """What a root folder is bound to, or None when it is none. A folder of an earlier version names no device and
+    no ranks."""
     settings = read_json(root / "settings.json")
-    return settings if settings is None else {"device": "cpu"} | settings
+    return settings if settings is None else {"device": "cpu", "ranks": 1} | settings
 
 
 def lock(path):

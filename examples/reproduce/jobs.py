@@ -19,9 +19,23 @@ DIVERGED_STATUS = 3
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 
 
+# Ranks may be more than there are cores, those of several runs share them, and a container's user is root.
+OPEN_MPI = {
+    "OMPI_MCA_rmaps_base_oversubscribe": "1",
+    "OMPI_MCA_hwloc_base_binding_policy": "none",
+    "OMPI_ALLOW_RUN_AS_ROOT": "1",
+    "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
+}
+
+
 def environment_of(threads):
     """What the environment of a trainer with so many threads has besides."""
-    return ONE_THREAD if threads == 1 else {}
+    return OPEN_MPI | (ONE_THREAD if threads == 1 else {})
+
+
+def launched(trainer, ranks):
+    """The beginning of a command that starts a trainer as so many processes."""
+    return [trainer] if ranks == 1 else ["mpirun", "-n", ranks, trainer]
 
 
 class MetricsTail(Metrics):
@@ -44,10 +58,11 @@ class Job:
         """`jobs` are those by their Spec that may be its prerequisites."""
         self.spec, self.label, self.in_halves = spec, spec.label, False
         self.prerequisites = {link: jobs[other] for link, other in spec.prerequisites.items()}
-        self.recipe = recipe_of(spec, arguments.scale, windows, arguments.device)
+        self.recipe = recipe_of(spec, arguments.scale, windows, arguments.device, arguments.ranks)
         self.steps = self.recipe["steps"]
         self.folder = arguments.out / "runs" / spec.name
-        self.trainer = arguments.programs / spec.trainer(arguments.device)
+        self.ranks = arguments.ranks
+        self.trainer = arguments.programs / spec.trainer(arguments.device, self.ranks)
         self.threads = SCALES[arguments.scale].threads
         # More than a trainer observes by itself. It changes no result, so it is not part of the recipe.
         self.observes = ["--observe-signal"] if arguments.device == "cpu" else []
@@ -121,7 +136,7 @@ class Job:
         """Starts what comes next: training, from the checkpoint where there is one, or evaluation."""
         self.folder.mkdir(parents=True, exist_ok=True)
         step = self.checkpoint_step
-        command = [self.trainer, "--threads", self.threads]
+        command = [*launched(self.trainer, self.ranks), "--threads", self.threads]
         if step == self.steps or self.diverged:
             self.stage = "evaluating"
             result, shard = self.evaluations_left[0]
@@ -135,7 +150,7 @@ class Job:
             command += ["--resume"] if step is not None else self.checkpoints_needed("init_from")
         self.started, self.first_seen = time.monotonic(), None
         self.save()
-        self.program = Program(command, self.folder / "log.txt", environment_of(self.threads))
+        self.program = Program(command, self.folder / "log.txt", environment_of(self.threads), self.ranks > 1)
 
     def finish_stage(self):
         """Takes the ended program's work in; raises ReproduceError when it failed."""
@@ -192,9 +207,9 @@ class Job:
         return step, tokens_of_step(self.recipe) / speed if speed else None
 
 
-def workers_of(scale, device):
-    """How many trainers work side by side: one for each core where models are small, one on a GPU."""
-    return len(os.sched_getaffinity(0)) if device == "cpu" and SCALES[scale].threads == 1 else 1
+def workers_of(scale, device, ranks=1):
+    """How many trainers work side by side: a core for each rank where models are small, one trainer on GPUs."""
+    return max(1, len(os.sched_getaffinity(0)) // ranks) if device == "cpu" and SCALES[scale].threads == 1 else 1
 
 
 def train_all(jobs, workers, stop, more=list):

@@ -6,7 +6,7 @@ import tempfile
 from pathlib import Path
 
 from files import ReproduceError, read_json
-from jobs import environment_of
+from jobs import environment_of, launched
 from programs import run_to_end
 from progress import duration
 from runs import options_of, recipe_of, tokens_of, tokens_of_step
@@ -16,14 +16,14 @@ from text import names
 BATCH_OPTIONS = ("step_windows", "batch_size", "accumulate")
 
 
-def trainer_plan(trainer, recipe, threads, stop, resumed=None):
+def trainer_plan(trainer, ranks, recipe, threads, stop, resumed=None):
     """What a trainer says that it takes of its device (its --plan-only --json), with the batch of the run in
     the folder `resumed` where that goes on; raises ReproduceError, in the trainer's words, where the device
     is missing or has too little memory."""
     with tempfile.TemporaryDirectory() as place:
         result = Path(place) / "plan.json"
         batch = {name: recipe[name] for name in BATCH_OPTIONS if name in recipe}
-        command = [trainer, "--plan-only", "--json", result, "--threads", threads, *options_of(batch)]
+        command = [*launched(trainer, ranks), "--plan-only", "--json", result, "--threads", threads, *options_of(batch)]
         command += [] if resumed is None else ["--resume", "--out", resumed]
         done = subprocess.run(
             [str(word) for word in command],
@@ -43,9 +43,9 @@ def check_device(specs, arguments, stop):
     made for it."""
     for spec in specs:
         if not (arguments.out / "runs" / spec.name / "evaluation.json").exists():
-            recipe = recipe_of(spec, arguments.scale, 0, arguments.device)
-            trainer = arguments.programs / spec.trainer(arguments.device)
-            trainer_plan(trainer, recipe, SCALES[arguments.scale].threads, stop)
+            recipe = recipe_of(spec, arguments.scale, 0, arguments.device, arguments.ranks)
+            trainer = arguments.programs / spec.trainer(arguments.device, arguments.ranks)
+            trainer_plan(trainer, arguments.ranks, recipe, SCALES[arguments.scale].threads, stop)
             return
 
 
@@ -82,7 +82,7 @@ def plans_of(jobs, stop):
         resumed = job.folder if job.checkpoint_step is not None else None
         key = (job.trainer, resumed)
         if key not in known:
-            known[key] = trainer_plan(job.trainer, job.recipe, job.threads, stop, resumed)
+            known[key] = trainer_plan(job.trainer, job.ranks, job.recipe, job.threads, stop, resumed)
         job.device = known[key]["device"]
     return list(known.values())
 

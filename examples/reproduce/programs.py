@@ -41,13 +41,15 @@ class ProgramRefused(ReproduceError):
 class Program:
     """A program in a session of its own, writing to a log file; asked to stop should this process die."""
 
-    def __init__(self, command, log, environment=None):
+    def __init__(self, command, log, environment=None, has_ranks=False):
+        """`has_ranks` says that mpirun starts the program, which hands SIGUSR1 on and leaves time to save."""
         self.command, self.log = [str(word) for word in command], log
+        self.stop_signal = signal.SIGUSR1 if has_ranks else signal.SIGTERM
         with open(log, "ab") as output:
             output.write(os.fsencode(f"$ {' '.join(self.command)}\n"))
             output.flush()
             self.process = subprocess.Popen(
-                ["setpriv", "--pdeathsig", "TERM", "--", *self.command],
+                ["setpriv", "--pdeathsig", "USR1" if has_ranks else "TERM", "--", *self.command],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
@@ -60,7 +62,7 @@ class Program:
         return self.process.poll()
 
     def ask_to_stop(self):
-        self._signal(signal.SIGTERM)
+        self._signal(self.stop_signal)
 
     def kill(self):
         self._signal(signal.SIGKILL)

@@ -127,6 +127,7 @@ def markdown(settings, corpus, runs, unfinished, pictures):
     prepared = corpus["prepared"]["128"].get("arguments", {})
     options += " --skip-invalid" if prepared.get("skip_invalid") else ""
     options += f" --device {settings['device']}" if settings["device"] != "cpu" else ""
+    options += f" --ranks {settings['ranks']}" if settings["ranks"] > 1 else ""
     parts += [
         "## Running it again",
         "```sh\n"

@@ -98,13 +98,13 @@ class Spec:
         """Whether the model is of the paper's other architecture."""
         return self.shape.startswith("pythia")
 
-    def trainer(self, device):
-        """The program that trains it, which is also its CMake target."""
+    def trainer(self, device, ranks=1):
+        """The program that trains it with so many processes, which is also its CMake target."""
         recipe = f"_{self.recipe}" if self.recipe != FIRST_RECIPE else ""
-        return f"train_{self.shape}_{self.config}{recipe}{DEVICE_SUFFIX[device]}"
+        return f"train_{self.shape}_{self.config}{recipe}{DEVICE_SUFFIX[device]}{'_mpi' if ranks > 1 else ''}"
 
 
-def recipe_of(spec, scale, windows, device="cpu"):
+def recipe_of(spec, scale, windows, device="cpu", ranks=1):
     """All options of the trainer that decide a run's result; `windows` of training data for an epoch."""
     scale, recipe = SCALES[scale], RECIPES[spec.recipe]
     options = SHAPES[spec.shape].training | scale.training
@@ -112,6 +112,10 @@ def recipe_of(spec, scale, windows, device="cpu"):
     if device == "cuda" and options["accumulate"] > 1:
         # Passes as large as the memory allows, as the trainers do by default.
         options = {"step_windows": options.pop("batch_size") * options.pop("accumulate")} | options
+    elif options["accumulate"] % ranks:
+        # A pass for each rank, of as many windows less.
+        options["batch_size"] //= ranks
+        options["accumulate"] *= ranks
     options["learning_rate"] *= spec.rate_factor
     options |= {"dropout": recipe["dropout"], "context": spec.context, "seed": spec.seed}
     if spec.decay_slopes is not None:

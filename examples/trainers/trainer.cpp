@@ -1,7 +1,7 @@
 /// A trainer. CMake compiles this file once for each program train_<shape>_<configuration>, with the names in
 /// configurations.def that it is for: LNFREE_TRAINER_SHAPE, LNFREE_TRAINER_CONFIGURATION and
 /// LNFREE_TRAINER_RECIPE; with LNFREE_TRAINER_BF16 or LNFREE_TRAINER_CUDA, where the device is another one;
-/// and with LNFREE_TRAINER_MPI, where the program may run as several processes.
+/// and with LNFREE_TRAINER_MPI, LNFREE_TRAINER_NCCL or both, where the program may run as several processes.
 #include <omp.h>
 #include <unistd.h>
 
@@ -22,6 +22,9 @@
 #endif
 #if defined(LNFREE_TRAINER_MPI)
 #include <lnfree/parallel/mpi.hpp>
+#endif
+#if defined(LNFREE_TRAINER_NCCL)
+#include <lnfree/parallel/nccl.hpp>
 #endif
 #include <lnfree/backend/cpu/share_cores.hpp>
 #include <lnfree/backend/profiled.hpp>
@@ -54,11 +57,24 @@ using Backend = lnfree::Cpu;
 #endif
 using Device = lnfree::Profiled<Backend>;  // for --profile
 
-#if defined(LNFREE_TRAINER_MPI)
+#if defined(LNFREE_TRAINER_NCCL)
+using Ranks = lnfree::Nccl;
+#elif defined(LNFREE_TRAINER_MPI)
 using Ranks = lnfree::Mpi;
 #else
 using Ranks = lnfree::Alone;
 #endif
+
+/// The processes that train, this one among them.
+Ranks join_ranks() {
+#if defined(LNFREE_TRAINER_NCCL) && defined(LNFREE_TRAINER_MPI)
+  return Ranks::through(lnfree::Mpi{});
+#elif defined(LNFREE_TRAINER_NCCL)
+  return Ranks::from_environment();
+#else
+  return Ranks{};
+#endif
+}
 
 // The last two stand on Eigen, which is not for sources in CUDA.
 #ifdef LNFREE_TRAINER_CUDA
@@ -105,9 +121,11 @@ constexpr int diverged_status = 3;
 /// Exit status where there is no GPU for a program that needs one.
 constexpr int no_device_status = 4;
 
-/// What every rank may take of its device: ranks on one machine share its memory, and all plan alike.
+/// What every rank may take of its device: ranks on one machine share its memory, but no GPU, and all plan
+/// alike.
 std::size_t free_for_rank(Model::Device& device, const Ranks& ranks) {
-  const auto own = static_cast<double>(free_bytes(device) / static_cast<std::size_t>(ranks.local_size()));
+  const int sharers = is_on_gpu ? 1 : ranks.local_size();
+  const auto own = static_cast<double>(free_bytes(device) / static_cast<std::size_t>(sharers));
   const std::vector<double> all = ranks.gather(std::span(&own, 1));
   return static_cast<std::size_t>(*std::min_element(all.begin(), all.end()));
 }
@@ -384,6 +402,9 @@ std::optional<ProgramOptions> read_options(int argc, char** argv, const Ranks& r
     options = parse_options(argc, argv, description, defaults(), part_options(), exit_status);
   };
   read(ranks.rank() == 0);
+#if defined(LNFREE_TRAINER_MPI) || defined(LNFREE_TRAINER_NCCL)
+  if (options) ranks.set_time_limit(options->rank_timeout);
+#endif
   const double own = options ? -1 : exit_status;
   const std::vector<double> all = ranks.gather(std::span(&own, 1));
   const auto done = std::find_if(all.begin(), all.end(), [](double status) { return status >= 0; });
@@ -418,7 +439,17 @@ int main(int argc, char** argv) {
   lnfree::cpu::share_cores(argv);
   const std::string program = std::filesystem::path(argv[0]).filename();
   if constexpr (lnfree::has_ranks<Ranks>) keep_standard_streams();  // before MPI opens what it needs
-  const Ranks ranks{};
+  std::optional<Ranks> joined;
+  try {
+    joined.emplace(join_ranks());
+  } catch (const lnfree::NoDevice& error) {
+    complain(program, error.what());
+    return no_device_status;
+  } catch (const std::exception& error) {
+    complain(program, error.what());
+    return 1;
+  }
+  const Ranks& ranks = *joined;
   const Silence silence(STDOUT_FILENO, ranks.rank() != 0);
   int exit_status = 0;
   const auto options = read_options(argc, argv, ranks, exit_status);
@@ -428,9 +459,6 @@ int main(int argc, char** argv) {
   } else if (ranks.local_size() > 1) {
     omp_set_num_threads(threads_of_rank(ranks));
   }
-#ifdef LNFREE_TRAINER_MPI
-  ranks.set_time_limit(options->rank_timeout);
-#endif
   try {
     const int status = run(*options, ranks);
     ranks.barrier();  // who ends with another status than 0 ends the others
@@ -445,7 +473,7 @@ int main(int argc, char** argv) {
   } catch (const std::exception& error) {
     const std::string who = ranks.size() > 1 ? "rank " + std::to_string(ranks.rank()) + ": " : "";
     complain(program, who + error.what());
-#ifdef LNFREE_TRAINER_MPI
+#if defined(LNFREE_TRAINER_MPI) || defined(LNFREE_TRAINER_NCCL)
     if (ranks.size() > 1) ranks.abort(1);
 #endif
     return 1;

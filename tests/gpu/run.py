@@ -152,6 +152,11 @@ def stages_of(build, out, quick):
             command = [sanitizer, "--tool", tool, "--error-exitcode", SANITIZER_ERRORS, "--report-api-errors", "no", *options]
             stages.append(Stage(tool, [*command, programs / program, "--color_output=no", f"--run_test={':'.join(cases)}"]))
     stages += [BoostStage(name, programs / name, out) for name in ("gpu_whole_models", "gpu_backend", "gpu_nn")]
+    # One process, and as many as there are GPUs; none where the programs were built without NCCL.
+    if (programs / "gpu_ranks").exists():
+        gpus = max(1, len(gpu().splitlines()))
+        for count in {1, 1 << (gpus.bit_length() - 1)}:
+            stages.append(Stage(f"gpu_ranks_{count}", [programs / "gpu_ranks", count]))
     for name, options in (("gpu_parity_cudafp32", []), ("gpu_parity_cuda", ["--bf16"])):
         stages.append(Stage(name, [sys.executable, "-B", PARITY, programs / name, *options]))
     return stages

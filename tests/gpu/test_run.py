@@ -117,6 +117,15 @@ class Run(unittest.TestCase):
         self.assertEqual((status, printed.splitlines()[-1]), (0, "3 passed, 0 failed"))
         self.assertEqual([self.stage(results, n)["skipped"] for n in PROGRAMS], [0, 0, 0, 1, 1])
 
+    def test_ranks_are_one_and_as_many_as_there_are_gpus(self):
+        """A power of two of them; none where the programs were built without NCCL."""
+        self.program("gpu_ranks", '#!/bin/sh\necho "$1 ranks"\n')
+        with mock.patch.object(run, "gpu", lambda: "first\nsecond\nthird"):
+            status, printed, results = self.run_main("--quick")
+        self.assertEqual((status, printed.splitlines()[-1]), (0, "7 passed, 0 failed"))
+        self.assertEqual({s["name"] for s in results["stages"]} - set(PROGRAMS), {"gpu_ranks_1", "gpu_ranks_2"})
+        self.assertEqual((self.folder / "out/gpu_ranks_2.log").read_text(), "2 ranks\n")
+
     def test_sanitizers_count_and_their_errors_fail(self):
         sanitizer = self.program("compute-sanitizer", f'#!/bin/sh\n[ "$2" != racecheck ] || exit {run.SANITIZER_ERRORS}\n')
         status, printed, results = self.run_main(sanitizer=sanitizer)

@@ -25,7 +25,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 import synthetic
 
 NAME = Path(sys.argv[0]).name
-CONFIG = NAME.removeprefix("train_demo_")
+CONFIG = NAME.removeprefix("train_demo_").removesuffix("_mpi")
 SHAPE = next(
     (shape for shape in ("pythia_demo", "demo", "gpt2") if NAME.startswith(f"train_{shape}_")), "demo"
 )

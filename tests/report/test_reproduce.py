@@ -51,7 +51,7 @@ class ReproduceTest(unittest.TestCase):
             for recipe in RECIPES
             for spec in experiments.grid(experiments.EXPERIMENTS, scale, recipe, [0])
         ]
-        trainers = {spec.trainer(device) for spec in grid for device in runs.DEVICE_SUFFIX}
+        trainers = {spec.trainer(device, ranks) for spec in grid for device in runs.DEVICE_SUFFIX for ranks in (1, 2)}
         for name in {"prepare_corpus", "downstream", *trainers}:
             (self.programs / name).symlink_to(HERE / "fake_trainer.py")
 
@@ -412,7 +412,7 @@ class ReproduceTest(unittest.TestCase):
         first = runs.Spec("demo", "sm_ln_g", 128, 0)
         second = runs.Spec("demo", "sm_g", 128, 0, options=(("steps", 6), ("decay_slopes", True)), init_from=first)
         third = runs.Spec("demo", "sm_r", 128, 0, init_from=second)
-        arguments = argparse.Namespace(scale="smoke", device="cpu", out=self.out, programs=self.programs)
+        arguments = argparse.Namespace(scale="smoke", device="cpu", ranks=1, out=self.out, programs=self.programs)
         made = {}
         for spec in experiments.with_prerequisites(third):
             made[spec] = jobs.Job(spec, arguments, self.out, 100, made)
@@ -514,6 +514,22 @@ class ReproduceTest(unittest.TestCase):
         report = (self.out / "report.md").read_text()
         self.assertIn("Trained on made-up GPU.", report)
         self.assertIn("--device cuda", report)
+
+    def test_several_processes_train_each_run(self):
+        """As mpirun starts them, each with a part of the passes; a folder stays with their number."""
+        mpirun = self.root / "mpirun"
+        mpirun.write_text('#!/bin/bash\n[[ "$1 $2" == "-n 2" ]] || exit 9\nshift 2\nexec "$@"\n')
+        mpirun.chmod(0o755)
+        path = {"PATH": f"{self.root}:{os.environ['PATH']}"}
+        status, output, starts = self.run_job("--ranks", "2", "--configs", "sm_g", **path)
+        self.assertEqual(status, 0, output)
+        (training,) = self.trained(starts)
+        self.assertTrue(training.startswith("train_demo_sm_g_mpi "), training)
+        self.assertIn("--batch-size 8 --accumulate 2 ", training)
+        self.assertIn("--ranks 2", (self.out / "report.md").read_text())
+        status, output, _ = self.run_job("--ranks", "4", "--configs", "sm_g", **path)
+        self.assertEqual(status, 1)
+        self.assertIn("was started with ranks 2, not 4", output)
 
     def test_a_missing_device_is_told_before_anything_is_made(self):
         status, output, starts = self.run_job("--device", "cuda", FAKE_NO_DEVICE="1")
@@ -694,6 +710,7 @@ class CommandLineTest(unittest.TestCase):
                 (["--recipe", "dirty"], "unknown recipe 'dirty'"),
                 (["--device", "tpu"], "unknown device 'tpu'"),
                 (["--device", "cuda"], "needs CUDA's compiler nvcc"),
+                (["--ranks", "3"], "--ranks '3' is not one of"),
                 (["--epochs", "3"], "unknown option '--epochs'"),
             ):
                 with self.subTest(options=options):

@@ -12,6 +12,11 @@
 
 namespace lnfree {
 
+/// Whether an observer hands its sums over passes to a function, or has none.
+template <class O, class F>
+concept HandsOutSums =
+    !Observes<O>::anything || requires(O& observer, const F& f) { observer.for_each_sum(f); };
+
 /// Several observers as one, for example Observers<EntropyObserver, OutlierObserver>: each records what it
 /// observes, and what each has to say is asked of the whole. Which of them take part can be chosen at run
 /// time.
@@ -56,7 +61,7 @@ class Observers : public Parts... {
 
   /// Calls f(first, count) for each array that the parts which are on sum over passes.
   template <class F>
-  requires((!Observes<Parts>::anything || requires(Parts& part, const F& f) { part.for_each_sum(f); }) && ...)
+  requires(HandsOutSums<Parts, F> && ...)
   void for_each_sum(const F& f) {
     const auto of_one = [&]<class Part>(Part& part) {
       if constexpr (Observes<Part>::anything) {

@@ -1,11 +1,16 @@
 #pragma once
 
+#include <sched.h>
+
+#include <chrono>
 #include <concepts>
 #include <cstddef>
 #include <cstdint>
+#include <cstdio>
 #include <exception>
 #include <span>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include <lnfree/core/error.hpp>
@@ -24,6 +29,9 @@ namespace lnfree {
 ///   barrier()        returns when all ranks have called it
 ///   bytes_sent()     what this rank has sent by exchange() so far
 ///   seconds_waited() how long its calls have taken so far
+///
+/// Where GPUs can reach each other's memory, there are two members more: exchange_on_device(stream, ...),
+/// which is exchange() for memory of the GPU and only asks a stream for it, and finish(stream), which waits.
 template <class C>
 concept Communicator = std::copyable<C> && requires(const C ranks, std::span<const double> own, void* to,
                                                     const void* from, std::size_t bytes, int rank) {
@@ -56,6 +64,40 @@ struct Alone {
 /// Whether a program may run as several processes.
 template <class C>
 inline constexpr bool has_ranks = C::max_leaves > 1;
+
+/// Whether ranks can swap what lies in the memory of their devices.
+template <class C>
+concept ExchangesOnDevice = Communicator<C> && requires(const C ranks, typename C::Stream stream, void* to,
+                                                        const void* from, std::size_t bytes, int rank) {
+  ranks.exchange_on_device(stream, rank, from, bytes, to, bytes);
+  ranks.finish(stream);
+};
+
+/// Calls done() until it returns true. Throws Error when `limit` seconds were not enough for `whom` to do its
+/// part. Returns the seconds that it took.
+template <class Done>
+double wait_for(const std::string& whom, double limit, const Done& done) {
+  using Clock = std::chrono::steady_clock;
+  const auto start = Clock::now();
+  const auto waited = [&] { return std::chrono::duration<double>(Clock::now() - start).count(); };
+  while (!done()) {
+    const double seconds = waited();
+    if (seconds > limit) {
+      char text[32];
+      std::snprintf(text, sizeof(text), "%.3g", seconds);
+      throw Error("waited " + std::string(text) + " s for " + whom +
+                  ", longer than the time limit: a process hangs or its machine is gone; go on from the last "
+                  "checkpoint, with a longer limit if a pass or a checkpoint takes that long");
+    }
+    // Others may need the core to bring what is waited for.
+    if (seconds < 2e-3) {
+      sched_yield();
+    } else {
+      std::this_thread::sleep_for(std::chrono::microseconds(100));
+    }
+  }
+  return waited();
+}
 
 /// What is thrown on all ranks, with the same sentence, when one of them has failed.
 class SharedError : public Error {

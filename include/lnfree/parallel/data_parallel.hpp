@@ -108,7 +108,7 @@ class Exchange {
   Exchange(Device& device, C ranks) : device_(device), ranks_(std::move(ranks)) {
     if (ranks_.size() == 1) return;
     received_ = Buffer<Device>(device, piece_bytes);
-    if constexpr (!is_on_host) host_.resize(2 * piece);
+    if constexpr (by_way_of_host) host_.resize(2 * piece);
   }
 
   /// What it takes of the device's memory.
@@ -132,6 +132,7 @@ class Exchange {
       });
       (keeps_upper ? low : high) = middle;
     }
+    finish();
   }
 
   /// Brings each rank's share of an array to all ranks.
@@ -147,11 +148,14 @@ class Exchange {
            [&](Index first, Index count) { return to + first + count; });
       (has_upper ? low : high) += has_upper ? -width : width;
     }
+    finish();
   }
 
  private:
   static constexpr bool is_on_host = std::derived_from<Device, Cores>;
-  static constexpr Index piece = Index{1} << 18;  // elements that are under way at a time
+  static constexpr bool by_way_of_host = !is_on_host && !ExchangesOnDevice<C>;
+  /// Elements that are under way at a time: on a GPU that others reach, enough for it to be busy.
+  static constexpr Index piece = Index{1} << (is_on_host || by_way_of_host ? 18 : 23);
   static constexpr std::size_t piece_bytes = static_cast<std::size_t>(piece) * sizeof(T);
 
   struct Range {
@@ -171,7 +175,10 @@ class Exchange {
       const auto size = [&](Index all) { return std::clamp(all - first, Index{0}, piece); };
       const auto sent = static_cast<std::size_t>(size(sends)) * sizeof(T);
       const auto received = static_cast<std::size_t>(size(receives)) * sizeof(T);
-      if constexpr (is_on_host) {
+      if constexpr (!is_on_host && !by_way_of_host) {
+        ranks_.exchange_on_device(device_.stream().get(), partner, from + std::min(first, sends), sent, to,
+                                  received);
+      } else if constexpr (is_on_host) {
         ranks_.exchange(partner, from + std::min(first, sends), sent, to, received);
       } else {
         copy_to_host(device_, host_.data(), from + std::min(first, sends), sent);
@@ -180,6 +187,11 @@ class Exchange {
       }
       to = arrived(first, size(receives));
     }
+  }
+
+  /// Waits where the device was only asked.
+  void finish() {
+    if constexpr (!is_on_host && !by_way_of_host) ranks_.finish(device_.stream().get());
   }
 
   Device& device_;

@@ -8,22 +8,17 @@
 #define MPICH_SKIP_MPICXX 1
 #endif
 #include <mpi.h>
-#include <sched.h>
+#include <unistd.h>
 
 #include <algorithm>
-#include <chrono>
-#include <cmath>
 #include <cstddef>
 #include <cstdint>
-#include <cstdio>
 #include <exception>
 #include <memory>
 #include <span>
 #include <string>
-#include <thread>
 #include <vector>
 
-#include <lnfree/core/error.hpp>
 #include <lnfree/parallel/communicator.hpp>
 
 namespace lnfree {
@@ -47,6 +42,8 @@ class Mpi {
 
   int rank() const { return session_->rank; }
   int size() const { return session_->size; }
+  /// Number of this rank among those of its machine.
+  int local_rank() const { return session_->local_rank; }
   int local_size() const { return session_->local_size; }
   std::uint64_t bytes_sent() const { return session_->bytes_sent; }
   double seconds_waited() const { return session_->seconds_waited; }
@@ -91,15 +88,14 @@ class Mpi {
 
   /// Ends all ranks at once. For a program that cannot go on, after it has said why.
   [[noreturn]] void abort(int status) const {
+    ::alarm(10);  // ends this process where MPI cannot reach what it has to tell
     MPI_Abort(MPI_COMM_WORLD, status);
     std::terminate();  // MPI_Abort does not return
   }
 
  private:
-  using Clock = std::chrono::steady_clock;
-
   struct Session {
-    int rank = 0, size = 1, local_size = 1;
+    int rank = 0, size = 1, local_rank = 0, local_size = 1;
     bool finalizes = false;
     double time_limit = 0;
     double seconds_waited = 0;
@@ -117,6 +113,7 @@ class Mpi {
       MPI_Comm_size(MPI_COMM_WORLD, &size);
       MPI_Comm local = MPI_COMM_NULL;
       MPI_Comm_split_type(MPI_COMM_WORLD, MPI_COMM_TYPE_SHARED, rank, MPI_INFO_NULL, &local);
+      MPI_Comm_rank(local, &local_rank);
       MPI_Comm_size(local, &local_size);
       MPI_Comm_free(&local);
     }
@@ -146,29 +143,12 @@ class Mpi {
   template <class Begin>
   void wait(const std::string& whom, const Begin& begin) const {
     MPI_Request request = MPI_REQUEST_NULL;
-    const auto start = Clock::now();
     begin(&request);
-    for (int done = 0;;) {
+    session_->seconds_waited += wait_for(whom, session_->time_limit, [&] {
+      int done = 0;
       MPI_Test(&request, &done, MPI_STATUS_IGNORE);
-      if (done != 0) break;
-      const std::chrono::duration<double> waited = Clock::now() - start;
-      if (waited.count() > session_->time_limit) give_up(whom, waited.count());
-      // Others may need the core to bring what is waited for.
-      if (waited.count() < 2e-3) {
-        sched_yield();
-      } else {
-        std::this_thread::sleep_for(std::chrono::microseconds(100));
-      }
-    }
-    session_->seconds_waited += std::chrono::duration<double>(Clock::now() - start).count();
-  }
-
-  [[noreturn]] void give_up(const std::string& whom, double seconds) const {
-    char text[32];
-    std::snprintf(text, sizeof(text), "%.3g", seconds);
-    throw Error("waited " + std::string(text) + " s for " + whom +
-                ", longer than the time limit: a process hangs or its machine is gone; go on from the last "
-                "checkpoint, with a longer limit if a pass or a checkpoint takes that long");
+      return done != 0;
+    });
   }
 
   std::shared_ptr<Session> session_;

@@ -1,0 +1,65 @@
+#pragma once
+
+#include <array>
+#include <charconv>
+#include <cstdlib>
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include <lnfree/core/error.hpp>
+
+namespace lnfree {
+
+/// Which of several processes this one is, as the program that has started them says in the environment.
+struct Launched {
+  int rank = 0;        ///< Its number.
+  int size = 1;        ///< How many there are.
+  int local_rank = 0;  ///< Its number among those on its machine.
+
+  /// What mpirun of Open MPI, that of MPICH, srun or torchrun says; RANK, WORLD_SIZE and LOCAL_RANK, as the
+  /// last one calls them, can be set by hand. Without any, a single process. Throws Error where a number is
+  /// missing or makes no sense.
+  static Launched from_environment() {
+    struct Launcher {
+      const char *size, *rank, *local_rank;
+    };
+    // srun comes last: what it is asked to start may be one of the others.
+    constexpr std::array<Launcher, 4> launchers{{
+        {"OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_LOCAL_RANK"},
+        {"WORLD_SIZE", "RANK", "LOCAL_RANK"},
+        {"PMI_SIZE", "PMI_RANK", "MPI_LOCALRANKID"},
+        {"SLURM_STEP_NUM_TASKS", "SLURM_PROCID", "SLURM_LOCALID"},
+    }};
+    for (const Launcher& names : launchers) {
+      const std::optional<int> size = number(names.size);
+      if (!size) continue;
+      const std::optional<int> rank = number(names.rank), local_rank = number(names.local_rank);
+      const Launched found{rank.value_or(-1), *size, local_rank.value_or(-1)};
+      if (found.size >= 1 && found.rank >= 0 && found.rank < found.size && found.local_rank >= 0 &&
+          found.local_rank <= found.rank)
+        return found;
+      throw Error("the environment does not say which process this is: " + said(names.size) + ", " +
+                  said(names.rank) + ", " + said(names.local_rank) +
+                  "; start it with mpirun, srun or torchrun, or set all three");
+    }
+    return {};
+  }
+
+ private:
+  static std::optional<int> number(const char* name) {
+    const char* const text = std::getenv(name);
+    if (text == nullptr) return std::nullopt;
+    const std::string_view digits = text;
+    int value = 0;
+    const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), value);
+    return error == std::errc() && end == digits.data() + digits.size() ? value : -1;
+  }
+
+  static std::string said(const char* name) {
+    const char* const text = std::getenv(name);
+    return std::string(name) + (text == nullptr ? " is not set" : " is \"" + std::string(text) + "\"");
+  }
+};
+
+}  // namespace lnfree
