@@ -12,11 +12,11 @@
 
 #include <lnfree/activation/gelu.hpp>
 #include <lnfree/activation/relu.hpp>
-#include <lnfree/backend/cpu/cpu.hpp>
-#include <lnfree/backend/primitives.hpp>
-#include <lnfree/backend/work.hpp>
 #include <lnfree/core/memory.hpp>
 #include <lnfree/core/random.hpp>
+#include <lnfree/device/cpu/cpu.hpp>
+#include <lnfree/device/primitives.hpp>
+#include <lnfree/device/work.hpp>
 #include <lnfree/nn/output_head.hpp>
 #include <lnfree/norm/layer_norm.hpp>
 #include <lnfree/optim/adamw.hpp>

@@ -10,7 +10,7 @@
 #include <benchmark/benchmark.h>
 
 #if LNFREE_BENCHMARK_BF16
-#include <lnfree/backend/cpu/bf16.hpp>
+#include <lnfree/device/cpu/bf16.hpp>
 #endif
 #include <lnfree/model.hpp>
 

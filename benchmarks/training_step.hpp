@@ -10,9 +10,9 @@
 #include <benchmark/benchmark.h>
 
 #if LNFREE_BENCHMARK_BF16
-#include <lnfree/backend/cpu/bf16.hpp>
+#include <lnfree/device/cpu/bf16.hpp>
 #endif
-#include <lnfree/backend/eigen/eigen.hpp>
+#include <lnfree/device/eigen/eigen.hpp>
 #include <lnfree/model.hpp>
 
 #include "machine_peak.hpp"

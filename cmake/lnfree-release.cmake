@@ -18,9 +18,9 @@ add_custom_target(single_header
 
 # What users name: of a device its type, not the functions by which it computes.
 file(GLOB LNFREE_DOCS_INPUT CONFIGURE_DEPENDS
-  ${PROJECT_SOURCE_DIR}/include/lnfree/* ${PROJECT_SOURCE_DIR}/include/lnfree/backend/*.hpp
-  ${PROJECT_SOURCE_DIR}/include/lnfree/backend/*/device.hpp ${PROJECT_SOURCE_DIR}/docs/*.md)
-list(REMOVE_ITEM LNFREE_DOCS_INPUT ${PROJECT_SOURCE_DIR}/include/lnfree/backend)
+  ${PROJECT_SOURCE_DIR}/include/lnfree/* ${PROJECT_SOURCE_DIR}/include/lnfree/device/*.hpp
+  ${PROJECT_SOURCE_DIR}/include/lnfree/device/*/device.hpp ${PROJECT_SOURCE_DIR}/docs/*.md)
+list(REMOVE_ITEM LNFREE_DOCS_INPUT ${PROJECT_SOURCE_DIR}/include/lnfree/device)
 # The pages as the navigation lists them, and whatever other page there is after these.
 foreach(page architecture mathematics faq coming-from training adding-an-observer adding-a-norm adding-an-activation change
     install getting-started)

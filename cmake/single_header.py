@@ -17,7 +17,7 @@ PROJECT = Path(__file__).resolve().parent.parent
 INCLUDE = re.compile(r"\s*#\s*include\s*<([^>]+)>")
 CONDITION = re.compile(r"\s*#\s*(if|ifdef|ifndef|else|elif|endif)\b\s*(.*)")
 FOR_GPUS = {"LNFREE_GPU_COMPILER": False, "!LNFREE_GPU_COMPILER": True}  # met in C++?
-CUDA = "lnfree/backend/cuda/"
+CUDA = "lnfree/device/cuda/"
 
 
 class Amalgamation:

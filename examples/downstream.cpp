@@ -10,11 +10,11 @@
 #include <utility>
 #include <vector>
 
-#include <lnfree/backend/cpu/share_cores.hpp>
 #include <lnfree/checkpoint/architecture.hpp>
 #include <lnfree/checkpoint/open_model.hpp>
 #include <lnfree/core/atomic_file.hpp>
 #include <lnfree/core/random.hpp>
+#include <lnfree/device/cpu/share_cores.hpp>
 #include <lnfree/observer/observers.hpp>
 #include <lnfree/observer/sink_observer.hpp>
 

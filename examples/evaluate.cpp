@@ -8,11 +8,11 @@
 #include <utility>
 #include <vector>
 
-#include <lnfree/backend/cpu/share_cores.hpp>
 #include <lnfree/checkpoint/open_model.hpp>
 #include <lnfree/core/atomic_file.hpp>
 #include <lnfree/data/shard_set.hpp>
 #include <lnfree/data/windows.hpp>
+#include <lnfree/device/cpu/share_cores.hpp>
 #include <lnfree/observer/entropy_observer.hpp>
 #include <lnfree/train/evaluate.hpp>
 #include <lnfree/train/observations.hpp>

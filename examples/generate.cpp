@@ -20,11 +20,11 @@
 #include <unistd.h>
 
 #ifdef LNFREE_EXAMPLES_BF16
-#include <lnfree/backend/cpu/bf16.hpp>
+#include <lnfree/device/cpu/bf16.hpp>
 #endif
-#include <lnfree/backend/cpu/share_cores.hpp>
 #include <lnfree/checkpoint/open_model.hpp>
 #include <lnfree/data/tokenizer.hpp>
+#include <lnfree/device/cpu/share_cores.hpp>
 #include <lnfree/nn/generate.hpp>
 
 #include "command_line.hpp"

@@ -17,7 +17,7 @@
 
 #include <nlohmann/json.hpp>
 
-#include <lnfree/backend/profiled.hpp>
+#include <lnfree/device/profiled.hpp>
 #include <lnfree/model.hpp>
 
 #include "median.hpp"

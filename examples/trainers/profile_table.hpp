@@ -3,8 +3,8 @@
 #include <string>
 #include <vector>
 
-#include <lnfree/backend/profiled.hpp>
 #include <lnfree/core/json.hpp>
+#include <lnfree/device/profiled.hpp>
 
 /// Where the time of training steps went, one row for each primitive and its sizes, the longest first.
 class ProfileTable {

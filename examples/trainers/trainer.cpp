@@ -16,9 +16,9 @@
 #include <vector>
 
 #if defined(LNFREE_TRAINER_BF16)
-#include <lnfree/backend/cpu/bf16.hpp>
+#include <lnfree/device/cpu/bf16.hpp>
 #elif defined(LNFREE_TRAINER_CUDA)
-#include <lnfree/backend/cuda/cuda.hpp>
+#include <lnfree/device/cuda/cuda.hpp>
 #endif
 #if defined(LNFREE_TRAINER_MPI)
 #include <lnfree/parallel/mpi.hpp>
@@ -26,8 +26,8 @@
 #if defined(LNFREE_TRAINER_NCCL)
 #include <lnfree/parallel/nccl.hpp>
 #endif
-#include <lnfree/backend/cpu/share_cores.hpp>
-#include <lnfree/backend/profiled.hpp>
+#include <lnfree/device/cpu/share_cores.hpp>
+#include <lnfree/device/profiled.hpp>
 #include <lnfree/model.hpp>
 #include <lnfree/train/evaluate.hpp>
 #include <lnfree/train/trainer.hpp>
@@ -49,13 +49,13 @@
 namespace {
 
 #if defined(LNFREE_TRAINER_BF16)
-using Backend = lnfree::CpuBF16;
+using BareDevice = lnfree::CpuBF16;
 #elif defined(LNFREE_TRAINER_CUDA)
-using Backend = lnfree::Cuda;
+using BareDevice = lnfree::Cuda;
 #else
-using Backend = lnfree::Cpu;
+using BareDevice = lnfree::Cpu;
 #endif
-using Device = lnfree::Profiled<Backend>;  // for --profile
+using Device = lnfree::Profiled<BareDevice>;  // for --profile
 
 #if defined(LNFREE_TRAINER_NCCL)
 using Ranks = lnfree::Nccl;

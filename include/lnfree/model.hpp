@@ -1,8 +1,8 @@
 #pragma once
 
 /// What it takes to define a model: Decoder, its configurations, policies and optimizers, and the device: the
-/// Cpu, or Cuda in a source for GPUs. EigenCpu is in lnfree/backend/eigen/eigen.hpp, CpuBF16 in
-/// lnfree/backend/cpu/bf16.hpp.
+/// Cpu, or Cuda in a source for GPUs. EigenCpu is in lnfree/device/eigen/eigen.hpp, CpuBF16 in
+/// lnfree/device/cpu/bf16.hpp.
 #include <lnfree/fwd.hpp>
 
 #include <lnfree/activation/gelu.hpp>
@@ -42,7 +42,7 @@
 // nvcc does not take the vectors of the Cpu: a source in CUDA has the GPU instead. EigenCpu is in a header of
 // its own, so that only those who use it compile Eigen.
 #if LNFREE_GPU_COMPILER
-#include <lnfree/backend/cuda/cuda.hpp>
+#include <lnfree/device/cuda/cuda.hpp>
 #else
-#include <lnfree/backend/cpu/cpu.hpp>
+#include <lnfree/device/cpu/cpu.hpp>
 #endif

@@ -1,7 +1,7 @@
 // error: lnfree: the activation lacks `template <class T> static T value(T x)` or `derivative(T saved)`
 #include <string_view>
 
-#include <lnfree/backend/eigen/eigen.hpp>
+#include <lnfree/device/eigen/eigen.hpp>
 #include <lnfree/nn/decoder.hpp>
 #include <lnfree/observer/no_observer.hpp>
 

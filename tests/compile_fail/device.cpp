@@ -1,4 +1,4 @@
-// error: lnfree: the device lacks a primitive of backend/primitives.hpp
+// error: lnfree: the device lacks a primitive of device/primitives.hpp
 #include <lnfree/activation/gelu.hpp>
 #include <lnfree/nn/decoder.hpp>
 #include <lnfree/observer/no_observer.hpp>

@@ -1,6 +1,6 @@
 // error: lnfree: gradient_check needs a model in double, for example on Reference<double>
 #include <lnfree/activation/gelu.hpp>
-#include <lnfree/backend/eigen/eigen.hpp>
+#include <lnfree/device/eigen/eigen.hpp>
 #include <lnfree/observer/no_observer.hpp>
 #include <lnfree/train/gradient_check.hpp>
 

@@ -3,7 +3,7 @@
 #include <string_view>
 
 #include <lnfree/activation/gelu.hpp>
-#include <lnfree/backend/eigen/eigen.hpp>
+#include <lnfree/device/eigen/eigen.hpp>
 #include <lnfree/nn/decoder.hpp>
 #include <lnfree/observer/no_observer.hpp>
 

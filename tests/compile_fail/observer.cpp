@@ -1,6 +1,6 @@
 // error: lnfree: the observer must offer reset() and a constructor
 #include <lnfree/activation/gelu.hpp>
-#include <lnfree/backend/eigen/eigen.hpp>
+#include <lnfree/device/eigen/eigen.hpp>
 #include <lnfree/nn/decoder.hpp>
 
 using namespace lnfree;

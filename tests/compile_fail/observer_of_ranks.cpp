@@ -1,6 +1,6 @@
 // error: lnfree: with several processes an observer of passes must offer for_each_sum(f)
 #include <lnfree/activation/gelu.hpp>
-#include <lnfree/backend/cpu/cpu.hpp>
+#include <lnfree/device/cpu/cpu.hpp>
 #include <lnfree/nn/decoder.hpp>
 #include <lnfree/parallel/data_parallel.hpp>
 

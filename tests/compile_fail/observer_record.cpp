@@ -1,6 +1,6 @@
 // error: lnfree: an observer of entropies must offer record(shape, entropy_sums, finite_rows)
 #include <lnfree/activation/gelu.hpp>
-#include <lnfree/backend/eigen/eigen.hpp>
+#include <lnfree/device/eigen/eigen.hpp>
 #include <lnfree/nn/decoder.hpp>
 
 using namespace lnfree;

@@ -1,6 +1,6 @@
 // error: lnfree: rotary_dims must be even and at most width / heads, or 0 for learned positions
 #include <lnfree/activation/gelu.hpp>
-#include <lnfree/backend/eigen/eigen.hpp>
+#include <lnfree/device/eigen/eigen.hpp>
 #include <lnfree/nn/decoder.hpp>
 #include <lnfree/observer/no_observer.hpp>
 

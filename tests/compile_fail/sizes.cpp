@@ -1,6 +1,6 @@
 // error: lnfree: layers, heads, width, ffn_width, context and vocab_size must all be positive
 #include <lnfree/activation/gelu.hpp>
-#include <lnfree/backend/eigen/eigen.hpp>
+#include <lnfree/device/eigen/eigen.hpp>
 #include <lnfree/nn/decoder.hpp>
 #include <lnfree/observer/no_observer.hpp>
 

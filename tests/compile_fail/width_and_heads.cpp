@@ -1,6 +1,6 @@
 // error: lnfree: width must be a multiple of heads
 #include <lnfree/activation/gelu.hpp>
-#include <lnfree/backend/eigen/eigen.hpp>
+#include <lnfree/device/eigen/eigen.hpp>
 #include <lnfree/nn/decoder.hpp>
 #include <lnfree/observer/no_observer.hpp>
 

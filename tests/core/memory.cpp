@@ -9,8 +9,8 @@
 
 #include <boost/test/unit_test.hpp>
 
-#include <lnfree/backend/eigen/device.hpp>
 #include <lnfree/core/host_memory.hpp>
+#include <lnfree/device/eigen/device.hpp>
 
 using namespace lnfree;
 

@@ -7,7 +7,7 @@
 #include <lnfree/activation/relu.hpp>
 #include <lnfree/activation/silu.hpp>
 #include <lnfree/activation/squared_relu.hpp>
-#include <lnfree/backend/cuda/cuda.hpp>
+#include <lnfree/device/cuda/cuda.hpp>
 #include <lnfree/norm/dynamic_erf.hpp>
 #include <lnfree/norm/dynamic_tanh.hpp>
 #include <lnfree/norm/layer_norm.hpp>

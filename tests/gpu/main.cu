@@ -5,7 +5,7 @@
 
 #include <cstdio>
 
-#include <lnfree/backend/cuda/runtime.hpp>
+#include <lnfree/device/cuda/runtime.hpp>
 
 /// The tests' main program. Without a GPU it says so, once, and exits with 4 as the trainers do.
 int main(int argc, char** argv) {

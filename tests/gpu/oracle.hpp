@@ -3,15 +3,15 @@
 #include <cstdint>
 #include <type_traits>
 
-#include <lnfree/backend/eigen/device.hpp>
-#include <lnfree/backend/eigen/elementwise.hpp>
-#include <lnfree/backend/primitives.hpp>
 #include <lnfree/core/concepts.hpp>
 #include <lnfree/core/random.hpp>
 #include <lnfree/core/tensor.hpp>
+#include <lnfree/device/eigen/device.hpp>
+#include <lnfree/device/eigen/elementwise.hpp>
+#include <lnfree/device/primitives.hpp>
 #include <lnfree/norm/call.hpp>
 
-/// The primitives of EigenCpu as they are declared in include/lnfree/backend/eigen/; those of
+/// The primitives of EigenCpu as they are declared in include/lnfree/device/eigen/; those of
 /// elementwise.hpp, which has no Eigen in it, as they are.
 namespace lnfree::eigen {
 

@@ -20,7 +20,7 @@
 #include <utility>
 #include <vector>
 
-#include <lnfree/backend/cuda/cuda.hpp>
+#include <lnfree/device/cuda/cuda.hpp>
 #include <lnfree/model.hpp>
 #include <lnfree/optim/adamw.hpp>
 #include <lnfree/parallel/data_parallel.hpp>

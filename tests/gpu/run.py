@@ -28,13 +28,13 @@ SKIPPED, NO_DEVICE, SANITIZER_ERRORS = 77, 4, 99
 # memory is not.
 OWN_KERNELS = ["--kernel-name", "kernel_substring=lnfree"]
 SANITIZERS = {
-    "memcheck": (OWN_KERNELS, "gpu_backend", [
-        "backend_attention", "backend_cross_entropy", "backend_dropout", "backend_elementwise", "backend_embedding",
-        "backend_entropy", "backend_norm", "backend_for_each_element", "backend_rotary", "backend_statistics", "recording"]),
-    "racecheck": (OWN_KERNELS, "gpu_backend", [
-        "backend_attention/agrees_on_larger_sizes*", "backend_attention/bears*", "backend_cross_entropy",
-        "backend_elementwise/biases_agree*", "backend_embedding", "backend_entropy", "backend_norm", "backend_for_each_element",
-        "backend_statistics"]),
+    "memcheck": (OWN_KERNELS, "gpu_device", [
+        "device_attention", "device_cross_entropy", "device_dropout", "device_elementwise", "device_embedding",
+        "device_entropy", "device_norm", "device_for_each_element", "device_rotary", "device_statistics", "recording"]),
+    "racecheck": (OWN_KERNELS, "gpu_device", [
+        "device_attention/agrees_on_larger_sizes*", "device_attention/bears*", "device_cross_entropy",
+        "device_elementwise/biases_agree*", "device_embedding", "device_entropy", "device_norm", "device_for_each_element",
+        "device_statistics"]),
     "initcheck": ([], "gpu_nn", [
         "device_against_the_oracle/the_paper_s_configurations", "device_against_the_oracle/other_layouts_and_policies"]),
 }  # fmt: skip
@@ -124,7 +124,7 @@ class BoostStage(Stage):
 
 def check_device(build):
     """One sentence where the programs cannot run at all."""
-    program = build / "bin/gpu_backend"
+    program = build / "bin/gpu_device"
     try:
         listed = subprocess.run([program, "--list_content"], capture_output=True, text=True)
     except OSError as error:
@@ -151,7 +151,7 @@ def stages_of(build, out, quick):
         for tool, (options, program, cases) in SANITIZERS.items():
             command = [sanitizer, "--tool", tool, "--error-exitcode", SANITIZER_ERRORS, "--report-api-errors", "no", *options]
             stages.append(Stage(tool, [*command, programs / program, "--color_output=no", f"--run_test={':'.join(cases)}"]))
-    stages += [BoostStage(name, programs / name, out) for name in ("gpu_whole_models", "gpu_backend", "gpu_nn")]
+    stages += [BoostStage(name, programs / name, out) for name in ("gpu_whole_models", "gpu_device", "gpu_nn")]
     # One process, and as many as there are GPUs; none where the programs were built without NCCL.
     if (programs / "gpu_ranks").exists():
         gpus = max(1, len(gpu().splitlines()))

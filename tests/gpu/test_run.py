@@ -1,6 +1,6 @@
 """The job behind run.sh with programs that only claim what they did.
 
-    test_run.py TEST_BACKEND_CUDA TEST_NN_CUDA    the programs of the simulator, which have the GPU's cases
+    test_run.py TEST_DEVICE_CUDA TEST_NN_CUDA    the programs of the simulator, which have the GPU's cases
 """
 
 import contextlib
@@ -21,7 +21,7 @@ sys.path.insert(0, str(HERE))
 
 import run  # noqa: E402
 
-PROGRAMS = ("gpu_backend", "gpu_nn", "gpu_whole_models", "gpu_parity_cuda", "gpu_parity_cudafp32")
+PROGRAMS = ("gpu_device", "gpu_nn", "gpu_whole_models", "gpu_parity_cuda", "gpu_parity_cudafp32")
 # What a Boost.Test program leaves, and how it ends.
 BOOST = """#!/bin/bash
 [[ $1 != --list_content ]] || exit 0
@@ -32,7 +32,7 @@ exit {status}
 PASSED = '<testcase classname="suite" name="good"/>'
 FAILED = '<testcase classname="suite" name="bad"><failure/></testcase>'
 SKIPPED = '<testcase classname="suite" name="other"><skipped/></testcase>'
-BACKEND, NN = None, None
+DEVICE, NN = None, None
 
 
 def cases_of(program):
@@ -144,9 +144,9 @@ class Run(unittest.TestCase):
                                (None, "cannot be run (No such file or directory); build it")):  # fmt: skip
             with self.subTest(expected):
                 if text:
-                    self.program("gpu_backend", text)
+                    self.program("gpu_device", text)
                 else:
-                    (self.folder / "bin/gpu_backend").unlink()
+                    (self.folder / "bin/gpu_device").unlink()
                 status, printed, results = self.run_main("--quick")
                 self.assertEqual((status, printed.splitlines()[-1], results), (1, "0 passed, 1 failed", None))
                 self.assertIn(expected, printed)
@@ -193,12 +193,12 @@ class Run(unittest.TestCase):
 class Sanitizers(unittest.TestCase):
     def test_every_case_they_look_at_exists(self):
         """A filter that matches nothing is passed over in silence where another does."""
-        programs = {"gpu_backend": cases_of(BACKEND), "gpu_nn": cases_of(NN)}
+        programs = {"gpu_device": cases_of(DEVICE), "gpu_nn": cases_of(NN)}
         for tool, (_options, program, filters) in run.SANITIZERS.items():
             for wanted in filters:
                 self.assertTrue(fnmatch.filter(programs[program], wanted), f"{tool}: {wanted}")
 
 
 if __name__ == "__main__":
-    BACKEND, NN = sys.argv[1:3]
+    DEVICE, NN = sys.argv[1:3]
     unittest.main(argv=sys.argv[:1])

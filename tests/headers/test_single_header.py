@@ -44,7 +44,7 @@ with tempfile.TemporaryDirectory(prefix="lnfree-test-") as name:
 
     # What else can be asked for, and what cannot.
     assert "gradient_check(" in make(folder / "more.hpp", "lnfree/train/gradient_check.hpp")
-    for header in ("lnfree/nothing.hpp", "lnfree/backend/cuda/cuda.hpp", "vector"):
+    for header in ("lnfree/nothing.hpp", "lnfree/device/cuda/cuda.hpp", "vector"):
         assert f"no header {header}" in make(folder / "none.hpp", header, status=1)
         assert not (folder / "none.hpp").exists()
 

@@ -15,8 +15,8 @@
 #include <string_view>
 #include <vector>
 
-#include <lnfree/backend/eigen/eigen.hpp>
 #include <lnfree/checkpoint/open_model.hpp>
+#include <lnfree/device/eigen/eigen.hpp>
 #include <lnfree/objective/entropy_guided.hpp>
 
 using namespace lnfree;

@@ -8,7 +8,7 @@
 
 #include <boost/test/unit_test.hpp>
 
-#include <lnfree/backend/profiled.hpp>
+#include <lnfree/device/profiled.hpp>
 #include <lnfree/model.hpp>
 
 #include "support/random_batch.hpp"

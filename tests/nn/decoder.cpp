@@ -11,7 +11,7 @@
 
 #include <boost/test/unit_test.hpp>
 
-#include <lnfree/backend/profiled.hpp>
+#include <lnfree/device/profiled.hpp>
 #include <lnfree/model.hpp>
 
 #include "support/device.hpp"

@@ -11,7 +11,7 @@
 #include <lnfree/activation/relu.hpp>
 #include <lnfree/activation/silu.hpp>
 #include <lnfree/activation/squared_relu.hpp>
-#include <lnfree/backend/eigen/eigen.hpp>
+#include <lnfree/device/eigen/eigen.hpp>
 #include <lnfree/layout/parallel.hpp>
 #include <lnfree/layout/post_norm.hpp>
 #include <lnfree/layout/pre_norm.hpp>

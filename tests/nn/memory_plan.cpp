@@ -8,7 +8,7 @@
 #include <boost/test/unit_test.hpp>
 
 #ifdef LNFREE_TEST_CUDA
-#include <lnfree/backend/cuda/cuda.hpp>
+#include <lnfree/device/cuda/cuda.hpp>
 #endif
 #include <lnfree/model.hpp>
 

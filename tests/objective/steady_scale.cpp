@@ -6,7 +6,7 @@
 
 #include <boost/test/unit_test.hpp>
 
-#include <lnfree/backend/eigen/eigen.hpp>
+#include <lnfree/device/eigen/eigen.hpp>
 #include <lnfree/model.hpp>
 
 #include "support/random_batch.hpp"

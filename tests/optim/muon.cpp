@@ -8,8 +8,8 @@
 #include <boost/test/unit_test.hpp>
 
 #include <lnfree/activation/leaky_learnable.hpp>
-#include <lnfree/backend/cpu/cpu.hpp>
-#include <lnfree/backend/eigen/eigen.hpp>
+#include <lnfree/device/cpu/cpu.hpp>
+#include <lnfree/device/eigen/eigen.hpp>
 #include <lnfree/nn/decoder.hpp>
 #include <lnfree/observer/no_observer.hpp>
 

@@ -8,7 +8,7 @@
 
 #include <boost/test/unit_test.hpp>
 
-#include <lnfree/backend/cpu/cpu.hpp>
+#include <lnfree/device/cpu/cpu.hpp>
 #include <lnfree/nn/parameter.hpp>
 #include <lnfree/parallel/data_parallel.hpp>
 

@@ -21,9 +21,9 @@
 #include <nlohmann/json.hpp>
 
 #ifdef LNFREE_TEST_CUDA
-#include <lnfree/backend/cuda/cuda.hpp>
+#include <lnfree/device/cuda/cuda.hpp>
 #else
-#include <lnfree/backend/eigen/eigen.hpp>
+#include <lnfree/device/eigen/eigen.hpp>
 #endif
 #include <lnfree/data/windows.hpp>
 #include <lnfree/model.hpp>

@@ -1,9 +1,9 @@
 #pragma once
 
 #ifdef LNFREE_TEST_CUDA
-#include <lnfree/backend/cuda/cuda.hpp>
+#include <lnfree/device/cuda/cuda.hpp>
 #else
-#include <lnfree/backend/cpu/cpu.hpp>
+#include <lnfree/device/cpu/cpu.hpp>
 #endif
 
 #include "support/reference.hpp"

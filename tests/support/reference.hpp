@@ -7,5 +7,5 @@
 #if LNFREE_GPU_COMPILER
 #include "gpu/oracle.hpp"
 #else
-#include <lnfree/backend/eigen/eigen.hpp>
+#include <lnfree/device/eigen/eigen.hpp>
 #endif

@@ -4,8 +4,8 @@
 #include <string>
 #include <vector>
 
-#include "lnfree/backend/eigen/eigen.hpp"
 #include "lnfree/data/windows.hpp"
+#include "lnfree/device/eigen/eigen.hpp"
 #include "lnfree/model.hpp"
 #include "support/temporary_folder.hpp"
 

@@ -2,9 +2,9 @@
 
 #include <vector>
 
-#include <lnfree/backend/cpu/cpu.hpp>
 #include <lnfree/checkpoint/architecture.hpp>
 #include <lnfree/checkpoint/named_parts.hpp>
+#include <lnfree/device/cpu/cpu.hpp>
 #include <lnfree/nn/dynamic_decoder.hpp>
 
 namespace lnfree {

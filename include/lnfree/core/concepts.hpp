@@ -211,12 +211,4 @@ concept RecordsParts =
       observer.record_part(0, StreamPart::embedding, shape, x);
     };
 
-/// A device tag: the types it computes in, and how many bytes of logits it wants at a time. What else it must
-/// offer is the list of primitives in backend/primitives.hpp.
-template <class D>
-concept Device = std::floating_point<typename D::Accumulator> && requires {
-  typename D::Scalar;
-  { D::logits_bytes } -> std::convertible_to<std::int64_t>;
-};
-
 }  // namespace lnfree

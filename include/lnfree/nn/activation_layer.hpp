@@ -5,8 +5,8 @@
 #include <string>
 
 #include <lnfree/activation/layerwise.hpp>
-#include <lnfree/backend/primitives.hpp>
 #include <lnfree/core/concepts.hpp>
+#include <lnfree/device/primitives.hpp>
 #include <lnfree/nn/linear.hpp>
 #include <lnfree/nn/parameter.hpp>
 
@@ -39,7 +39,7 @@ class ActivationOf final : public ActivationLayer<Device> {
   using Scalar = typename Device::Scalar;
   static_assert(HasActivation<Device, A>,
                 "lnfree: the device has no activation_forward and activation_backward for this activation "
-                "(backend/primitives.hpp)");
+                "(device/primitives.hpp)");
 
   /// `layer` names a parameter that each layer has for itself.
   ActivationOf(ParameterSet<Device>& parameters, const std::string& layer) {

@@ -2,9 +2,9 @@
 
 #include <string>
 
-#include <lnfree/backend/primitives.hpp>
 #include <lnfree/core/config.hpp>
 #include <lnfree/core/memory.hpp>
+#include <lnfree/device/primitives.hpp>
 #include <lnfree/nn/linear.hpp>
 
 namespace lnfree {

@@ -9,12 +9,12 @@
 #include <type_traits>
 #include <vector>
 
-#include <lnfree/backend/primitives.hpp>
 #include <lnfree/core/concepts.hpp>
 #include <lnfree/core/error.hpp>
 #include <lnfree/core/math.hpp>
 #include <lnfree/core/memory.hpp>
 #include <lnfree/core/recording.hpp>
+#include <lnfree/device/primitives.hpp>
 #include <lnfree/nn/block.hpp>
 #include <lnfree/nn/decoder_parts.hpp>
 #include <lnfree/nn/embedding.hpp>
@@ -65,8 +65,8 @@ struct PassOptions {
 template <class DeviceTag, class ObserverPolicy = NoObserver,
           template <class> class ObjectivePolicy = CrossEntropy>
 class DynamicDecoder {
-  static_assert(lnfree::Backend<DeviceTag>,
-                "lnfree: the device lacks a primitive of backend/primitives.hpp (is its header included?)");
+  static_assert(lnfree::Device<DeviceTag>,
+                "lnfree: the device lacks a primitive of device/primitives.hpp (is its header included?)");
   static_assert(
       lnfree::Observer<ObserverPolicy>,
       "lnfree: the observer must offer reset() and a constructor from a number of layers and of heads "

@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <string>
 
-#include <lnfree/backend/primitives.hpp>
+#include <lnfree/device/primitives.hpp>
 #include <lnfree/nn/parameter.hpp>
 
 namespace lnfree {

@@ -8,9 +8,9 @@
 #include <string_view>
 #include <type_traits>
 
-#include <lnfree/backend/primitives.hpp>
 #include <lnfree/core/concepts.hpp>
 #include <lnfree/core/memory.hpp>
+#include <lnfree/device/primitives.hpp>
 #include <lnfree/nn/parameter.hpp>
 #include <lnfree/norm/call.hpp>
 #include <lnfree/norm/identity.hpp>
@@ -65,7 +65,7 @@ class Normalization final : public NormLayer<Device> {
   using Accumulator = typename Device::Accumulator;
   static_assert(!Norm<N> || HasNorm<Device, N>,
                 "lnfree: the device has no norm_forward and norm_backward for this norm "
-                "(backend/primitives.hpp)");
+                "(device/primitives.hpp)");
 
   Normalization(ParameterSet<Device>& parameters, const std::string& name, Index width, NormSite site)
       : site_(site) {

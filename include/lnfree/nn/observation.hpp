@@ -6,10 +6,10 @@
 #include <type_traits>
 #include <vector>
 
-#include <lnfree/backend/primitives.hpp>
 #include <lnfree/core/concepts.hpp>
 #include <lnfree/core/config.hpp>
 #include <lnfree/core/memory.hpp>
+#include <lnfree/device/primitives.hpp>
 
 namespace lnfree {
 

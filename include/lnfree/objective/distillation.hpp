@@ -6,11 +6,11 @@
 #include <string_view>
 #include <utility>
 
-#include <lnfree/backend/primitives.hpp>
 #include <lnfree/core/config.hpp>
 #include <lnfree/core/error.hpp>
 #include <lnfree/core/macros.hpp>
 #include <lnfree/core/memory.hpp>
+#include <lnfree/device/primitives.hpp>
 #include <lnfree/nn/output_head.hpp>
 #include <lnfree/nn/parameter.hpp>
 #include <lnfree/objective/objective.hpp>

@@ -5,9 +5,9 @@
 #include <string_view>
 #include <vector>
 
-#include <lnfree/backend/primitives.hpp>
 #include <lnfree/core/config.hpp>
 #include <lnfree/core/memory.hpp>
+#include <lnfree/device/primitives.hpp>
 #include <lnfree/nn/parameter.hpp>
 #include <lnfree/objective/objective.hpp>
 

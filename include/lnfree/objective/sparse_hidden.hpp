@@ -2,9 +2,9 @@
 
 #include <string_view>
 
-#include <lnfree/backend/primitives.hpp>
 #include <lnfree/core/config.hpp>
 #include <lnfree/core/macros.hpp>
+#include <lnfree/device/primitives.hpp>
 #include <lnfree/nn/parameter.hpp>
 #include <lnfree/objective/objective.hpp>
 

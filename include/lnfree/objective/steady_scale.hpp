@@ -6,11 +6,11 @@
 #include <string_view>
 #include <vector>
 
-#include <lnfree/backend/primitives.hpp>
 #include <lnfree/core/config.hpp>
 #include <lnfree/core/macros.hpp>
 #include <lnfree/core/memory.hpp>
 #include <lnfree/core/policies.hpp>
+#include <lnfree/device/primitives.hpp>
 #include <lnfree/nn/parameter.hpp>
 #include <lnfree/norm/call.hpp>
 #include <lnfree/objective/objective.hpp>
@@ -31,8 +31,8 @@ struct SteadyScaleOptions {
   }
 };
 
-/// Forwards, x - mean of the row. Backwards, from that as its own gradient and with another scale for each row,
-/// the gradient of the row's variance times any number.
+/// Forwards, x - mean of the row. Backwards, from that as its own gradient and with another scale for each
+/// row, the gradient of the row's variance times any number.
 struct CentredRow {
   static constexpr std::string_view name = "centred";
   template <class T>
@@ -45,10 +45,10 @@ struct CentredRow {
   }
 };
 
-/// The cross-entropy and a penalty that keeps the scale of the stream in front of the final norm the same for all
-/// tokens, so that this norm can be removed, too (Baroni et al., 2025): coefficient times the mean of
-/// (sigma_i - mean sigma)^2 over the rows of a pass, sigma_i being the root of the row's variance + 1e-5. First
-/// positions, whose scale is many times that of others in a trained model, are left out.
+/// The cross-entropy and a penalty that keeps the scale of the stream in front of the final norm the same for
+/// all tokens, so that this norm can be removed, too (Baroni et al., 2025): coefficient times the mean of
+/// (sigma_i - mean sigma)^2 over the rows of a pass, sigma_i being the root of the row's variance + 1e-5.
+/// First positions, whose scale is many times that of others in a trained model, are left out.
 template <class Device>
 class SteadyScale {
  public:

@@ -10,12 +10,12 @@
 #include <utility>
 #include <vector>
 
-#include <lnfree/backend/cores.hpp>
 #include <lnfree/core/error.hpp>
 #include <lnfree/core/fingerprint.hpp>
 #include <lnfree/core/macros.hpp>
 #include <lnfree/core/math.hpp>
 #include <lnfree/core/memory.hpp>
+#include <lnfree/device/cores.hpp>
 #include <lnfree/optim/optimizer.hpp>
 #include <lnfree/parallel/communicator.hpp>
 #include <lnfree/parallel/observer_sum.hpp>

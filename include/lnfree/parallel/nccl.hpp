@@ -20,9 +20,9 @@
 #include <utility>
 #include <vector>
 
-#include <lnfree/backend/cuda/runtime.hpp>
 #include <lnfree/core/atomic_file.hpp>
 #include <lnfree/core/error.hpp>
+#include <lnfree/device/cuda/runtime.hpp>
 #include <lnfree/parallel/communicator.hpp>
 #include <lnfree/parallel/launched.hpp>
 

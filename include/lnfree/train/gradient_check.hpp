@@ -12,7 +12,7 @@
 #include <lnfree/nn/decoder.hpp>
 // Reference<double>, on which a model is checked. nvcc does not take Eigen.
 #if !LNFREE_GPU_COMPILER
-#include <lnfree/backend/eigen/eigen.hpp>
+#include <lnfree/device/eigen/eigen.hpp>
 #endif
 
 namespace lnfree {

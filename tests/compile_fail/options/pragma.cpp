@@ -1,7 +1,7 @@
 // error: lnfree computes wrong losses where #pragma GCC optimize allows fast math; remove it
 #pragma GCC optimize("fast-math")
 #include <lnfree/activation/gelu.hpp>
-#include <lnfree/backend/eigen/eigen.hpp>
+#include <lnfree/device/eigen/eigen.hpp>
 #include <lnfree/nn/decoder.hpp>
 #include <lnfree/observer/no_observer.hpp>
 

@@ -6,7 +6,7 @@
 #include <map>
 #include <vector>
 
-#include <lnfree/backend/cuda/runtime.hpp>
+#include <lnfree/device/cuda/runtime.hpp>
 
 /// In place of the library's header of this name: nothing is copied before a thread waits for it.
 namespace lnfree::cuda {

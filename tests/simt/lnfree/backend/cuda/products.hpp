@@ -1,7 +1,7 @@
 #pragma once
 
-#include <lnfree/backend/cuda/runtime.hpp>
 #include <lnfree/core/tensor.hpp>
+#include <lnfree/device/cuda/runtime.hpp>
 
 namespace lnfree::cuda {
 

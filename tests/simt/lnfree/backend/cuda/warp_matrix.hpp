@@ -5,7 +5,7 @@
 #include <cstdint>
 #include <cstring>
 
-#include <lnfree/backend/cuda/runtime.hpp>
+#include <lnfree/device/cuda/runtime.hpp>
 
 /// In place of the library's header of this name: what the instructions do, by their definitions in NVIDIA's
 /// PTX ISA (ldmatrix; mma.m16n8k16 with .bf16 factors).

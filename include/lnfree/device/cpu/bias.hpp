@@ -1,0 +1,35 @@
+#pragma once
+
+#include <lnfree/core/tensor.hpp>
+#include <lnfree/device/cpu/device.hpp>
+
+namespace lnfree::cpu {
+
+template <CpuDevice D>
+void bias_forward(D&, Matrix<typename D::Scalar> y, const typename D::Scalar* bias) {
+  using S = typename D::Scalar;
+  parallel_for(y.rows, row_grain(y.cols), [&](Index begin, Index end) {
+    for (Index i = begin; i < end; ++i) {
+      S* row = y.row(i);
+#pragma omp simd
+      for (Index j = 0; j < y.cols; ++j) row[j] += bias[j];
+    }
+  });
+}
+
+/// Threads share the columns, so that each sum runs over the rows in order.
+template <CpuDevice D>
+void bias_backward(D&, Matrix<const typename D::Scalar> d_y, float* d_bias) {
+  parallel_for(
+      d_y.cols, std::max(Index{16}, row_grain(d_y.rows)),
+      [&](Index begin, Index end) {
+        for (Index i = 0; i < d_y.rows; ++i) {
+          const typename D::Scalar* row = d_y.row(i);
+#pragma omp simd
+          for (Index j = begin; j < end; ++j) d_bias[j] += row[j];
+        }
+      },
+      16);
+}
+
+}  // namespace lnfree::cpu

@@ -1,0 +1,107 @@
+#include <ratio>
+
+#include <lnfree/activation/gelu.hpp>
+#include <lnfree/activation/leaky_learnable.hpp>
+#include <lnfree/activation/leaky_relu.hpp>
+#include <lnfree/activation/relu.hpp>
+
+#include "device/workbench.hpp"
+#include "support/policies.hpp"
+
+using namespace lnfree;
+using namespace lnfree::test;
+
+namespace {
+
+constexpr Index row_counts[] = {1, 7, 128, 384};
+constexpr Index col_counts[] = {1, 5, 17, 64, 100};
+
+template <class D, class A>
+void check_activation() {
+  for (const Index rows : row_counts) {
+    for (const Index cols : col_counts) {
+      for (const bool in_place : {false, true}) {
+        check<D>(std::string(A::name) + " " + sizes(rows, cols), [&](auto& bench) {
+          auto x = bench.scalars("x", rows, cols, 3);
+          auto parameter = bench.scalars(std::vector<double>{0.3}, 1, 1);
+          auto y = in_place ? x : bench.poisoned_scalars(rows, cols);
+          const auto* p = LearnableActivation<A> ? parameter.data : nullptr;
+          // In place x is gone afterwards, which only an activation that saves its output can bear.
+          if (in_place && A::saved == Saved::input) {
+            activation_forward(bench.device(), A{}, x, p, y);
+            bench.result("y", y, 1);
+            return;
+          }
+          activation_forward(bench.device(), A{}, x, p, y);
+          auto d = bench.scalars("d", rows, cols);
+          auto d_parameter = bench.accumulators("d_parameter", 1, 1);
+          activation_backward(bench.device(), A{}, A::saved == Saved::input ? x : y, p, d,
+                              LearnableActivation<A> ? d_parameter.data : nullptr);
+          bench.result("y", y, 1);
+          bench.result("d_x", d, 1);
+          // As exact as the sum's terms.
+          bench.result("d_parameter", d_parameter, 3 * std::sqrt(static_cast<double>(rows * cols)));
+        });
+      }
+    }
+  }
+}
+
+}  // namespace
+
+BOOST_AUTO_TEST_SUITE(device_elementwise)
+
+BOOST_AUTO_TEST_CASE_TEMPLATE(activations_agree, D, Devices) {
+  check_activation<D, GELU>();
+  check_activation<D, GELUTanh>();
+  check_activation<D, ReLU>();
+  check_activation<D, LeakyReLU<>>();
+  check_activation<D, LeakyReLU<std::ratio<1, 10>>>();
+  check_activation<D, LeakyLearnable<Scope::per_layer>>();
+  check_activation<D, LearnableSwish>();
+}
+
+BOOST_AUTO_TEST_CASE_TEMPLATE(activations_bear_extremes, D, Devices) {
+  check<D>("extremes", [](auto& bench) {
+    const std::vector<double> extremes{0.0, -0.0, 1e-30, -1e-30, 30, -30, 1000, -1000, NAN, 5, -5, 1};
+    const auto size = static_cast<Index>(extremes.size());
+    auto x = bench.scalars(extremes, 1, size);
+    auto y = bench.poisoned_scalars(1, size);
+    const auto each = [&]<class A>(A activation) {
+      using Bench = std::remove_reference_t<decltype(bench)>;
+      const typename Bench::Scalar* no_parameter = nullptr;
+      typename Bench::Accumulator* no_gradient = nullptr;
+      activation_forward(bench.device(), activation, x, no_parameter, y);
+      bench.result(std::string(A::name), y);
+      auto d = bench.scalars(std::vector<double>(extremes.size(), 1.0), 1, size);
+      activation_backward(bench.device(), activation, A::saved == Saved::input ? x : y, no_parameter, d,
+                          no_gradient);
+      bench.result(std::string(A::name) + " derivative", d);
+    };
+    each(GELU{});
+    each(GELUTanh{});
+    each(ReLU{});
+    each(LeakyReLU<>{});
+  });
+}
+
+BOOST_AUTO_TEST_CASE_TEMPLATE(biases_agree, D, Devices) {
+  for (const Index rows : row_counts) {
+    for (const Index cols : col_counts) {
+      for (const Index gap : {0, 7}) {  // a query-key bias covers the first columns of a wider matrix
+        check<D>(sizes(rows, cols), [&](auto& bench) {
+          auto y = bench.scalars("y", rows, cols, 1, cols + gap);
+          auto bias = bench.scalars("bias", 1, cols);
+          auto d_y = bench.scalars("d_y", rows, cols, 1, cols + gap);
+          auto d_bias = bench.accumulators("d_bias", 1, cols);
+          bias_forward(bench.device(), y, bias.data);
+          bias_backward(bench.device(), d_y, d_bias.data);
+          bench.result("y", y, 1);
+          bench.result("d_bias", d_bias, std::sqrt(static_cast<double>(rows)));
+        });
+      }
+    }
+  }
+}
+
+BOOST_AUTO_TEST_SUITE_END()
