@@ -26,10 +26,10 @@
 #include <lnfree/checkpoint/open_model.hpp>
 #include <lnfree/data/tokenizer.hpp>
 #include <lnfree/nn/generate.hpp>
-#include <lnfree/train/shard_identity.hpp>
 
 #include "command_line.hpp"
 #include "configurations.hpp"
+#include "model_tokenizer.hpp"
 
 using namespace lnfree;
 
@@ -61,35 +61,6 @@ struct Speaker {
     return logits;
   }
 };
-
-/// The tokenizer beside a model's weights, as Hugging Face has it there, where none is named.
-Tokenizer open_tokenizer(const Options& options) {
-  if (!options.tokenizer.empty()) return Tokenizer::load(options.tokenizer);
-  for (const char* name : {"tokenizer.json", "tokenizer.model"}) {
-    if (std::filesystem::exists(options.checkpoint / name)) return Tokenizer::load(options.checkpoint / name);
-  }
-  throw Error(options.checkpoint.string() +
-              " has no tokenizer.json or tokenizer.model; give the tokenizer's file with --tokenizer");
-}
-
-void check_tokenizer(const Options& options, const Tokenizer& tokenizer, int vocab_size) {
-  const std::string name = options.tokenizer.empty() ? "the tokenizer in " + options.checkpoint.string()
-                                                     : options.tokenizer.string();
-  if (tokenizer.vocab_size() > vocab_size) {
-    throw Error(name + " has " + std::to_string(tokenizer.vocab_size()) + " tokens, more than the model's " +
-                std::to_string(vocab_size) +
-                ", so the model was trained on another corpus; give the tokenizer of that one");
-  }
-  if (!std::filesystem::exists(options.checkpoint / "trainer.json")) return;
-  const ShardIdentity trained =
-      saved_identity(read_json_object(options.checkpoint / "trainer.json"), "train");
-  const ShardIdentity given{name, "", tokenizer.fingerprint(), tokenizer.vocab_size()};
-  if (tokenizers_differ(trained, given)) {
-    throw Error(tokenizer_text(given) + " is not the tokenizer of " + tokenizer_text(trained) +
-                ", on which " + options.checkpoint.string() +
-                " was trained; give the tokenizer of that corpus");
-  }
-}
 
 template <class Device>
 Speaker open_speaker(const Options& options) {
@@ -258,9 +229,10 @@ void converse(const Options& options, Generator& generator) {
 }
 
 void run(const Options& options) {
-  const Tokenizer tokenizer = open_tokenizer(options);
+  const Tokenizer tokenizer = open_tokenizer(options.tokenizer, options.checkpoint);
   Speaker speaker = open_speaker(options);
-  check_tokenizer(options, tokenizer, std::exchange(speaker.vocab_size, tokenizer.vocab_size()));
+  check_tokenizer(tokenizer, options.tokenizer, options.checkpoint,
+                  std::exchange(speaker.vocab_size, tokenizer.vocab_size()));
   Generator generator(options, tokenizer, std::move(speaker));
   if (options.interactive) {
     converse(options, generator);

@@ -58,7 +58,7 @@ struct Options {
   std::int64_t sample_bytes = 0;
   std::int64_t max_train_tokens = 0;
   bool overwrite = false;
-  fs::path json_file;
+  fs::path json_file, held_out_text;
 
   std::string folder() const { return text_of(out); }
 
@@ -636,6 +636,18 @@ json prepare(const Options& options, const lnfree::Corpus& corpus) {
   return report;
 }
 
+/// Writes the held-out documents as they are, a line of JSON each.
+void write_held_out_text(const lnfree::Corpus& corpus, const fs::path& path) {
+  lnfree::AtomicFile file(path);  // not before: it may lie in --out, which was not there
+  corpus.visit([&](const lnfree::Document& document) {
+    if (!document.held_out) return;
+    const json line{{"name", document.name}, {"content", document.content}};
+    const std::string text = line.dump(-1, ' ', false, json::error_handler_t::replace) + "\n";
+    file.write(text.data(), text.size());
+  });
+  file.commit();
+}
+
 void run(const Options& options) {
   const lnfree::Corpus corpus(options.corpus);
   // Opened before the long work, too. The report in --out needs no second writer.
@@ -669,6 +681,7 @@ void run(const Options& options) {
     json_file->write(text.data(), text.size());
     json_file->commit();
   }
+  if (!options.held_out_text.empty()) write_held_out_text(corpus, options.held_out_text);
 }
 
 }  // namespace
@@ -719,6 +732,8 @@ int main(int argc, char** argv) {
                "Count and leave out what cannot be read, is not UTF-8 or not JSON, instead of stopping");
   app.add_flag("--overwrite", options.overwrite, "Replace what --out holds");
   app.add_value("--json", options.json_file, "FILE", "Write the report here, too");
+  app.add_value("--held-out-text", options.held_out_text, "FILE",
+                "Write the held-out documents here as text, too: a JSON object {\"content\": ...} a line");
   if (const auto status = app.read(argc, argv)) return *status;
   if (held_out->empty() && !options.corpus.held_out_inputs.empty()) options.corpus.held_out = 0;
   if (options.sample_bytes == 0) options.sample_bytes = std::int64_t{2000} * options.vocab_size;

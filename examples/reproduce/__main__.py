@@ -25,7 +25,7 @@ from jobs import Job, train_all, workers_of
 from plan import check_device, plans_of, print_plan
 from programs import Interrupted, Stop
 from runs import DEVICE_SUFFIX, FIRST_RECIPE
-from scales import SCALES
+from scales import CONTEXT, SCALES
 
 
 def settings_of(arguments):
@@ -61,11 +61,11 @@ def selection_loss(arguments, spec):
     return found and (math.inf if found["eval_loss"] is None else found["eval_loss"])
 
 
-def grid_of(arguments):
-    """The runs that are asked for, as far as they are known by those that have ended."""
+def grid_of(arguments, chosen=None):
+    """The runs that are asked for, or those of some experiments, as far as they are known by those that have ended."""
     seeds = range(arguments.seed, arguments.seed + arguments.seeds)
     return experiments.grid(
-        arguments.experiment,
+        arguments.experiment if chosen is None else chosen,
         arguments.scale,
         arguments.recipe,
         seeds,
@@ -99,7 +99,8 @@ def reproduce(arguments, stop):
         if not (arguments.out / "settings.json").exists():
             write_json(arguments.out / "settings.json", settings_of(arguments))
         halved = {spec.context for spec, in_halves in specs.items() if in_halves}
-        shards, corpus = prepare(arguments, {spec.context for spec in specs}, halved, stop)
+        measuring = experiments.that_measure(arguments.experiment)
+        shards, corpus = prepare(arguments, {spec.context for spec in specs}, halved, stop, bool(measuring))
         jobs = {}
 
         def make_jobs(specs):
@@ -133,6 +134,9 @@ def reproduce(arguments, stop):
                 return left
 
             train_all(jobs.values(), workers, stop, more)
+        for module in measuring:
+            own = set(grid_of(arguments, [module.name]))
+            module.measure([job for job in jobs.values() if job.spec in own], arguments, shards[CONTEXT], stop)
         print("report: tables and figures", flush=True)
         import report  # not before: what it draws with takes seconds to load
 
@@ -174,7 +178,8 @@ def main():
     arguments = parse_arguments()
     if arguments.targets:
         trainers = dict.fromkeys(spec.trainer(arguments.device, arguments.ranks) for spec in grid_of(arguments))
-        print("\n".join(["prepare_corpus", *trainers]))
+        others = [name for module in experiments.that_measure(arguments.experiment) for name in module.PROGRAMS]
+        print("\n".join(["prepare_corpus", *others, *trainers]))
         return
     stop = Stop()
     try:

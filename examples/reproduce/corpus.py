@@ -77,9 +77,10 @@ def in_our_words(refusal, folder):
     return ReproduceError(fact + semicolon + advice)
 
 
-def prepare(arguments, contexts, halved, stop):
+def prepare(arguments, contexts, halved, stop, with_text=False):
     """Brings the shards about, train.bin and val.bin in a folder for each context, in the `halved` ones selection.bin
-    as well, and binds the root to them. Returns ({context: folder}, the content of corpus.json)."""
+    as well, and binds the root to them; `with_text`: with the held-out files of the usual context as held_out.jsonl.
+    Returns ({context: folder}, the content of corpus.json)."""
     own = arguments.corpus is not None
     root = arguments.out / "corpus" if own else PROJECT / "out" / "corpus"
     place = root if own else root / arguments.scale
@@ -125,8 +126,11 @@ def prepare(arguments, contexts, halved, stop):
                 *options_of(options),
                 *(word for name in held_out for word in ("--held-out-input", sources / f"python3-{name}")),
             ]
+            is_new = not (folder / "corpus.json").exists()
+            if with_text and context == CONTEXT and (is_new or not (folder / "held_out.jsonl").exists()):
+                command += ["--held-out-text", folder / "held_out.jsonl"]
             # Without corpus.json, what is there was left by an interrupted preparation.
-            command += [] if (folder / "corpus.json").exists() else ["--overwrite"]
+            command += ["--overwrite"] if is_new else []
             folder.parent.mkdir(parents=True, exist_ok=True)
             # Among so many packages some files have other encodings.
             skip = arguments.skip_invalid or not own and scale.sources != "small"

@@ -66,13 +66,14 @@ def save(figure, path):
 
 
 def point(axis, x, estimate, color, filled=True, marker="o", horizontal=False):
-    """An Estimate as a point with its deviation as a bar; nothing where it has no value."""
+    """An Estimate as a point at `x`, or at the height `x` where it is horizontal, with its deviation as a bar; nothing
+    where it has no value."""
     if not np.isfinite(estimate.mean):
         return
     deviation = estimate.deviation if np.isfinite(estimate.deviation) else 0
-    place = {"x": estimate.mean, "y": x, "xerr": deviation} if horizontal else {"x": x, "y": estimate.mean, "yerr": deviation}
+    value, place, error = ("x", "y", "xerr") if horizontal else ("y", "x", "yerr")
     axis.errorbar(
-        **place,
+        **{value: estimate.mean, place: x, error: deviation},
         color=color,
         marker=marker,
         markersize=7,

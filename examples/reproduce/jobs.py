@@ -84,7 +84,8 @@ class Job:
         """Raises ReproduceError where the checkpoint of a finished run is needed and gone."""
         if self.done:
             return
-        for job in (self, *self.prerequisites.values()):
+        is_evaluated = (self.folder / "evaluation.json").exists()
+        for job in [self] if is_evaluated else self.prerequisites.values():
             if (job.folder / "evaluation.json").exists() and job.checkpoint_step is None:
                 raise ReproduceError(
                     f"{job.folder} no longer has its checkpoint, which is needed for {self.label}; "

@@ -38,6 +38,7 @@ class Run:
     by_layer: dict  # final values of each layer by the names in BY_LAYER, without those that were not observed
     losses_not_finite: int  # training lines whose loss is null
     halves: tuple | None = None  # losses on the first and on the second half of the held-out files, where known
+    downstream: dict | None = None  # downstream.json, where the run was measured
 
     @property
     def config(self):
@@ -157,6 +158,7 @@ def read_run(folder):
                 if last.get(name)
             },
             losses_not_finite=sum(line.get("loss") is None for line in metrics["train"]),
+            downstream=read_json(folder / "downstream.json"),
         )
     except KeyError as error:
         raise ReproduceError(f"{where} has no {error}; remove it and run the job again.") from error

@@ -72,6 +72,7 @@ def results(settings, corpus, runs):
                 kind: {name: run.by_layer[name] for name in names if name in run.by_layer}
                 for kind, names in BY_LAYER.items()
             },
+            **({"downstream": run.downstream} if run.downstream else {}),
         }
         for run in runs
     ]

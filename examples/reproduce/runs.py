@@ -58,7 +58,7 @@ class Spec:
     @property
     def name(self):
         """The run's folder."""
-        return "-".join([self.shape, *self._with_prerequisites(Spec._words_of_name, "_")])
+        return "-".join(self._with_prerequisites(Spec._words_of_name, "_"))
 
     @property
     def label(self):
@@ -66,7 +66,7 @@ class Spec:
         return ", ".join(self._with_prerequisites(Spec._words_of_label, " "))
 
     def _words_of_name(self):
-        parts = [self.config, f"T{self.context}", self.recipe]
+        parts = [self.shape, self.config, f"T{self.context}", self.recipe]
         parts += [f"lr{self.rate_factor}x"] if self.rate_factor != 1 else []
         parts += [] if self.decay_slopes is None else ["decayed" if self.decay_slopes else "undecayed"]
         parts += [f"{option}_{value}" for option, value in self.options]
@@ -83,12 +83,13 @@ class Spec:
         return [*parts, f"seed {self.seed}"]
 
     def _with_prerequisites(self, words_of, space):
-        """The words of the run, and before the seed those of each prerequisite that are not among them."""
+        """The words of the run, and before the seed those of each prerequisite, without the shape, context, recipe and
+        seed that it has in common with the run."""
         own = words_of(self)
         links = []
         for link, other in self.prerequisites.items():
-            words = other._with_prerequisites(words_of, space)
-            words = [words[0], *(word for word in words[1:] if word not in own)]
+            common = {other.shape, f"T{other.context}", other.recipe, f"seed{other.seed}", f"seed {other.seed}"} & {*own}
+            words = [word for word in other._with_prerequisites(words_of, space) if word not in common]
             links.append(space.join([link.replace("_", space), *words]))
         return [*own[:-1], *links, own[-1]]
 
@@ -106,7 +107,8 @@ class Spec:
 def recipe_of(spec, scale, windows, device="cpu", ranks=1):
     """All options of the trainer that decide a run's result; `windows` of training data for an epoch."""
     scale, recipe = SCALES[scale], RECIPES[spec.recipe]
-    options = {name: value for name, value in SHAPES[spec.shape].training.items() if name != "steps"}
+    options = SHAPES[spec.shape].training | scale.training
+    del options["steps"]
     if device == "cuda" and options["accumulate"] > 1:
         # Passes as large as the memory allows, as the trainers do by default.
         options = {"step_windows": options.pop("batch_size") * options.pop("accumulate")} | options

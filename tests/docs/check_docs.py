@@ -60,7 +60,7 @@ def lists_of(root):
     """(document, head of the first column, {name: the rest of its row, or None where that may be any}) of each table."""
     sys.path.insert(0, str(root / "examples" / "reproduce"))
     from configurations import CONFIGURATIONS, RECIPES, SHAPES
-    from experiments import EXPERIMENTS
+    from experiments import EXPERIMENTS, GROUPS
     from scales import SCALES
 
     rows = {name: f"{each.label} | `{each.norm}` | `{each.activation}`" for name, each in CONFIGURATIONS.items()}
@@ -69,7 +69,7 @@ def lists_of(root):
         ("docs/training.md", "`<configuration>`", rows),
         ("docs/training.md", "`<shape>`", dict.fromkeys(SHAPES)),
         (reproducing, "`--recipe`", dict.fromkeys(RECIPES)),
-        (reproducing, "`--experiment`", dict.fromkeys([*EXPERIMENTS, "all"])),
+        (reproducing, "`--experiment`", dict.fromkeys([*EXPERIMENTS, *GROUPS])),
         (reproducing, "`--scale`", dict.fromkeys(SCALES)),
     ]
 

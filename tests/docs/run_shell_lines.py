@@ -91,6 +91,8 @@ class Document:
             self.expect_options(program, words[1:])
         elif program.endswith("/bin/python") and words[1].startswith("examples/"):
             self.expect_options(f"python3 {words[1]}", words[2:])
+        elif program == "examples/annotate_python.py":
+            self.run(command)
         elif name in OTHERS or words[:3] == ["python3", "-m", "venv"]:
             pass
         elif program == "cmake" and words[1] == "--preset":

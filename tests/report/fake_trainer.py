@@ -1,11 +1,11 @@
 #!/usr/bin/python3
-"""Stands in for a trainer (or, under the name prepare_corpus, for that program) to test the job around them.
+"""Stands in for a trainer (or, under the names prepare_corpus and downstream, for those programs) to test the job around them.
 
 It keeps the programs' promises on files and signals and trains nothing. Environment: FAKE_HOLD=CONFIG:STEP
 waits there for a signal; FAKE_DIVERGE=CONFIG:STEP diverges there; FAKE_FAIL=CONFIG:STEP fails there, not
 before the file $FAKE_FAIL_AFTER exists. CONFIG is a trainer's name without train_demo_. FAKE_BATCH is the most
 windows in a pass that its device has memory for; FAKE_NO_DEVICE that it has no device at all. FAKE_REFUSAL is a
-sentence with which prepare_corpus refuses its input. Every start is
+sentence with which prepare_corpus refuses its input, FAKE_TEXT the file that it holds out. Every start is
 noted in $FAKE_STARTS.
 """
 
@@ -43,6 +43,18 @@ def note():
         file.write(" ".join([NAME, *sys.argv[1:]]) + "\n")
 
 
+def downstream():
+    parser = argparse.ArgumentParser(allow_abbrev=False)
+    for name in ("--checkpoint", "--tokenizer", "--annotated", "--json"):
+        parser.add_argument(name, type=Path, required=True)
+    parser.add_argument("--windows", type=int)
+    options = parser.parse_args()
+    for path in (options.checkpoint / "trainer.json", options.tokenizer, options.annotated):
+        if not path.exists():
+            sys.exit(f"{NAME}: {path} is missing")
+    options.json.write_text(json.dumps(synthetic.downstream(0.3)))
+
+
 def prepare_corpus():
     parser = argparse.ArgumentParser(allow_abbrev=False)
     for name in ("--input", "--out"):
@@ -51,6 +63,7 @@ def prepare_corpus():
         parser.add_argument(name, type=int)
     parser.add_argument("--held-out", type=float)
     parser.add_argument("--tokenizer", type=Path)
+    parser.add_argument("--held-out-text", type=Path)
     parser.add_argument("--overwrite", action="store_true")
     parser.add_argument("--skip-invalid", action="store_true")
     options = parser.parse_args()
@@ -62,6 +75,8 @@ def prepare_corpus():
         sys.exit(f"{NAME}: {options.tokenizer} is missing")
     out.mkdir(exist_ok=True)
     (out / "tokenizer.model").write_bytes(b"pieces")
+    if options.held_out_text:
+        options.held_out_text.write_text(json.dumps({"content": os.environ.get("FAKE_TEXT", "x = 1\n")}) + "\n")
     # Each of 16 tokens equally often: whoever knows only that has a loss of ln 16.
     tokens = array.array("H", list(range(16)) * (options.context // 8))
     for name in ("train.bin", "val.bin"):
@@ -250,4 +265,4 @@ names = [word for word in sys.argv[1:] if word.startswith("--")]
 if len(names) != len(set(names)):
     sys.exit(f"{NAME}: an option is given twice")
 note()
-prepare_corpus() if NAME == "prepare_corpus" else train()
+{"prepare_corpus": prepare_corpus, "downstream": downstream}.get(NAME, train)()

@@ -117,6 +117,37 @@ def write_run(root, spec, perplexity, layers, slopes=None, observed=None, first_
     return place
 
 
+def downstream(accuracy, error=0.2, ece=0.02, confidence=None):
+    """A run's downstream.json in which every accuracy follows from one: identifiers are 0.1 below, keywords 0.2 above
+    it, copied names 0.05 above new ones. `error` is that of the attribution, `confidence` the mean one."""
+
+    def tally(value):
+        return {"targets": 1000, "accuracy": value, "loss": 5 - value}
+
+    confidence = accuracy if confidence is None else confidence
+    names = ("identifier", "keyword", "number", "string", "comment", "operator", "whitespace")
+    offsets = {"identifier": -0.1, "keyword": 0.2}
+    empty = {"targets": 0, "confidence": None, "accuracy": None}
+    return {
+        "context": 128,
+        "texts": 45,
+        "windows": 2000,
+        "all": tally(accuracy),
+        "classes": {name: tally(accuracy + offsets.get(name, 0)) for name in names},
+        "names": {"nearest": 20, "farthest": 100, "copied": tally(accuracy + 0.05), "first": tally(accuracy)},
+        "brackets": {"all": {"targets": 50, "accuracy": accuracy, "probability_share": 0.9}},
+        "calibration": {
+            "ece": ece,
+            "confidence": confidence,
+            "bins": [empty] * 14 + [{"targets": 1000, "confidence": confidence, "accuracy": accuracy}],
+        },
+        "output_entropy": 3.0,
+        "sinks": {"first_token_attention": [[0.1] * 4] * 8, "sink_rate": 0.25},
+        "attribution": error if error is None else {"error": error, "attention_error": error / 2, "sum_error": 1e-6, "parts": []},
+        "induction": {"windows": 64, "first": tally(0.0), "second": tally(1.5)},
+    }
+
+
 def write_root(root, scale="demo"):
     """A root folder without runs."""
     root.mkdir(parents=True, exist_ok=True)

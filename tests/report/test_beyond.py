@@ -151,7 +151,12 @@ class BeyondTest(unittest.TestCase):
         self.assertEqual(text.count("**Found:**"), 1)
 
     def test_hybrids(self):
-        values = {"sm_g": (31.0, 32.0), "sm_r": (29.0, 30.0), "sm_relu_gelu": (28.0, 30.0), "sm_gelu_relu": (33.0, 34.0)}
+        values = {
+            "sm_g": (31.0, 32.0),
+            "sm_r": (29.0, 30.0),
+            "sm_relu_gelu": (28.0, 30.0),
+            "sm_gelu_relu": (33.0, 34.0),
+        }
         for config, perplexities in (values | {"sm_alternating": (30.5, 31.5)}).items():
             for seed, perplexity in enumerate(perplexities):
                 self.write(synthetic.spec_of(config, seed), perplexity)
@@ -165,7 +170,7 @@ class BeyondTest(unittest.TestCase):
             "nothing; the order by perplexity is SM + R, then G < SM + R < SM + R, G in turn < SM + G < SM + G, then R.",
             text,
         )
-        self.assertIn("deviate by up to 1.41 in perplexity", text)
+        self.assertIn("of one configuration's seeds deviate by up to 1.41.", text)
         self.assertTrue((self.folder / "figures" / "hybrid.png").exists())
 
     def test_sparsity(self):
@@ -181,7 +186,9 @@ class BeyondTest(unittest.TestCase):
         self.assertEqual(self.cells(text, "none")[:4], ["30.00 ± 0.00", "0", "60.5 ± 0.7", "60.5"])
         self.assertEqual(self.cells(text, "1e-3")[1:3], ["+0.50 ± 0.00", "85.5 ± 0.7"])
         self.assertIn("where 60.5 ± 0.7 % of the hidden units are zero without a penalty, 1e-3 is the strongest", text)
-        self.assertIn("85.5 ± 0.7 % zeros at +0.5 % perplexity; 1e-2 gives 97.5 ± 0.7 % zeros at +20.0 % perplexity.", text)
+        self.assertIn(
+            "85.5 ± 0.7 % zeros at +0.5 % perplexity; 1e-2 gives 97.5 ± 0.7 % zeros at +20.0 % perplexity.", text
+        )
         self.assertTrue((self.folder / "figures" / "sparsity.png").exists())
 
     def test_sparsity_that_is_never_cheap(self):

@@ -30,7 +30,9 @@ using namespace configurations;
 constexpr DecoderConfig shape = shapes::wee.by(recipes::wet);
 static_assert(shape.layers == 4 && shape.vocab_size == 5 && shape.final_norm == FinalNorm::same_as_norm);
 static_assert(shapes::wee.training.steps == 5 && shapes::wee.training.init_std == 0.5 && recipes::wet.dropout == 0.25);
-using Model = sm_dyt_relu_silu<shape>::Model<shape, Cpu>;
+using Parts = sm_dyt_relu_silu<shape>;
+using Model = Decoder<shape, Parts::NormPolicy, Parts::ActivationPolicy, Cpu, NoObserver, Parts::LayoutPolicy,
+                      Parts::ObjectivePolicy>;
 static_assert(Model::Activation::name == "relu*2+silu" && std::is_same_v<Model::Norm, DynamicTanh>);
 static_assert(std::is_same_v<Model::Layout, PostNorm> && std::is_same_v<Model::Objective, EntropyGuided<Cpu>>);
 """
@@ -110,9 +112,9 @@ class ConfigurationsTest(unittest.TestCase):
             sys.executable,
             "-c",
             "import sys; sys.path.insert(0, 'examples/reproduce')\n"
-            "from configurations import *; from experiments import EXPERIMENTS; from runs import DEVICE_SUFFIX\n"
+            "from configurations import *; from experiments import EXPERIMENTS, GROUPS; from runs import DEVICE_SUFFIX\n"
             "from scales import SCALES\n"
-            "for names in CONFIGURATIONS, [*EXPERIMENTS, 'all'], RECIPES, SCALES, DEVICE_SUFFIX: print(*names)\n"
+            "for names in CONFIGURATIONS, [*EXPERIMENTS, *GROUPS], RECIPES, SCALES, DEVICE_SUFFIX: print(*names)\n"
             "print(*PAPER_CONFIGS)",
         ).splitlines()
         for option, names in zip(("--configs", "--experiment", "--recipe", "--scale", "--device"), known):
@@ -212,8 +214,9 @@ class ConfigurationsTest(unittest.TestCase):
 
     def test_an_experiment_is_one_file(self):
         (self.root / "examples/reproduce/experiments/tripled.py").write_text(EXPERIMENT)
-        self.assertIn("choose from perplexity slopes pythia tripled stability all.", self.refused("--experiment", "none"))
+        self.assertIn("choose from perplexity slopes pythia tripled stability downstream tuned", self.refused("--experiment", "none"))
         text = self.run_in_tree(self.root / "examples" / "reproduce.sh", "--help")
+        self.assertIn("all: those of the paper, the first 5,", text)
         self.assertRegex(text, r"(?m)^ +tripled: the norm-free ReLU model at 3 times the rate$")
 
         programs, corpus, out = (self.place / name for name in ("bin", "corpus", "run"))
@@ -232,12 +235,28 @@ class ConfigurationsTest(unittest.TestCase):
         self.assertIn("--experiment tripled --scale smoke", report)
         self.assertTrue((out / "figures" / "tripled.png").exists())
 
+    def test_what_goes_past_the_paper_is_not_among_all(self):
+        path = self.root / "examples/reproduce/experiments/tripled.py"
+        for text, among in ((EXPERIMENT, "all"), (EXPERIMENT.replace("ORDER = 4", "ORDER = 40\nBEYOND = True"), "beyond")):
+            path.write_text(text)
+            groups = self.run_in_tree(
+                sys.executable,
+                "-c",
+                "import sys; sys.path.insert(0, 'examples/reproduce')\n"
+                "from experiments import GROUPS\n"
+                "print(*(group for group, names in GROUPS.items() if 'tripled' in names))",
+            )
+            self.assertEqual(groups.split(), [among])
+        help_text = self.run_in_tree(self.root / "examples" / "reproduce.sh", "--help")
+        self.assertIn("all: those of the paper, the first 4,", help_text)
+
     def test_a_file_that_is_no_experiment_is_told(self):
         for change, words in (
             (("ORDER = 4\n", ""), "ORDER"),
             (("ORDER = 4\n", "ORDER = 2 + 2\n"), "ORDER"),
             (("def section(", "def other("), "section"),
             (("def grid(", "def other("), "grid"),
+            (("ORDER = 4\n", "ORDER = 4\nBEYOND = 1\n"), "BEYOND"),
             (('HELP = "the norm-free', 'HELP = "the " "norm-free'), "one line"),
         ):
             with self.subTest(change=change):

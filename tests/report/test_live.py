@@ -127,9 +127,16 @@ class LiveTest(unittest.TestCase):
         specs = [synthetic.spec_of(config) for config in ("sm_g", "sm_r", "sm_ln_g")]
         planned = {root / "runs" / spec.name: spec for spec in specs}
         (root / "runs" / specs[0].name / "evaluation.json").unlink()
-        text = self.content(self.serve(root, planned=planned, workers=1))
+        server = self.serve(root, planned=planned, workers=1)
+        text = self.content(server)
         self.assertIn("1 of 3 runs done, about", text)
         self.assertRegex(text, r"SM \+ LN \+ G, seed 3</td><td>waiting<")
+        # One that follows from the others' results.
+        later = synthetic.spec_of("sm_g", rate_factor=8)
+        server.board.add({root / "runs" / later.name: later} | planned)
+        text = self.content(server)
+        self.assertIn("1 of 4 runs done, about", text)
+        self.assertRegex(text, r"SM \+ G, 8 x rate, seed 3</td><td>waiting<")
 
     def test_this_machine_alone(self):
         server = self.serve()

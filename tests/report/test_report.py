@@ -471,6 +471,56 @@ class ReportTest(unittest.TestCase):
         _, text = self.report()
         self.assertNotIn("nan", text.lower())
 
+    def write_downstream(self, seeds=(3,), **of_config):
+        """Runs in which each configuration has synthetic.downstream() of these arguments, on seeds after the first with
+        an accuracy 0.02 higher; None: it was not measured."""
+        synthetic.write_folder(self.folder, configs=tuple(of_config), seeds=seeds)
+        for config, arguments in of_config.items():
+            for index, seed in enumerate(seeds):
+                if arguments is not None:
+                    changed = arguments | {"accuracy": arguments["accuracy"] + 0.02 * index}
+                    self.path(config, "downstream.json", seed).write_text(json.dumps(synthetic.downstream(**changed)))
+
+    def test_downstream(self):
+        self.write_downstream(
+            seeds=(3, 4),
+            sm_ln_g={"accuracy": 0.4, "error": 0.5, "ece": 0.01, "confidence": 0.3},
+            sm_ln_r=None,
+            sm_g={"accuracy": 0.3, "error": 1e-15, "ece": 0.03, "confidence": 0.5},
+            sm_r={"accuracy": 0.35, "error": 1e-15},
+        )
+        results, text = self.report(rendered=True)
+        text = text[text.index("## Downstream") :]
+        self.assertEqual(self.row(text, "SM + G")[:3], ["31.0 ± 1.4", "21.0 ± 1.4", "51.0 ± 1.4"])
+        others = self.row(text, "SM + R", table=1)
+        self.assertEqual(others[:3], ["41.0 ± 1.4", "36.0 ± 1.4", "36.0 ± 1.4"])
+        self.assertEqual(others[4], "3.50 ± 0.00")
+        self.assertEqual(others[7], "25.0 ± 0.0")
+        self.assertNotIn("| SM + LN + R |", text[: text.index("## Private inference")])
+        self.assertIn("SM + LN + G is right most often (41.0 %), SM + G least (31.0 %); the order by accuracy **is** that", text)
+        self.assertEqual(self.row(text, "SM + LN + G", table=1)[-2:], ["50 ± 0", "25 ± 0"])
+        self.assertIn("less that on new ones: +5.0 ± 0.0 points in SM + LN + G, +5.0", text)
+        self.assertIn("SM + LN + G, SM + G and SM + R gain more than one nat", text)
+        self.assertIn("SM + LN + G 0.0100 ± 0.0000 (underconfident) at best, SM + G 0.0300 ± 0.0000 (overconfident) at worst", text)
+        self.assertIn("**exact**, up to rounding, in SM + G and SM + R, which have no final norm. Behind a final norm, direct logit attribution is off by 50 % in SM + LN + G", text)
+        self.assertEqual(["downstream" in run for run in results["runs"]], [True, False, True, True] * 2)
+        self.assertGreater(matplotlib.image.imread(self.folder / "figures" / "downstream.png").shape[1], 800)
+
+    def test_downstream_without_some_numbers(self):
+        self.write_downstream(sm_g={"accuracy": 0.3, "error": None})
+        path = self.path("sm_g", "downstream.json")
+        found = json.loads(path.read_text())
+        found["induction"] = None
+        found["names"]["copied"] = {"targets": 0, "accuracy": None, "loss": None}
+        path.write_text(json.dumps(found))
+        _, text = self.report(rendered=True)
+        text = text[text.index("## Downstream") : text.index("## Private inference")]
+        self.assertNotIn("nan", text.lower())
+        self.assertEqual(self.row(text, "SM + G", table=1)[0], "–")
+        self.assertNotIn("gain", text)
+        self.assertNotIn("logit attribution is", text)
+        self.assertEqual(self.row(text, "SM + G", table=1)[-2:], ["–", "–"])
+
     def test_page_holds_everything(self):
         self.write(rendered=True)
         page = (self.folder / "report.html").read_text()

@@ -1,12 +1,14 @@
 """The job around the trainers: what it starts, how it stops, how it goes on. The trainers are stand-ins."""
 
 import argparse
+import dataclasses
 import fcntl
 import io
 import json
 import math
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -27,7 +29,7 @@ import corpus
 import experiments
 import jobs
 import runs
-from configurations import RECIPES
+from configurations import CONFIGURATIONS, RECIPES
 from scales import SCALES
 
 ALL = ["sm_ln_g", "sm_ln_r", "sm_g", "sm_r"]
@@ -50,7 +52,7 @@ class ReproduceTest(unittest.TestCase):
             for spec in experiments.grid(experiments.EXPERIMENTS, scale, recipe, [0])
         ]
         trainers = {spec.trainer(device, ranks) for spec in grid for device in runs.DEVICE_SUFFIX for ranks in (1, 2)}
-        for name in {"prepare_corpus", *trainers}:
+        for name in {"prepare_corpus", "downstream", *trainers}:
             (self.programs / name).symlink_to(HERE / "fake_trainer.py")
 
     def start(self, *options, scale="smoke", rendered=False, **environment):
@@ -274,6 +276,7 @@ class ReproduceTest(unittest.TestCase):
             "Stability",
             "Residual stream",
             "Signal propagation",
+            "Downstream",
             "Private inference",
         ):
             self.assertRegex(text, f"(?m)^## {title}")
@@ -303,6 +306,12 @@ class ReproduceTest(unittest.TestCase):
     def test_a_student_waits_for_its_teacher(self):
         """It is trained after the teacher, with its checkpoint, and goes on with it."""
         experiment = ("--experiment", "distillation")
+        job = self.start(*experiment, FAKE_HOLD="sm_ln_g:3")
+        self.wait_for(lambda: self.logged_step("sm_ln_g") == 3 and (self.folder("sm_r") / "evaluation.json").exists())
+        time.sleep(1)  # in which a student that does not wait would begin
+        job.send_signal(signal.SIGTERM)
+        job.communicate(timeout=PATIENCE)
+        self.assertFalse([start for start in self.trained(self.started()) if "distilled" in start])
         job = self.start(*experiment, FAKE_HOLD="sm_r_distilled:3")
         student = self.out / "runs" / (
             "demo-sm_r_distilled-T128-paper-teacher_weight_0.5-teacher_temperature_2-teacher_sm_ln_g-seed0"
@@ -338,6 +347,17 @@ class ReproduceTest(unittest.TestCase):
             self.assertRegex(output, r"teacher SM \+ LN \+ G, seed 0: left out, since SM \+ LN \+ G, seed 0 diverged")
             self.assertFalse([start for start in self.trained(starts) if "distilled" in start])
 
+    def test_the_speed_of_a_student_is_measured_with_its_teacher(self):
+        options = ("--scale", "gpt2", "--experiment", "distillation")
+        status, output, starts = self.run_job(*options, FAKE_WINDOWS="1536")
+        self.assertEqual(status, 0, output)
+        self.assertEqual([start.split()[0] for start in starts if "--profile" in start], ["train_gpt2_sm_r"])
+        shutil.rmtree(next((self.out / "runs").glob("gpt2-sm_r_distilled-*")))
+        status, output, starts = self.run_job(*options, FAKE_WINDOWS="1536")
+        self.assertEqual(status, 0, output)
+        measured = [start for start in starts if "--profile" in start]
+        self.assertRegex(measured[0], "^train_gpt2_sm_r_distilled .*--teacher .*/gpt2-sm_ln_g-T128-paper-seed0/checkpoint")
+
     def test_a_checkpoint_that_is_needed_and_gone_is_told(self):
         self.assertEqual(self.run_job("--configs", "sm_ln_g")[0], 0)
         (self.folder("sm_ln_g") / "checkpoint" / "trainer.json").unlink()
@@ -356,20 +376,19 @@ class ReproduceTest(unittest.TestCase):
     def test_the_learning_rate_is_searched_and_then_compared(self):
         """The best of 1, 2 and 4 lies at the end, so 8 and 16 are tried with the first seed alone; the other seed is
         trained at what was best there. All of it is found again."""
-        options = ("--experiment", "tuned", "--configs", "sm_g", "sm_r", "--seeds", "2")
+        options = ("--experiment", "tuned", "--configs", "sm_r", "--seeds", "2")
         status, output, starts = self.run_job(*options, FAKE_BEST="8")
         self.assertEqual(status, 0, output)
-        for config in ("sm_g", "sm_r"):
-            self.assertEqual(sorted(self.factors_of(starts, config)), [1, 2, 4, 8, 16])
-            self.assertEqual(sorted(self.factors_of(starts, config, seed=1)), [1, 8])
+        self.assertEqual(sorted(self.factors_of(starts, "sm_r")), [1, 2, 4, 8, 16])
+        self.assertEqual(sorted(self.factors_of(starts, "sm_r", seed=1)), [1, 8])
         halves = [start for start in starts if "selection.bin" in start]
-        self.assertEqual(len(halves), 14)
+        self.assertEqual(len(halves), 7)
         self.assertTrue(all("--evaluate-only" in start for start in halves))
         shard = corpus.read_shard(self.out / "corpus" / "T128" / "selection.bin")
         self.assertEqual(shard.tolist(), list(range(16)) * 8)
         status, output, starts = self.run_job(*options, FAKE_BEST="8")
         self.assertEqual((status, [start for start in starts if "--val" in start]), (0, []), output)
-        self.assertIn("plan: 14 runs, 14 of them done", output)
+        self.assertIn("plan: 7 runs, 7 of them done", output)
 
     def test_runs_of_others_are_evaluated_in_halves_where_that_is_needed(self):
         self.assertEqual(self.run_job("--configs", "sm_r")[0], 0)
@@ -408,6 +427,43 @@ class ReproduceTest(unittest.TestCase):
             self.assertIn(f"--init-from {self.out}/runs/{before.name}/checkpoint", start)
         self.assertIn("--steps 6 ", trained[1])
         self.assertEqual(third.name, "demo-sm_r-T128-paper-init_from_sm_g_steps_6_decay_slopes_True_init_from_sm_ln_g-seed0")
+
+    def test_downstream(self):
+        """Runs that are there are measured, each once; what diverged is not."""
+        status, output, starts = self.run_job("--configs", "sm_g", "sm_r")
+        self.assertEqual(status, 0, output)
+        self.assertFalse([start for start in starts if "--held-out-text" in start or start.startswith("downstream")])
+        self.assertNotIn("## Downstream", (self.out / "report.md").read_text())
+        status, output, starts = self.run_job("--experiment", "downstream", FAKE_DIVERGE="sm_ln_g:4")
+        self.assertEqual(status, 0, output)
+        self.assertEqual(len(self.trained(starts)), 2)
+        measured = [start for start in starts if start.startswith("downstream")]
+        self.assertEqual(len(measured), 3)
+        for start, config in zip(measured, ("sm_ln_r", "sm_g", "sm_r")):
+            self.assertIn(f"--checkpoint {self.folder(config)}/checkpoint ", start)
+            self.assertIn("/T128/tokenizer.model --annotated ", start)
+        self.assertRegex((self.out / "report.md").read_text(), "(?m)^## Downstream")
+        status, output, starts = self.run_job("--experiment", "downstream", FAKE_DIVERGE="sm_ln_g:4")
+        self.assertEqual(status, 0, output)
+        self.assertFalse([start for start in starts if "--held-out-text" in start or start.startswith("downstream")])
+        self.assertEqual(sum(start.startswith("prepare_corpus") for start in starts), 1)
+
+    def test_downstream_of_another_language(self):
+        """A corpus that is no Python has a report without that section."""
+        status, output, starts = self.run_job(
+            "--experiment", "downstream", "--configs", "sm_g", FAKE_TEXT="int main() { return 0; }"
+        )
+        self.assertEqual(status, 0, output)
+        self.assertRegex(output, "(?m)^downstream: not measured: annotating .*none of 1 sources can be used")
+        self.assertFalse([start for start in starts if start.startswith("downstream")])
+        self.assertNotIn("## Downstream", (self.out / "report.md").read_text())
+
+    def test_targets(self):
+        for experiment, others in (("perplexity", []), ("downstream", ["downstream"])):
+            command = [sys.executable, EXAMPLES / "reproduce", "--experiment", experiment, "--targets", "--out", self.out]
+            targets = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+            trainers = [f"train_demo_{config}" for config in ("sm_ln_g", "sm_ln_r", "sm_g", "sm_r")]
+            self.assertEqual(targets, ["prepare_corpus", *others, *trainers])
 
     def test_clean_recipe(self):
         status, output, starts = self.run_job("--recipe", "clean", "--experiment", "perplexity", "slopes")
@@ -574,6 +630,49 @@ class GridTest(unittest.TestCase):
             specs = experiments.grid(["pythia"], scale, "paper", [0])
             tokens = {runs.tokens_of(runs.recipe_of(spec, scale, 0)) for spec in specs}
             self.assertEqual(len(tokens), 1)
+
+    def test_names_tell_what_a_run_needs(self):
+        """Each way in which a prerequisite may differ makes another name."""
+        plain = runs.Spec("demo", "sm_ln_g", 128, 0)
+        others = [plain] + [
+            dataclasses.replace(plain, **change)
+            for change in (
+                {"shape": "pythia_demo"},
+                {"config": "sm_g"},
+                {"context": 64},
+                {"seed": 1},
+                {"recipe": "clean"},
+                {"rate_factor": 2},
+                {"options": (("hidden_penalty", 1e-5),)},
+                {"init_from": plain},
+                {"teacher": plain},
+            )
+        ]
+        specs = [
+            dataclasses.replace(student, **{link: other})
+            for student in [plain, *others]
+            for other in others
+            for link in runs.LINKS
+            if getattr(student, link) is None
+        ]
+        self.assertEqual(len({spec.name for spec in specs}), len(set(specs)))
+        for spec in specs:
+            self.assertEqual(runs.Spec.from_json(json.loads(json.dumps(spec.as_json()))), spec)
+        # A run of an earlier version says less.
+        self.assertEqual(runs.Spec.from_json({"shape": "demo", "config": "sm_ln_g", "context": 128, "seed": 0}), plain)
+
+    def test_layers_that_take_turns(self):
+        for config, four, five, name in (
+            ("sm_relu_gelu", "RRGG", "RRGGG", "ReLU, then GELU"),
+            ("sm_gelu_relu", "GGRR", "GGRRR", "GELU, then ReLU"),
+            ("sm_alternating", "RGRG", "RGRGR", "ReLU, in turn with GELU"),
+        ):
+            configuration = CONFIGURATIONS[config]
+            for layers in (four, five):
+                found = configuration.activations(len(layers))
+                self.assertEqual("".join(name[0] for name in found), layers)
+                self.assertEqual(configuration.layers_by_activation(len(layers))["ReLU"], layers.count("R"))
+            self.assertEqual(configuration.activation_name, name)
 
     def test_recipes(self):
         paper, clean = (

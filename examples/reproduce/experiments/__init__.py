@@ -6,11 +6,19 @@
     BEYOND = True       where it goes past the paper: `all` leaves it out, `beyond` is all of these
     grid(request)       the runs that it needs of one seed, made by request.spec(); one that needs another's checkpoint
                         names it (init_from=..., teacher=...), and that one need not be named besides. It is asked
-                        again whenever a run has ended, and may go by request.selection_loss()
+                        again whenever a run has ended, and may go by request.selection_loss(); its programs and
+                        contexts must be among those that it names at first
     IN_HALVES = True    where its runs are evaluated on the first half of the held-out files as well, so that a choice
                         can be made there and its outcome told on the second: request.selection_loss(), Run.halves
     section(chapter)    its part of the report on the runs of one recipe, as Markdown, with its figures; nothing where
                         none of its runs are there
+
+An experiment that measures its runs when they are trained and evaluated also has
+
+    PROGRAMS            the programs that it needs for that
+    measure(jobs, arguments, corpus, stop)
+                        leaves what it measures in the folders of these jobs, where it is not yet; `corpus` is the folder
+                        of the shards, which then has the held-out files as held_out.jsonl
 
 and holds what the paper says about it. reproduce.sh finds the lines ORDER and HELP by themselves.
 """
@@ -101,6 +109,11 @@ def with_prerequisites(spec):
     """A run behind all that must be trained before it."""
     before = [needed for other in spec.prerequisites.values() for needed in with_prerequisites(other)]
     return [*before, spec]
+
+
+def that_measure(experiments):
+    """Those of these experiments that measure their runs, as modules."""
+    return [module for name, module in EXPERIMENTS.items() if name in expanded(experiments) and hasattr(module, "measure")]
 
 
 SECTIONS = _load()

@@ -1,7 +1,7 @@
 """A norm-free student that learns from a model with LayerNorm as well as from the text.
 
-The paper's Appendix D proposes it. The student's loss is (1 - weight) cross-entropy + weight temperature² KL(teacher ||
-student); the teacher is the finished SM + LN + G of the same seed. Perplexities are of the text alone.
+The paper's Appendix D proposes it. The student's loss is (1 - weight) cross-entropy + weight temperature² KL(teacher
+|| student); the teacher is the finished SM + LN + G of the same seed. Perplexities are of the text alone.
 """
 
 from comparison import Comparison, Estimate, paired_percent
@@ -37,12 +37,14 @@ def triples(chapter):
 
 
 def closed_share(sound):
-    """Share of the gap between student and teacher that teaching closes, in %: an Estimate over the seeds; without a value
-    where the teacher is not ahead in each of them."""
+    """Share of the gap between student and teacher that teaching closes, in %: an Estimate over the seeds; without a
+    value where the teacher is not ahead in each of them."""
     gaps = [student.perplexity - teacher.perplexity for teacher, student, _ in sound]
     if not gaps or min(gaps) <= 0:
         return Estimate.of([])
-    return Estimate.of([100 * (student.perplexity - taught.perplexity) / gap for (_, student, taught), gap in zip(sound, gaps)])
+    return Estimate.of(
+        [100 * (student.perplexity - taught.perplexity) / gap for (_, student, taught), gap in zip(sound, gaps)]
+    )
 
 
 def found_sentence(sound):
@@ -61,10 +63,10 @@ def found_sentence(sound):
 def limits_sentence(sound):
     slower = Estimate.of([taught.tokens_per_second / student.tokens_per_second for _, student, taught in sound])
     weight, temperature = OPTIONS.values()
-    cost = f" and a step with its teacher has {slower.text()} times the speed of one without" if slower.count else ""
+    cost = f": with its teacher a run has {slower.text()} times the speed of one without" if slower.count else ""
     return (
-        f"what other teachers do: this one has the student's size and has read the same text, at one weight ({weight}) and one "
-        f"temperature ({temperature}); runs have the same number of tokens, not the same cost{cost}."
+        f"what other teachers do: this one has the student's size and has read the same text, at one weight ({weight}) "
+        f"and one temperature ({temperature}); runs have the same number of tokens, not the same cost{cost}."
     )
 
 
@@ -80,10 +82,7 @@ def section(chapter):
         [
             CONFIGURATIONS[config].label,
             f"**{comparison.perplexity(config).text(missing='diverged')}**",
-            *(
-                "0" if config == other else comparison.delta(config, other).text("+.2f")
-                for other in (STUDENT, TEACHER)
-            ),
+            *("0" if config == other else comparison.delta(config, other).text("+.2f") for other in (STUDENT, TEACHER)),
             comparison.early_entropy(config).text(),
         ]
         for config in (TEACHER, STUDENT, TAUGHT)
@@ -98,6 +97,8 @@ def section(chapter):
         table(["Runs", "Eval PPL", student, teacher, early], rows),
         seeds_sentence(comparison),
         bullets([f"**{label} diverged** and is left out." for label in dict.fromkeys(lost)]),
-        chapter.draw(draw_evaluation_loss, comparison, name="distillation", alt="Evaluation loss with and without a teacher"),
+        chapter.draw(
+            draw_evaluation_loss, comparison, name="distillation", alt="Evaluation loss with and without a teacher"
+        ),
         conclusion(found_sentence(sound), limits_sentence(sound)) if sound else "",
     ]

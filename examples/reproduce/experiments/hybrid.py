@@ -1,5 +1,5 @@
-"""ReLU in some layers and GELU in the others, without LayerNorm: the hybrid strategies of the paper's Appendix D, ReLU in
-the earlier layers and GELU in the later ones, beside the reverse and beside the two in turn."""
+"""ReLU in some layers and GELU in the others, without LayerNorm: the hybrid strategies of the paper's Appendix D, ReLU
+in the earlier layers and GELU in the later ones, beside the reverse and beside the two in turn."""
 
 import numpy as np
 
@@ -41,10 +41,12 @@ def found_sentence(comparison):
 def limits_sentence(comparison):
     spread = [comparison.perplexity(config).deviation for config in comparison.configs]
     spread = [value for value in spread if np.isfinite(value)]
-    seeds = f"the seeds of one configuration deviate by up to {number_text(max(spread))}" if spread else "this is one seed"
+    seeds = "this is one seed"
+    if spread:
+        seeds = f"the perplexities of one configuration's seeds deviate by up to {number_text(max(spread))}"
     return (
-        f"which layers need which activation: of all mixtures of {comparison.layers} layers these are three, each trained at one "
-        f"learning rate, and {seeds} in perplexity."
+        f"which layers need which activation: of all mixtures of {comparison.layers} layers these are three, each trained "
+        f"at one learning rate, and {seeds}."
     )
 
 
@@ -75,7 +77,9 @@ def section(chapter):
         table(["Norm-free", "layers", "Eval PPL", *against, "heads in the top quarter of entropy"], rows),
         seeds_sentence(comparison),
         bullets([f"**{label} diverged** and is left out." for label in lost]),
-        chapter.draw(draw_hybrids, comparison, configs, name="hybrid", alt="Perplexity, and entropy by layer, of mixtures"),
+        chapter.draw(
+            draw_hybrids, comparison, configs, name="hybrid", alt="Perplexity, and entropy by layer, of mixtures"
+        ),
         conclusion(found_sentence(comparison), limits_sentence(comparison)),
     ]
 
@@ -86,7 +90,7 @@ def layers_text(config, layers):
 
 
 def draw_hybrids(figures, comparison, configs):
-    """Two panels: perplexity with its deviation; mean entropy of the heads of each layer, full where the layer has ReLU."""
+    """Two panels: perplexity with its deviation; mean entropy of the heads of each layer, full where it has ReLU."""
     figure, (left, right) = figures.plt.subplots(1, 2, figsize=(9.6, 3.9), layout="constrained")
     for place, config in enumerate(reversed(configs)):
         estimate = comparison.perplexity(config)

@@ -1,7 +1,7 @@
 """What an L1 penalty on the hidden units of SM + R makes of its zeros, and of its perplexity.
 
-The penalty is the coefficient times the sum over layers of the mean over tokens of the sum over hidden units of |h|. It is
-no part of the perplexities.
+The penalty is the coefficient times the sum over layers of the mean over tokens of the sum over hidden units of |h|. It
+is no part of the perplexities.
 """
 
 import numpy as np
@@ -90,7 +90,8 @@ def found_sentence(groups):
         first = min(costs)
         return f"{free}, each penalty costs more than {LITTLE:g} %: {penalty_text(first)} gives {told(first)}."
     strongest = max(cheap)
-    text = f"{free}, {penalty_text(strongest)} is the strongest penalty that costs no more than {LITTLE:g} %: {told(strongest)}"
+    text = f"{free}, {penalty_text(strongest)} is the strongest penalty that costs no more than {LITTLE:g} %: "
+    text += told(strongest)
     return text + (f"; {penalty_text(last)} gives {told(last)}." if last != strongest else ".")
 
 
@@ -104,10 +105,12 @@ def limits_sentence(groups):
             if penalty and run.spec.seed in free
         ]
     )
-    speed = f", and penalised runs have {number_text(speeds.mean)} times the speed of plain ones" if speeds.count else ""
+    speed = (
+        f", and penalised runs have {number_text(speeds.mean)} times the speed of plain ones" if speeds.count else ""
+    )
     return (
-        f"what zeros are worth: nothing skips them here{speed}; and a coefficient weighs the sum over all hidden units, so that "
-        "it is stronger in larger models."
+        f"what zeros are worth: nothing skips them here{speed}; and a coefficient weighs the sum over all hidden units, "
+        "so that it is stronger in larger models."
     )
 
 

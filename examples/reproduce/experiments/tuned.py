@@ -192,7 +192,11 @@ def draw_tuning(figures, tuning):
         losses = {factor: loss for factor, loss in tuning.losses[config].items() if math.isfinite(loss)}
         style = {"color": figures.COLORS[config], "marker": figures.MARKERS[config]}
         search_axis.plot(
-            list(losses), [math.exp(loss) for loss in losses.values()], markersize=5, label=figures.label(config), **style
+            list(losses),
+            [math.exp(loss) for loss in losses.values()],
+            markersize=5,
+            label=figures.label(config),
+            **style,
         )
         best = tuning.best[config]
         search_axis.plot([best], [math.exp(losses[best])], markersize=12, fillstyle="none", linestyle="", **style)
@@ -206,7 +210,9 @@ def draw_tuning(figures, tuning):
         for own in (False, True):
             estimate = Estimate.of(map(second_half, tuning.runs(config, own)))
             figures.point(axis, place + (0.13 if own else -0.13), estimate, figures.COLORS[config], filled=own)
-    axis.set_xticks(range(len(tuning.configs)), [figures.label(config).replace(" + ", "+") for config in tuning.configs])
+    axis.set_xticks(
+        range(len(tuning.configs)), [figures.label(config).replace(" + ", "+") for config in tuning.configs]
+    )
     axis.set_xlim(-0.6, len(tuning.configs) - 0.4)
     axis.set_ylabel("perplexity, second half (hollow: plain rate)")
     for panel in (search_axis, axis):

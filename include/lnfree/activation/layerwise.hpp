@@ -7,8 +7,9 @@
 
 namespace lnfree {
 
-/// One activation in the first `Count` layers and another in the rest, for example Layerwise<ReLU, 4, GELU>; with
-/// `OtherCount`, the other in as many layers, then again from the first: Layerwise<ReLU, 1, GELU, 1> alternates.
+/// One activation in the first `Count` layers and another in the rest, for example Layerwise<ReLU, 4, GELU>;
+/// with `OtherCount`, the other in as many layers, then again from the first: Layerwise<ReLU, 1, GELU, 1>
+/// alternates.
 template <class FirstLayers, int Count, class OtherLayers, int OtherCount = 0>
 struct Layerwise {
   static_assert(Count >= 0 && OtherCount >= 0, "lnfree: a Layerwise counts layers");

@@ -133,9 +133,14 @@ struct Observes {
   /// The loss of each token, record_losses().
   static constexpr bool losses = requires { requires O::observes_losses; };
   static constexpr bool logits = requires { requires O::observes_logits; };  ///< Logits, record_logits().
+  /// Queries, keys and values, record_attention().
+  static constexpr bool attention = requires { requires O::observes_attention; };
+  /// The stream after each sublayer, record_part().
+  static constexpr bool stream_parts = requires { requires O::observes_stream_parts; };
 
   /// Whether the device has to be read while a pass is under way.
-  static constexpr bool during_the_pass = stream || stream_values || hidden_values || logits;
+  static constexpr bool during_the_pass =
+      stream || stream_values || hidden_values || logits || attention || stream_parts;
 
   /// Whether it looks at passes at all.
   static constexpr bool anything = during_the_pass || entropy || scores || losses;
@@ -188,6 +193,23 @@ template <class O, class A>
 concept RecordsLogits = !Observes<O>::logits || requires(O observer, Matrix<const A> logits) {
   observer.record_logits(Index{}, logits);
 };
+
+/// observes_attention: for every layer Q | K | V (B T, 3 C) as the scores are made from them, and ln sum_j
+/// exp(s_ij) of each query (B, H, T). With s_ij = q_i k_j / sqrt(head_dim), that query's attention to j is
+/// exp(s_ij - log_sum_i).
+template <class O, class A>
+concept RecordsAttention = !Observes<O>::attention || requires(O observer, AttentionShape shape,
+                                                               Matrix<const A> qkv, const A* log_sums) {
+  observer.record_attention(0, shape, qkv, log_sums);
+};
+
+/// observes_stream_parts: the residual stream (B T, C) after the embedding, as layer 0, and after each
+/// addition of a sublayer's output to it. Of a layout in which a norm stands in the stream, nothing.
+template <class O, class A>
+concept RecordsParts =
+    !Observes<O>::stream_parts || requires(O observer, BatchShape shape, Matrix<const A> x) {
+      observer.record_part(0, StreamPart::embedding, shape, x);
+    };
 
 /// A device tag: the types it computes in, and how many bytes of logits it wants at a time. What else it must
 /// offer is the list of primitives in backend/primitives.hpp.

@@ -19,6 +19,9 @@ enum class Scope {
 /// Where in a model a norm stands.
 enum class NormSite { attention, feed_forward, final_norm };
 
+/// What is added to the residual stream.
+enum class StreamPart { embedding, attention, feed_forward };
+
 /// The number that a norm's parameter starts from: one for all norms, or one for each site.
 struct InitialValue {
   /// The value at each kind of site.

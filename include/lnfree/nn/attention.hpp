@@ -65,6 +65,11 @@ class Attention {
     c_attn_.backward(device, x, d_qkv, d_x);
   }
 
+  /// Q | K | V of the last pass (B T, 3 C), turned where positions are rotary.
+  Matrix<const Scalar> queries_keys_values(Index rows) const { return qkv_.top(rows); }
+  /// ln sum_j exp(s_ij) of each query of the last pass, (B, H, T).
+  const Accumulator* log_sums() const { return log_sum_; }
+
  private:
   static Index biased_columns(const DecoderConfig& config) {
     switch (config.biases) {

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include <lnfree/core/macros.hpp>
+#include <lnfree/core/policies.hpp>
 #include <lnfree/nn/attention.hpp>
 #include <lnfree/nn/decoder_parts.hpp>
 #include <lnfree/nn/feed_forward.hpp>
@@ -143,6 +144,19 @@ class Block {
 
   /// The feed-forward network's hidden layer after the activation, (B, T, ffn_width).
   Matrix<const Scalar> hidden(Index rows) const { return feed_forward_.hidden(rows); }
+
+  /// What the last pass attended with.
+  const Attention<Device>& attention() const { return attention_; }
+
+  /// Calls f(part, x) with the residual stream (B T, C) after each addition to it in the last pass. Where a
+  /// norm stands in the stream, there is no such sum and no call.
+  template <class F>
+  void for_each_sum(Index rows, const F& f) const {
+    for (const Wiring::Addition& addition : wiring_.additions()) {
+      f(addition.kind == Wiring::Kind::attention ? StreamPart::attention : StreamPart::feed_forward,
+        Matrix<const Scalar>(outputs_[static_cast<std::size_t>(addition.matrix - 1)].top(rows)));
+    }
+  }
 
   /// How many buffers the backward pass needs.
   int gradient_buffers() const { return wiring_.gradient_buffers(); }

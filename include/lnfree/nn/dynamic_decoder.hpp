@@ -93,6 +93,12 @@ class DynamicDecoder {
   static_assert(RecordsLogits<ObserverPolicy, typename DeviceTag::Accumulator>,
                 "lnfree: an observer of logits must offer record_logits(first_row, logits) "
                 "(docs/adding-an-observer.md)");
+  static_assert(RecordsAttention<ObserverPolicy, typename DeviceTag::Accumulator>,
+                "lnfree: an observer of attention must offer record_attention(layer, shape, qkv, log_sums) "
+                "(docs/adding-an-observer.md)");
+  static_assert(RecordsParts<ObserverPolicy, typename DeviceTag::Accumulator>,
+                "lnfree: an observer of the stream's parts must offer record_part(layer, part, shape, x) "
+                "(docs/adding-an-observer.md)");
   static_assert(
       lnfree::Objective<ObjectivePolicy<DeviceTag>, DeviceTag>,
       "lnfree: the objective must offer name and a constructor from ParameterSet<Device>& and const "
@@ -406,13 +412,14 @@ class DynamicDecoder {
   /// The residual stream (B, T, C) after the last block, from the embedding's output.
   Matrix<Scalar> forward(BatchShape shape, Watch watch) {
     Matrix<Scalar> x = embedding_.output(shape.rows());
+    if (watch.records) observation_.embedding(device_, shape, x);
     for (int l = 0; l < config.layers; ++l) {
       if (watch.entropies) {
         x = block(l).forward(device_, shape, x, scratch_, observation_.rows_of_layer(shape, l));
       } else {
         x = block(l).forward(device_, shape, x, scratch_, Unobserved{});
       }
-      if (watch.records) observation_.layer(device_, shape, l, x, block(l).hidden(x.rows));
+      if (watch.records) observation_.layer(device_, shape, l, x, block(l));
     }
     return x;
   }

@@ -44,10 +44,13 @@ class Observation {
     if constexpr (Asks::scores) numbers = heads * max_shape.length;
     if constexpr (Asks::stream_values) scalars = std::max(scalars, rows * config_.width);
     if constexpr (Asks::hidden_values) scalars = std::max(scalars, rows * config_.ffn_width);
+    if constexpr (Asks::attention) scalars = std::max(scalars, rows * 3 * config_.width);
+    if constexpr (Asks::stream_parts) scalars = std::max(scalars, rows * config_.width);
     if constexpr (Asks::logits) scalars = std::max(scalars, Index{config_.vocab_size});
     max_scalars_ = scalars;
     max_numbers_ = std::max(numbers, scalars);
     max_heads_ = heads;
+    max_queries_ = rows * config_.heads;
   }
 
   /// Takes the host's memory.
@@ -57,6 +60,7 @@ class Observation {
       host_finite_rows_.resize(host_sums_.size());
     }
     if constexpr (Asks::stream) host_column_squares_.resize(static_cast<std::size_t>(config_.width));
+    if constexpr (Asks::attention) host_log_sums_.resize(static_cast<std::size_t>(max_queries_));
     host_numbers_.resize(static_cast<std::size_t>(max_numbers_));
     if constexpr (!std::is_same_v<Scalar, Accumulator>)
       host_scalars_.resize(static_cast<std::size_t>(max_scalars_));
@@ -79,9 +83,30 @@ class Observation {
     return {entropy_rows_, heads_of(shape), shape.length};
   }
 
-  /// A layer is done: x is the stream after it.
+  /// The stream begins with the embedding.
+  void embedding([[maybe_unused]] Device& device, [[maybe_unused]] BatchShape shape,
+                 [[maybe_unused]] Matrix<const Scalar> x) {
+    if constexpr (Asks::stream_parts)
+      observer_.record_part(0, StreamPart::embedding, shape, on_host(device, x));
+  }
+
+  /// A layer, computed by `block`, is done: x is the stream after it.
+  template <class Block>
   void layer([[maybe_unused]] Device& device, [[maybe_unused]] BatchShape shape, [[maybe_unused]] int layer,
-             [[maybe_unused]] Matrix<const Scalar> x, [[maybe_unused]] Matrix<const Scalar> hidden) {
+             [[maybe_unused]] Matrix<const Scalar> x, [[maybe_unused]] const Block& block) {
+    [[maybe_unused]] const Matrix<const Scalar> hidden = block.hidden(x.rows);
+    if constexpr (Asks::attention) {
+      copy_to_host(device, host_log_sums_.data(), block.attention().log_sums(),
+                   static_cast<std::size_t>(x.rows * config_.heads) * sizeof(Accumulator));
+      observer_.record_attention(
+          layer, AttentionShape{shape.batch, shape.length, config_.heads, config_.head_dim(), shape.first},
+          on_host(device, block.attention().queries_keys_values(x.rows)), host_log_sums_.data());
+    }
+    if constexpr (Asks::stream_parts) {
+      block.for_each_sum(x.rows, [&](StreamPart part, Matrix<const Scalar> sum) {
+        observer_.record_part(layer, part, shape, on_host(device, sum));
+      });
+    }
     if constexpr (Asks::stream) {
       column_squares(device, x, column_squares_);
       copy_to_host(device, host_column_squares_.data(), column_squares_,
@@ -139,7 +164,7 @@ class Observation {
 
   DecoderConfig config_;
   O observer_;
-  Index max_heads_ = 0, max_numbers_ = 0, max_scalars_ = 0;
+  Index max_heads_ = 0, max_queries_ = 0, max_numbers_ = 0, max_scalars_ = 0;
   Accumulator* entropy_rows_ = nullptr;    // (L, B, H, T)
   Accumulator* max_scores_ = nullptr;      // (L, B, H, T)
   Accumulator* entropy_sums_ = nullptr;    // (L, B, H)
@@ -148,6 +173,7 @@ class Observation {
   std::vector<Accumulator> host_sums_;
   std::vector<std::int32_t> host_finite_rows_;
   std::vector<Accumulator> host_column_squares_;
+  std::vector<Accumulator> host_log_sums_;
   std::vector<Accumulator> host_numbers_;
   std::vector<Scalar> host_scalars_;
 };

@@ -52,6 +52,30 @@ class Wiring {
   }
 
   const std::vector<Step>& steps() const { return steps_; }
+
+  /// A sum on the way from the block's input to its output.
+  struct Addition {
+    int matrix;  ///< Number of the sum.
+    Kind kind;   ///< The sublayer whose output, normed or not, is added.
+  };
+
+  /// The additions that lead from the input to the output, in order. Empty where anything else than sums lies
+  /// between the two.
+  std::vector<Addition> additions() const {
+    std::vector<Addition> found;
+    for (int matrix = static_cast<int>(steps_.size()); matrix != 0;) {
+      const Step& sum = steps_[static_cast<std::size_t>(matrix - 1)];
+      if (sum.addend < 0) return {};
+      const Step* added = &sum;
+      while (added->kind == Kind::norm) {
+        if (added->input == 0 || steps_[static_cast<std::size_t>(added->input - 1)].addend >= 0) return {};
+        added = &steps_[static_cast<std::size_t>(added->input - 1)];
+      }
+      found.insert(found.begin(), {matrix, added->kind});
+      matrix = sum.addend;
+    }
+    return found;
+  }
   const std::vector<GradientStep>& gradient_steps() const { return gradient_steps_; }
 
   /// How many buffers the gradients take. Buffer 0 holds that of the output at first.

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include <lnfree/core/concepts.hpp>
+#include <lnfree/core/policies.hpp>
 #include <lnfree/core/tensor.hpp>
 
 namespace lnfree {
@@ -29,6 +30,8 @@ class Observers : public Parts... {
   static constexpr bool observes_hidden_values = (Observes<Parts>::hidden_values || ...);
   static constexpr bool observes_losses = (Observes<Parts>::losses || ...);
   static constexpr bool observes_logits = (Observes<Parts>::logits || ...);
+  static constexpr bool observes_attention = (Observes<Parts>::attention || ...);
+  static constexpr bool observes_stream_parts = (Observes<Parts>::stream_parts || ...);
 
   Observers(int layers, int heads) : Parts(layers, heads)... { on_.fill(true); }
 
@@ -103,6 +106,17 @@ class Observers : public Parts... {
   template <class T>
   void record_logits(Index first_row, Matrix<const T> logits) {
     tell<Observes<Parts>::logits...>([&](auto& part) { part.record_logits(first_row, logits); });
+  }
+  /// For each part that asks for queries, keys and values.
+  template <class T>
+  void record_attention(int layer, AttentionShape shape, Matrix<const T> qkv, const T* log_sums) {
+    tell<Observes<Parts>::attention...>(
+        [&](auto& part) { part.record_attention(layer, shape, qkv, log_sums); });
+  }
+  /// For each part that asks for the stream after each sublayer.
+  template <class T>
+  void record_part(int layer, StreamPart added, BatchShape shape, Matrix<const T> x) {
+    tell<Observes<Parts>::stream_parts...>([&](auto& part) { part.record_part(layer, added, shape, x); });
   }
 
  private:

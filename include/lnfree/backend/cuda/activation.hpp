@@ -8,7 +8,7 @@
 
 namespace lnfree::cuda {
 
-/// An activation's parameter, which lies in device memory; 0 where it has none.
+/// An activation's parameter, read from device memory; 0 for an activation without one.
 template <class A, class S>
 __device__ float parameter_of([[maybe_unused]] const S* parameter) {
   if constexpr (LearnableActivation<A>) {
@@ -51,7 +51,7 @@ struct ActivationBackward {
     store<N>(gradient, d);
   }
 
-  /// The same, and the parameter's gradient.
+  /// Also adds to the parameter's gradient.
   template <int N>
   __device__ void at(Index i, Index j, float (&sums)[1]) const {
     const float p = parameter_of<A>(parameter);

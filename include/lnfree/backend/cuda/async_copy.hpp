@@ -2,11 +2,11 @@
 
 #include <lnfree/backend/cuda/runtime.hpp>
 
-/// Copies from global to shared memory that go on beside a thread's work. The tests put a header of the same
+/// Copies from global to shared memory that run while the thread goes on. The tests put a header of the same
 /// name in front of this one.
 namespace lnfree::cuda {
 
-/// Begins to copy 16 bytes, or to write zeros where nothing is `there`; both addresses are multiples of 16.
+/// Begins to copy 16 bytes, or to write zeros if `there` is false. Both addresses are multiples of 16.
 __device__ inline void begin_copy(void* shared, const void* global, bool there) {
   asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(
                    static_cast<unsigned>(__cvta_generic_to_shared(shared))),
@@ -14,7 +14,7 @@ __device__ inline void begin_copy(void* shared, const void* global, bool there) 
                : "memory");
 }
 
-/// Waits for the copies that this thread began. Others see them after a barrier.
+/// Waits for the copies that this thread began. Other threads see them after a barrier.
 __device__ inline void wait_for_copies() {
   asm volatile("cp.async.wait_all;" ::: "memory");
 }

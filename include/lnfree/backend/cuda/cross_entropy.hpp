@@ -15,7 +15,7 @@
 
 namespace lnfree::cuda {
 
-/// sum exp(x) as sum exp(x - max).
+/// The sum of exp(x), kept as the largest x and the sum of exp(x - max).
 template <class S>
 struct ExpSum {
   float max = -FLT_MAX, sum = 0;
@@ -47,8 +47,9 @@ inline constexpr int max_cross_entropy_threads = 1024;
 template <class S>
 inline constexpr std::size_t cross_entropy_sums_bytes = max_cross_entropy_threads / 32 * sizeof(ExpSum<S>);
 
-/// A block for each row of logits, of which it keeps the first `kept` in shared memory, so that they are read
-/// once. With gradient_scale they become their gradient.
+/// One block for each row of logits. It keeps the row's first `kept_cols` numbers in shared memory, so that
+/// they are read from global memory once. WithGradient, the logits are replaced by their gradient, times
+/// gradient_scale.
 template <int N, bool WithGradient, class S>
 __global__ void __launch_bounds__(max_cross_entropy_threads)
     cross_entropy_kernel(Matrix<S> logits, const std::int32_t* targets, float* losses, float gradient_scale,
@@ -70,7 +71,7 @@ __global__ void __launch_bounds__(max_cross_entropy_threads)
     for (Index j = first; j < kept_cols; j += step) begin_copy(kept + j, row + j, true);
     wait_for_copies();
   }
-  // A thread comes back to the packs that it copied itself.
+  // A thread reads only the packs that it copied itself, so no barrier is needed.
   const auto for_packs = [&](const auto& body) {
     Index j = first;
     for (; j < kept_cols; j += step) body(j, load<N>(kept + j));
@@ -118,7 +119,7 @@ void launch_cross_entropy(D& device, Matrix<typename D::Scalar> logits, const st
 template <CudaDevice D>
 void cross_entropy_forward(D& device, Matrix<const typename D::Scalar> logits, const std::int32_t* targets,
                            float* losses) {
-  // Not written to without a gradient.
+  // The kernel writes to the logits only for a gradient.
   const Matrix<typename D::Scalar> view(const_cast<typename D::Scalar*>(logits.data), logits.rows,
                                         logits.cols, logits.stride);
   launch_cross_entropy<false>(device, view, targets, losses, 0);

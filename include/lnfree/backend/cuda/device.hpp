@@ -13,7 +13,7 @@
 
 namespace lnfree::cuda {
 
-/// What the primitives share on one GPU.
+/// What the primitives of one GPU share.
 struct Handles {
   Handles() : scratch(static_cast<float*>(stream.allocate(scratch_size * sizeof(float)))) {}
   Handles(const Handles&) = delete;
@@ -22,37 +22,37 @@ struct Handles {
 
   Stream stream;
   Products products{stream};
-  /// Partial sums of the primitive at work.
+  /// Partial sums of the primitive that is running.
   float* scratch;
   static constexpr Index scratch_size = Index{1} << 20;
 };
 
-/// An NVIDIA GPU of compute capability 8.0 or higher. Copies share one queue of work. Throws NoDevice where
-/// there is none.
+/// An NVIDIA GPU of compute capability 8.0 or higher. Copies of this object share one queue of work. Throws
+/// NoDevice if there is no GPU.
 struct Gpu {
   /// Shared by copies of the device.
   std::shared_ptr<Handles> handles = std::make_shared<Handles>();
-  /// Each chunk of logits costs a pass over the output matrix's gradient: few of them.
+  /// Large, since each chunk of logits costs a pass over the gradient of the output matrix.
   static constexpr Index logits_bytes = Index{1} << 30;
 
-  /// Where kernels are launched.
+  /// The queue in which kernels are launched.
   Stream& stream() { return handles->stream; }
 };
 
-/// A GPU with weights, activations and their gradients in bf16; sums, statistics, entropies, gradients of
-/// parameters and master weights in float.
+/// A GPU that stores weights, activations and their gradients in bf16, and sums, statistics, entropies,
+/// gradients of parameters and master weights in float.
 struct Cuda : Gpu {
   using Scalar = BFloat16;
   using Accumulator = float;
 };
 
-/// A GPU in float throughout, products included (no TF32): slow, to verify with.
+/// A GPU that stores and multiplies in float throughout (no TF32). Slow; for verification.
 struct CudaFp32 : Gpu {
   using Scalar = float;
   using Accumulator = float;
 };
 
-/// A precision of a GPU. Whatever it stores, it computes in float.
+/// A GPU in one of its precisions. All of them compute in float, whatever they store.
 template <class D>
 concept CudaDevice = std::same_as<D, Cuda> || std::same_as<D, CudaFp32>;
 

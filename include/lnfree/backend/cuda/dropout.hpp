@@ -15,11 +15,11 @@ template <class S>
 struct DropBlock {
   S* values;
   Index count;
-  std::uint64_t threshold;  ///< Draws below are dropped.
+  std::uint64_t threshold;  ///< An element whose draw is below this is dropped.
   float scale;
   Philox random;
 
-  /// The four numbers of one draw, of which the last ones may not exist.
+  /// The four elements of one draw; fewer at the end of the array.
   template <int>
   __device__ void at(Index, Index position) const {
     const Philox::Block draw = random(static_cast<std::uint64_t>(position));

@@ -11,7 +11,7 @@
 
 namespace lnfree::cuda {
 
-/// A thread for each pack of N elements.
+/// One thread for each pack of N elements.
 template <int N, class F, class... T>
 __global__ void __launch_bounds__(elementwise_threads) for_each_element_kernel(Index count, F f, T*... at) {
   const Index i = (static_cast<Index>(blockIdx.x) * elementwise_threads + threadIdx.x) * N;
@@ -40,7 +40,7 @@ void for_each_element(D& device, Index count, const F& f, T*... at) {
 
 inline constexpr int sum_blocks = 512;
 
-/// A sum for each block. partials (sum_blocks).
+/// Each block writes one partial sum; partials (sum_blocks).
 template <class F, class... T>
 __global__ void __launch_bounds__(elementwise_threads)
     sum_of_kernel(Index count, F f, double* partials, T*... at) {
@@ -53,7 +53,7 @@ __global__ void __launch_bounds__(elementwise_threads)
   if (threadIdx.x == 0) partials[blockIdx.x] = sum;
 }
 
-/// Waits for the GPU.
+/// Waits for the GPU to finish.
 template <CudaDevice D, class F, class... T>
 double sum_of(D& device, Index count, const F& f, T*... at) {
   auto* const partials = reinterpret_cast<double*>(device.handles->scratch);

@@ -41,7 +41,7 @@ void embedding_forward(D& device, BatchShape shape, const std::int32_t* tokens,
       token_table, position_table, x);
 }
 
-/// A row of the position table: the sum over the sequences, in order.
+/// The gradient of the position table: each row sums over the sequences, in order.
 template <class S>
 struct PositionGradient {
   BatchShape shape;
@@ -62,7 +62,7 @@ struct PositionGradient {
 
 inline constexpr int token_threads = 128, tokens_at_once = 4 * token_threads;
 
-/// Of the four tokens from `at` on those that are `token`, as bits.
+/// Which of the four tokens from `at` on are `token`: bit e for the e-th.
 __device__ inline unsigned occurrences(const std::int32_t* tokens, int at, int count, std::int32_t token) {
   unsigned bits = 0;
   if (at + 4 <= count) {
@@ -75,8 +75,8 @@ __device__ inline unsigned occurrences(const std::int32_t* tokens, int at, int c
   return bits;
 }
 
-/// A block for each position of the batch. The one of a token's first occurrence adds the gradients of all
-/// its occurrences, in order; the others have nothing to do.
+/// One block for each position of the batch. The block at a token's first occurrence adds up the gradients of
+/// all its occurrences, in order; the other blocks return at once.
 template <int N, class S>
 __global__ void __launch_bounds__(token_threads)
     token_gradient_kernel(int count, const std::int32_t* tokens, Matrix<const S> d_x, Matrix<float> d_table) {
@@ -86,7 +86,7 @@ __global__ void __launch_bounds__(token_threads)
 #pragma unroll 4
   for (int at = 4 * thread; at < first; at += tokens_at_once) seen |= occurrences(tokens, at, first, token);
   if (__syncthreads_or(seen != 0)) return;
-  int* const matches = shared_memory<int>();     // of tokens_at_once positions, those of this token
+  int* const matches = shared_memory<int>();     // the positions of this token, out of tokens_at_once
   int* const counts = matches + tokens_at_once;  // how many each warp found
   float* const to = d_table.row(token);
   for (int begin = first / 4 * 4; begin < count; begin += tokens_at_once) {
@@ -114,7 +114,7 @@ __global__ void __launch_bounds__(token_threads)
     __syncthreads();
     for (Index j = static_cast<Index>(thread) * N; j < d_x.cols; j += token_threads * N) {
       Floats<N> sum = load<N>(to + j);
-#pragma unroll 4  // a row is fetched while those before it are still on their way
+#pragma unroll 4  // several rows are fetched at the same time
       for (int match = 0; match < all; ++match) {
         const Floats<N> d = load<N>(d_x.row(matches[match]) + j);
 #pragma unroll

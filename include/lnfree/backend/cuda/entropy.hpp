@@ -11,7 +11,7 @@
 
 namespace lnfree::cuda {
 
-inline constexpr int entropy_warps = 8;  // of a block; each takes a row
+inline constexpr int entropy_warps = 8;  // in a block; one row for each warp
 
 template <class A>
 __global__ void __launch_bounds__(32 * entropy_warps)
@@ -40,7 +40,7 @@ inline void entropy_sums(Gpu& device, Matrix<const float> rows, float* sums, std
 
 inline constexpr int penalty_threads = 256;
 
-/// A block for each head, whose warps take its rows in turn.
+/// One block for each head. The block's warps take the head's rows in turn.
 template <class S>
 __global__ void __launch_bounds__(penalty_threads)
     entropy_penalty_kernel(float max_entropy, float margin, float twice_scale, Matrix<const float> rows,

@@ -8,7 +8,7 @@ namespace lnfree::cuda {
 
 inline constexpr float log2_e = 1.44269504f, ln_2 = 0.693147181f;
 
-/// 2^x, as fast as the precision S allows: what a GPU has an instruction for.
+/// 2^x: for a 16-bit S by the GPU's approximate instruction, which is exact enough there.
 template <class S>
 __device__ float fast_exp2(float x) {
 #if defined(__CUDA_ARCH__)

@@ -24,13 +24,13 @@ inline void gemm(Cuda& device, Operand<BFloat16> a, Operand<BFloat16> b, Output<
 inline void gemm(Cuda& device, Operand<BFloat16> a, Operand<BFloat16> b, Output<float> c) {
   product(device, a, b, c);
 }
-/// ReLU is the one activation that cuBLASLt has as it is here; its GELU is an approximation.
+/// ReLU is the only activation in the epilogue: cuBLASLt's GELU is an approximation.
 template <class A>
 requires(std::same_as<A, Unactivated> || std::same_as<A, ReLU>)
 inline void gemm(Cuda& device, Operand<BFloat16> a, Operand<BFloat16> b, Output<BFloat16> c,
                  Epilogue<BFloat16, A> epilogue) {
   constexpr bool relu = std::same_as<A, ReLU>;
-  // For rows that do not begin at 16 bytes it need not have the epilogue.
+  // cuBLASLt may lack the epilogue for matrices whose rows are not aligned to 16 bytes.
   if (device.handles->products.is_aligned(a, b, c)) {
     device.handles->products.run(a, b, c, epilogue.bias, relu);
     return;

@@ -16,14 +16,14 @@
 
 namespace lnfree::cuda {
 
-inline constexpr int norm_warps = 4;  // of a block; each takes a row
+inline constexpr int norm_warps = 4;  // in a block; one row for each warp
 
-/// N elements of a row with what their norm looks at.
+/// N elements of a row, with the statistics and parameters that their norm depends on.
 template <int N, class Policy>
 struct NormPack {
   NormElement<Policy, float> of[N];
 
-  /// From column j on.
+  /// The elements from column j on.
   template <class S>
   __device__ NormPack(const S* row, Index j, RowStatistics<float> statistics,
                       const NormPointers<const S, Policy>& parameters) {
@@ -85,10 +85,10 @@ __global__ void __launch_bounds__(32 * norm_warps)
   }
 }
 
-inline constexpr int max_backward_warps = 8;  // of a block; each takes a row, and another one after it
+inline constexpr int max_backward_warps = 8;  // in a block; each takes one row after another
 
-/// d_x; and of the parameters' gradients each block's part, partials: (vectors, blocks, cols), then (scalars,
-/// blocks).
+/// Computes d_x, and each block's part of the parameters' gradients: partials holds those of the vectors,
+/// (vectors, blocks, cols), then those of the scalars, (scalars, blocks).
 template <int N, class Policy, class S>
 __global__ void __launch_bounds__(32 * max_backward_warps)
     norm_backward_kernel(Matrix<const S> x, NormPointers<const S, Policy> parameters,
@@ -98,7 +98,7 @@ __global__ void __launch_bounds__(32 * max_backward_warps)
   const int lane = static_cast<int>(threadIdx.x % 32), warp = static_cast<int>(threadIdx.x / 32);
   const int warps = static_cast<int>(blockDim.x / 32);
   const int cols = static_cast<int>(x.cols), packs = cols / N;
-  float* const of_warps = shared_memory<float>();  // (warps, vectors, N, packs), then a number for each warp
+  float* const of_warps = shared_memory<float>();  // (warps, vectors, N, packs); later a number for each warp
   [[maybe_unused]] float* const sums = of_warps + warp * vectors * cols;
   for (int pack = lane; pack < packs; pack += 32) {
 #pragma unroll
@@ -170,7 +170,7 @@ __global__ void __launch_bounds__(32 * max_backward_warps)
   }
 }
 
-/// Calls body(n) with n() numbers in a pack as large as all matrices and the norm's vectors allow.
+/// Calls body(n), where n() is the largest pack that all matrices and the norm's vectors allow.
 template <class Policy, class S, class Body, class... M>
 void with_norm_packs(const NormPointers<const S, Policy>& parameters, Index cols, const Body& body,
                      Matrix<M>... matrices) {

@@ -12,13 +12,13 @@
 
 namespace lnfree::cuda {
 
-/// N numbers that one thread moves at once, in as few instructions as their bytes allow (16 each at most).
+/// N numbers that one thread moves together, in as few instructions as possible: of up to 16 bytes each.
 template <int N, class T>
 struct alignas(N * sizeof(T) < 16 ? N * sizeof(T) : 16) Pack {
   T values[N];
 };
 
-/// How many numbers are 16 bytes.
+/// How many numbers of type T make up 16 bytes.
 template <class T>
 inline constexpr int pack_size = 16 / sizeof(T);
 
@@ -40,8 +40,8 @@ __device__ Floats<N> load(const T* from) {
   return numbers;
 }
 
-/// Writes a pack to global memory, in as few instructions as its bytes allow: of an assignment nvcc makes
-/// stores of two and four bytes in some kernels.
+/// Writes a pack to global memory in as few instructions as possible. In some kernels nvcc splits a plain
+/// assignment into stores of two and four bytes.
 template <int N, class T>
 __device__ void store(T* to, const Pack<N, T>& pack) {
 #if defined(__CUDA_ARCH__)
@@ -77,7 +77,8 @@ __device__ void store(T* to, const Floats<N>& numbers) {
   store(to, pack);
 }
 
-/// Calls body(n) with n() == N where all rows of all matrices are whole packs of N, else with n() == 1.
+/// Calls body(n) with n() == N if all rows of all matrices are made of whole, aligned packs of N, else with
+/// n() == 1.
 template <int N, class Body, class... T>
 void with_packs(const Body& body, Matrix<T>... matrices) {
   const auto whole = []<class U>(Matrix<U> m) {
@@ -91,20 +92,21 @@ void with_packs(const Body& body, Matrix<T>... matrices) {
   }
 }
 
-/// A row without gaps counts as one with all the numbers: the same matrix with fewer rows.
+/// If there are no gaps between the rows of any matrix, turns each matrix into a single long row.
 template <class... T>
 void as_one_row(Matrix<T>&... matrices) {
   if (!(... && matrices.is_contiguous())) return;
   ((matrices = {matrices.data, 1, matrices.size()}), ...);
 }
 
-/// What every GPU since compute capability 8.6 gives a block that asks for it; those of 8.0 and 9.0 give
-/// more.
+/// The shared memory that a block can ask for on all supported GPUs. Compute capability 8.6 sets the limit;
+/// 8.0 and 9.0 have more.
 inline constexpr std::size_t max_shared_bytes = 99 << 10;
 
 inline constexpr int elementwise_threads = 256;
 
-/// A thread for each pack: body.at<N>(row, column of the pack's first number). A block stays in one row.
+/// One thread for each pack calls body.at<N>(row, column of the pack's first number). A block stays within a
+/// row.
 template <int N, class Body>
 __global__ void __launch_bounds__(elementwise_threads)
     elementwise_kernel(Index cols, unsigned blocks_per_row, Body body) {
@@ -113,7 +115,7 @@ __global__ void __launch_bounds__(elementwise_threads)
   if (col < cols) body.template at<N>(static_cast<Index>(row), col);
 }
 
-/// Launches it; `cols` is a multiple of N.
+/// Launches elementwise_kernel; `cols` is a multiple of N.
 template <int N, class Body>
 void for_each_pack(Stream& stream, Index rows, Index cols, const Body& body) {
   const Index packs = cols / N;

@@ -23,24 +23,25 @@
 
 namespace lnfree::cuda {
 
-/// A number that tells matrices apart which differ in a bit.
+/// A checksum that differs, but for rare collisions, between matrices that differ in any bit.
 template <class Bits>
 __global__ void __launch_bounds__(256) checksum_kernel(Matrix<const Bits> matrix, unsigned long long* sum) {
   unsigned long long mine = 0;
   for (Index i = blockIdx.x; i < matrix.rows; i += gridDim.x) {
     for (Index j = threadIdx.x; j < matrix.cols; j += blockDim.x) {
-      // Scrambled with their place (the finalizer of MurmurHash3), so that exchanged numbers are noticed.
+      // Each number is hashed together with its place (by MurmurHash3's finalizer), so that swapped numbers
+      // change the sum.
       unsigned long long bits = matrix.row(i)[j] ^ static_cast<unsigned long long>(i * matrix.cols + j) << 32;
       bits = (bits ^ bits >> 33) * 0xff51afd7ed558ccdull;
       bits = (bits ^ bits >> 33) * 0xc4ceb9fe1a85ec53ull;
       mine += bits ^ bits >> 33;
     }
   }
-  atomicAdd(sum, mine);  // of integers: the same in any order
+  atomicAdd(sum, mine);  // integers add up to the same in any order
 }
 
-/// Matrix products by cuBLASLt, which sums in float. A product is planned at its first call and kept for
-/// later ones with the same sizes and strides. The tests put a header of the same name in front of this one.
+/// Matrix products by cuBLASLt, summed in float. A product is planned at its first call; later calls with the
+/// same sizes and strides use that plan again. The tests put a header of the same name in front of this one.
 class Products {
  public:
   explicit Products(Stream& stream) : stream_(stream) {
@@ -58,14 +59,15 @@ class Products {
 
   static constexpr int max_choices = 8;
 
-  /// Takes cuBLASLt's choice of this number, below max_choices, for every product from now on, or its last
-  /// where it has fewer; without a number its own, as programs do. This is for telling what that brings.
+  /// For benchmarks: from now on every product uses cuBLASLt's choice of this number, below max_choices, or
+  /// its last one if it has fewer. Without a number products go back to the choice that plan() makes.
   void take_choice(std::optional<int> number) {
     assert(number.value_or(0) >= 0 && number.value_or(0) < max_choices);
     choice_ = number;
   }
 
-  /// c = a b, or a b and an addend; and a bias for every row, and the larger of 0 and that.
+  /// c = a b, plus the addend of c if it has one, plus the bias in every row if there is one; then ReLU if
+  /// asked for.
   template <class S, class T>
   void run(Operand<S> a, Operand<S> b, Output<T> c, const T* bias = nullptr, bool relu = false) {
     const Matrix<const T> addend = c.adds() ? c.addend : Matrix<const T>(c.matrix);
@@ -93,7 +95,7 @@ class Products {
     multiply(found->second, found->second.algorithm, a, b, c);
   }
 
-  /// Whether all rows begin at a multiple of 16 bytes.
+  /// Whether every row of every matrix begins at a multiple of 16 bytes.
   template <class S, class T>
   static bool is_aligned(Operand<S> a, Operand<S> b, Output<T> c) {
     return alignment(a.matrix) == 16 && alignment(b.matrix) == 16 && alignment(c.matrix) == 16 &&
@@ -101,19 +103,19 @@ class Products {
   }
 
  private:
-  /// All that a plan depends on, of C (m, n) = A (m, k) B (k, n).
+  /// Everything that a plan for C (m, n) = A (m, k) B (k, n) depends on.
   struct Key {
     Index m, n, k;
     Index a_stride, b_stride, c_stride, addend_stride;
     std::uint32_t a_alignment, b_alignment, c_alignment, addend_alignment;  ///< Bytes.
     bool a_transposed, b_transposed;
-    cudaDataType type, c_type;  ///< Of the factors, and of C and the addend.
+    cudaDataType type, c_type;  ///< Of A and B; of C and the addend.
     bool has_bias, has_relu;
-    int choice;  ///< That was asked for, or -1.
+    int choice;  ///< The choice that take_choice() asked for, or -1.
     auto operator<=>(const Key&) const = default;
   };
 
-  /// What cuBLASLt needs to know, in memory of the plan's own: there is nothing to destroy.
+  /// What cuBLASLt needs for a product. It is held by value, so there is nothing to destroy.
   struct Plan {
     cublasLtMatmulDescOpaque_t product{};
     cublasLtMatrixLayoutOpaque_t a{}, b{}, c{}, addend{};
@@ -126,7 +128,7 @@ class Products {
   void multiply(Plan& plan, const cublasLtMatmulAlgo_t& algorithm, Operand<S> a, Operand<S> b, Output<T> c) {
     const Matrix<const T> addend = c.adds() ? c.addend : Matrix<const T>(c.matrix);
     const float one = 1.0f, beta = c.adds() ? 1.0f : 0.0f;
-    // cuBLASLt's matrices are column-major: what it sees are the transposes, C^T = B^T A^T.
+    // cuBLASLt takes matrices as column-major, so it sees their transposes: C^T = B^T A^T.
     check(cublasLtMatmul(handle_, &plan.product, &one, b.matrix.data, &plan.b, a.matrix.data, &plan.a, &beta,
                          addend.data, &plan.addend, c.matrix.data, &plan.c, &algorithm, workspace_,
                          workspace_bytes, stream_.get()),
@@ -138,7 +140,7 @@ class Products {
     return std::is_same_v<T, BFloat16> ? CUDA_R_16BF : CUDA_R_32F;
   }
 
-  /// What all rows of a matrix begin at a multiple of, in bytes.
+  /// The alignment in bytes that all rows of a matrix share: 16, or that of a single number.
   template <class T>
   static std::uint32_t alignment(Matrix<T> matrix) {
     const std::size_t row = static_cast<std::size_t>(matrix.stride) * sizeof(T);
@@ -157,15 +159,14 @@ class Products {
           "cublasLtMatmulDescSetAttribute");
   }
 
-  /// cuBLASLt's first choice, which depends on the sizes and the GPU alone; or, where a long product
-  /// only overwrites, the fastest of its choices that give the same bits: which one that is changes no
-  /// result, and need not be the same in every run. What the others would bring is measured by
-  /// benchmarks/gpu/products.cu.
+  /// Takes cuBLASLt's first choice, which depends on nothing but the sizes and the GPU. For a long product
+  /// that only overwrites, takes the fastest of the choices that give the same bits instead: it may differ
+  /// from run to run, but the result does not. benchmarks/gpu/products.cu measures the other choices.
   template <class S, class T>
   Plan plan(const Key& key, Operand<S> a, Operand<S> b, Output<T> c, const T* bias) {
     Plan plan;
     check(cublasLtMatmulDescInit(&plan.product, CUBLAS_COMPUTE_32F, CUDA_R_32F), "cublasLtMatmulDescInit");
-    // The first factor it sees is B^T.
+    // The first factor that cuBLASLt sees is B^T.
     set(plan.product, CUBLASLT_MATMUL_DESC_TRANSA, key.b_transposed ? CUBLAS_OP_T : CUBLAS_OP_N);
     set(plan.product, CUBLASLT_MATMUL_DESC_TRANSB, key.a_transposed ? CUBLAS_OP_T : CUBLAS_OP_N);
     set(plan.product, CUBLASLT_MATMUL_DESC_EPILOGUE,
@@ -177,7 +178,7 @@ class Products {
     }
     const auto layout = [](cublasLtMatrixLayoutOpaque_t& layout, cudaDataType type, Index rows, Index cols,
                            bool transposed, Index stride) {
-      // The rows of a row-major matrix as it is stored are the columns of what cuBLASLt sees.
+      // The stored rows of a row-major matrix are columns to cuBLASLt.
       if (transposed) std::swap(rows, cols);
       check(cublasLtMatrixLayoutInit(&layout, type, static_cast<std::uint64_t>(cols),
                                      static_cast<std::uint64_t>(rows), stride),
@@ -195,9 +196,9 @@ class Products {
             "cublasLtMatmulPreferenceSetAttribute");
     };
     prefer(CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, workspace_bytes);
-    // A sum that is split is put together in float, in a step of its own: the other schemes round its parts
-    // to what the output is stored in. Where the output alone gives every multiprocessor something to do,
-    // that step costs more than it brings.
+    // Parts of a split sum are added in float, in a separate step: the other schemes round the parts to the
+    // output's type. If the output alone has a tile for every multiprocessor, that step costs more than
+    // splitting saves.
     constexpr Index tile = 128 * 128;
     prefer(CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK,
            key.m * key.n < tile * stream_.multiprocessors()
@@ -212,7 +213,7 @@ class Products {
     check(cublasLtMatmulAlgoGetHeuristic(handle_, &plan.product, &plan.b, &plan.a, &plan.addend, &plan.c,
                                          &preference, max_choices, choices.data(), &found),
           "cublasLtMatmulAlgoGetHeuristic");
-    // The others it returns are not to be read.
+    // The results whose state is not a success are not valid.
     const auto end = std::remove_if(choices.begin(), choices.begin() + found,
                                     [](const auto& choice) { return choice.state != CUBLAS_STATUS_SUCCESS; });
     const auto usable = static_cast<int>(end - choices.begin());
@@ -221,7 +222,7 @@ class Products {
                   " by " + std::to_string(key.k) + " x " + std::to_string(key.n));
     }
     plan.algorithm = choices[std::clamp(key.choice, 0, usable - 1)].algo;
-    constexpr Index few_operations = 5'000'000'000;  // a short product is as long as asking about it
+    constexpr Index few_operations = 5'000'000'000;  // a shorter product is not worth timing
     const bool overwrites = !c.adds() || c.addend.data != c.matrix.data;
     if (key.choice < 0 && overwrites && key.m * key.n * key.k >= few_operations) {
       take_fastest(plan, choices, usable, a, b, c);
@@ -229,7 +230,8 @@ class Products {
     return plan;
   }
 
-  /// Leaves the product where it belongs, too.
+  /// Times the choices that give the same bits as the first and keeps the fastest. Also leaves the product in
+  /// c.
   template <class S, class T>
   void take_fastest(Plan& plan, const std::array<cublasLtMatmulHeuristicResult_t, max_choices>& choices,
                     int usable, Operand<S> a, Operand<S> b, Output<T> c) {
@@ -238,7 +240,7 @@ class Products {
     unsigned long long first_sum = 0;
     for (int n = 0; n < usable; ++n) {
       const cublasLtMatmulAlgo_t& algorithm = choices[n].algo;
-      // In zeros, say, sums of more parts could not be told from others.
+      // Equal bits prove nothing for a sum of another number of parts: all-zero inputs, say, always agree.
       if (parts_of_sum(algorithm) != parts_of_sum(choices[0].algo)) continue;
       multiply(plan, algorithm, a, b, c);
       const unsigned long long sum = checksum(c.matrix);

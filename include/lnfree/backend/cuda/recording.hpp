@@ -10,9 +10,9 @@
 
 namespace lnfree {
 
-/// On a GPU: one graph in place of the launches of some hundred kernels, which a small model would spend most
-/// of its time on. Work is done as it is asked for the first time, when products are planned, and recorded
-/// the second time.
+/// On a GPU: one graph instead of launching a hundred kernels or more, which would take a small model most of
+/// its time. The first time, work is launched directly, so that products are planned; the second time it is
+/// recorded.
 template <cuda::CudaDevice Device, class Key>
 class Recording<Device, Key> {
  public:
@@ -30,7 +30,7 @@ class Recording<Device, Key> {
   }
 
  private:
-  static constexpr std::size_t max_graphs = 8;  // for programs that never ask twice for the same
+  static constexpr std::size_t max_graphs = 8;  // bounds the memory of programs that never repeat a key
 
   std::vector<std::pair<Key, cuda::Graph>> graphs_;
 };

@@ -8,7 +8,7 @@
 #include <lnfree/backend/cuda/runtime.hpp>
 #include <lnfree/core/tensor.hpp>
 
-/// Sums in an order that the sizes alone decide.
+/// Sums whose order depends on the sizes alone, so that their bits are the same in every run.
 namespace lnfree::cuda {
 
 inline constexpr unsigned whole_warp = 0xffffffffu;
@@ -21,7 +21,7 @@ __device__ T warp_sum(T value) {
   return value;
 }
 
-/// The sum over the block's threads, the same bits in each. `warps` is shared memory for a number of each
+/// The sum over the block's threads, the same bits in each. `warps` is shared memory for one number for each
 /// warp.
 template <class T>
 __device__ T block_sum(T value, T* warps) {
@@ -36,8 +36,8 @@ __device__ T block_sum(T value, T* warps) {
 
 inline constexpr int column_sum_warps = 8;
 
-/// A block sums 32 N columns, N in each lane, over one of `parts` parts of the rows, which its warps share in
-/// turn. partials (Sums, parts, cols).
+/// Each block sums 32 N columns, N in each lane, over one of `parts` parts of the rows. Its warps take the
+/// rows in turn. partials (Sums, parts, cols).
 template <int N, int Sums, class Body>
 __global__ void __launch_bounds__(32 * column_sum_warps)
     column_partials_kernel(Index rows, Index cols, int parts, Body body, float* partials) {
@@ -68,15 +68,15 @@ __global__ void __launch_bounds__(32 * column_sum_warps)
   }
 }
 
-inline constexpr int part_warps = 16;  // of a block; they share the parts
+inline constexpr int part_warps = 16;  // in a block; they take the parts in turn
 
-/// Where the sums of columns are added to.
+/// The arrays to which sums of columns are added.
 template <int Sums>
 struct ColumnSums {
   float* of[Sums];  // (cols) each
 };
 
-/// to.of[s][j] += the sum of partials (Sums, parts, cols) over the parts: a block for 32 columns.
+/// to.of[s][j] += the sum of partials (Sums, parts, cols) over the parts. One block for each 32 columns.
 template <int Sums>
 __global__ void __launch_bounds__(32 * part_warps)
     add_parts_kernel(Index cols, int parts, const float* partials, ColumnSums<Sums> to) {
@@ -94,14 +94,14 @@ __global__ void __launch_bounds__(32 * part_warps)
   float total = 0;
 #pragma unroll
   for (int w = 0; w < part_warps; ++w) total += of_warps[w * 32 + lane];
-  // Indices known to the compiler keep them in registers.
+  // The pointers stay in registers because the index is known at compile time.
 #pragma unroll
   for (int k = 0; k < Sums; ++k) {
     if (k == s) to.of[k][j] += total;
   }
 }
 
-/// Launches it, on what lies in the scratch memory.
+/// Launches add_parts_kernel on the partial sums in the scratch memory.
 template <int Sums>
 void add_parts(Gpu& device, Index cols, Index parts, ColumnSums<Sums> to) {
   device.stream().launch(add_parts_kernel<Sums>, Sums * ((cols + 31) / 32), 32 * part_warps,
@@ -123,8 +123,8 @@ void add_column_sums(Gpu& device, Index rows, Index cols, const Body& body, Colu
   add_parts(device, cols, parts, to);
 }
 
-/// Each block takes every gridDim-th piece of the numbers and calls body.at<N>(row, column, sums), a thread
-/// for each pack, which adds to sums as it goes. partials (Sums, blocks).
+/// Calls body.at<N>(row, column, sums) for every pack, which adds to the thread's sums. Blocks take the packs
+/// in turn, one for each thread. partials (Sums, blocks).
 template <int N, int Sums, class Body>
 __global__ void __launch_bounds__(elementwise_threads)
     summing_kernel(Index rows, Index cols, Body body, float* partials) {
@@ -142,7 +142,7 @@ __global__ void __launch_bounds__(elementwise_threads)
   }
 }
 
-/// *to += the sum of `count` numbers, by one block.
+/// *to += the sum of `count` numbers. Runs as one block.
 template <class T>
 __global__ void __launch_bounds__(elementwise_threads) add_sum_kernel(const T* values, Index count, T* to) {
   T sum = 0;
@@ -151,7 +151,7 @@ __global__ void __launch_bounds__(elementwise_threads) add_sum_kernel(const T* v
   if (threadIdx.x == 0) *to += sum;
 }
 
-/// Launches both: *to[s] += all that body.at<N> adds to sums[s].
+/// Launches both kernels: *to[s] += everything that body.at<N> adds to sums[s].
 template <int N, int Sums, class Body>
 void for_each_pack_and_sum(Gpu& device, Index rows, Index cols, const Body& body, float* const (&to)[Sums]) {
   constexpr Index max_blocks = 2048, packs_per_block = 4 * elementwise_threads;

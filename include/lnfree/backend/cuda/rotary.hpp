@@ -9,8 +9,8 @@
 
 namespace lnfree::cuda {
 
-/// One pair of channels of one token, in all heads: their angle is computed once, in double, since positions
-/// make it large, and of whole turns nothing is left.
+/// Turns one pair of channels of one token, in all heads. The angle is computed once, in double: it grows
+/// with the position, and a float would lose digits before whole turns are taken off.
 template <class S>
 struct TurnPair {
   AttentionShape shape;
@@ -27,7 +27,7 @@ struct TurnPair {
                          (0.5 * std::numbers::inv_pi);
     const auto half_turns = static_cast<float>(2 * (turns - rint(turns)));
     const float cosine = cospif(half_turns), sine = inverse ? -sinpif(half_turns) : sinpif(half_turns);
-    for (int head = 0; head < 2 * shape.heads; ++head) {  // those of Q, then those of K
+    for (int head = 0; head < 2 * shape.heads; ++head) {  // the heads of Q, then those of K
       S* const x = qkv.row(i) + static_cast<Index>(head) * shape.head_dim + c;
       const float first = static_cast<float>(x[0]), second = static_cast<float>(x[pairs]);
       x[0] = first * cosine - second * sine;

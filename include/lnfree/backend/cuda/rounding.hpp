@@ -9,8 +9,8 @@
 
 namespace lnfree::cuda {
 
-/// A float as an S, a bfloat16 rounded to nearest, ties to even: a GPU has an instruction for what takes
-/// BFloat16 five. The numbers are the same; a NaN may have other bits.
+/// A float converted to S; to bfloat16, rounded to nearest, ties to even. A GPU has one instruction for what
+/// BFloat16's constructor does in five. The numbers are the same; a NaN may have other bits.
 template <class S>
 __device__ S rounded(float value) {
 #if defined(__CUDA_ARCH__)
@@ -26,7 +26,7 @@ __device__ S rounded(float value) {
 #endif
 }
 
-/// Two floats as bfloat16, `first` in the lower half.
+/// Two floats rounded to bfloat16, `first` in the lower half.
 __device__ inline std::uint32_t rounded_pair(float first, float second) {
 #if defined(__CUDA_ARCH__)
   std::uint32_t pair;

@@ -10,17 +10,17 @@
 #include <lnfree/core/error.hpp>
 #include <lnfree/core/tensor.hpp>
 
-/// Everything the kernels and primitives ask of the CUDA runtime. The tests put a header of the same name in
-/// front of this one, under which the kernels run on the host.
+/// Everything that the kernels and primitives need from the CUDA runtime. The tests put a header of the same
+/// name in front of this one, with which the kernels run on the host.
 namespace lnfree::cuda {
 
-/// Throws Error when a call of the runtime failed.
+/// Throws Error if a call to the runtime failed.
 inline void check(cudaError_t status, const char* what) {
   if (status == cudaSuccess) return;
   throw Error(std::string("the GPU failed in ") + what + ": " + cudaGetErrorString(status));
 }
 
-/// Work of a Stream that is asked for as a whole, again and again: a CUDA graph.
+/// Recorded work of a Stream, which can be launched as a whole any number of times: a CUDA graph.
 class Graph {
  public:
   Graph() = default;
@@ -41,13 +41,13 @@ class Graph {
   cudaGraphExec_t graph_ = nullptr;
 };
 
-/// A GPU and the queue of its work: every kernel and copy is done in the order in which it is asked for.
+/// A GPU and its queue of work. Kernels and copies run in the order in which they were queued.
 class Stream {
  public:
-  /// The first GPU that CUDA_VISIBLE_DEVICES leaves. Throws NoDevice where there is none.
+  /// Takes the first GPU that CUDA_VISIBLE_DEVICES allows. Throws NoDevice if there is none.
   Stream() {
     int count = 0;
-    // Without a driver the count is left as it was: the status alone tells.
+    // Without a driver the call fails and does not set the count.
     if (const cudaError_t status = cudaGetDeviceCount(&count); status != cudaSuccess) {
       throw NoDevice(std::string("no CUDA device can be used: ") + cudaGetErrorString(status) +
                      "; install NVIDIA's driver, or use a program for the CPU");
@@ -63,11 +63,11 @@ class Stream {
 
   cudaStream_t get() const { return stream_; }
 
-  /// Throws Error when the GPU has too little memory.
+  /// Throws Error if the GPU has too little free memory.
   void* allocate(std::size_t bytes) {
     void* memory = nullptr;
     if (const cudaError_t status = cudaMalloc(&memory, bytes); status != cudaSuccess) {
-      cudaGetLastError();  // forgets it: the program may go on with less
+      cudaGetLastError();  // clears the error: the program may go on and ask for less
       std::size_t free = 0, total = 0;
       check(cudaMemGetInfo(&free, &total), "cudaMemGetInfo");
       throw Error("out of GPU memory: " + std::to_string(bytes) + " bytes were asked for, " +
@@ -76,13 +76,13 @@ class Stream {
     }
     return memory;
   }
-  /// What no program has taken of the GPU's memory.
+  /// The GPU's memory that no program has taken.
   std::size_t free_bytes() const {
     std::size_t free = 0, total = 0;
     check(cudaMemGetInfo(&free, &total), "cudaMemGetInfo");
     return free;
   }
-  /// As NVIDIA calls it: "NVIDIA GeForce RTX 3090".
+  /// NVIDIA's name of the GPU, such as "NVIDIA GeForce RTX 3090".
   std::string device_name() const { return properties().name; }
   int multiprocessors() const { return properties().multiProcessorCount; }
   void deallocate(void* memory) {
@@ -93,7 +93,7 @@ class Stream {
   void fill_zero(void* memory, std::size_t bytes) {
     check(cudaMemsetAsync(memory, 0, bytes, stream_), "cudaMemset");
   }
-  /// `from` may be reused when this returns.
+  /// `from` may be reused as soon as this returns.
   void copy_to_device(void* to, const void* from, std::size_t bytes) {
     check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyHostToDevice, stream_), "a copy to the device");
     synchronize();
@@ -103,7 +103,7 @@ class Stream {
     synchronize();
   }
 
-  /// How long the GPU works on what body() asks of this stream. Waits for it.
+  /// How long the GPU takes for what body() puts into this stream. Waits until it is done.
   template <class Body>
   float milliseconds(const Body& body) {
     cudaEvent_t begin = nullptr, end = nullptr;
@@ -120,10 +120,11 @@ class Stream {
     return time;
   }
 
-  /// Waits for all work. A kernel that failed is reported here.
+  /// Waits for all work in the queue. Throws Error if a kernel failed.
   void synchronize() { check(cudaStreamSynchronize(stream_), "a kernel"); }
 
-  /// The work that body() asks of this stream, none of it done yet. body() waits for nothing.
+  /// Records the work that body() puts into this stream, without running it. body() must not wait for any of
+  /// it.
   template <class Body>
   Graph record(const Body& body) {
     check(cudaStreamBeginCapture(stream_, cudaStreamCaptureModeThreadLocal), "cudaStreamBeginCapture");
@@ -144,7 +145,8 @@ class Stream {
   }
   void launch(const Graph& graph) { check(cudaGraphLaunch(graph.get(), stream_), "cudaGraphLaunch"); }
 
-  /// Starts a kernel on `blocks` blocks of `threads` threads with `shared_bytes` of shared_memory().
+  /// Launches a kernel on `blocks` blocks of `threads` threads, each block with `shared_bytes` of
+  /// shared_memory(). Throws Error if the launch fails.
   template <class... Parameters>
   void launch(void (*kernel)(Parameters...), Index blocks, int threads, std::size_t shared_bytes,
               std::type_identity_t<Parameters>... arguments) {
@@ -172,7 +174,7 @@ class Stream {
   cudaStream_t stream_ = nullptr;
 };
 
-/// The block's shared memory, as many bytes as its launch says; what it holds at first is left to chance.
+/// The block's shared memory, of the size given at the launch. It is not initialised.
 template <class T>
 __device__ T* shared_memory() {
   extern __shared__ __align__(16) unsigned char lnfree_shared_memory[];

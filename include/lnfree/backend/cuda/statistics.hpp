@@ -33,7 +33,7 @@ void column_squares(D& device, Matrix<const typename D::Scalar> x, float* sums) 
 
 inline constexpr int zero_blocks = 512;
 
-/// Blocks take rows in turn.
+/// Blocks take the rows in turn. Each writes one count; counts (zero_blocks).
 template <class S>
 __global__ void __launch_bounds__(elementwise_threads) count_zeros_kernel(Matrix<const S> x, Index* counts) {
   Index count = 0;
@@ -46,7 +46,7 @@ __global__ void __launch_bounds__(elementwise_threads) count_zeros_kernel(Matrix
   if (threadIdx.x == 0) counts[blockIdx.x] = count;
 }
 
-/// Waits for the GPU.
+/// Waits for the GPU to finish.
 template <CudaDevice D>
 Index count_zeros(D& device, Matrix<const typename D::Scalar> x) {
   auto* const counts = reinterpret_cast<Index*>(device.handles->scratch);

@@ -4,13 +4,13 @@
 
 #include <lnfree/backend/cuda/runtime.hpp>
 
-/// The instructions by which a warp multiplies bf16 matrices. The tests put a header of the same name in
-/// front of this one.
+/// The instructions with which a warp multiplies bf16 matrices on tensor cores. The tests put a header of the
+/// same name in front of this one.
 namespace lnfree::cuda {
 
-/// Four 8 x 8 matrices of 16-bit numbers out of shared memory: lane l names the row l % 8 of matrix l / 8,
-/// and gets of each matrix m, in r[m], the two numbers of row l / 4 from column 2 (l % 4) on; with
-/// `Transposed`, those of the transposed matrix.
+/// Loads four 8 x 8 matrices of 16-bit numbers from shared memory. Lane l passes the address of row l % 8 of
+/// matrix l / 8. Of each matrix m it gets, in r[m], the two numbers of row l / 4 from column 2 (l % 4) on;
+/// with `Transposed`, those of the transposed matrix.
 template <bool Transposed>
 __device__ inline void load_matrices(std::uint32_t (&r)[4], const void* row) {
   const auto address = static_cast<unsigned>(__cvta_generic_to_shared(row));
@@ -27,10 +27,10 @@ __device__ inline void load_matrices(std::uint32_t (&r)[4], const void* row) {
   }
 }
 
-/// c (16 x 8) += a (16 x 16) b (16 x 8), a and b in bf16, each lane holding its part of them:
-///   c  rows l / 4 and l / 4 + 8, columns 2 (l % 4) and the next
-///   a  those rows and the columns of c, then the same eight columns on
-///   b  rows 2 (l % 4) and the next, then eight rows on; column l / 4
+/// c (16 x 8) += a (16 x 16) b (16 x 8), with a and b in bf16. Lane l holds
+///   of c: rows l / 4 and l / 4 + 8, in columns 2 (l % 4) and the next;
+///   of a: the same rows and columns, then the same rows eight columns further on;
+///   of b: column l / 4, in rows 2 (l % 4) and the next, then eight rows further on.
 __device__ inline void multiply_add(float (&c)[4], const std::uint32_t (&a)[4], std::uint32_t b0,
                                     std::uint32_t b1) {
   asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
