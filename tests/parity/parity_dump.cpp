@@ -164,7 +164,9 @@ struct Case {
 template <DecoderConfig Config, template <DecoderConfig> class Configuration,
           template <class> class OptimizerPolicy = AdamW>
 constexpr Case case_of(std::string_view name, double dropout = 0) {
-  using Model = typename Configuration<Config>::template Model<Config, Target, EntropyObserver>;
+  using Parts = Configuration<Config>;
+  using Model = Decoder<Config, typename Parts::NormPolicy, typename Parts::ActivationPolicy, Target,
+                        EntropyObserver, typename Parts::LayoutPolicy, Parts::template ObjectivePolicy>;
   return {name,
           dropout,
           Model::Objective::name,
