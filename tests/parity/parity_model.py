@@ -37,7 +37,8 @@ class Configuration:
     """One architecture of the comparison, its parts under the names of config.json."""
 
     norm: str | None  # in front of the sublayers
-    activation: str  # or that of the first layers and that of the rest: "relu*2+gelu"
+    # Or that of the first layers and that of the rest, "relu*2+gelu"; "relu*1+gelu*1" where they take turns.
+    activation: str
     final_norm: str | None = "layer_norm"  # behind the last block
     pythia: bool = False  # rotary positions, sublayers side by side, biases everywhere, an output matrix of its own
     layout: str = "pre_norm"  # where the norms stand; that of Pythia is parallel
@@ -59,12 +60,14 @@ class Configuration:
     @property
     def activations(self):
         """Of the first layers and of the rest, the same where there is one."""
-        return re.split(r"\*\d+\+", self.activation)
+        return re.sub(r"\*\d+$", "", re.sub(r"\*\d+\+", "+", self.activation)).split("+")
 
     def activation_of(self, layer):
         """That of one layer."""
-        count = re.search(r"\*(\d+)\+", self.activation)
-        return self.activations[0 if count is None or layer < int(count[1]) else -1]
+        counts = [int(count) for count in re.findall(r"\*(\d+)", self.activation)]
+        if len(counts) == 2:
+            layer %= sum(counts)
+        return self.activations[0 if not counts or layer < counts[0] else -1]
 
 
 # The norms of a block, by layout.

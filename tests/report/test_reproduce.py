@@ -276,7 +276,6 @@ class ReproduceTest(unittest.TestCase):
             "Stability",
             "Residual stream",
             "Signal propagation",
-            "Downstream",
             "Private inference",
         ):
             self.assertRegex(text, f"(?m)^## {title}")

@@ -24,10 +24,10 @@ struct Layerwise {
 
  private:
   static constexpr auto text = [] {
-    auto text = FixedText<First::name.size() + Rest::name.size() + 24>()
-                << First::name << "*" << Count << "+" << Rest::name;
-    if (OtherCount > 0) text << "*" << OtherCount;
-    return text;
+    auto result = FixedText<First::name.size() + Rest::name.size() + 24>()
+                  << First::name << "*" << Count << "+" << Rest::name;
+    if (OtherCount > 0) result << "*" << OtherCount;
+    return result;
   }();
 
  public:

@@ -37,7 +37,7 @@ inline float only_number(const NamedTensors& tensors, const std::string& name) {
 /// Takes the tensors of the norm `name` out of `tensors`. Returns what it multiplies each channel by.
 inline std::vector<double> take_norm(NamedTensors& tensors, const std::string& name) {
   std::vector<double> factors;
-  const double scale = only_number(tensors, name + ".scale");
+  const auto scale = static_cast<double>(only_number(tensors, name + ".scale"));
   for (const float gain : tensors.at(name + ".weight").data())
     factors.push_back(scale * static_cast<double>(gain));
   for (const char* parameter : {".weight", ".bias", ".gate", ".scale"}) tensors.erase(name + parameter);
