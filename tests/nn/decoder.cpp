@@ -310,7 +310,7 @@ struct ReturnsItsInput {
 
 BOOST_AUTO_TEST_CASE(layouts_that_make_no_sense_are_refused_in_a_sentence) {
   const auto refused = []<class L>(L, const std::string& sentence) {
-    using M = Decoder<tiny, Identity, ReLU, Cpu, NoObserver, L>;
+    using M = Decoder<tiny, Identity, ReLU, TestDevice, NoObserver, L>;
     BOOST_CHECK_EXCEPTION(M(1), Error, [&](const Error& error) {
       return std::string(error.what()).find(sentence) != std::string::npos;
     });

@@ -66,7 +66,6 @@ struct PenalisedStream {
     return deviation * deviation;
   }
 
- private:
   struct Add {
     double amount;
     template <class T>
@@ -75,6 +74,7 @@ struct PenalisedStream {
     }
   };
 
+ private:
   Parameter<Device>& target_;
 };
 
@@ -94,7 +94,6 @@ struct HalvedLoss {
     return -0.5 * (pass.loss_scale / pass.gradient_scale) * sum_of(device, logits.rows, Value{}, of_rows);
   }
 
- private:
   struct Value {
     template <class T>
     LNFREE_HOST_DEVICE T operator()(T x) const {

@@ -49,6 +49,14 @@ struct Momentum {
   }
 };
 
+/// y = x.
+struct Copy {
+  template <class T>
+  LNFREE_HOST_DEVICE void operator()(T x, T& y) const {
+    y = x;
+  }
+};
+
 /// x *= factor.
 template <class T>
 struct Scale {
@@ -192,7 +200,8 @@ class Muon : public OptimizerBase<Model> {
     const Matrix<Scalar> x(x_, rows, cols), product(product_, rows, cols);
     const Matrix<Scalar> gram(gram_, side, side), polynomial(polynomial_, side, side);
     for (Index i = 0; i < rows; ++i) {
-      for_each_element(device(), cols, Copy{}, static_cast<const Accumulator*>(direction.row(i)), x.row(i));
+      for_each_element(device(), cols, muon::Copy{}, static_cast<const Accumulator*>(direction.row(i)),
+                       x.row(i));
     }
     const double norm = std::sqrt(sum_of(device(), x.size(), Square{}, static_cast<const Scalar*>(x.data)));
     for_each_element(device(), x.size(),
@@ -218,17 +227,9 @@ class Muon : public OptimizerBase<Model> {
       for_each_element(device(), x.size(), of_x, static_cast<const Scalar*>(product.data), x.data);
     }
     for (Index i = 0; i < rows; ++i) {
-      for_each_element(device(), cols, Copy{}, static_cast<const Scalar*>(x.row(i)), direction.row(i));
+      for_each_element(device(), cols, muon::Copy{}, static_cast<const Scalar*>(x.row(i)), direction.row(i));
     }
   }
-
-  /// y = x.
-  struct Copy {
-    template <class T>
-    LNFREE_HOST_DEVICE void operator()(T x, T& y) const {
-      y = x;
-    }
-  };
 
   Options options_;
   State &m_, &v_;  // momentum, and the second moments of what is AdamW's
