@@ -10,7 +10,7 @@
 #                      or several, separated by commas or spaces
 #   --scale NAME       demo (default): 8 layers of width 64, 8 million tokens each, 18 minutes for four on two cores;
 #                      smoke: the same path in under three minutes, showing nothing but that it works;
-#                      gpt2_100m: the paper's models and recipe on 100 million tokens: ten minutes for four on an H100;
+#                      gpt2_100m: the paper's models and recipe on 100 million tokens: three minutes each on an H200;
 #                      gpt2: the paper's own run (124 M and 70 M parameters, one epoch of the corpus, which should be
 #                      large): months on a CPU, so see --device; says how long before it starts
 #   --recipe NAME      paper (default): that of the paper's code; clean: that of its text, without a final norm in

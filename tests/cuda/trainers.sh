@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Whether nvcc and its host compiler take the trainers of configurations that make kernels of their own, as far as
-# machine code: that alone takes longer than the rest.
+# Compiles trainers with nvcc and its host compiler, but makes no machine code, which takes longest. The configurations
+# are those whose objectives have kernels of their own.
 #
 #   trainers.sh NVCC PROJECT SCRATCH CONFIGURATION...
 set -euo pipefail

@@ -31,8 +31,9 @@ struct SteadyScaleOptions {
   }
 };
 
-/// Forwards, x - mean of the row. Backwards, from that as its own gradient and with another scale for each
-/// row, the gradient of the row's variance times any number.
+/// The forward pass gives x - mean(x) of each row. The backward pass, called with that result as d_y and with
+/// a factor in place of each row's scale, gives the factor times x - mean(x): the direction in which the
+/// variance of the row grows.
 struct CentredRow {
   static constexpr std::string_view name = "centred";
   template <class T>
