@@ -40,6 +40,19 @@ class CommandLine : public CLI::App {
     return option;
   }
 
+  /// The checkpoint of a program that opens any model.
+  void add_checkpoint(std::filesystem::path& value) {
+    add_value("--checkpoint", value, "DIR",
+              "Folder checkpoint/ of a run, or a Hugging Face GPT-2 or GPT-NeoX")
+        ->required();
+  }
+
+  /// The tokenizer of such a program.
+  void add_tokenizer(std::filesystem::path& value) {
+    add_value("--tokenizer", value, "FILE",
+              "tokenizer.json or tokenizer.model of the model's corpus; by default the one in --checkpoint");
+  }
+
   /// An option for a whole number from `least` to `most`, in decimal whatever it starts with.
   template <class T>
   CLI::Option* add_count(const char* name, T& value, T least, const char* text,

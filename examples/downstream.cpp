@@ -264,12 +264,8 @@ int main(int argc, char** argv) {
   cpu::share_cores(argv);
   CommandLine app("Measures on Python source what a trained model is good for.", argv);
   Options options;
-  app.add_value("--checkpoint", options.checkpoint, "DIR",
-                "Folder checkpoint/ of a run, or a Hugging Face GPT-2 or GPT-NeoX")
-      ->required();
-  app.add_value(
-      "--tokenizer", options.tokenizer, "FILE",
-      "tokenizer.json or tokenizer.model of the model's corpus; by default the one in --checkpoint");
+  app.add_checkpoint(options.checkpoint);
+  app.add_tokenizer(options.tokenizer);
   app.add_value("--annotated", options.annotated, "FILE",
                 "Source text as examples/annotate_python.py writes it")
       ->required();

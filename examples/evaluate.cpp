@@ -65,9 +65,7 @@ int main(int argc, char** argv) {
   cpu::share_cores(argv);
   CommandLine app("Measures a trained model on a token shard.", argv);
   Options options;
-  app.add_value("--checkpoint", options.checkpoint, "DIR",
-                "Folder checkpoint/ of a run, or a Hugging Face GPT-2 or GPT-NeoX")
-      ->required();
+  app.add_checkpoint(options.checkpoint);
   app.add_value("--data", options.data, "FILE", "Token shards, or patterns of their names")->required();
   app.add_count("--vocab-size", options.vocab_size, std::int64_t{0},
                 "Vocabulary of shards without a header; 0: a file beside them says it");

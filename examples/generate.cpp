@@ -256,12 +256,8 @@ int main(int argc, char** argv) {
   cpu::share_cores(argv);
   CommandLine app("Continues texts with a trained model.", argv);
   Options options;
-  app.add_value("--checkpoint", options.checkpoint, "DIR",
-                "Folder checkpoint/ of a run, or a Hugging Face GPT-2 or GPT-NeoX")
-      ->required();
-  app.add_value(
-      "--tokenizer", options.tokenizer, "FILE",
-      "tokenizer.json or tokenizer.model of the model's corpus; by default the one in --checkpoint");
+  app.add_checkpoint(options.checkpoint);
+  app.add_tokenizer(options.tokenizer);
   app.add_option("--prompt", options.prompt, "Text to continue; -: all of standard input")->type_name("TEXT");
   app.add_value(
       "--prompts", options.prompts, "FILE",
