@@ -118,7 +118,8 @@ inline SavedConfig read_saved_config(const std::filesystem::path& folder) {
   const Json saved = read_json_object(folder / "config.json");
   SavedConfig result{.is_own = saved.contains("lnfree_version"), .fault = ""};
   const auto fault = [&](const std::string& key, const Json& value, const std::string& otherwise) {
-    if (result.fault.empty()) result.fault = "its " + key + " is " + excerpt(value.dump()) + ", " + otherwise;
+    if (result.fault.empty())
+      result.fault = "its " + excerpt(key) + " is " + excerpt(value.dump()) + ", " + otherwise;
   };
   const Json type = saved.value("model_type", Json());
   if (type == "gpt_neox") {
