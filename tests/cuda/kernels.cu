@@ -8,6 +8,7 @@
 #include <lnfree/activation/silu.hpp>
 #include <lnfree/activation/squared_relu.hpp>
 #include <lnfree/device/cuda/cuda.hpp>
+#include <lnfree/device/cuda/fp8.hpp>
 #include <lnfree/norm/dynamic_erf.hpp>
 #include <lnfree/norm/dynamic_tanh.hpp>
 #include <lnfree/norm/layer_norm.hpp>
@@ -82,6 +83,14 @@ void compile_all(D& device) {
 
 template void compile_all(Cuda&);
 template void compile_all(CudaFp32&);
+
+/// What it has beside Cuda's.
+void compile_fp8(CudaFP8& device, RoundedWeights<CudaFP8>& weights) {
+  const Matrix<BFloat16> matrix;
+  gemm(device, matrix, matrix, Output<BFloat16>(matrix));
+  gemm(device, matrix, matrix, Output<float>(Matrix<float>()));
+  weights.update(device, 0);
+}
 
 }  // namespace
 
