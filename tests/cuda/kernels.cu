@@ -84,13 +84,17 @@ void compile_all(D& device) {
 template void compile_all(Cuda&);
 template void compile_all(CudaFp32&);
 
-/// What it has beside Cuda's.
-void compile_fp8(CudaFP8& device, RoundedWeights<CudaFP8>& weights) {
+/// What CudaFP8 has beside Cuda's.
+template <class D>
+void compile_fp8(D& device, RoundedWeights<D>& weights) {
   const Matrix<BFloat16> matrix;
   gemm(device, matrix, matrix, Output<BFloat16>(matrix));
   gemm(device, matrix, matrix, Output<float>(Matrix<float>()));
   weights.update(device, 0);
+  compile_activation(device, GELU{});
+  compile_activation(device, LeakyLearnable<Scope::global>{});
 }
+template void compile_fp8(CudaFP8&, RoundedWeights<CudaFP8>&);
 
 }  // namespace
 

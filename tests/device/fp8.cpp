@@ -8,6 +8,10 @@
 #include <type_traits>
 #include <vector>
 
+#include <lnfree/activation/gelu.hpp>
+#include <lnfree/activation/leaky_learnable.hpp>
+#include <lnfree/activation/relu.hpp>
+
 #include "device/workbench.hpp"
 #include "support/fp8.hpp"
 
@@ -96,15 +100,15 @@ std::vector<double> as_rounded(const std::vector<BFloat16>& numbers) {
   return rounded;
 }
 
-/// A weight on the device, rounded for products of up to so many rows.
-class Weight {
+/// A model's weights on the device, rounded for products of up to so many rows.
+class Rounded {
  public:
-  Weight(CudaFP8& device, Matrix<const BFloat16> weight, Index rows) {
+  Rounded(CudaFP8& device, const std::vector<Matrix<const BFloat16>>& weights, Index rows) {
     Arena counted;
-    rounded_.plan(counted, {weight}, rows);
+    rounded_.plan(counted, weights, rows);
     memory_ = Buffer<CudaFP8>(device, counted.peak());
     Arena placed(memory_.data());
-    rounded_.plan(placed, {weight}, rows);
+    rounded_.plan(placed, weights, rows);
     rounded_.update(device, 1);
   }
   void update(CudaFP8& device, std::uint64_t version) { rounded_.update(device, version); }
@@ -187,7 +191,7 @@ BOOST_AUTO_TEST_CASE(products_are_those_of_rounded_factors, *needs_fp8) {
         const Matrix<const BFloat16> w =
             backwards ? bench.scalars("w", n, k, 0.02) : bench.scalars("w", k, n, 0.02);
         const Matrix<const BFloat16> bias = bench.scalars("bias", 1, n, std);
-        const Weight rounded(bench.device(), w, m);
+        const Rounded rounded(bench.device(), {w}, m);
         const Matrix<BFloat16> y = bench.poisoned_scalars(m, n, n + 8), z = bench.scalars("y", m, n, std);
         const auto before = bench.download(z.data, z.size()), biases = bench.download(bias.data, n);
         multiply<CudaFP8, Unactivated>(bench.device(), x, w, backwards, y);
@@ -206,7 +210,7 @@ BOOST_AUTO_TEST_CASE(products_with_some_columns_of_a_weight, *needs_fp8) {
   LNFREE_LOG_SEED();
   Workbench<CudaFP8> bench(seed());
   const Matrix<const BFloat16> whole = bench.scalars("w", 64, 96), w = whole.columns(32, 48);
-  const Weight rounded(bench.device(), whole, 32);
+  const Rounded rounded(bench.device(), {whole}, 32);
   for (const bool backwards : {false, true}) {
     const Matrix<const BFloat16> x = bench.scalars("x", 32, backwards ? 48 : 64);
     const Matrix<BFloat16> y = bench.poisoned_scalars(32, backwards ? 64 : 48);
@@ -227,7 +231,7 @@ BOOST_AUTO_TEST_CASE(the_whole_range_is_used, *needs_fp8) {
       for (std::size_t i = 0; i < 16; ++i) one[17 * i] = 1;
       Workbench<CudaFP8> bench(seed());
       const Matrix<BFloat16> w = bench.scalars(one, 16, 16), y = bench.poisoned_scalars(16, 16);
-      const Weight rounded(bench.device(), w, 16);
+      const Rounded rounded(bench.device(), {w}, 16);
       multiply<CudaFP8, Unactivated>(bench.device(), bench.scalars(numbers, 16, 16), w, backwards, y);
       BOOST_TEST(static_cast<float>(bench.download(y.row(0) + 3, 1)[0]) == largest);
       BOOST_TEST(static_cast<float>(bench.download(y.row(1) + 3, 1)[0]) == smallest);
@@ -240,7 +244,7 @@ BOOST_AUTO_TEST_CASE(bits_do_not_depend_on_what_was_multiplied_before, *needs_fp
   LNFREE_LOG_SEED();
   Workbench<CudaFP8> bench(seed());
   const Matrix<BFloat16> w = bench.scalars("w", 64, 96);
-  Weight rounded(bench.device(), w, 32);
+  Rounded rounded(bench.device(), {w}, 32);
   const auto product = [&](double std) {
     const Matrix<BFloat16> y = bench.poisoned_scalars(32, 96);
     multiply<CudaFP8, Unactivated>(bench.device(), bench.scalars("x", 32, 64, std), w, false, y);
@@ -267,12 +271,76 @@ BOOST_AUTO_TEST_CASE(bits_do_not_depend_on_what_was_multiplied_before, *needs_fp
   BOOST_TEST(product(1) == first, boost::test_tools::per_element());
 }
 
+// An activation that knows of the product to come rounds its factor: to the same bits, whether the scale of
+// the time before was the right one, and whatever comes in between.
+BOOST_AUTO_TEST_CASE(factors_are_rounded_where_they_are_made, *needs_fp8) {
+  LNFREE_LOG_SEED();
+  Workbench<CudaFP8> bench(seed());
+  CudaFP8& device = bench.device();
+  const Matrix<const BFloat16> w = bench.scalars("w", 64, 96), other = bench.scalars("other", 64, 96);
+  const Rounded rounded(device, {w, other}, 32);
+  const Matrix<const BFloat16> slope = bench.scalars("slope", 1, 1);
+  const auto product = [&](double std, bool backwards, bool learnable, bool expected, auto between) {
+    const Index k = backwards ? 96 : 64, n = backwards ? 64 : 96;
+    const Matrix<const BFloat16> x = bench.scalars("x", 32, k, std);
+    const Matrix<BFloat16> d = bench.scalars("d", 32, k, std), y = bench.poisoned_scalars(32, n);
+    const Matrix<BFloat16> made = backwards ? d : bench.poisoned_scalars(32, k);
+    auto d_slope = bench.accumulators("d_slope", 1, 1);
+    if (expected) expect_product(device, made, w);
+    const auto make = [&]<class A>(A activation) {
+      if (backwards) {
+        activation_backward(device, activation, x, slope.data, d, d_slope.data);
+      } else {
+        activation_forward(device, activation, x, slope.data, made);
+      }
+    };
+    if (learnable) {
+      make(LeakyLearnable<Scope::global>());
+    } else {
+      make(GELU());
+    }
+    between(made);
+    multiply<CudaFP8, Unactivated>(device, made, w, backwards, y);
+    auto result = bench.download(y.data, y.size());
+    std::vector<double> numbers(result.begin(), result.end());
+    numbers.push_back(bench.download(d_slope.data, 1)[0]);
+    return numbers;
+  };
+  const auto nothing = [](auto) {};
+  const auto multiplied = [&](Matrix<const BFloat16> x) {  // where nobody has told of that product
+    const auto once = [&] {
+      const Matrix<BFloat16> y = bench.poisoned_scalars(32, x.cols == 64 ? 96 : 64);
+      multiply<CudaFP8, Unactivated>(device, x, other, x.cols != 64, y);
+      const auto numbers = bench.download(y.data, y.size());
+      return std::vector<double>(numbers.begin(), numbers.end());
+    };
+    const auto first = once(), second = once();
+    BOOST_TEST(first == second, boost::test_tools::per_element());
+  };
+  const auto expects_another = [&](Matrix<const BFloat16> x) { expect_product(device, x, other); };
+  for (const bool backwards : {false, true}) {
+    for (const bool learnable : {false, true}) {
+      const auto plain = product(1, backwards, learnable, false, nothing);
+      for (const double std : {1.0, 1e3, 1.0, 1e-3, 1.0}) {
+        const auto made = product(std, backwards, learnable, true, nothing);
+        if (std == 1) BOOST_TEST(made == plain, boost::test_tools::per_element());
+      }
+      product(1e3, backwards, learnable, true, expects_another);
+      BOOST_TEST(product(1, backwards, learnable, true, multiplied) == plain,
+                 boost::test_tools::per_element());
+      product(1e3, backwards, learnable, true, expects_another);
+      BOOST_TEST(product(1, backwards, learnable, true, expects_another) == plain,
+                 boost::test_tools::per_element());
+    }
+  }
+}
+
 // What is infinite or not a number does not become a large number.
 BOOST_AUTO_TEST_CASE(hide_nothing, *needs_fp8) {
   for (const double bad : {double{NAN}, -double{INFINITY}}) {
     Workbench<CudaFP8> bench(seed());
     const Matrix<BFloat16> w = bench.scalars("w", 32, 32);
-    const Weight rounded(bench.device(), w, 16);
+    const Rounded rounded(bench.device(), {w}, 16);
     std::vector<double> values(16 * 32, 1);
     values[100] = bad;
     const Matrix<BFloat16> y = bench.poisoned_scalars(16, 32);
@@ -293,7 +361,7 @@ BOOST_AUTO_TEST_CASE(other_products_are_those_of_bf16, *needs_fp8) {
       const Matrix<BFloat16> x = bench.scalars("x", m, k, 1, stride), w = bench.scalars("w", k, n);
       const Matrix<BFloat16> y = bench.poisoned_scalars(m, n);
       if constexpr (std::is_same_v<D, CudaFP8>) {
-        const Weight rounded(bench.device(), w, rows);
+        const Rounded rounded(bench.device(), {w}, rows);
         multiply<D, ReLU>(bench.device(), x, w, false, y);
       } else {
         multiply<D, ReLU>(bench.device(), x, w, false, y);

@@ -44,10 +44,11 @@ __device__ float scale_for(unsigned max) {
 inline constexpr int factor_pack = 16;  // numbers that a thread rounds at a time
 
 /// Divides by the scale and gives the bits of the largest magnitude there was. Both are exact.
-__device__ inline unsigned divide(Floats<factor_pack>& x, float inverse_scale) {
+template <int N>
+__device__ unsigned divide(Floats<N>& x, float inverse_scale) {
   unsigned max = 0;
 #pragma unroll
-  for (int e = 0; e < factor_pack; ++e) {
+  for (int e = 0; e < N; ++e) {
     const unsigned magnitude = std::bit_cast<unsigned>(x[e]) & 0x7fffffffu;
     max = magnitude > max ? magnitude : max;
     x[e] *= inverse_scale;
@@ -55,12 +56,22 @@ __device__ inline unsigned divide(Floats<factor_pack>& x, float inverse_scale) {
   return max;
 }
 
-template <class F>
-__device__ Pack<factor_pack, F> rounded_pack(const Floats<factor_pack>& x) {
-  std::array<std::uint16_t, factor_pack / 2> pairs;
+template <class F, int N>
+__device__ Pack<N, F> rounded_pack(const Floats<N>& x) {
+  std::array<std::uint16_t, N / 2> pairs;
 #pragma unroll
-  for (int e = 0; e < factor_pack; e += 2) pairs[e / 2] = rounded_pair_of<F>(x[e], x[e + 1]);
-  return std::bit_cast<Pack<factor_pack, F>>(pairs);
+  for (int e = 0; e < N; e += 2) pairs[e / 2] = rounded_pair_of<F>(x[e], x[e + 1]);
+  return std::bit_cast<Pack<N, F>>(pairs);
+}
+
+/// The largest of a warp's numbers, in each thread.
+__device__ inline unsigned warp_max(unsigned value) {
+#pragma unroll
+  for (int distance = 16; distance > 0; distance /= 2) {
+    const unsigned other = __shfl_xor_sync(whole_warp, value, distance);
+    value = other > value ? other : value;
+  }
+  return value;
 }
 
 /// Rounds a matrix of whole packs row by row. A block rounds a pack with each thread at a time.
@@ -133,11 +144,7 @@ __global__ void __launch_bounds__(elementwise_threads) round_kernel(Index parts,
     const unsigned found = body.round(part, inverse);
     max = found > max ? found : max;
   }
-#pragma unroll
-  for (int distance = 16; distance > 0; distance /= 2) {
-    const unsigned other = __shfl_xor_sync(whole_warp, max, distance);
-    max = other > max ? other : max;
-  }
+  max = warp_max(max);
   unsigned* const warps = shared_memory<unsigned>();
   if (threadIdx.x % 32 == 0) warps[threadIdx.x / 32] = max;
   __syncthreads();
@@ -145,6 +152,27 @@ __global__ void __launch_bounds__(elementwise_threads) round_kernel(Index parts,
   for (int w = 1; w < elementwise_threads / 32; ++w) max = warps[w] > max ? warps[w] : max;
   atomicMax(&scale->max, max);
 }
+
+/// A body of an elementwise kernel that makes a factor, and rounds it too, in place of round_kernel. For
+/// whole warps of packs of N.
+template <class F, class Body>
+struct AndRound : Body {
+  Matrix<const BFloat16> made;
+  Matrix<F> to;
+  Scale* scale;
+
+  template <int N, class... Sums>
+  __device__ void at(Index i, Index j, Sums&... sums) const {
+    Body::template at<N>(i, j, sums...);
+    // What this thread has just stored is still in the cache.
+    Floats<N> x = load<N>(made.row(i) + j);
+    const unsigned max = warp_max(divide(x, 1 / scale->value));
+    store(to.row(i) + j, rounded_pack<F>(x));
+    // Few warps find a larger one: most need not wait for each other.
+    const volatile unsigned* const largest = &scale->max;
+    if (threadIdx.x % 32 == 0 && max > *largest) atomicMax(&scale->max, max);
+  }
+};
 
 /// Rounds once more where that was not the scale for the magnitude found, and leaves the scale.
 template <class Body>
@@ -159,12 +187,13 @@ __global__ void __launch_bounds__(elementwise_threads) correct_kernel(Index part
 }
 
 /// Rounds the matrix of a RoundRows or RoundBothWays and leaves its scale, which depends on the matrix alone.
+/// `is_guessed`: it was rounded with the scale of the time before where it was made.
 template <class Body>
-void round_factor(Stream& stream, const Body& body, Scale* scale) {
+void round_factor(Stream& stream, const Body& body, Scale* scale, bool is_guessed = false) {
   constexpr Index max_blocks = 1024;
   constexpr std::size_t shared = std::max(Body::shared_bytes, elementwise_threads / 32 * sizeof(unsigned));
   const Index parts = body.parts(), blocks = std::min(parts, max_blocks);
-  stream.launch(round_kernel<Body>, blocks, elementwise_threads, shared, parts, body, scale);
+  if (!is_guessed) stream.launch(round_kernel<Body>, blocks, elementwise_threads, shared, parts, body, scale);
   stream.launch(correct_kernel<Body>, blocks, elementwise_threads, shared, parts, body, scale);
 }
 

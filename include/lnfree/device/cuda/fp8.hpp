@@ -13,6 +13,7 @@
 #include <vector>
 
 #include <lnfree/activation/relu.hpp>
+#include <lnfree/core/concepts.hpp>
 #include <lnfree/core/error.hpp>
 #include <lnfree/core/float8.hpp>
 #include <lnfree/core/memory.hpp>
@@ -40,7 +41,10 @@ struct RoundedWeight {
 class RoundedWeightTable {
  public:
   void add(const RoundedWeight& weight) { weights_[weight.weight.data] = weight; }
-  void remove(const RoundedWeight& weight) { weights_.erase(weight.weight.data); }
+  void remove(const RoundedWeight& weight) {
+    weights_.erase(weight.weight.data);
+    expected = {};
+  }
 
   /// The one that `matrix` is, whole or some of its columns; null if there is none.
   const RoundedWeight* find(Matrix<const BFloat16> matrix) const {
@@ -52,6 +56,14 @@ class RoundedWeightTable {
                         column + matrix.cols <= found.weight.cols;
     return inside ? &found : nullptr;
   }
+
+  /// The other factor of a product to come, where it can be rounded as it is made.
+  struct Expected {
+    Matrix<const BFloat16> factor;
+    const RoundedWeight* weight = nullptr;
+    Scale* scale = nullptr;  ///< Its own, once it was made and lies in the weight's other_factor.
+  };
+  Expected expected;
 
  private:
   std::map<const BFloat16*, RoundedWeight> weights_;
@@ -78,20 +90,93 @@ struct CudaFP8 : Cuda {
   std::shared_ptr<RoundedWeightTable> rounded_weights = std::make_shared<RoundedWeightTable>();
 };
 
+/// Expects nothing any more. What was rounded and not multiplied leaves no trace.
+inline void forget_expected(CudaFP8& device) {
+  auto& expected = device.rounded_weights->expected;
+  if (expected.scale != nullptr) device.stream().fill_zero(&expected.scale->max, sizeof(expected.scale->max));
+  expected = {};
+}
+
 /// c = a b with a rounded to F.
 template <class F>
 void rounded_product(CudaFP8& device, Matrix<const BFloat16> a, Scale* a_scale, Matrix<F> rounded_a,
                      Operand<E4M3> b, const Scale* b_scale, Output<BFloat16> c, const BFloat16* bias,
                      bool relu) {
+  auto& expected = device.rounded_weights->expected;
+  const bool is_guessed = expected.scale == a_scale && expected.factor.data == a.data;
+  if (is_guessed) {
+    expected = {};
+  } else if (expected.scale != nullptr) {
+    forget_expected(device);  // its memory is used now
+  }
   RoundRows<F> rows{a, rounded_a};
   as_one_row(rows.from, rows.to);
-  round_factor(device.stream(), rows, a_scale);
+  round_factor(device.stream(), rows, a_scale, is_guessed);
   device.handles->products.run(Operand<F>(rounded_a), b, c, bias, relu, {&a_scale->value, &b_scale->value});
 }
 
 /// Whether every row begins at a multiple of 16 bytes and has a multiple of 16 numbers.
 inline bool is_of_whole_packs(Matrix<const BFloat16> m) {
   return m.cols % factor_pack == 0 && m.stride % 8 == 0 && reinterpret_cast<std::uintptr_t>(m.data) % 16 == 0;
+}
+
+/// Tells that `factor` will be made by one primitive, and then be multiplied by `weight` before any other
+/// product of activations or gradients with a weight.
+inline void expect_product(CudaFP8& device, Matrix<const BFloat16> factor, Matrix<const BFloat16> weight) {
+  const RoundedWeight* const w = device.rounded_weights->find(weight);
+  const bool suits = w != nullptr && is_of_whole_packs(factor) && factor.is_contiguous() &&
+                     factor.rows % factor_pack == 0 && factor.rows <= w->max_rows;
+  forget_expected(device);
+  if (suits) device.rounded_weights->expected = {factor, w, nullptr};
+}
+
+/// Whether `made` is the factor that is expected, and `from`, of the same size, can be read in the same
+/// packs.
+inline bool is_expected(CudaFP8& device, Matrix<const BFloat16> made, Matrix<const BFloat16> from) {
+  const Matrix<const BFloat16>& factor = device.rounded_weights->expected.factor;
+  return factor.data == made.data && factor.rows == made.rows && factor.cols == made.cols &&
+         made.is_contiguous() && from.is_contiguous() && is_of_whole_packs(from);
+}
+
+/// The body, which makes what is expected, such that it rounds that too.
+template <class F, class Body>
+AndRound<F, Body> and_round(CudaFP8& device, const Body& body, Scale* RoundedWeight::* scale) {
+  auto& expected = device.rounded_weights->expected;
+  Matrix<const BFloat16> made = expected.factor;
+  Matrix<F> to(static_cast<F*>(expected.weight->other_factor), made.rows, made.cols);
+  as_one_row(made, to);
+  expected.scale = expected.weight->*scale;
+  return {body, made, to, expected.scale};
+}
+
+template <Activation A>
+void activation_forward(CudaFP8& device, A activation, Matrix<const BFloat16> x, const BFloat16* parameter,
+                        Matrix<BFloat16> y) {
+  if (!is_expected(device, y, x)) {
+    activation_forward(static_cast<Cuda&>(device), activation, x, parameter, y);
+    return;
+  }
+  as_one_row(x, y);
+  for_each_pack<pack_size<BFloat16>>(
+      device.stream(), 1, x.cols,
+      and_round<E4M3>(device, ActivationForward<A, BFloat16>{x, parameter, y}, &RoundedWeight::input_scale));
+}
+
+template <Activation A>
+void activation_backward(CudaFP8& device, A activation, Matrix<const BFloat16> saved,
+                         const BFloat16* parameter, Matrix<BFloat16> d_y, float* d_parameter) {
+  if (!is_expected(device, d_y, saved)) {
+    activation_backward(static_cast<Cuda&>(device), activation, saved, parameter, d_y, d_parameter);
+    return;
+  }
+  as_one_row(saved, d_y);
+  const auto body = and_round<E5M2>(device, ActivationBackward<A, BFloat16>{saved, parameter, d_y},
+                                    &RoundedWeight::gradient_scale);
+  if constexpr (LearnableActivation<A>) {
+    for_each_pack_and_sum<pack_size<BFloat16>, 1>(device, 1, saved.cols, body, {d_parameter});
+  } else {
+    for_each_pack<pack_size<BFloat16>>(device.stream(), 1, saved.cols, body);
+  }
 }
 
 /// Where b is a weight that was rounded, so is a: here alone it is chosen which products those are.
