@@ -2,7 +2,7 @@
 #   lnfree::cpu     the device Cpu; what lnfree::lnfree is
 #   lnfree::eigen   the devices EigenCpu, and what stands on them (Eigen)
 #   lnfree::bf16    the device CpuBF16 (oneDNN)
-#   lnfree::cuda    the devices Cuda and CudaFp32 (cuBLASLt), for sources in CUDA
+#   lnfree::cuda    the devices Cuda, CudaFP8 and CudaFp32 (cuBLASLt), for sources in CUDA
 #   lnfree::mpi     several processes that train one model (MPI)
 #   lnfree::nccl    the same with a GPU each (cuBLASLt, NCCL), for sources in CUDA
 #   lnfree::corpus  what turns source files into token shards (SentencePiece, xxHash; PCRE2, utf8proc, zlib and Zstandard where found)

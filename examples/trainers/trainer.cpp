@@ -1,7 +1,8 @@
 /// A trainer. CMake compiles this file once for each program train_<shape>_<configuration>, with the names in
 /// configurations.def that it is for: LNFREE_TRAINER_SHAPE, LNFREE_TRAINER_CONFIGURATION and
-/// LNFREE_TRAINER_RECIPE; with LNFREE_TRAINER_BF16 or LNFREE_TRAINER_CUDA, where the device is another one;
-/// and with LNFREE_TRAINER_MPI, LNFREE_TRAINER_NCCL or both, where the program may run as several processes.
+/// LNFREE_TRAINER_RECIPE; with LNFREE_TRAINER_BF16 or LNFREE_TRAINER_CUDA, or the latter and
+/// LNFREE_TRAINER_FP8, where the device is another one; and with LNFREE_TRAINER_MPI, LNFREE_TRAINER_NCCL or
+/// both, where the program may run as several processes.
 #include <omp.h>
 #include <unistd.h>
 
@@ -17,6 +18,8 @@
 
 #if defined(LNFREE_TRAINER_BF16)
 #include <lnfree/device/cpu/bf16.hpp>
+#elif defined(LNFREE_TRAINER_FP8)
+#include <lnfree/device/cuda/fp8.hpp>
 #elif defined(LNFREE_TRAINER_CUDA)
 #include <lnfree/device/cuda/cuda.hpp>
 #endif
@@ -50,6 +53,8 @@ namespace {
 
 #if defined(LNFREE_TRAINER_BF16)
 using BareDevice = lnfree::CpuBF16;
+#elif defined(LNFREE_TRAINER_FP8)
+using BareDevice = lnfree::CudaFP8;
 #elif defined(LNFREE_TRAINER_CUDA)
 using BareDevice = lnfree::Cuda;
 #else

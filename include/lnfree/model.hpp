@@ -2,7 +2,7 @@
 
 /// What it takes to define a model: Decoder, its configurations, policies and optimizers, and the device: the
 /// Cpu, or Cuda in a source for GPUs. EigenCpu is in lnfree/device/eigen/eigen.hpp, CpuBF16 in
-/// lnfree/device/cpu/bf16.hpp.
+/// lnfree/device/cpu/bf16.hpp, CudaFP8 in lnfree/device/cuda/fp8.hpp.
 #include <lnfree/fwd.hpp>
 
 #include <lnfree/activation/gelu.hpp>

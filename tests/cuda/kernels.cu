@@ -8,6 +8,7 @@
 #include <lnfree/activation/silu.hpp>
 #include <lnfree/activation/squared_relu.hpp>
 #include <lnfree/device/cuda/cuda.hpp>
+#include <lnfree/device/cuda/fp8.hpp>
 #include <lnfree/norm/dynamic_erf.hpp>
 #include <lnfree/norm/dynamic_tanh.hpp>
 #include <lnfree/norm/layer_norm.hpp>
@@ -82,6 +83,18 @@ void compile_all(D& device) {
 
 template void compile_all(Cuda&);
 template void compile_all(CudaFp32&);
+
+/// What CudaFP8 has beside Cuda's.
+template <class D>
+void compile_fp8(D& device, RoundedWeights<D>& weights) {
+  const Matrix<BFloat16> matrix;
+  gemm(device, matrix, matrix, Output<BFloat16>(matrix));
+  gemm(device, matrix, matrix, Output<float>(Matrix<float>()));
+  weights.update(device, 0);
+  compile_activation(device, GELU{});
+  compile_activation(device, LeakyLearnable<Scope::global>{});
+}
+template void compile_fp8(CudaFP8&, RoundedWeights<CudaFP8>&);
 
 }  // namespace
 

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Compiles trainers with nvcc and its host compiler, but makes no machine code, which takes longest. The configurations
-# are those whose objectives have kernels of their own.
+# are those whose objectives have kernels of their own; NAME_fp8 is the trainer of NAME in FP8.
 #
 #   trainers.sh NVCC PROJECT SCRATCH CONFIGURATION...
 set -euo pipefail
@@ -12,7 +12,9 @@ echo '#include "trainer.cpp"' >"$scratch/trainer.cu"
 flags=(-std=c++20 --expt-relaxed-constexpr -arch=sm_90 -DLNFREE_TRAINER_CUDA -DLNFREE_TRAINER_SHAPE=gpt2
   -DLNFREE_TRAINER_RECIPE=paper -I"$project/include" -I"$project/examples/trainers")
 for configuration; do
-  "$nvcc" "${flags[@]}" -DLNFREE_TRAINER_CONFIGURATION="$configuration" --cuda "$scratch/trainer.cu" \
+  device=()
+  [[ $configuration != *_fp8 ]] || device=(-DLNFREE_TRAINER_FP8)
+  "$nvcc" "${flags[@]}" "${device[@]}" -DLNFREE_TRAINER_CONFIGURATION="${configuration%_fp8}" --cuda "$scratch/trainer.cu" \
     -o "$scratch/$configuration.ii"
   g++ -std=c++20 -fsyntax-only -w -x c++-cpp-output "$scratch/$configuration.ii"
 done

@@ -338,3 +338,9 @@ inline float sinpif(float x) {
 inline int atomicMin(int* at, int value) {
   return std::exchange(*at, std::min(*at, value));
 }
+inline unsigned atomicMax(unsigned* at, unsigned value) {
+  return std::exchange(*at, std::max(*at, value));
+}
+inline unsigned atomicAdd(unsigned* at, unsigned value) {
+  return std::exchange(*at, *at + value);
+}

@@ -119,6 +119,15 @@ concept HasEpilogue = requires(D& device, Operand<typename D::Scalar> a, Operand
                                Output<typename D::Scalar> c,
                                Epilogue<typename D::Scalar, A> epilogue) { gemm(device, a, b, c, epilogue); };
 
+/// gemm.hpp, where the device rounds factors (core/rounded_weights.hpp) — tells that `factor` will be made by
+/// one primitive and then be multiplied by `weight` or its transpose, before any other such product: that
+/// primitive may round it on its way. The result is the same bits without.
+template <class D>
+concept ExpectsProducts =
+    requires(D& device, Matrix<const typename D::Scalar> factor, Matrix<const typename D::Scalar> weight) {
+      expect_product(device, factor, weight);
+    };
+
 /// bias.hpp — y_ij += b_j, and its gradient d_b_j += sum_i d_y_ij.
 template <class D>
 concept HasBias = requires(D& device, Matrix<typename D::Scalar> y, Matrix<const typename D::Scalar> d_y,

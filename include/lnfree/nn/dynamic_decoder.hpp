@@ -14,6 +14,7 @@
 #include <lnfree/core/math.hpp>
 #include <lnfree/core/memory.hpp>
 #include <lnfree/core/recording.hpp>
+#include <lnfree/core/rounded_weights.hpp>
 #include <lnfree/device/primitives.hpp>
 #include <lnfree/nn/block.hpp>
 #include <lnfree/nn/decoder_parts.hpp>
@@ -212,7 +213,7 @@ class DynamicDecoder {
   /// half and all of the context counts.
   std::vector<double> next_logits(std::span<const std::int32_t> tokens) {
     if (tokens.empty()) throw Error("next_logits needs at least one token");
-    parameters_.require_values(device_);
+    prepare_weights();
     const auto context = static_cast<std::size_t>(config.context);
     const bool keeps = purpose_ == Purpose::generation;
     const auto window = keeps ? tokens.subspan(ReadText::window_begin(tokens.size(), context))
@@ -238,7 +239,7 @@ class DynamicDecoder {
   /// What the logits of a pass over `tokens` (B T), which lie on the device, are made from: (B T, C), valid
   /// until the next pass. For whoever learns from this model.
   Matrix<const Scalar> last_hidden(BatchShape shape, const std::int32_t* tokens) {
-    parameters_.require_values(device_);
+    prepare_weights();
     check_shape(shape);
     forget();
     embedding_.forward(device_, shape, tokens, Dropout{});
@@ -346,6 +347,9 @@ class DynamicDecoder {
     tokens_ = arena.take<std::int32_t>(rows);
     targets_ = arena.take<std::int32_t>(rows);
     losses_ = arena.take<Accumulator>(rows);
+    // Most passes that generate have a single row, for which rounding does not pay.
+    if (purpose_ != Purpose::generation)
+      rounded_weights_.plan(arena, parameters_.matrices(ParameterKind::weight), rows);
     observation_.plan(arena, max_shape_);
     const AttentionShape heads_of_layer{max_shape_.batch, max_shape_.length, config.heads, config.head_dim()};
     const int buffers = std::max(blocks_.front().gradient_buffers(), has_final_norm() ? 2 : 1);
@@ -393,7 +397,7 @@ class DynamicDecoder {
 
   void upload(const Batch& batch) {
     forget();
-    parameters_.require_values(device_);
+    prepare_weights();
     const BatchShape shape = batch.shape;
     check_shape(shape);
     const auto rows = static_cast<std::size_t>(shape.rows());
@@ -411,6 +415,11 @@ class DynamicDecoder {
     }
     copy_to_device(device_, tokens_, batch.tokens.data(), batch.tokens.size_bytes());
     copy_to_device(device_, targets_, batch.targets.data(), batch.targets.size_bytes());
+  }
+
+  void prepare_weights() {
+    parameters_.require_values(device_);
+    rounded_weights_.update(device_, parameters_.writes());
   }
 
   bool has_final_norm() const { return final_norm_ != nullptr; }
@@ -514,6 +523,7 @@ class DynamicDecoder {
   double penalty_ = 0;
 
   Buffer<Device> activations_;
+  RoundedWeights<Device> rounded_weights_;
   Recording<Device, Pass> recording_;
   BlockScratch<Device> scratch_;
   Matrix<Scalar> normalized_;           // (B, T, C), after the final norm

@@ -32,6 +32,7 @@ class FeedForward {
 
   /// y = FFN(x).
   void forward(Device& device, Matrix<const Scalar> x, Output<Scalar> y) {
+    c_proj_.expect(device, hidden(x.rows));
     activation_->forward(device, c_fc_, x, before_.top(x.rows), hidden_.top(x.rows));
     c_proj_.forward(device, hidden(x.rows), y);
   }
@@ -44,6 +45,7 @@ class FeedForward {
     const Matrix<Scalar> d_hidden(scratch.data, x.rows, hidden_.cols);
     c_proj_.backward(device, hidden(x.rows), d_y, d_hidden);
     penalise(hidden(x.rows), d_hidden);
+    c_fc_.expect(device, d_hidden);
     activation_->backward(device, before_.top(x.rows), d_hidden);
     c_fc_.backward(device, x, d_hidden, d_x);
   }

@@ -214,6 +214,14 @@ class ParameterSet {
   std::deque<Element>& all() { return parameters_; }
   /// Each parameter, in the order of its creation.
   const std::deque<Element>& all() const { return parameters_; }
+  /// The values of all matrices of `kind`.
+  std::vector<Matrix<const Scalar>> matrices(ParameterKind kind) const {
+    std::vector<Matrix<const Scalar>> matrices;
+    for (const Element& parameter : parameters_) {
+      if (parameter.kind == kind) matrices.push_back(parameter.value_matrix());
+    }
+    return matrices;
+  }
   /// The ranges of each kind.
   const std::vector<Range>& ranges() const { return ranges_; }
 
@@ -238,6 +246,8 @@ class ParameterSet {
   /// How often something was written: whoever keeps what was computed from the values asks whether they are
   /// still the same.
   std::uint64_t writes() const { return writes_; }
+  /// To be called by whoever wrote values by their pointers, not by write().
+  void count_write() { ++writes_; }
 
   /// Elements of each of the set's arrays, padding included.
   Index size() const { return size_; }

@@ -205,6 +205,7 @@ class OptimizerBase {
     if (!math::is_finite(norm)) return norm;
     ++updates_;
     body(clip_factor(norm, max_norm));
+    model_.parameters().count_write();
     return norm;
   }
 

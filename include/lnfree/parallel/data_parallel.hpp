@@ -292,6 +292,7 @@ class DataParallel {
     bytes_moved_ += ranks_.bytes_sent() - before;
     if constexpr (ParameterSet<Device>::has_master_copy)
       convert(model_.device(), parameters.size(), parameters.masters(), parameters.values());
+    parameters.count_write();
     parameters.zero_gradients(model_.device());
   }
 

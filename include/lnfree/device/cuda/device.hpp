@@ -52,9 +52,11 @@ struct CudaFp32 : Gpu {
   using Accumulator = float;
 };
 
+struct CudaFP8;  // fp8.hpp
+
 /// A GPU in one of its precisions. All of them compute in float, whatever they store.
 template <class D>
-concept CudaDevice = std::same_as<D, Cuda> || std::same_as<D, CudaFp32>;
+concept CudaDevice = std::same_as<D, Cuda> || std::same_as<D, CudaFp32> || std::same_as<D, CudaFP8>;
 
 inline void* allocate(Gpu& device, std::size_t bytes) {
   return device.stream().allocate(bytes);

@@ -18,6 +18,7 @@
 
 #include <lnfree/core/bfloat16.hpp>
 #include <lnfree/core/error.hpp>
+#include <lnfree/core/float8.hpp>
 #include <lnfree/core/tensor.hpp>
 #include <lnfree/device/cuda/runtime.hpp>
 
@@ -39,6 +40,12 @@ __global__ void __launch_bounds__(256) checksum_kernel(Matrix<const Bits> matrix
   }
   atomicAdd(sum, mine);  // integers add up to the same in any order
 }
+
+/// What the numbers of two factors are multiples of, in device memory; null where they stand for themselves.
+struct FactorScales {
+  const float* a = nullptr;
+  const float* b = nullptr;
+};
 
 /// Matrix products by cuBLASLt, summed in float. A product is planned at its first call; later calls with the
 /// same sizes and strides use that plan again. The tests put a header of the same name in front of this one.
@@ -67,9 +74,10 @@ class Products {
   }
 
   /// c = a b, plus the addend of c if it has one, plus the bias in every row if there is one; then ReLU if
-  /// asked for.
-  template <class S, class T>
-  void run(Operand<S> a, Operand<S> b, Output<T> c, const T* bias = nullptr, bool relu = false) {
+  /// asked for. Factors in eight bits come with scales; cuBLASLt takes them as a and transpose(b) alone.
+  template <class A, class B, class T>
+  void run(Operand<A> a, Operand<B> b, Output<T> c, const T* bias = nullptr, bool relu = false,
+           FactorScales scales = {}) {
     const Matrix<const T> addend = c.adds() ? c.addend : Matrix<const T>(c.matrix);
     const Key key{.m = a.rows(),
                   .n = b.cols(),
@@ -84,20 +92,22 @@ class Products {
                   .addend_alignment = alignment(addend),
                   .a_transposed = a.transposed,
                   .b_transposed = b.transposed,
-                  .type = type_of<S>(),
+                  .a_type = type_of<A>(),
+                  .b_type = type_of<B>(),
                   .c_type = type_of<T>(),
                   .has_bias = bias != nullptr,
                   .has_relu = relu,
                   .choice = choice_.value_or(-1)};
     auto found = plans_.find(key);
-    if (found == plans_.end()) found = plans_.emplace(key, plan(key, a, b, c, bias)).first;
+    if (found == plans_.end()) found = plans_.emplace(key, plan(key, a, b, c, bias, scales)).first;
     if (bias != nullptr) set(found->second.product, CUBLASLT_MATMUL_DESC_BIAS_POINTER, bias);
+    set(found->second.product, scales);
     multiply(found->second, found->second.algorithm, a, b, c);
   }
 
   /// Whether every row of every matrix begins at a multiple of 16 bytes.
-  template <class S, class T>
-  static bool is_aligned(Operand<S> a, Operand<S> b, Output<T> c) {
+  template <class A, class B, class T>
+  static bool is_aligned(Operand<A> a, Operand<B> b, Output<T> c) {
     return alignment(a.matrix) == 16 && alignment(b.matrix) == 16 && alignment(c.matrix) == 16 &&
            (!c.adds() || alignment(c.addend) == 16);
   }
@@ -109,7 +119,7 @@ class Products {
     Index a_stride, b_stride, c_stride, addend_stride;
     std::uint32_t a_alignment, b_alignment, c_alignment, addend_alignment;  ///< Bytes.
     bool a_transposed, b_transposed;
-    cudaDataType type, c_type;  ///< Of A and B; of C and the addend.
+    cudaDataType a_type, b_type, c_type;  ///< The last is that of the addend, too.
     bool has_bias, has_relu;
     int choice;  ///< The choice that take_choice() asked for, or -1.
     auto operator<=>(const Key&) const = default;
@@ -124,8 +134,8 @@ class Products {
 
   static constexpr std::size_t workspace_bytes = std::size_t{32} << 20;
 
-  template <class S, class T>
-  void multiply(Plan& plan, const cublasLtMatmulAlgo_t& algorithm, Operand<S> a, Operand<S> b, Output<T> c) {
+  template <class A, class B, class T>
+  void multiply(Plan& plan, const cublasLtMatmulAlgo_t& algorithm, Operand<A> a, Operand<B> b, Output<T> c) {
     const Matrix<const T> addend = c.adds() ? c.addend : Matrix<const T>(c.matrix);
     const float one = 1.0f, beta = c.adds() ? 1.0f : 0.0f;
     // cuBLASLt takes matrices as column-major, so it sees their transposes: C^T = B^T A^T.
@@ -137,6 +147,8 @@ class Products {
 
   template <class T>
   static constexpr cudaDataType type_of() {
+    if (std::is_same_v<T, E4M3>) return CUDA_R_8F_E4M3;
+    if (std::is_same_v<T, E5M2>) return CUDA_R_8F_E5M2;
     return std::is_same_v<T, BFloat16> ? CUDA_R_16BF : CUDA_R_32F;
   }
 
@@ -159,11 +171,17 @@ class Products {
           "cublasLtMatmulDescSetAttribute");
   }
 
+  static void set(cublasLtMatmulDescOpaque_t& product, FactorScales scales) {
+    // The first factor that cuBLASLt sees is B^T.
+    if (scales.b != nullptr) set(product, CUBLASLT_MATMUL_DESC_A_SCALE_POINTER, scales.b);
+    if (scales.a != nullptr) set(product, CUBLASLT_MATMUL_DESC_B_SCALE_POINTER, scales.a);
+  }
+
   /// Takes cuBLASLt's first choice, which depends on nothing but the sizes and the GPU. For a long product
   /// that only overwrites, takes the fastest of the choices that give the same bits instead: it may differ
   /// from run to run, but the result does not. benchmarks/gpu/products.cu measures the other choices.
-  template <class S, class T>
-  Plan plan(const Key& key, Operand<S> a, Operand<S> b, Output<T> c, const T* bias) {
+  template <class A, class B, class T>
+  Plan plan(const Key& key, Operand<A> a, Operand<B> b, Output<T> c, const T* bias, FactorScales scales) {
     Plan plan;
     check(cublasLtMatmulDescInit(&plan.product, CUBLAS_COMPUTE_32F, CUDA_R_32F), "cublasLtMatmulDescInit");
     // The first factor that cuBLASLt sees is B^T.
@@ -176,6 +194,7 @@ class Products {
       set(plan.product, CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE, key.c_type);
       set(plan.product, CUBLASLT_MATMUL_DESC_BIAS_POINTER, bias);
     }
+    set(plan.product, scales);
     const auto layout = [](cublasLtMatrixLayoutOpaque_t& layout, cudaDataType type, Index rows, Index cols,
                            bool transposed, Index stride) {
       // The stored rows of a row-major matrix are columns to cuBLASLt.
@@ -184,8 +203,8 @@ class Products {
                                      static_cast<std::uint64_t>(rows), stride),
             "cublasLtMatrixLayoutInit");
     };
-    layout(plan.a, key.type, key.m, key.k, key.a_transposed, key.a_stride);
-    layout(plan.b, key.type, key.k, key.n, key.b_transposed, key.b_stride);
+    layout(plan.a, key.a_type, key.m, key.k, key.a_transposed, key.a_stride);
+    layout(plan.b, key.b_type, key.k, key.n, key.b_transposed, key.b_stride);
     layout(plan.c, key.c_type, key.m, key.n, false, key.c_stride);
     layout(plan.addend, key.c_type, key.m, key.n, false, key.addend_stride);
 
@@ -232,9 +251,9 @@ class Products {
 
   /// Times the choices that give the same bits as the first and keeps the fastest. Also leaves the product in
   /// c.
-  template <class S, class T>
+  template <class A, class B, class T>
   void take_fastest(Plan& plan, const std::array<cublasLtMatmulHeuristicResult_t, max_choices>& choices,
-                    int usable, Operand<S> a, Operand<S> b, Output<T> c) {
+                    int usable, Operand<A> a, Operand<B> b, Output<T> c) {
     constexpr int rounds = 5;
     std::vector<const cublasLtMatmulAlgo_t*> same;
     unsigned long long first_sum = 0;

@@ -84,6 +84,11 @@ class Stream {
   }
   /// NVIDIA's name of the GPU, such as "NVIDIA GeForce RTX 3090".
   std::string device_name() const { return properties().name; }
+  /// 90 for 9.0, for one.
+  int compute_capability() const {
+    const cudaDeviceProp found = properties();
+    return 10 * found.major + found.minor;
+  }
   int multiprocessors() const { return properties().multiProcessorCount; }
   void deallocate(void* memory) {
     cudaStreamSynchronize(stream_);
