@@ -163,6 +163,21 @@ def spread_penalty_scaled_by_1_01(true, self):
     return 1.01 * true(self)
 
 
+@fault("clean_tapered", "first_pass", Model, "anchor_penalty")
+def anchor_penalty_scaled_by_1_01(true, self):
+    return 1.01 * true(self)
+
+
+@fault("clean_tapered", "trained", Model, "move_anchor")
+def anchor_that_never_moves(true, self, step):
+    return None
+
+
+@fault("clean_tapered", "trained", parity_model.Removal, "gate")
+def final_norm_that_stays(true, self, name, step):
+    return 1.0 if name == "ln_f" else true(self, name, step)
+
+
 @fault("sm_entropy_g", "first_pass", Model, "penalty")
 def entropy_penalty_scaled_by_1_001(true, self, attention_weights):
     return 1.001 * true(self, attention_weights)

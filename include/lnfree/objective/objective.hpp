@@ -2,6 +2,7 @@
 
 #include <concepts>
 #include <cstdint>
+#include <vector>
 
 #include <lnfree/core/concepts.hpp>
 #include <lnfree/core/config.hpp>
@@ -78,6 +79,18 @@ concept HasOptions = requires(O& o) { o.options(); };
 /// teacher_name(): compares the model with another one.
 template <class O>
 concept LearnsFromTeacher = requires(O& o) { o.teacher_name(); };
+
+/// target(): compares the model with what it was. After each training pass measure(sums) tells of it,
+/// follow(step, of_passes) lets the target follow the passes of a step, and set_target() takes up a
+/// checkpoint's.
+template <class O>
+concept HasTarget = requires(O& o, std::vector<double>& sums, const std::vector<double>& of_passes) {
+  { o.target() } -> std::same_as<double>;
+  { o.has_target() } -> std::same_as<bool>;
+  o.set_target(1.0);
+  o.measure(sums);
+  o.follow(std::int64_t{0}, of_passes);
+};
 
 /// What Decoder takes as an objective (docs/change.md).
 template <class O, class D>
