@@ -188,6 +188,11 @@ def divergence_without_the_square_of_the_temperature(true, self, logits, tokens)
     return true(self, logits, tokens) / parity_model.TEACHER_TEMPERATURE**2
 
 
+@fault("sm_r_distilled", "first_pass", Model, "distance_of_streams")
+def distance_of_streams_scaled_by_1_01(true, self):
+    return 1.01 * true(self)
+
+
 @fault("sm_r_sparse", "first_pass", Model, "hidden_penalty")
 def hidden_penalty_scaled_by_1_01(true, self):
     return 1.01 * true(self)

@@ -86,9 +86,11 @@ void dump(const std::filesystem::path& folder, double dropout_rate) {
   if constexpr (LearnsFromTeacher<typename Model::Objective>) {
     auto teacher = std::make_shared<Model>(batch_size, Purpose::evaluation, model.device());
     load_weights(*teacher, folder / "teacher.safetensors");
-    model.objective().set_teacher(teacher_of(std::move(teacher)));
     model.objective().options().weight = 0.4;
     model.objective().options().temperature = 2;
+    model.objective().options().layers = "0,2:1";
+    model.objective().options().hidden_weight = 0.6;
+    learn_from(model, std::move(teacher));
   }
   const Windows windows(TokenShard::open(folder / "tokens.bin"), config.context, config.vocab_size);
 

@@ -94,6 +94,8 @@ OBJECTIVES = ("cross_entropy", "entropy_penalty", "distillation", "sparse_hidden
 
 # Of the L1 penalty on hidden units, and of learning from a teacher.
 HIDDEN_PENALTY, TEACHER_WEIGHT, TEACHER_TEMPERATURE = 0.01, 0.4, 2.0
+# Of learning from a teacher's stream: the weight, and behind which blocks, the student's and the teacher's.
+HIDDEN_WEIGHT, LAYER_PAIRS = 0.6, ((0, 0), (2, 1))
 # Of the entropy-guided loss, the mean over queries; the margin as a share of ln(context).
 PENALTY_COEFFICIENT, PENALTY_MARGIN = 0.3, 0.2
 # Of the penalties on the stream's scale: its spread, and its distance from the anchor; and where that is at first.
@@ -166,7 +168,8 @@ class Model:
         self.teacher_weights = teacher
         self.teacher = None if teacher is None else Model(shape, configuration, teacher, dtype)
         self.hidden = []  # of the last forward pass, by layer
-        self.stream = None  # of the last forward pass, behind the last block
+        self.streams = []  # of the last forward pass, behind each block
+        self.stream = None  # behind the last one
         self.anchor = FIRST_ANCHOR  # of that stream's scale
         self.rows = {}  # of the last forward pass: name of a removed norm -> variances and inverse deviations of its rows
 
@@ -276,7 +279,7 @@ class Model:
         if training_step is not None:
             x = self._dropout(x, training_step)
         attention_weights = []
-        self.hidden = []
+        self.hidden, self.streams = [], []
         for layer in range(self.shape.layers):
             h = f"h.{layer}."
 
@@ -297,6 +300,7 @@ class Model:
             else:
                 x = x + attended
                 x = x + self._feed_forward(layer, norm("ln_2", x))
+            self.streams.append(x)
         self.stream = x
         x = self._norm("ln_f", x, c.final_norm)
         return x @ w["lm_head.weight" if c.pythia else "wte.weight"].T, attention_weights
@@ -344,6 +348,14 @@ class Model:
         )
         return TEACHER_TEMPERATURE**2 * (teacher.exp() * (teacher - student)).sum(dim=-1).mean()
 
+    def distance_of_streams(self):
+        """2 - 2 cos between rows of the streams of the last forward passes, the mean over rows and pairs of blocks."""
+        cosines = [
+            F.cosine_similarity(self.streams[own], self.teacher.streams[other].detach(), dim=-1, eps=0)
+            for own, other in LAYER_PAIRS
+        ]
+        return 2 - 2 * torch.stack(cosines).mean()
+
     def _target_losses(self, logits, tokens):
         """Cross-entropies in nats: a token predicts the next one, the last one nothing."""
         predicting = logits[:, :-1].reshape(-1, self.shape.vocab_size)
@@ -362,6 +374,7 @@ class Model:
             objective = objective + self.spread_penalty() + self.anchor_penalty()
         elif self.configuration.objective == "distillation":
             objective = (1 - TEACHER_WEIGHT) * objective + TEACHER_WEIGHT * self.divergence(logits, tokens)
+            objective = objective + HIDDEN_WEIGHT * self.distance_of_streams()
         return objective, losses, attention_weights
 
     def loss(self, tokens):

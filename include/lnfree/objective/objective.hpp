@@ -17,6 +17,7 @@
 ///   double on_entropies(device, pass, entropies, d_entropies)   (L B H, T): sets d_entropies
 ///   double on_hidden(device, pass, layer, hidden, d_hidden)     (B T, ffn_width): adds to d_hidden
 ///   double on_stream(device, pass, x, d_x)                      (B T, C), after the last block: adds to d_x
+///   double on_state(device, pass, layer, x, d_x)                (B T, C), after a block: adds to d_x
 ///   double on_logits(device, pass, first_row, logits, losses)   in place of the cross-entropy: leaves the
 ///                                                               gradient in logits, and losses (rows)
 ///
@@ -60,6 +61,14 @@ concept PenalisesStream = requires(O& o, D& device, const TrainingPass& pass,
   { o.on_stream(device, pass, x, d_x) } -> std::same_as<double>;
 };
 
+/// on_state(): adds to the loss by the stream after each block. Called from the last block to the first,
+/// after on_logits().
+template <class O, class D>
+concept PenalisesStates = requires(O& o, D& device, const TrainingPass& pass,
+                                   Matrix<const typename D::Scalar> x, Matrix<typename D::Scalar> d_x) {
+  { o.on_state(device, pass, 0, x, d_x) } -> std::same_as<double>;
+};
+
 /// on_logits(): computes the loss in place of the cross-entropy.
 template <class O, class D>
 concept ReplacesCrossEntropy = requires(O& o, D& device, const TrainingPass& pass, Index first_row,
@@ -69,8 +78,8 @@ concept ReplacesCrossEntropy = requires(O& o, D& device, const TrainingPass& pas
 
 /// Whether an objective is more than the cross-entropy.
 template <class O, class D>
-concept AddsToTheLoss =
-    PenalisesEntropies<O, D> || PenalisesHidden<O, D> || PenalisesStream<O, D> || ReplacesCrossEntropy<O, D>;
+concept AddsToTheLoss = PenalisesEntropies<O, D> || PenalisesHidden<O, D> || PenalisesStream<O, D> ||
+                        PenalisesStates<O, D> || ReplacesCrossEntropy<O, D>;
 
 /// options(): is chosen at run time.
 template <class O>
