@@ -36,11 +36,12 @@ struct Training {
   double init_std;  ///< Of the initial weights; 0: what suits the width, DecoderConfig::init_std().
 };
 
-/// What the paper's code and its text say differently.
+/// What recipes say differently.
 struct Recipe {
   FinalNorm final_norm;
   double dropout;
   bool decay_slopes;
+  bool ties_output = true;  ///< false: the output matrix is never the embedding, whatever the shape says.
 };
 
 /// A shape of models, and how they are trained.
@@ -52,6 +53,7 @@ struct Shape {
   constexpr DecoderConfig by(const Recipe& recipe) const {
     DecoderConfig result = config;
     result.final_norm = recipe.final_norm;
+    if (!recipe.ties_output) result.tied_output = false;
     return result;
   }
 };

@@ -149,7 +149,7 @@ def parse_arguments():
     option = parser.add_argument
     option("--experiment", nargs="+", choices=[*EXPERIMENTS, *GROUPS], default=[next(iter(EXPERIMENTS))])
     option("--scale", choices=list(SCALES), default="demo", help="how much to train (default: demo)")
-    option("--recipe", choices=list(RECIPES), default=FIRST_RECIPE, help="of the paper's code, or of its text (clean)")
+    option("--recipe", choices=list(RECIPES), default=FIRST_RECIPE, help="of the paper's code, or of its text (clean), or that with an output matrix of its own (clean_untied)")
     option("--corpus", type=Path, help="folder of Python files or .jsonl file (default: Debian packages)")
     option("--tokenizer", type=Path, help="SentencePiece model or tokenizer.json (default: trained on the corpus)")
     option("--skip-invalid", action="store_true", help="leave out what cannot be read or is not text")

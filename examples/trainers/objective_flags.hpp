@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstddef>
 #include <filesystem>
 #include <memory>
 #include <string>
@@ -34,6 +35,21 @@ class ObjectiveFlags {
     return list;
   }
 
+  /// What the teacher in the folder `teacher` takes of the device's memory, and what is kept of its passes,
+  /// in passes of so many windows; 0 where there is none to learn from.
+  std::size_t teacher_bytes([[maybe_unused]] Device& device, [[maybe_unused]] int batch_size,
+                            const std::filesystem::path& teacher) const {
+    if constexpr (lnfree::LearnsFromTeacher<Objective>) {
+      if (teacher.empty()) return 0;
+      const auto model = lnfree::plan_model<Device, lnfree::NoObserver, configurations::Policies>(
+          lnfree::present_checkpoint(teacher), open_options(batch_size), device);
+      const lnfree::Index rows = lnfree::Index{batch_size} * Model::config.context;
+      return model.total() + lnfree::bytes_of_states<Model, Teacher>(lnfree::layer_pairs(options_.layers),
+                                                                     rows, Model::config.width);
+    }
+    return 0;
+  }
+
   /// Gives the model's objective its options, and the teacher in the folder `teacher` if it learns from one.
   void apply(Model& model, const std::filesystem::path& teacher) const {
     if constexpr (lnfree::HasOptions<Objective>) model.objective().options() = options_;
@@ -41,10 +57,9 @@ class ObjectiveFlags {
       if (teacher.empty())
         throw lnfree::Error("this program learns from a teacher: --teacher DIR, a checkpoint, is required");
       std::shared_ptr opened = lnfree::open_model<Device, lnfree::NoObserver, configurations::Policies>(
-          lnfree::present_checkpoint(teacher),
-          {.max_batch = model.max_batch(), .context = Model::config.context}, model.device());
+          lnfree::present_checkpoint(teacher), open_options(model.max_batch()), model.device());
       std::string name = lnfree::weights_fingerprint(*opened);
-      model.objective().set_teacher(lnfree::teacher_of(std::move(opened)), std::move(name));
+      lnfree::learn_from(model, std::move(opened), std::move(name));
     } else if (!teacher.empty()) {
       throw lnfree::Error(
           "this program learns from no teacher; take a configuration whose objective is distillation, such "
@@ -54,6 +69,13 @@ class ObjectiveFlags {
   }
 
  private:
+  using Teacher = lnfree::DynamicDecoder<Device>;
+
+  static lnfree::OpenOptions open_options(int batch_size) {
+    return {
+        .purpose = lnfree::Purpose::evaluation, .max_batch = batch_size, .context = Model::config.context};
+  }
+
   template <class O>
   struct OptionsOf {
     using Type = std::monostate;

@@ -38,7 +38,8 @@ lnfree::BatchSplit split_of_checkpoint(const ProgramOptions& options) {
 std::string RunPlan::text() const {
   return "memory: parameters " + megabytes(memory.parameters) + ", gradients " + megabytes(memory.gradients) +
          ", optimizer " + megabytes(memory.optimizer) + ", activations " + megabytes(memory.activations) +
-         ", total " + megabytes(memory.total()) + " of " + megabytes(free_bytes) + " free on " + device +
+         (memory.teacher > 0 ? ", teacher " + megabytes(memory.teacher) : "") + ", total " +
+         megabytes(memory.total()) + " of " + megabytes(free_bytes) + " free on " + device +
          "\nbatch: " + std::to_string(batch.batch_size) +
          " windows in a pass, passes in a step: " + std::to_string(batch.accumulate) +
          (ranks > 1 ? "\nranks: " + std::to_string(ranks) + ", each with that memory and " +
@@ -48,17 +49,18 @@ std::string RunPlan::text() const {
 }
 
 lnfree::Json RunPlan::json() const {
+  lnfree::Json bytes{{"parameters", memory.parameters},
+                     {"gradients", memory.gradients},
+                     {"optimizer", memory.optimizer},
+                     {"activations", memory.activations},
+                     {"total", memory.total()}};
+  if (memory.teacher > 0) bytes["teacher"] = memory.teacher;
   return {{"device", device},
           {"free_bytes", free_bytes},
           {"batch_size", batch.batch_size},
           {"accumulate", batch.accumulate},
           {"ranks", ranks},
-          {"bytes",
-           {{"parameters", memory.parameters},
-            {"gradients", memory.gradients},
-            {"optimizer", memory.optimizer},
-            {"activations", memory.activations},
-            {"total", memory.total()}}}};
+          {"bytes", bytes}};
 }
 
 RunPlan plan_run(const ProgramOptions& options, std::string device, std::size_t free_bytes, int ranks,

@@ -126,6 +126,18 @@ constexpr int diverged_status = 3;
 /// Exit status where there is no GPU for a program that needs one.
 constexpr int no_device_status = 4;
 
+/// What the command line says of the objective.
+ObjectiveFlags<Model>& objective_flags() {
+  static ObjectiveFlags<Model> flags;
+  return flags;
+}
+
+/// What the command line says of the removal of norms.
+RemovalFlags<Trainer>& removal_flags() {
+  static RemovalFlags<Trainer> flags;
+  return flags;
+}
+
 /// What every rank may take of its device: ranks on one machine share its memory, but no GPU, and all plan
 /// alike.
 std::size_t free_for_rank(Model::Device& device, const Ranks& ranks) {
@@ -144,8 +156,10 @@ RunPlan plan_on(Model::Device& device, std::size_t free, ProgramOptions& options
     lnfree::MemoryPlan memory = Model::plan_memory(batch.batch_size, purpose, device);
     memory.optimizer = lnfree::AdamW<Model>::bytes(memory);
     if (options.training.zero) memory.optimizer /= static_cast<std::size_t>(ranks.size());
-    if (trains)
+    if (trains) {
       memory.gradients += lnfree::DataParallel<Model, Ranks>::bytes(memory, ranks, batch.accumulate);
+      memory.teacher = objective_flags().teacher_bytes(device, batch.batch_size, options.teacher);
+    }
     return memory;
   };
   RunPlan plan = plan_run(options, device_name(device), free, trains ? ranks.size() : 1, memory_of);
@@ -226,18 +240,6 @@ void initialize(Model& model, const ProgramOptions& options, const lnfree::Windo
     std::printf("note: %s is of another tokenizer than %s, on which the weights were trained\n",
                 lnfree::tokenizer_text(now).c_str(), lnfree::tokenizer_text(before).c_str());
   }
-}
-
-/// What the command line says of the objective.
-ObjectiveFlags<Model>& objective_flags() {
-  static ObjectiveFlags<Model> flags;
-  return flags;
-}
-
-/// What the command line says of the removal of norms.
-RemovalFlags<Trainer>& removal_flags() {
-  static RemovalFlags<Trainer> flags;
-  return flags;
 }
 
 /// The options of this program alone.

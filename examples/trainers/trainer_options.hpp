@@ -37,7 +37,7 @@ struct ProgramOptions {
 /// An option of the program's objective or of the removal of its norms, with its line in --help.
 struct PartOption {
   const char* name;
-  std::variant<double*, bool*, std::int64_t*> value;
+  std::variant<double*, bool*, std::int64_t*, std::string*> value;
   const char* help;
 };
 

@@ -148,7 +148,7 @@ class Ranks(unittest.TestCase):
                 self.assertLess(abs(sent / expected - 1), 0.01)
 
     def test_other_models_and_optimizers(self):
-        for model in ("adamw", "muon", "guided"):
+        for model in ("adamw", "muon", "guided", "tapered"):
             folders = []
             for ranks, zero in ((1, []), (2, []), (4, ["zero"])):
                 with self.subTest(model=model, ranks=ranks, zero=zero):

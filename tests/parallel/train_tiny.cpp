@@ -2,7 +2,8 @@
 ///
 ///   train_tiny_mpi MODEL FOLDER [zero]
 ///
-/// MODEL: adamw (LayerNorm, GELU), muon (the same), or guided (no norm, learned slopes, entropy-guided loss).
+/// MODEL: adamw (LayerNorm, GELU), muon (the same), guided (no norm, learned slopes, entropy-guided loss), or
+/// tapered (norms that are removed, the last one with an anchor).
 /// Makes its token shards in FOLDER, and the run in FOLDER/run.
 #include <cstdio>
 #include <filesystem>
@@ -11,7 +12,9 @@
 
 #include <lnfree/activation/leaky_learnable.hpp>
 #include <lnfree/model.hpp>
+#include <lnfree/norm/tapered.hpp>
 #include <lnfree/objective/entropy_guided.hpp>
+#include <lnfree/objective/steady_scale.hpp>
 #include <lnfree/observer/observers.hpp>
 #include <lnfree/observer/outlier_observer.hpp>
 #include <lnfree/optim/muon.hpp>
@@ -28,6 +31,8 @@ using Observer = Observers<EntropyObserver, OutlierObserver>;
 using Normed = Decoder<tiny, LayerNorm, GELU, Cpu, Observer>;
 using Guided =
     Decoder<tiny, Identity, LeakyLearnable<Scope::global>, Cpu, Observer, AsConfigured, EntropyGuided>;
+
+using Removed = Decoder<clean(tiny), Tapered, GELU, Cpu, Observer, AsConfigured, SteadyScale>;
 
 template <class Model, template <class> class OptimizerPolicy>
 void train(const std::filesystem::path& folder, bool zero, const Mpi& ranks) {
@@ -52,6 +57,7 @@ void train(const std::filesystem::path& folder, bool zero, const Mpi& ranks) {
                                .zero = zero};
   Model model(options.batch_size);
   model.initialize(options.seed);
+  if constexpr (HasTarget<typename Model::Objective>) model.objective().options().anchor = 0.5;
   Trainer<Model, OptimizerPolicy, WarmupLinearSchedule, Mpi> trainer(model, &windows, &validation, options,
                                                                      folder / "run", {}, ranks);
   trainer.start();
@@ -72,6 +78,8 @@ int main(int argc, char** argv) {
       train<Normed, Muon>(argv[2], zero, ranks);
     } else if (name == "guided") {
       train<Guided, AdamW>(argv[2], zero, ranks);
+    } else if (name == "tapered") {
+      train<Removed, AdamW>(argv[2], zero, ranks);
     } else {
       throw Error("unknown model " + name);
     }

@@ -163,6 +163,21 @@ def spread_penalty_scaled_by_1_01(true, self):
     return 1.01 * true(self)
 
 
+@fault("clean_tapered", "first_pass", Model, "anchor_penalty")
+def anchor_penalty_scaled_by_1_01(true, self):
+    return 1.01 * true(self)
+
+
+@fault("clean_tapered", "trained", Model, "move_anchor")
+def anchor_that_never_moves(true, self, step):
+    return None
+
+
+@fault("clean_tapered", "trained", parity_model.Removal, "gate")
+def final_norm_that_stays(true, self, name, step):
+    return 1.0 if name == "ln_f" else true(self, name, step)
+
+
 @fault("sm_entropy_g", "first_pass", Model, "penalty")
 def entropy_penalty_scaled_by_1_001(true, self, attention_weights):
     return 1.001 * true(self, attention_weights)
@@ -171,6 +186,11 @@ def entropy_penalty_scaled_by_1_001(true, self, attention_weights):
 @fault("sm_r_distilled", "first_pass", Model, "divergence")
 def divergence_without_the_square_of_the_temperature(true, self, logits, tokens):
     return true(self, logits, tokens) / parity_model.TEACHER_TEMPERATURE**2
+
+
+@fault("sm_r_distilled", "first_pass", Model, "distance_of_streams")
+def distance_of_streams_scaled_by_1_01(true, self):
+    return 1.01 * true(self)
 
 
 @fault("sm_r_sparse", "first_pass", Model, "hidden_penalty")

@@ -78,14 +78,19 @@ void dump(const std::filesystem::path& folder, double dropout_rate) {
   }
   if constexpr (std::is_same_v<typename Model::Objective, SparseHidden<typename Model::Device>>)
     model.objective().options().coefficient = 0.01;
-  if constexpr (std::is_same_v<typename Model::Objective, SteadyScale<typename Model::Device>>)
+  if constexpr (std::is_same_v<typename Model::Objective, SteadyScale<typename Model::Device>>) {
     model.objective().options().coefficient = 0.7;
+    model.objective().options().anchor = 0.3;
+    model.objective().set_target(1.25);
+  }
   if constexpr (LearnsFromTeacher<typename Model::Objective>) {
     auto teacher = std::make_shared<Model>(batch_size, Purpose::evaluation, model.device());
     load_weights(*teacher, folder / "teacher.safetensors");
-    model.objective().set_teacher(teacher_of(std::move(teacher)));
     model.objective().options().weight = 0.4;
     model.objective().options().temperature = 2;
+    model.objective().options().layers = "0,2:1";
+    model.objective().options().hidden_weight = 0.6;
+    learn_from(model, std::move(teacher));
   }
   const Windows windows(TokenShard::open(folder / "tokens.bin"), config.context, config.vocab_size);
 
@@ -129,16 +134,19 @@ void dump(const std::filesystem::path& folder, double dropout_rate) {
   if constexpr (HasRemovableNorms<Model>) {
     NormRemoval<Model> removal(model, NormRemovalOptions{0.1, 0.7}, Model::Norm::removal, schedule.steps);
     removal.read();
-    std::vector<double> of_norms;
+    std::vector<double> of_norms, of_objective;
     const auto set_gates = [&](std::int64_t step) { removal.set_gates(step); };
     const auto measured = [&](const Batch& batch, std::uint64_t number) {
       const double loss = accumulate_gradients(batch, number);
       removal.measure(batch.shape.rows(), of_norms);
+      model.objective().measure(of_objective);
       return loss;
     };
     steps_of(set_gates, measured, [&](std::int64_t step) {
+      if (removal.measures()) model.objective().follow(step, of_objective);
       removal.set_scales(step, of_norms);
       of_norms.clear();
+      of_objective.clear();
     });
     removal.set_gates(schedule.steps);
   } else {
@@ -190,6 +198,7 @@ constexpr Case cases[] = {
 #define CONFIGURATION(name, ...) case_of<shape, configurations::name>(#name),
 #include "../../examples/configurations.def"
     case_of<clean(shape), configurations::sm_r>("clean"),
+    case_of<clean(shape), configurations::sm_ln_g_tapered>("clean_tapered"),
     case_of<pythia, configurations::sm_ln_g>("pythia_ln_g"),
     case_of<pythia, configurations::sm_r>("pythia_r"),
     case_of<shape, configurations::sm_ln_g>("dropout_ln_g", 0.2),

@@ -94,10 +94,12 @@ OBJECTIVES = ("cross_entropy", "entropy_penalty", "distillation", "sparse_hidden
 
 # Of the L1 penalty on hidden units, and of learning from a teacher.
 HIDDEN_PENALTY, TEACHER_WEIGHT, TEACHER_TEMPERATURE = 0.01, 0.4, 2.0
+# Of learning from a teacher's stream: the weight, and behind which blocks, the student's and the teacher's.
+HIDDEN_WEIGHT, LAYER_PAIRS = 0.6, ((0, 0), (2, 1))
 # Of the entropy-guided loss, the mean over queries; the margin as a share of ln(context).
 PENALTY_COEFFICIENT, PENALTY_MARGIN = 0.3, 0.2
-# Of the penalty on the spread of the stream's scale.
-SPREAD_PENALTY = 0.7
+# Of the penalties on the stream's scale: its spread, and its distance from the anchor; and where that is at first.
+SPREAD_PENALTY, ANCHOR_PENALTY, FIRST_ANCHOR = 0.7, 0.3, 1.25
 # Of a removal of norms: the shares of the steps after which it begins and ends.
 REMOVAL_FROM, REMOVAL_TO = 0.1, 0.7
 # Of dropout: the run's seed, and the windows of a forward pass, each of which draws anew.
@@ -166,7 +168,9 @@ class Model:
         self.teacher_weights = teacher
         self.teacher = None if teacher is None else Model(shape, configuration, teacher, dtype)
         self.hidden = []  # of the last forward pass, by layer
-        self.stream = None  # of the last forward pass, behind the last block
+        self.streams = []  # of the last forward pass, behind each block
+        self.stream = None  # behind the last one
+        self.anchor = FIRST_ANCHOR  # of that stream's scale
         self.rows = {}  # of the last forward pass: name of a removed norm -> variances and inverse deviations of its rows
 
     def _is_beyond_kink(self, distance):
@@ -275,7 +279,7 @@ class Model:
         if training_step is not None:
             x = self._dropout(x, training_step)
         attention_weights = []
-        self.hidden = []
+        self.hidden, self.streams = [], []
         for layer in range(self.shape.layers):
             h = f"h.{layer}."
 
@@ -296,6 +300,7 @@ class Model:
             else:
                 x = x + attended
                 x = x + self._feed_forward(layer, norm("ln_2", x))
+            self.streams.append(x)
         self.stream = x
         x = self._norm("ln_f", x, c.final_norm)
         return x @ w["lm_head.weight" if c.pythia else "wte.weight"].T, attention_weights
@@ -315,11 +320,23 @@ class Model:
         """The L1 penalty on the hidden units of the last forward pass."""
         return HIDDEN_PENALTY * sum(h.abs().sum(dim=-1).mean() for h in self.hidden)
 
+    def _scales(self):
+        """Of the last stream's rows; not of first positions."""
+        return (self.stream.var(dim=-1, unbiased=False) + 1e-5).sqrt()[:, 1:]
+
     def spread_penalty(self):
-        """What the scales of the last stream's rows differ from their mean in a pass, squared; not in first positions."""
-        scales = (self.stream.var(dim=-1, unbiased=False) + 1e-5).sqrt()[:, 1:]
-        passes = torch.stack([(part - part.mean()).square().mean() for part in scales.split(WINDOWS_PER_PASS)])
-        return SPREAD_PENALTY * passes.mean()
+        """What the scales of the last stream's rows differ from their mean in a pass, squared."""
+        passes = [(part - part.mean()).square().mean() for part in self._scales().split(WINDOWS_PER_PASS)]
+        return SPREAD_PENALTY * torch.stack(passes).mean()
+
+    def anchor_penalty(self):
+        """What they differ from the anchor, squared."""
+        return ANCHOR_PENALTY * (self._scales() - self.anchor).square().mean()
+
+    def move_anchor(self, step):
+        """Towards the scale that the last forward pass had."""
+        with torch.no_grad():
+            self.anchor = self.anchor + max(1 / (step + 1), 0.01) * (self._scales().mean() - self.anchor)
 
     def divergence(self, logits, tokens):
         """temperature^2 KL(teacher || student), the mean over the tokens that predict one."""
@@ -330,6 +347,14 @@ class Model:
             for x in (logits, of_teacher)
         )
         return TEACHER_TEMPERATURE**2 * (teacher.exp() * (teacher - student)).sum(dim=-1).mean()
+
+    def distance_of_streams(self):
+        """2 - 2 cos between rows of the streams of the last forward passes, the mean over rows and pairs of blocks."""
+        cosines = [
+            F.cosine_similarity(self.streams[own], self.teacher.streams[other].detach(), dim=-1, eps=0)
+            for own, other in LAYER_PAIRS
+        ]
+        return 2 - 2 * torch.stack(cosines).mean()
 
     def _target_losses(self, logits, tokens):
         """Cross-entropies in nats: a token predicts the next one, the last one nothing."""
@@ -346,9 +371,10 @@ class Model:
         elif self.configuration.objective == "sparse_hidden":
             objective = objective + self.hidden_penalty()
         elif self.configuration.objective == "steady_scale":
-            objective = objective + self.spread_penalty()
+            objective = objective + self.spread_penalty() + self.anchor_penalty()
         elif self.configuration.objective == "distillation":
             objective = (1 - TEACHER_WEIGHT) * objective + TEACHER_WEIGHT * self.divergence(logits, tokens)
+            objective = objective + HIDDEN_WEIGHT * self.distance_of_streams()
         return objective, losses, attention_weights
 
     def loss(self, tokens):
@@ -417,14 +443,14 @@ def is_setting(name):
 
 class Removal:
     """Takes the norms out of a model in the course of `steps` optimizer steps: "tapered" ones together along a cosine,
-    "staged" ones one after another, those of feed-forward networks, of queries and keys, of values."""
+    "staged" ones one after another, those of feed-forward networks, of queries and keys, of values, the final one."""
 
     def __init__(self, model, steps):
         self.model, self.kind = model, model.configuration.norm
         self.first, self.last = round(REMOVAL_FROM * steps), round(REMOVAL_TO * steps)
         layers = range(model.shape.layers)
         self.order = [f"h.{layer}.{norm}" for norm in ("ln_2", "ln_1", "ln_1_v") for layer in layers]
-        self.order = [name for name in self.order if name + ".gate" in model.weights]
+        self.order = [name for name in [*self.order, "ln_f"] if name + ".gate" in model.weights]
 
     def gate(self, name, step):
         """How open the schedule has a norm in a step."""
@@ -444,7 +470,9 @@ class Removal:
         return inverses.mean() if self.kind == "staged" else (variances * inverses).sum() / variances.sum()
 
     def after(self, step):
-        """Measures the scales of norms that are whole."""
+        """Measures the scales of norms that are whole, and that of the stream while there is such a norm."""
+        if any(self.model.weights[name + ".gate"] == 1 for name in self.order):
+            self.model.move_anchor(step)
         for name in self.order:
             if self.model.weights[name + ".gate"] == 1:
                 scale = self.model.weights[name + ".scale"]

@@ -135,7 +135,7 @@ class ConfigurationsTest(unittest.TestCase):
         self.assertIn("train_demo_sm_dyt_relu_silu_clean", self.job("--targets", *new[:2], "--recipe", "clean", "--out", "x"))
         self.assertIn("is a file", self.refused(*new, "--out", self.definitions))
         self.assertIn(" sm_dyt_relu_silu ", " " + self.refused("--configs", "none"))
-        self.assertIn("choose from wet paper clean.", self.refused("--recipe", "none"))
+        self.assertIn("choose from wet paper clean clean_untied.", self.refused("--recipe", "none"))
         text = self.run_in_tree(
             sys.executable, self.root / "examples/reproduce/report.py", "--private-inference", "wee"
         )

@@ -24,7 +24,8 @@ namespace {
 constexpr DecoderConfig one_norm_more = clean(tiny);
 constexpr DecoderConfig side_by_side = clean(parallel_rotary);
 
-using TaperedModel = TinyModel<Tapered, GELU, one_norm_more>;
+using TaperedModel =
+    Decoder<one_norm_more, Tapered, GELU, Reference<float>, EntropyObserver, AsConfigured, SteadyScale>;
 using StagedModel = TinyModel<Staged, ReLU, side_by_side>;
 
 const TrainerOptions removal_options{.steps = 10,
@@ -82,6 +83,12 @@ float setting_of(Model& model, const std::string& name) {
     if (parameter.name == name) return model.parameters().read(model.device(), parameter)[0];
   }
   throw Error("there is no " + name);
+}
+
+/// Asks for an anchor of the stream's scale where the model's objective has one.
+template <class Model>
+void anchor([[maybe_unused]] Model& model, [[maybe_unused]] double coefficient) {
+  if constexpr (HasTarget<typename Model::Objective>) model.objective().options().anchor = coefficient;
 }
 
 /// A model with gains and biases that are no round numbers.
@@ -165,6 +172,7 @@ void check_resumption() {
     Model whole(2), first(2), second(2);
     initialize_unevenly(whole);
     initialize_unevenly(first);
+    for (Model* model : {&whole, &first, &second}) anchor(*model, 0.5);
     const std::string a = "whole" + std::to_string(steps), b = "parts" + std::to_string(steps);
     BOOST_TEST((run.train(whole, a.c_str()) == Outcome::finished));
     BOOST_TEST((run.train(first, b.c_str(), false, steps) == Outcome::interrupted));
@@ -212,6 +220,106 @@ BOOST_AUTO_TEST_CASE(a_tapered_model_folds_when_its_gate_is_0) {
   BOOST_TEST(error_of_folded(model, run.folder / "run" / "checkpoint") < 1e-5);
   // The embedding is no output matrix any more.
   BOOST_TEST(!read_architecture(run.folder / "run" / "checkpoint.folded").sizes.tied_output);
+}
+
+// Its weights are those of a norm-free model of the same sizes, with an output matrix of its own.
+BOOST_AUTO_TEST_CASE(a_norm_free_model_takes_up_what_was_folded) {
+  constexpr DecoderConfig untied = [] {
+    DecoderConfig config = one_norm_more;
+    config.tied_output = false;
+    return config;
+  }();
+  Removing<TaperedModel> run;
+  TaperedModel model(2);
+  initialize_unevenly(model);
+  anchor(model, 0.5);
+  BOOST_TEST((run.train(model, "run") == Outcome::finished));
+  const auto folded = fold_checkpoint(run.folder / "run" / "checkpoint");
+  TinyModel<Identity, GELU, untied> free(2);
+  BOOST_TEST(architecture_difference<decltype(free)>(folded) == "");
+  load_weights(free, folded);
+  for (const auto& parameter : free.parameters().all()) BOOST_TEST(!parameter.name.starts_with("ln_"));
+  double worst = 0, largest = 0;
+  for (int length = 1; length <= untied.context; ++length) {
+    std::vector<std::int32_t> text;
+    for (int i = 0; i < length; ++i) text.push_back(i * 11 % untied.vocab_size);
+    const auto expected = model.next_logits(text), found = free.next_logits(text);
+    for (std::size_t i = 0; i < expected.size(); ++i) {
+      worst = std::max(worst, std::abs(expected[i] - found[i]));
+      largest = std::max(largest, std::abs(expected[i]));
+    }
+  }
+  BOOST_TEST(worst < 1e-5 * largest);
+}
+
+BOOST_AUTO_TEST_CASE(an_anchor_stays_when_the_norms_begin_to_go) {
+  Removing<TaperedModel> run;
+  const auto target = [](const std::filesystem::path& folder) {
+    return read_checkpoint_state(folder / "checkpoint").value("target", 0.0);
+  };
+  TaperedModel model(2);
+  initialize_unevenly(model);
+  anchor(model, 0.5);
+  std::vector<double> targets;
+  for (int steps = 1; steps <= run.options.steps; ++steps) {
+    run.train(model, "run", steps > 1, 1);
+    targets.push_back(target(run.folder / "run"));
+  }
+  // Norms are whole in steps 0 to 2.
+  BOOST_TEST(targets[0] > 0);
+  BOOST_TEST(targets[1] != targets[0]);
+  BOOST_TEST(targets[2] != targets[1]);
+  for (std::size_t i = 3; i < targets.size(); ++i) BOOST_TEST(targets[i] == targets[2], "step " << i);
+  // Weights whose norms are gone already: what the first step finds.
+  TaperedModel later(2);
+  later.initialize(1);
+  load_weights(later, run.folder / "run" / "checkpoint" / "model.safetensors");
+  anchor(later, 0.5);
+  run.train(later, "later", false, 1);
+  const double found = target(run.folder / "later");
+  BOOST_TEST(found > 0);
+  BOOST_TEST(found != targets[2]);
+  run.train(later, "later", true);
+  BOOST_TEST(target(run.folder / "later") == found);
+  // Nobody asks for an anchor: the checkpoint has no target.
+  TaperedModel plain(2);
+  initialize_unevenly(plain);
+  run.train(plain, "plain", false, 1);
+  BOOST_TEST(target(run.folder / "plain") == 0);
+}
+
+BOOST_AUTO_TEST_CASE(a_damaged_target_is_refused) {
+  Removing<TaperedModel> run;
+  TaperedModel model(2);
+  initialize_unevenly(model);
+  anchor(model, 0.5);
+  run.train(model, "run", false, 2);
+  const auto file = run.folder / "run" / "checkpoint" / "trainer.json";
+  Json state = Json::parse(read_file(file));
+  for (const Json& bad : {Json("far"), Json(-1.5), Json(nullptr)}) {
+    state["target"] = bad;
+    write_file(file, state.dump());
+    BOOST_CHECK_EXCEPTION(run.train(model, "run", true), Error, says("trainer.json", "damaged", "target"));
+  }
+}
+
+// Where the stream's scale would grow, it stays.
+BOOST_AUTO_TEST_CASE(an_anchor_holds_the_scale) {
+  TrainerOptions options = removal_options;
+  options.steps = 60;
+  options.learning_rate = 2e-2;
+  const auto distance = [&](double coefficient) {
+    Removing<TaperedModel> run(options, {0.02, 0.04});
+    TaperedModel model(2);
+    initialize_unevenly(model);
+    anchor(model, coefficient);
+    run.train(model, "run");
+    std::vector<double> sums;
+    model.objective().measure(sums);
+    return std::abs(sums[0] / sums[1] - model.objective().target());
+  };
+  const double held = distance(10), free = distance(1e-9);
+  BOOST_TEST(held < 0.3 * free, held << " and " << free);
 }
 
 BOOST_AUTO_TEST_CASE(a_staged_model_folds_when_its_last_norm_is_gone) {

@@ -23,6 +23,51 @@ struct OpenOptions {
   int context = 0;  ///< Tokens that a position can attend to; 0: as many as the model was made for.
 };
 
+/// What it takes to build the model in a folder: its sizes, for a context that was asked for, and its parts.
+template <class Device>
+struct ModelInFolder {
+  /// As config.json says, but for the context.
+  DecoderConfig sizes;
+  /// Of the policies that it names.
+  DecoderParts<Device> parts;
+
+  /// Reads it. Throws Error where config.json is damaged or has what this program does not know.
+  template <class Policies>
+  static ModelInFolder read(const std::filesystem::path& folder, const OpenOptions& options) {
+    Architecture architecture = read_architecture(folder);
+    DecoderConfig& sizes = architecture.sizes;
+    const std::string file = (folder / "config.json").string();
+    if (options.context > 0) {
+      if (options.context > sizes.position_rows() && sizes.rotary_dims == 0) {
+        throw Error(file + " has " + std::to_string(sizes.position_rows()) +
+                    " positions, too few for a context of " + std::to_string(options.context));
+      }
+      sizes.context = options.context;
+      sizes.positions = 0;
+    }
+    if ((architecture.norm == LayerNorm::name || architecture.final_norm == LayerNorm::name) &&
+        architecture.layer_norm_epsilon != LayerNorm::epsilon) {
+      throw Error(file + ": its layer_norm_epsilon is " + Json(architecture.layer_norm_epsilon).dump() +
+                  ", this program's is " + Json(LayerNorm::epsilon).dump());
+    }
+    try {
+      return {sizes, parts_named<Device, Policies>(architecture.norm, architecture.final_norm,
+                                                   architecture.activation, architecture.layout)};
+    } catch (const Error& error) {
+      throw Error(file + ": " + error.what());
+    }
+  }
+};
+
+/// The memory that open_model() takes with the same arguments, by config.json alone; takes none itself.
+template <class Device, class Observer = NoObserver, class Policies = KnownPolicies>
+MemoryPlan plan_model(const std::filesystem::path& folder, const OpenOptions& options = {},
+                      Device device = {}) {
+  const auto found = ModelInFolder<Device>::template read<Policies>(folder, options);
+  return DynamicDecoder<Device, Observer>::plan_memory(found.sizes, found.parts, options.max_batch,
+                                                       options.purpose, std::move(device));
+}
+
 /// The model in a folder with a config.json and weights: a checkpoint of lnfree's, or a Hugging Face GPT-2 or
 /// GPT-NeoX, of any size and of the policies that `Policies` names. Throws Error where the files are damaged
 /// or do not belong together, where the model has what this program does not know, and where it is too large
@@ -32,29 +77,8 @@ std::unique_ptr<DynamicDecoder<Device, Observer>> open_model(const std::filesyst
                                                              const OpenOptions& options = {},
                                                              Device device = {}) {
   using Model = DynamicDecoder<Device, Observer>;
-  Architecture architecture = read_architecture(folder);
-  DecoderConfig& sizes = architecture.sizes;
+  const auto [sizes, parts] = ModelInFolder<Device>::template read<Policies>(folder, options);
   const std::string file = (folder / "config.json").string();
-  if (options.context > 0) {
-    if (options.context > sizes.position_rows() && sizes.rotary_dims == 0) {
-      throw Error(file + " has " + std::to_string(sizes.position_rows()) +
-                  " positions, too few for a context of " + std::to_string(options.context));
-    }
-    sizes.context = options.context;
-    sizes.positions = 0;
-  }
-  if ((architecture.norm == LayerNorm::name || architecture.final_norm == LayerNorm::name) &&
-      architecture.layer_norm_epsilon != LayerNorm::epsilon) {
-    throw Error(file + ": its layer_norm_epsilon is " + Json(architecture.layer_norm_epsilon).dump() +
-                ", this program's is " + Json(LayerNorm::epsilon).dump());
-  }
-  DecoderParts<Device> parts;
-  try {
-    parts = parts_named<Device, Policies>(architecture.norm, architecture.final_norm, architecture.activation,
-                                          architecture.layout);
-  } catch (const Error& error) {
-    throw Error(file + ": " + error.what());
-  }
 
   // A config.json may claim any size: the weights tell whether it is true.
   Index stored = 0;

@@ -13,8 +13,9 @@ struct MemoryPlan {
   std::size_t gradients = 0;    ///< Of all parameters; 0 in a model for evaluation.
   std::size_t optimizer = 0;    ///< 0 where a plan is of a model alone.
   std::size_t activations = 0;  ///< Everything that passes need.
+  std::size_t teacher = 0;      ///< A model that is learned from, and what is kept of its passes.
   /// All of it together.
-  std::size_t total() const { return parameters + gradients + optimizer + activations; }
+  std::size_t total() const { return parameters + gradients + optimizer + activations + teacher; }
 };
 
 /// One block of device memory, zeroed, freed with its owner.

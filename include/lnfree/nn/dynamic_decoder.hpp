@@ -104,12 +104,12 @@ class DynamicDecoder {
       lnfree::Objective<ObjectivePolicy<DeviceTag>, DeviceTag>,
       "lnfree: the objective must offer name and a constructor from ParameterSet<Device>& and const "
       "DecoderConfig& (docs/change.md)");
-  static_assert(
-      !lnfree::Objective<ObjectivePolicy<DeviceTag>, DeviceTag> ||
-          AddsToTheLoss<ObjectivePolicy<DeviceTag>, DeviceTag> ||
-          std::is_same_v<ObjectivePolicy<DeviceTag>, CrossEntropy<DeviceTag>>,
-      "lnfree: the objective offers none of on_entropies, on_hidden, on_stream and on_logits with the "
-      "arguments that objective/objective.hpp says (docs/change.md)");
+  static_assert(!lnfree::Objective<ObjectivePolicy<DeviceTag>, DeviceTag> ||
+                    AddsToTheLoss<ObjectivePolicy<DeviceTag>, DeviceTag> ||
+                    std::is_same_v<ObjectivePolicy<DeviceTag>, CrossEntropy<DeviceTag>>,
+                "lnfree: the objective offers none of on_entropies, on_hidden, on_stream, on_state and "
+                "on_logits with the "
+                "arguments that objective/objective.hpp says (docs/change.md)");
 
  public:
   using Device = DeviceTag;
@@ -119,6 +119,11 @@ class DynamicDecoder {
   using Objective = ObjectivePolicy<DeviceTag>;
   using Scalar = typename Device::Scalar;
   using Accumulator = typename Device::Accumulator;
+
+  /// What a pass does after each block where nobody asks.
+  struct NothingAfterBlocks {
+    void operator()(int, Matrix<const Scalar>) const {}
+  };
 
   /// The sizes.
   const DecoderConfig config;
@@ -237,13 +242,15 @@ class DynamicDecoder {
   void forget() { read_.forget(); }
 
   /// What the logits of a pass over `tokens` (B T), which lie on the device, are made from: (B T, C), valid
-  /// until the next pass. For whoever learns from this model.
-  Matrix<const Scalar> last_hidden(BatchShape shape, const std::int32_t* tokens) {
+  /// until the next pass. For whoever learns from this model. Calls after_block(layer, x) with the stream (B
+  /// T, C) after each block, valid during the call.
+  template <class F = NothingAfterBlocks>
+  Matrix<const Scalar> last_hidden(BatchShape shape, const std::int32_t* tokens, const F& after_block = {}) {
     prepare_weights();
     check_shape(shape);
     forget();
     embedding_.forward(device_, shape, tokens, Dropout{});
-    return normalized(forward(shape, {}));
+    return normalized(forward(shape, {}, after_block));
   }
 
   /// The logits of the first rows of x, as many as exist at a time, in memory that may be overwritten, valid
@@ -426,7 +433,8 @@ class DynamicDecoder {
   Block<Device>& block(int layer) { return blocks_[static_cast<std::size_t>(layer)]; }
 
   /// The residual stream (B, T, C) after the last block, from the embedding's output.
-  Matrix<Scalar> forward(BatchShape shape, Watch watch) {
+  template <class F = NothingAfterBlocks>
+  Matrix<Scalar> forward(BatchShape shape, Watch watch, const F& after_block = {}) {
     Matrix<Scalar> x = embedding_.output(shape.rows());
     if (watch.records) observation_.embedding(device_, shape, x);
     for (int l = 0; l < config.layers; ++l) {
@@ -436,6 +444,7 @@ class DynamicDecoder {
         x = block(l).forward(device_, shape, x, scratch_, Unobserved{});
       }
       if (watch.records) observation_.layer(device_, shape, l, x, block(l));
+      after_block(l, Matrix<const Scalar>(x));
     }
     return x;
   }
@@ -476,6 +485,8 @@ class DynamicDecoder {
     }
 
     for (int l = config.layers - 1; l >= 0; --l) {
+      if constexpr (PenalisesStates<Objective, Device>)
+        penalty_ += objective_.on_state(device_, training, l, block(l).output(x.rows), gradients[0]);
       const Matrix<const Scalar> input = l == 0 ? embedding_.output(x.rows) : block(l - 1).output(x.rows);
       const auto penalise = [&]([[maybe_unused]] Matrix<const Scalar> hidden,
                                 [[maybe_unused]] Matrix<Scalar> d_hidden) {

@@ -1,18 +1,27 @@
 #pragma once
 
+#include <algorithm>
+#include <charconv>
+#include <cstddef>
 #include <cstdint>
 #include <functional>
 #include <string>
 #include <string_view>
+#include <system_error>
 #include <utility>
+#include <vector>
 
 #include <lnfree/core/config.hpp>
 #include <lnfree/core/error.hpp>
+#include <lnfree/core/excerpt.hpp>
 #include <lnfree/core/macros.hpp>
+#include <lnfree/core/math.hpp>
 #include <lnfree/core/memory.hpp>
+#include <lnfree/core/policies.hpp>
 #include <lnfree/device/primitives.hpp>
 #include <lnfree/nn/output_head.hpp>
 #include <lnfree/nn/parameter.hpp>
+#include <lnfree/norm/call.hpp>
 #include <lnfree/objective/objective.hpp>
 
 namespace lnfree {
@@ -21,12 +30,74 @@ namespace lnfree {
 struct DistillationOptions {
   double weight = 0.5;     ///< Share of the teacher in what is minimized, from 0 to 1.
   double temperature = 1;  ///< What the logits of both are divided by, more than 0.
+  /// Blocks after which the student's stream shall be like the teacher's, as layer_pairs() reads them; empty:
+  /// none.
+  std::string layers = "";
+  double hidden_weight = 1;  ///< Of the distance between those streams, 0 or more.
 
   /// Calls f(name, value, help) for each of the options.
   template <class Options, class F>
   static void for_each(Options& options, const F& f) {
     f("teacher_weight", options.weight, "Share of the teacher in what is minimized, from 0 to 1");
     f("teacher_temperature", options.temperature, "What the logits of teacher and student are divided by");
+    f("teacher_layers", options.layers,
+      "Blocks, from 0, after which the stream is learned from the teacher's, such as 2,5,7, or 1:2,3:5 where "
+      "the teacher's are others");
+    f("hidden_weight", options.hidden_weight,
+      "Weight of the distance between the streams after those blocks");
+  }
+};
+
+/// A block of the student and the one of the teacher that belongs to it, both counted from 0.
+struct LayerPair {
+  int student;  ///< As in the names of tensors: 2 is h.2.
+  int teacher;  ///< Likewise.
+};
+
+/// The pairs in a text such as "2,5,7", the same blocks of both, or "1:2,3:5", the student's first. Throws
+/// Error for another text, and where a block of the student is named twice.
+inline std::vector<LayerPair> layer_pairs(const std::string& text) {
+  std::vector<LayerPair> pairs;
+  const auto wrong = [&](const std::string& how) {
+    return Error("the layers of a teacher are \"" + excerpt(text) + "\", " + how +
+                 "; numbers from 0 were expected, such as 2,5,7, or 1:2,3:5 for the student's and the "
+                 "teacher's");
+  };
+  const auto number = [&](std::string_view digits) {
+    int value = -1;
+    const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), value);
+    if (error != std::errc{} || end != digits.data() + digits.size() || value < 0)
+      throw wrong("where \"" + excerpt(std::string(digits)) + "\" is no block");
+    return value;
+  };
+  for (std::size_t begin = 0; begin < text.size() || (begin == text.size() && begin > 0);) {
+    const std::size_t end = std::min(text.find(',', begin), text.size());
+    const std::string_view entry = std::string_view(text).substr(begin, end - begin);
+    const std::size_t colon = entry.find(':');
+    const int student = number(entry.substr(0, colon));
+    const LayerPair pair{student,
+                         colon == std::string_view::npos ? student : number(entry.substr(colon + 1))};
+    for (const LayerPair& earlier : pairs) {
+      if (earlier.student == pair.student)
+        throw wrong("which name block " + std::to_string(student) + " of the student twice");
+    }
+    pairs.push_back(pair);
+    begin = end + 1;
+  }
+  return pairs;
+}
+
+/// Divides each row by its root mean square, so that streams of other scales can be compared.
+struct UnitRow {
+  static constexpr std::string_view name = "unit_row";
+  static constexpr double epsilon = 1e-12;  ///< For rows of zeros.
+  template <class T>
+  LNFREE_HOST_DEVICE static RowStatistics<T> statistics(T mean, T variance) {
+    return {T(0), T(1) / math::sqrt(mean * mean + variance + T(epsilon))};
+  }
+  template <class T>
+  LNFREE_HOST_DEVICE static T value(T x, RowStatistics<T> row) {
+    return x * row.scale;
   }
 };
 
@@ -57,6 +128,21 @@ struct Product {
     return static_cast<double>(a) * static_cast<double>(b);
   }
 };
+/// a = factor (a - b).
+struct ScaledDifference {
+  double factor;
+  template <class T>
+  LNFREE_HOST_DEVICE void operator()(T& a, T b) const {
+    a = static_cast<T>(factor) * (a - b);
+  }
+};
+struct SquaredDifference {
+  template <class T>
+  LNFREE_HOST_DEVICE double operator()(T a, T b) const {
+    const double difference = static_cast<double>(a) - static_cast<double>(b);
+    return difference * difference;
+  }
+};
 struct Value {
   template <class T>
   LNFREE_HOST_DEVICE double operator()(T a) const {
@@ -70,7 +156,16 @@ struct Value {
 ///
 ///   (1 - weight) cross-entropy + weight temperature^2 KL(teacher || student)
 ///
-/// over the rows that have a target, with the logits of both divided by the temperature in the second term.
+/// over the rows that have a target, with the logits of both divided by the temperature in the second term;
+/// and, where layers are chosen, from its residual stream:
+///
+///   hidden_weight mean over those layers and all rows of 1/C |s / rms(s) - t / rms(t)|^2
+///
+/// with s the student's row of the stream after a block and t the teacher's, which must be as wide. Rows are
+/// divided by their root mean squares because norm-free streams have another scale than those of models with
+/// norms, and grow otherwise from block to block: only the direction can be learned. The distance is 2 - 2
+/// times the cosine of the two rows.
+///
 /// Without a teacher it is the cross-entropy alone. The model's penalty() is what this adds to the
 /// cross-entropy.
 template <class Device>
@@ -93,6 +188,26 @@ class Distillation {
     teacher_ = std::move(teacher);
     teacher_name_ = std::move(label);
   }
+  /// Gives pair i of the teacher's states, (rows, C), in the pass whose logits were asked for last: the
+  /// stream after its block, each row divided by its root mean square.
+  using States = std::function<Matrix<const Scalar>(std::size_t i, Index rows)>;
+
+  /// Lets the stream after these blocks learn from a teacher's, in passes of up to `rows` rows of `width`
+  /// numbers; takes state_bytes() of the device's memory for it. learn_from() does this with a model.
+  void set_states(Device& device, std::vector<LayerPair> pairs, Index rows, Index width, States states) {
+    pairs_ = std::move(pairs);
+    states_ = std::move(states);
+    state_memory_ = Buffer<Device>(device, state_bytes(pairs_, rows, width));
+    Arena placed(state_memory_.data());
+    if (!pairs_.empty()) place_states(placed, rows, width);
+  }
+  /// What that takes.
+  static std::size_t state_bytes(const std::vector<LayerPair>& pairs, Index rows, Index width) {
+    Arena counted;
+    if (!pairs.empty()) Distillation().place_states(counted, rows, width);
+    return counted.peak();
+  }
+
   /// As set_teacher() was told.
   const std::string& teacher_name() const { return teacher_name_; }
 
@@ -117,6 +232,9 @@ class Distillation {
     if (!(options_.weight >= 0 && options_.weight <= 1))
       throw Error("the weight of a teacher must be from 0 to 1");
     if (!(options_.temperature > 0)) throw Error("the temperature of distillation must be more than 0");
+    if (!(options_.hidden_weight >= 0)) throw Error("the weight of a teacher's states must be 0 or more");
+    if (!options_.layers.empty() && pairs_.empty() && teacher_ != nullptr)
+      throw Error("a teacher's layers are asked for, but it gives no states; use learn_from()");
     if (teacher_ == nullptr || pass.loss_scale == 0) {
       cross_entropy_forward_backward(device, logits, pass.targets + first_row, losses, pass.loss_scale);
       return 0;
@@ -133,7 +251,38 @@ class Distillation {
     return penalty;
   }
 
+  /// As objective/objective.hpp says.
+  double on_state(Device& device, const TrainingPass& pass, int layer, Matrix<const Scalar> x,
+                  Matrix<Scalar> d_x) {
+    // Where no row has a target the teacher was not asked.
+    if (pairs_.empty() || teacher_ == nullptr || options_.hidden_weight == 0 || pass.loss_scale == 0)
+      return 0;
+    const auto pair = std::find_if(pairs_.begin(), pairs_.end(),
+                                   [&](const LayerPair& each) { return each.student == layer; });
+    if (pair == pairs_.end()) return 0;
+    const Matrix<Scalar> unit = unit_.top(x.rows);
+    norm_forward(device, UnitRow{}, x, NormPointers<const Scalar, UnitRow>{}, unit, unit_rows_);
+    const Matrix<const Scalar> teacher = states_(static_cast<std::size_t>(pair - pairs_.begin()), x.rows);
+    const double share =
+        options_.hidden_weight / static_cast<double>(pairs_.size()) / static_cast<double>(x.size());
+    const double penalty = share * sum_of(device, x.size(), detail::distillation::SquaredDifference{},
+                                          std::as_const(unit).data, teacher.data);
+    for_each_element(device, x.size(),
+                     detail::distillation::ScaledDifference{2 * share * pass.gradient_scale}, unit.data,
+                     teacher.data);
+    norm_backward(device, UnitRow{}, x, NormPointers<const Scalar, UnitRow>{}, unit_rows_, unit,
+                  accumulate(d_x), NormPointers<Accumulator, UnitRow>{});
+    return penalty;
+  }
+
  private:
+  Distillation() = default;
+
+  void place_states(Arena& arena, Index rows, Index width) {
+    unit_ = arena.matrix<Scalar>(rows, width);
+    unit_rows_ = arena.take<NormRow<Accumulator>>(rows);
+  }
+
   /// Leaves the gradient in `logits`. The gradients of two cross-entropies of the same targets differ by what
   /// the gradient of the divergence is: p_student - p_teacher; and
   /// KL = sum_j (p_teacher - onehot)_j (t_j - s_j) / T + loss of the student - loss of the teacher.
@@ -166,6 +315,11 @@ class Distillation {
   std::string teacher_name_;
   Matrix<Scalar> student_, difference_;  // (rows of a chunk, V)
   Accumulator *student_losses_ = nullptr, *teacher_losses_ = nullptr;
+  std::vector<LayerPair> pairs_;
+  States states_;
+  Buffer<Device> state_memory_;
+  Matrix<Scalar> unit_;                        // (B, T, C): a state of the student's, then its gradient
+  NormRow<Accumulator>* unit_rows_ = nullptr;  // (B, T)
 };
 
 }  // namespace lnfree

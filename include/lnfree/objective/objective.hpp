@@ -2,6 +2,7 @@
 
 #include <concepts>
 #include <cstdint>
+#include <vector>
 
 #include <lnfree/core/concepts.hpp>
 #include <lnfree/core/config.hpp>
@@ -16,6 +17,7 @@
 ///   double on_entropies(device, pass, entropies, d_entropies)   (L B H, T): sets d_entropies
 ///   double on_hidden(device, pass, layer, hidden, d_hidden)     (B T, ffn_width): adds to d_hidden
 ///   double on_stream(device, pass, x, d_x)                      (B T, C), after the last block: adds to d_x
+///   double on_state(device, pass, layer, x, d_x)                (B T, C), after a block: adds to d_x
 ///   double on_logits(device, pass, first_row, logits, losses)   in place of the cross-entropy: leaves the
 ///                                                               gradient in logits, and losses (rows)
 ///
@@ -59,6 +61,14 @@ concept PenalisesStream = requires(O& o, D& device, const TrainingPass& pass,
   { o.on_stream(device, pass, x, d_x) } -> std::same_as<double>;
 };
 
+/// on_state(): adds to the loss by the stream after each block. Called from the last block to the first,
+/// after on_logits().
+template <class O, class D>
+concept PenalisesStates = requires(O& o, D& device, const TrainingPass& pass,
+                                   Matrix<const typename D::Scalar> x, Matrix<typename D::Scalar> d_x) {
+  { o.on_state(device, pass, 0, x, d_x) } -> std::same_as<double>;
+};
+
 /// on_logits(): computes the loss in place of the cross-entropy.
 template <class O, class D>
 concept ReplacesCrossEntropy = requires(O& o, D& device, const TrainingPass& pass, Index first_row,
@@ -68,8 +78,8 @@ concept ReplacesCrossEntropy = requires(O& o, D& device, const TrainingPass& pas
 
 /// Whether an objective is more than the cross-entropy.
 template <class O, class D>
-concept AddsToTheLoss =
-    PenalisesEntropies<O, D> || PenalisesHidden<O, D> || PenalisesStream<O, D> || ReplacesCrossEntropy<O, D>;
+concept AddsToTheLoss = PenalisesEntropies<O, D> || PenalisesHidden<O, D> || PenalisesStream<O, D> ||
+                        PenalisesStates<O, D> || ReplacesCrossEntropy<O, D>;
 
 /// options(): is chosen at run time.
 template <class O>
@@ -78,6 +88,18 @@ concept HasOptions = requires(O& o) { o.options(); };
 /// teacher_name(): compares the model with another one.
 template <class O>
 concept LearnsFromTeacher = requires(O& o) { o.teacher_name(); };
+
+/// target(): compares the model with what it was. After each training pass measure(sums) tells of it,
+/// follow(step, of_passes) lets the target follow the passes of a step, and set_target() takes up a
+/// checkpoint's.
+template <class O>
+concept HasTarget = requires(O& o, std::vector<double>& sums, const std::vector<double>& of_passes) {
+  { o.target() } -> std::same_as<double>;
+  { o.has_target() } -> std::same_as<bool>;
+  o.set_target(1.0);
+  o.measure(sums);
+  o.follow(std::int64_t{0}, of_passes);
+};
 
 /// What Decoder takes as an objective (docs/change.md).
 template <class O, class D>

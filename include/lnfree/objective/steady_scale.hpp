@@ -1,8 +1,10 @@
 #pragma once
 
+#include <algorithm>
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
+#include <limits>
 #include <string_view>
 #include <vector>
 
@@ -21,13 +23,17 @@ namespace lnfree {
 struct SteadyScaleOptions {
   double coefficient = 0;         ///< What the penalty is multiplied with; 0: none.
   std::int64_t end_of_text = -1;  ///< Token whose rows are left out; less than 0: none.
+  double anchor = 0;              ///< What the penalty of the anchor is multiplied with; 0: none.
 
   /// Calls f(name, value, help) for each of the options.
   template <class Options, class F>
   static void for_each(Options& options, const F& f) {
     f("spread_penalty", options.coefficient,
       "Coefficient of the penalty on the spread of the stream's scale behind the last block; 0: none");
-    f("spread_end_of_text", options.end_of_text, "Token whose positions that penalty leaves out; -1: none");
+    f("spread_end_of_text", options.end_of_text,
+      "Token whose positions the penalties on that scale leave out; -1: none");
+    f("anchor_penalty", options.anchor,
+      "Coefficient of the penalty on that scale's distance from what it was with all norms; 0: none");
   }
 };
 
@@ -46,10 +52,17 @@ struct CentredRow {
   }
 };
 
-/// The cross-entropy and a penalty that keeps the scale of the stream in front of the final norm the same for
-/// all tokens, so that this norm can be removed, too (Baroni et al., 2025): coefficient times the mean of
-/// (sigma_i - mean sigma)^2 over the rows of a pass, sigma_i being the root of the row's variance + 1e-5.
-/// First positions, whose scale is many times that of others in a trained model, are left out.
+/// The cross-entropy and two penalties on the scale of the stream in front of the final norm, so that this
+/// norm can be removed, too:
+///
+///   coefficient mean_i (sigma_i - mean sigma)^2 + anchor mean_i (sigma_i - target)^2
+///
+/// over the rows of a pass, sigma_i being the root of the row's variance + 1e-5. The first makes the scale
+/// the same for all tokens (Baroni et al., 2025). The second holds it where it is: without a final norm
+/// nothing else keeps the cross-entropy from lengthening the stream (TaperNorm, 2026). Its target is the mean
+/// of sigma over the steps so far, and stays what it is from when the last norm begins to go; before the
+/// first follow() or set_target() there is none, and no such penalty. First positions, whose scale is many
+/// times that of others in a trained model, are left out.
 template <class Device>
 class SteadyScale {
  public:
@@ -78,7 +91,8 @@ class SteadyScale {
   /// As objective/objective.hpp says.
   double on_stream(Device& device, const TrainingPass& pass, Matrix<const Scalar> x, Matrix<Scalar> d_x) {
     penalty_ = 0;
-    if (options_.coefficient == 0) return 0;
+    last_pass_ = {};
+    if (options_.coefficient == 0 && options_.anchor == 0) return 0;
     const auto count = static_cast<std::size_t>(x.rows);
     const Matrix<Scalar> centred = centred_.top(x.rows);
     norm_forward(device, CentredRow{}, x, NormPointers<const Scalar, CentredRow>{}, centred, rows_);
@@ -90,25 +104,59 @@ class SteadyScale {
     const auto scale_of = [&](std::size_t i) {
       return std::sqrt(static_cast<double>(host_rows_[i].moments.variance) + epsilon);
     };
-    double sum = 0, rows = 0, squares = 0;
     for (std::size_t i = 0; i < count; ++i) {
       if (!counts(i)) continue;
-      sum += scale_of(i);
-      rows += 1;
+      last_pass_.sum += scale_of(i);
+      last_pass_.rows += 1;
     }
-    if (rows == 0) return 0;
-    const double mean = sum / rows, per_row = options_.coefficient / rows;
+    if (last_pass_.rows == 0) return 0;
+    const double mean = last_pass_.sum / last_pass_.rows;
+    const double spread = options_.coefficient / last_pass_.rows;
+    const double anchor = has_target() ? options_.anchor / last_pass_.rows : 0;
     for (std::size_t i = 0; i < count; ++i) {
-      const double scale = scale_of(i), deviation = counts(i) ? scale - mean : 0;
-      squares += deviation * deviation;
-      // What the mean depends on cancels: the deviations add up to 0.
-      host_rows_[i].statistics.scale = static_cast<Accumulator>(
-          pass.gradient_scale * per_row * 2 * deviation / (scale * static_cast<double>(x.cols)));
+      double slope = 0;
+      const double scale = scale_of(i);
+      if (counts(i)) {
+        const double from_mean = scale - mean, from_target = scale - target_;
+        penalty_ += spread * from_mean * from_mean + anchor * from_target * from_target;
+        // What the mean depends on cancels: the deviations add up to 0.
+        slope = 2 * (spread * from_mean + anchor * from_target);
+      }
+      host_rows_[i].statistics.scale =
+          static_cast<Accumulator>(pass.gradient_scale * slope / (scale * static_cast<double>(x.cols)));
     }
     copy_to_device(device, rows_, host_rows_.data(), count * sizeof(Row));
     norm_backward(device, CentredRow{}, x, NormPointers<const Scalar, CentredRow>{}, rows_, centred,
                   accumulate(d_x), NormPointers<Accumulator, CentredRow>{});
-    return penalty_ = per_row * squares;
+    return penalty_;
+  }
+
+  /// The scale that the anchor holds the stream at; 0 as long as there is none.
+  double target() const { return target_; }
+  /// Takes up that of a checkpoint, or any other; 0: none.
+  void set_target(double target) { target_ = target; }
+  /// Whether there is one.
+  bool has_target() const { return target_ > 0; }
+
+  /// Adds to `sums` the two numbers of the last training pass that a target is made from.
+  void measure(std::vector<double>& sums) const {
+    sums.push_back(last_pass_.sum);
+    sums.push_back(last_pass_.rows);
+  }
+
+  /// Lets the target follow what measure() gave of all passes of step `step`: a mean over all steps at first,
+  /// and then with a weight of 0.01 for the newest. Without the penalty of the anchor there is no target.
+  void follow(std::int64_t step, const std::vector<double>& of_passes) {
+    if (options_.anchor == 0) return;
+    Scales all;
+    for (std::size_t i = 0; i + 1 < of_passes.size(); i += 2) {
+      all.sum += of_passes[i];
+      all.rows += of_passes[i + 1];
+    }
+    const double mean = all.sum / all.rows;
+    if (!(mean > 0 && mean <= std::numeric_limits<double>::max())) return;
+    const double weight = has_target() ? std::max(1 / (static_cast<double>(step) + 1), 0.01) : 1;
+    target_ += weight * (mean - target_);
   }
 
   /// Calls f(number) for what report() says of the last training pass.
@@ -117,18 +165,27 @@ class SteadyScale {
     f(penalty_);
   }
 
-  /// The penalty of the last training pass.
+  /// The penalty of the last training pass, and the target where there is one.
   template <class F>
   void report(const ParameterSet<Device>&, Device&, const F& f) const {
     f("penalty", penalty_);
+    if (has_target()) f("target", target_);
   }
 
  private:
   using Row = NormRow<Accumulator>;
   static constexpr double epsilon = 1e-5;
 
+  /// Of the rows that count.
+  struct Scales {
+    double sum = 0;
+    double rows = 0;
+  };
+
   SteadyScaleOptions options_;
   double penalty_ = 0;
+  double target_ = 0;
+  Scales last_pass_;
   Matrix<Scalar> centred_;  // (B, T, C)
   Row* rows_ = nullptr;     // (B, T)
   std::vector<Row> host_rows_;

@@ -314,7 +314,17 @@ class Trainer {
       }
       recover_checkpoint(checkpoint_folder());
     });
-    on_all_ranks(ranks_, [&] { load_checkpoint(checkpoint_folder(), model_, optimizer_); });
+    on_all_ranks(ranks_, [&] {
+      load_checkpoint(checkpoint_folder(), model_, optimizer_);
+      if constexpr (has_target) {
+        const Json target = state.value("target", Json(0));
+        if (!target.is_number() || !(target.get<double>() >= 0)) {
+          throw Error((checkpoint_folder() / "trainer.json").string() + " is damaged: its target is " +
+                      excerpt(target.dump()) + ", a number of 0 or more was expected");
+        }
+        model_.objective().set_target(target.get<double>());
+      }
+    });
     require_equal_ranks();
     on_all_ranks(ranks_, [&] {
       if (!is_first()) return;
@@ -355,10 +365,11 @@ class Trainer {
       }
       const bool observes = due(step_, options_.observe_every);
       const double rate = parts_.schedule(step_);
-      std::vector<double> of_norms;
+      std::vector<double> of_norms, of_objective;
       const auto passes = parallel_.gradients(observes, shares_state(), [&](std::int64_t pass) {
         const double loss = training_pass(model_, *train_, order_, memory_, options_, step_, pass, observes);
         if constexpr (removes_norms) removal_.measure(options_.batch_size * context(), of_norms);
+        if constexpr (has_target) model_.objective().measure(of_objective);
         return loss;
       });
       double loss = 0;
@@ -375,6 +386,10 @@ class Trainer {
       }
       if constexpr (has_ranks<Ranks>) {
         if (shares_state()) parallel_.complete_weights();
+      }
+      if constexpr (has_target) {
+        if (norms_are_left() || !model_.objective().has_target())
+          model_.objective().follow(step_, ranks_.gather(of_objective));
       }
       if constexpr (removes_norms) {
         if (removal_.measures()) removal_.set_scales(step_, ranks_.gather(of_norms));
@@ -421,6 +436,15 @@ class Trainer {
   static constexpr bool has_whole_matrices() {
     if constexpr (requires { Optimizer::whole_matrices; }) return Optimizer::whole_matrices;
     return false;
+  }
+
+  /// Whether the objective compares the model with what it was.
+  static constexpr bool has_target = HasTarget<typename Model::Objective>;
+
+  /// Whether a norm of the model is still whole.
+  bool norms_are_left() const {
+    if constexpr (removes_norms) return removal_.measures();
+    return true;
   }
 
   bool is_first() const { return ranks_.rank() == 0; }
@@ -652,13 +676,16 @@ class Trainer {
       return;
     }
     metrics_->sync();
-    save_checkpoint(checkpoint_folder(), model_, optimizer_,
-                    {{"step", step_},
-                     {"steps", options_.steps},
-                     {"windows", windows()},
-                     {"metrics_bytes", metrics_->bytes()},
-                     {"course", course()},
-                     {"data", {{"train", to_json(train_data_)}, {"validation", to_json(validation_data_)}}}});
+    Json state{{"step", step_},
+               {"steps", options_.steps},
+               {"windows", windows()},
+               {"metrics_bytes", metrics_->bytes()},
+               {"course", course()},
+               {"data", {{"train", to_json(train_data_)}, {"validation", to_json(validation_data_)}}}};
+    if constexpr (has_target) {
+      if (model_.objective().has_target()) state["target"] = model_.objective().target();
+    }
+    save_checkpoint(checkpoint_folder(), model_, optimizer_, std::move(state));
   }
 
   Model& model_;
