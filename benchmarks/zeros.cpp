@@ -1,7 +1,7 @@
-/// What zeros behind a ReLU are worth: of each checkpoint the share of hidden units that are 0 in each layer on
-/// held-out text, and tokens per second of a text with all rows of the second matrices read and with those alone
-/// that meet no zero. The same for a model of GPT-2's size whose units are 0 as often, since a small model's matrices
-/// lie in a cache.
+/// What zeros behind a ReLU are worth: of each checkpoint the share of hidden units that are 0 in each layer
+/// on held-out text, and tokens per second of a text with all rows of the second matrices read and with those
+/// alone that meet no zero. The same for a model of GPT-2's size whose units are 0 as often, since a small
+/// model's matrices lie in a cache.
 #include <omp.h>
 
 #include <algorithm>
@@ -69,7 +69,9 @@ struct DensePolicies : configurations::Policies {
 class DrawnZeros final : public ActivationLayer<Cpu> {
  public:
   DrawnZeros(double share, float zero, std::uint64_t layer)
-      : below_(static_cast<std::uint32_t>(std::min(share, 1.0) * 4294967295.0)), zero_(zero), random_(1, layer) {}
+      : below_(static_cast<std::uint32_t>(std::min(share, 1.0) * 4294967295.0)),
+        zero_(zero),
+        random_(1, layer) {}
 
   bool saves_input() const override { return false; }
   void forward(Cpu& device, Linear<Cpu>& linear, Matrix<const float> x, Matrix<float> before,
@@ -154,8 +156,10 @@ Json to_json(const Decoding& decoding) {
 }
 
 void print(const char* model, const Decoding& decoding) {
-  std::printf("  %-16s %9.1f tokens/s with all rows, %9.1f without those that meet a zero: %.3f times; logits differ by %.2g\n", model,
-              decoding.dense, decoding.sparse, decoding.speedup, decoding.difference);
+  std::printf(
+      "  %-16s %9.1f tokens/s with all rows, %9.1f without those that meet a zero: %.3f times; logits differ "
+      "by %.2g\n",
+      model, decoding.dense, decoding.sparse, decoding.speedup, decoding.difference);
 }
 
 Json measure(const std::filesystem::path& checkpoint, const Options& options) {
@@ -189,8 +193,7 @@ Json measure(const std::filesystem::path& checkpoint, const Options& options) {
   std::vector<std::vector<std::int32_t>> drawn(std::size_t{3}, std::vector<std::int32_t>(33));
   for (auto& text : drawn)
     for (std::size_t i = 0; i < text.size(); ++i) text[i] = static_cast<std::int32_t>(i * 977 % 50000);
-  const Decoding large =
-      decode(*gpt2_with_zeros(zeros, no_zero), *gpt2_with_zeros(zeros, 0.0f), drawn);
+  const Decoding large = decode(*gpt2_with_zeros(zeros, no_zero), *gpt2_with_zeros(zeros, 0.0f), drawn);
   print("in GPT-2's size", large);
   std::fflush(stdout);
   return {{"checkpoint", checkpoint.string()},
@@ -206,7 +209,8 @@ int main(int argc, char** argv) {
   CommandLine app("Measures what zeros behind a ReLU save when text is generated.", argv);
   Options options;
   app.add_value("--checkpoint", options.checkpoints, "DIR", "Folders checkpoint/ of runs")->required();
-  app.add_value("--data", options.data, "FILE", "Held-out token shards, or patterns of their names")->required();
+  app.add_value("--data", options.data, "FILE", "Held-out token shards, or patterns of their names")
+      ->required();
   app.add_count("--vocab-size", options.vocab_size, std::int64_t{0},
                 "Vocabulary of shards without a header; 0: a file beside them says it");
   app.add_count("--texts", options.texts, 1, "Windows of the data that are generated token by token");
