@@ -1,5 +1,5 @@
-/// Text, token by token: how near it comes to reading every weight once for each token, which is all that has
-/// to be done; and what zeros behind a ReLU save.
+/// Texts, token by token: how near it comes to reading every weight once for a token of each, which is all
+/// that has to be done for few; and what zeros behind a ReLU save.
 #include <omp.h>
 
 #include <algorithm>
@@ -33,25 +33,32 @@ double weight_bytes(const Model& model) {
   return bytes;
 }
 
-/// One iteration is a text of a fixed length. The memory's bandwidth changes by the minute: each stretch has
-/// the larger one of those before and after it.
+/// One iteration is `state.range(0)` texts of a fixed length side by side. The memory's bandwidth changes by
+/// the minute: each stretch has the larger one of those before and after it.
 template <class Model>
 void generation(benchmark::State& state) {
   constexpr int stretch = 16, stretches = 7, vocab = Model::config.vocab_size;
   const int threads = omp_get_max_threads();
-  Model model(1, Purpose::generation);
+  const int count = static_cast<int>(state.range(0));
+  Model model(count, Purpose::generation);
   model.initialize(1);
   const double bytes = weight_bytes(model);
-  std::vector<std::int32_t> text{1, 2, 3};
-  model.next_logits(text);
+  std::vector<std::vector<std::int32_t>> texts;
+  for (int i = 0; i < count; ++i) texts.push_back({i, 2, 3});
+  const auto read = [&] {
+    std::vector<KeptText> kept;
+    for (int i = 0; i < count; ++i) kept.push_back({i, texts[static_cast<std::size_t>(i)]});
+    benchmark::DoNotOptimize(model.next_logits_of(kept));
+  };
+  read();
   std::vector<double> seconds, shares, peaks;
   for (auto _ : state) {
     double before = measure_read_gbytes_per_second(threads);
     for (int s = 0; s < stretches; ++s) {
       const double begin = omp_get_wtime();
       for (int i = 0; i < stretch; ++i) {
-        text.push_back(static_cast<std::int32_t>(text.size() * 31 % vocab));
-        benchmark::DoNotOptimize(model.next_logits(text));
+        for (auto& text : texts) text.push_back(static_cast<std::int32_t>(text.size() * 31 % vocab));
+        read();
       }
       seconds.push_back((omp_get_wtime() - begin) / stretch);
       const double after = measure_read_gbytes_per_second(threads);
@@ -60,7 +67,7 @@ void generation(benchmark::State& state) {
       before = after;
     }
   }
-  state.counters["tokens_per_second"] = 1 / median(seconds);
+  state.counters["tokens_per_second"] = count / median(seconds);
   state.counters["gbytes_per_second"] = bytes * 1e-9 / median(seconds);
   state.counters["read_gbytes_per_second"] = median(peaks);
   state.counters["fraction_of_peak"] = median(shares);
@@ -108,11 +115,14 @@ using Gpt2 = Decoder<gpt2_small, Norm, Activation, Device>;
   const auto add = [](const char* name, void (*run)(benchmark::State&)) {
     return benchmark::RegisterBenchmark(name, run)->Unit(benchmark::kMillisecond)->Iterations(1);
   };
-  add("generation/gpt2/sm_ln_g/float", generation<Gpt2<LayerNorm, GELU, Cpu>>);
-  add("generation/gpt2/sm_r/float", generation<Gpt2<Identity, ReLU, Cpu>>);
+  const auto add_texts = [&](const char* name, void (*run)(benchmark::State&)) {
+    for (const int texts : {1, 2, 4, 8, 16}) add(name, run)->Arg(texts);
+  };
+  add_texts("generation/gpt2/sm_ln_g/float", generation<Gpt2<LayerNorm, GELU, Cpu>>);
+  add_texts("generation/gpt2/sm_r/float", generation<Gpt2<Identity, ReLU, Cpu>>);
 #if LNFREE_BENCHMARK_BF16
-  add("generation/gpt2/sm_ln_g/bf16", generation<Gpt2<LayerNorm, GELU, CpuBF16>>);
-  add("generation/gpt2/sm_r/bf16", generation<Gpt2<Identity, ReLU, CpuBF16>>);
+  add_texts("generation/gpt2/sm_ln_g/bf16", generation<Gpt2<LayerNorm, GELU, CpuBF16>>);
+  add_texts("generation/gpt2/sm_r/bf16", generation<Gpt2<Identity, ReLU, CpuBF16>>);
 #endif
   for (const int zeros : {0, 500, 750, 900, 950, 990})
     add("zeros_behind_relu/gpt2", zeros_behind_relu)->Arg(zeros);

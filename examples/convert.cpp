@@ -7,7 +7,10 @@
 #include <cstdio>
 #include <exception>
 #include <filesystem>
+#include <fstream>
+#include <iterator>
 #include <map>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -19,6 +22,8 @@
 #include <lnfree/checkpoint/llm_c.hpp>
 #include <lnfree/checkpoint/tensor_shapes.hpp>
 #include <lnfree/checkpoint/weights.hpp>
+#include <lnfree/core/fingerprint.hpp>
+#include <lnfree/train/shard_identity.hpp>
 
 #include "command_line.hpp"
 #include "configurations.hpp"
@@ -29,7 +34,7 @@ using namespace lnfree;
 namespace {
 
 struct Options {
-  std::filesystem::path from, to;
+  std::filesystem::path from, to, tokenizer;
   std::string format = "lnfree", dtype = "float32", max_shard_size = "5GB";
   int context = 0;
   bool fold = false;
@@ -353,6 +358,84 @@ void write_llm_c(FoundModel model, const Options& options) {
   llm_c::write_model(options.to, model.architecture.sizes, model.tensors, options.stored_type());
 }
 
+/// The tokenizer's file that goes with a model.
+struct TokenizerFile {
+  std::filesystem::path path;
+  bool is_json;
+
+  const char* name() const { return is_json ? "tokenizer.json" : "tokenizer.model"; }
+};
+
+/// The one that --tokenizer names, or else the one beside the weights, if any. Throws Error where --tokenizer
+/// names what cannot be the model's.
+std::optional<TokenizerFile> find_tokenizer(const Options& options, const Architecture& architecture) {
+  const std::filesystem::path& path = options.tokenizer;
+  if (path.empty()) {
+    for (const bool is_json : {true, false}) {
+      TokenizerFile beside{model_folder(options.from), is_json};
+      beside.path /= beside.name();
+      if (std::filesystem::is_regular_file(beside.path)) return beside;
+    }
+    return std::nullopt;
+  }
+  std::ifstream file(path, std::ios::binary);
+  if (!file || !std::filesystem::is_regular_file(path))
+    throw Error("cannot read " + path.string() + "; --tokenizer takes a tokenizer.json or tokenizer.model");
+  const std::string content(std::istreambuf_iterator<char>(file), {});
+  const auto start = content.find_first_not_of(" \t\r\n");
+  const bool is_json = path.extension() == ".json" || (start != content.npos && content[start] == '{');
+  if (is_json) {
+    const Json json = Json::parse(content, nullptr, false);
+    const Json model = json.is_object() ? json.value("model", Json()) : Json();
+    const Json tokens = model.is_object() ? model.value("vocab", Json()) : Json();
+    if (!tokens.is_object() || tokens.empty()) throw Error(path.string() + " is no tokenizer.json");
+    if (tokens.size() > static_cast<std::size_t>(architecture.sizes.vocab_size)) {
+      throw Error(path.string() + " has " + std::to_string(tokens.size()) +
+                  " tokens, more than the model's " + std::to_string(architecture.sizes.vocab_size) +
+                  "; give the tokenizer of the model's corpus");
+    }
+  }
+  const std::filesystem::path trainer = model_folder(options.from) / "trainer.json";
+  if (std::filesystem::exists(trainer)) {
+    const ShardIdentity trained = saved_identity(read_json_object(trainer), "train");
+    if (tokenizers_differ(trained, {path.string(), "", fingerprint(content), 0}))
+      throw Error(path.string() + " is not the tokenizer of " + tokenizer_text(trained) + ", on which " +
+                  options.from.string() + " was trained; give the tokenizer of that corpus");
+  }
+  return TokenizerFile{path, is_json};
+}
+
+/// Copies the tokenizer, with what transformers has beside it. For transformers, and where it has nothing
+/// there yet, also says how to open the file. Returns what is to be known of it.
+std::string write_tokenizer(const std::filesystem::path& folder, const TokenizerFile& tokenizer,
+                            bool for_transformers, int context) {
+  std::filesystem::copy_file(tokenizer.path, folder / tokenizer.name());
+  for (const char* name : {"tokenizer_config.json", "special_tokens_map.json"}) {
+    const auto beside = tokenizer.path.parent_path() / name;
+    if (std::filesystem::is_regular_file(beside)) std::filesystem::copy_file(beside, folder / name);
+  }
+  const std::string copied = std::string("; ") + tokenizer.name() + " was copied";
+  if (!for_transformers || std::filesystem::exists(folder / "tokenizer_config.json")) return copied;
+  Json config{{"model_max_length", context}, {"clean_up_tokenization_spaces", false}};
+  if (tokenizer.is_json) {
+    config["tokenizer_class"] = "PreTrainedTokenizerFast";
+  } else {
+    config.update({{"tokenizer_class", "LlamaTokenizer"},
+                   {"legacy", false},
+                   {"add_bos_token", false},
+                   {"add_eos_token", false},
+                   {"add_prefix_space", false},
+                   {"bos_token", nullptr},
+                   {"eos_token", nullptr},
+                   {"unk_token", "<unk>"}});
+  }
+  write_file(folder / "tokenizer_config.json", config.dump(2) + "\n");
+  return copied + (tokenizer.is_json
+                       ? ""
+                       : ", which transformers 5 opens as a LlamaTokenizer, with the same tokens but "
+                         "for texts that contain <unk> or U+2581");
+}
+
 /// Throws Error when there is something at `path` that would be lost.
 void check_free(const std::filesystem::path& path, bool is_folder) {
   std::error_code none;
@@ -373,10 +456,12 @@ void run(const Options& options) {
   FoundModel model = read_model(options.from);
   if (options.context > 0) set_context(model, options.context);
   if (options.fold) fold(model, options.from);
+  std::optional<TokenizerFile> tokenizer;
+  if (!to_file) tokenizer = find_tokenizer(options, model.architecture);
   const DecoderConfig sizes = model.architecture.sizes;
   std::int64_t numbers = 0;
   for (const auto& [name, tensor] : model.tensors) numbers += tensor.size();
-  std::string reader;
+  std::string reader, of_tokenizer;
   if (to_file) {
     write_llm_c(std::move(model), options);
     reader = "llm.c";
@@ -388,10 +473,12 @@ void run(const Options& options) {
         write_lnfree(fresh, model, options);
         reader = "lnfree";
       }
+      if (tokenizer) of_tokenizer = write_tokenizer(fresh, *tokenizer, options.format == "hf", sizes.context);
     });
   }
-  std::printf("%s: %d layers of width %d, %lld numbers as %s, for %s\n", options.to.c_str(), sizes.layers,
-              sizes.width, static_cast<long long>(numbers), options.dtype.c_str(), reader.c_str());
+  std::printf("%s: %d layers of width %d, %lld numbers as %s, for %s%s\n", options.to.c_str(), sizes.layers,
+              sizes.width, static_cast<long long>(numbers), options.dtype.c_str(), reader.c_str(),
+              of_tokenizer.c_str());
   require_standard_output();
 }
 
@@ -410,6 +497,9 @@ int main(int argc, char** argv) {
                 ".safetensors file or an index with config.json beside it, or a model file of llm.c")
       ->required();
   app.add_value("--to", options.to, "PATH", "A new folder; with --format llmc, a new file")->required();
+  app.add_value("--tokenizer", options.tokenizer, "FILE",
+                "tokenizer.json or tokenizer.model of the model's corpus, to be copied; by default the one "
+                "beside the weights, if any");
   const auto one_of = [&](const char* name, std::string& value, std::vector<std::string> values,
                           const char* text) {
     app.add_option(name, value, text)
@@ -441,6 +531,11 @@ int main(int argc, char** argv) {
                 "Windows of at most N tokens from now on; 0: as the model has it");
   app.add_flag("--fold", options.fold,
                "Fold norms that training has removed into the next matrices: a model without norms");
+  app.callback([&] {
+    if (!options.tokenizer.empty() && options.format == "llmc")
+      throw CLI::ValidationError(
+          "--tokenizer cannot be used with --format llmc, whose files hold no tokenizer");
+  });
   if (const auto status = app.read(argc, argv)) return *status;
   try {
     run(options);

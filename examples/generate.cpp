@@ -3,12 +3,14 @@
 #include <chrono>
 #include <cstdint>
 #include <cstdio>
+#include <deque>
 #include <exception>
 #include <filesystem>
 #include <fstream>
 #include <functional>
 #include <iostream>
 #include <iterator>
+#include <map>
 #include <memory>
 #include <optional>
 #include <span>
@@ -43,7 +45,7 @@ struct Options {
   int tokens = 100;
   std::vector<std::string> stops;
   SamplingOptions sampling{.temperature = 0.8, .top_k = 40};
-  int context = 0;
+  int context = 0, batch_size = 0;
   std::string dtype = "float32";
   bool tells_speed = false;
 };
@@ -51,23 +53,39 @@ struct Options {
 /// A model as its tokenizer knows it: one that was trained on a corpus of a smaller vocabulary than its own
 /// has logits for tokens that do not exist.
 struct Speaker {
-  std::function<std::vector<double>(std::span<const std::int32_t>)> model;
+  std::function<std::vector<std::vector<double>>(std::span<const KeptText>)> read;
+  std::function<void(int)> forget;
   int vocab_size;
   int context;
+  int batch;
 
-  std::vector<double> next_logits(std::span<const std::int32_t> tokens) {
-    std::vector<double> logits = model(tokens);
-    logits.resize(static_cast<std::size_t>(vocab_size));
+  int max_batch() const { return batch; }
+  std::vector<std::vector<double>> next_logits_of(std::span<const KeptText> texts) {
+    std::vector<std::vector<double>> logits = read(texts);
+    for (std::vector<double>& of_text : logits) of_text.resize(static_cast<std::size_t>(vocab_size));
     return logits;
+  }
+  std::vector<double> next_logits(std::span<const std::int32_t> tokens) {
+    const KeptText text{0, tokens};
+    return std::move(next_logits_of({&text, 1}).front());
   }
 };
 
+/// Texts that advance together unless --batch-size says otherwise: as many as a pass takes.
+constexpr int usual_batch = DynamicDecoder<Cpu>::texts_together;
+
 template <class Device>
 Speaker open_speaker(const Options& options) {
-  std::shared_ptr model = open_model<Device, NoObserver, configurations::Policies>(
-      options.checkpoint, {.purpose = Purpose::generation, .context = options.context});
-  return {[model](std::span<const std::int32_t> tokens) { return model->next_logits(tokens); },
-          model->config.vocab_size, model->config.context};
+  OpenOptions opened{.purpose = Purpose::generation, .context = options.context};
+  if (!options.prompts.empty()) {
+    opened.max_batch = options.batch_size == 0 ? usual_batch : options.batch_size;
+    opened.min_batch = options.batch_size == 0 ? 1 : 0;
+  }
+  std::shared_ptr model =
+      open_model<Device, NoObserver, configurations::Policies>(options.checkpoint, opened);
+  return {[model](std::span<const KeptText> texts) { return model->next_logits_of(texts); },
+          [model](int place) { model->forget(place); }, model->config.vocab_size, model->config.context,
+          model->max_batch()};
 }
 
 Speaker open_speaker(const Options& options) {
@@ -133,24 +151,57 @@ class Generator {
         speaker_(std::move(speaker)),
         end_of_text_(tokenizer.find("<|endoftext|>")) {}
 
-  /// Continues `tokens` with the seed's draws, and tells `out` the text of what is added; returns how many
-  /// tokens were. Stops at a stop string, which is not told, and at the end of a text.
-  int extend(std::vector<std::int32_t>& tokens, std::uint64_t seed,
-             const std::function<void(std::string_view)>& out) {
-    using Clock = std::chrono::steady_clock;
+  /// Continues `tokens` with the seed's draws, and tells `out` the text of what is added. Stops at a stop
+  /// string, which is not told, and at the end of a text.
+  void extend(std::vector<std::int32_t>& tokens, std::uint64_t seed,
+              const std::function<void(std::string_view)>& out) {
     UntilStop text(options_.stops, out);
     SamplingOptions sampling = options_.sampling;
     sampling.seed = seed;
-    const std::size_t before = tokens.size();
+    std::size_t length = tokens.size();
     const auto begin = Clock::now();
-    tokens = generate(speaker_, tokens, options_.tokens, sampling, [&](std::int32_t token) {
-      warn_beyond_context(before + static_cast<std::size_t>(++added_now_));
-      return token != end_of_text_ && text.add(tokenizer_.decode({&token, 1}));
-    });
+    tokens = generate(speaker_, tokens, options_.tokens, sampling,
+                      [&](std::int32_t token) { return goes_on(++length, token, text); });
     text.finish();
-    seconds_ += std::chrono::duration<double>(Clock::now() - begin).count();
-    added_ += std::exchange(added_now_, 0);
-    return static_cast<int>(tokens.size() - before);
+    seconds_ += seconds_since(begin);
+  }
+
+  /// Continues texts side by side, as many as the model keeps. next(waits) gives the tokens of the next, as
+  /// generate_together() asks for it; end(number, text, added) is told the text that was added to the
+  /// number-th, counted from 0, and the number of its tokens. The seed of each is one more than that of the
+  /// text before it.
+  template <class Next, class End>
+  void extend_together(const Next& next, const End& end) {
+    std::uint64_t asked = 0;
+    const auto begin = Clock::now();
+    double elsewhere = 0;
+    generate_together(speaker_, [&](bool waits) -> std::optional<TextToContinue> {
+      const auto asks = Clock::now();
+      const std::optional<std::vector<std::int32_t>> tokens = next(waits);
+      elsewhere += seconds_since(asks);
+      if (!tokens) return std::nullopt;
+      struct State {
+        State(const Options& options, std::size_t length)
+            : before(length),
+              length(length),
+              until_stop(options.stops, [this](std::string_view piece) { text += piece; }) {}
+        std::size_t before, length;
+        std::string text;
+        UntilStop until_stop;
+      };
+      const auto state = std::make_shared<State>(options_, tokens->size());
+      const std::uint64_t number = asked++;
+      SamplingOptions sampling = options_.sampling;
+      sampling.seed += number;
+      return TextToContinue{
+          *tokens, options_.tokens, sampling,
+          [this, state](std::int32_t token) { return goes_on(++state->length, token, state->until_stop); },
+          [state, number, &end](std::span<const std::int32_t>) {
+            state->until_stop.finish();
+            end(number, state->text, state->length - state->before);
+          }};
+    });
+    seconds_ += seconds_since(begin) - elsewhere;
   }
 
   std::vector<std::int32_t> encode(const std::string& prompt) const { return tokenizer_.encode(prompt); }
@@ -161,6 +212,18 @@ class Generator {
   }
 
  private:
+  using Clock = std::chrono::steady_clock;
+  static double seconds_since(Clock::time_point begin) {
+    return std::chrono::duration<double>(Clock::now() - begin).count();
+  }
+
+  /// A token was added to a text, which has that many now.
+  bool goes_on(std::size_t length, std::int32_t token, UntilStop& text) {
+    ++added_;
+    warn_beyond_context(length);
+    return token != end_of_text_ && text.add(tokenizer_.decode({&token, 1}));
+  }
+
   void warn_beyond_context(std::size_t length) {
     if (std::exchange(warned_, warned_ || length > static_cast<std::size_t>(speaker_.context)) || !warned_)
       return;
@@ -176,7 +239,6 @@ class Generator {
   std::optional<std::int32_t> end_of_text_;
   bool warned_ = false;
   long long added_ = 0;
-  int added_now_ = 0;
   double seconds_ = 0;
 };
 
@@ -190,25 +252,50 @@ std::string prompt_in(const std::string& line, const std::string& place) {
   throw Error(place + " is no JSON object with a text \"prompt\"");
 }
 
-/// One line of JSON for each prompt in the file, as soon as it is done.
+/// One line of JSON for each prompt in the file, in their order, as soon as it and those before it are done.
+/// What is wrong with a line is said when the texts before it are done.
 void answer_prompts(const Options& options, Generator& generator) {
   std::ifstream file;
   const bool is_stdin = options.prompts == "-";
   if (!is_stdin) file.open(options.prompts);
   std::istream& in = is_stdin ? std::cin : file;
   if (!in) throw Error("cannot read " + options.prompts.string());
-  std::string line;
-  for (std::uint64_t number = 1; std::getline(in, line); ++number) {
-    const std::string place = options.prompts.string() + ", line " + std::to_string(number);
+  // So that it is known what has arrived on it: who writes a prompt and waits for the answer gets it.
+  if (is_stdin) std::ios::sync_with_stdio(false);
+  std::deque<std::string> prompts;               // those that have not been answered in full
+  std::map<std::uint64_t, std::string> answers;  // those that others come before
+  std::uint64_t answered = 0;
+  std::exception_ptr failure;
+  const auto next_line = [&]() -> std::optional<std::vector<std::int32_t>> {
+    std::string line;
+    if (!std::getline(in, line)) return std::nullopt;
+    const std::string place =
+        options.prompts.string() + ", line " + std::to_string(answered + prompts.size() + 1);
     if (line.empty()) throw Error(place + " is empty; give a text to continue");
-    const std::string prompt = prompt_in(line, place);
-    std::vector<std::int32_t> tokens = generator.encode(prompt);
-    std::string text;
-    const int added = generator.extend(tokens, options.sampling.seed + number - 1,
-                                       [&](std::string_view piece) { text += piece; });
-    const Json result{{"prompt", prompt}, {"text", text}, {"tokens", added}};
-    print(result.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n");
-  }
+    prompts.push_back(prompt_in(line, place));
+    std::vector<std::int32_t> tokens = generator.encode(prompts.back());
+    if (tokens.empty()) throw Error(place + " has an empty prompt; give a text to continue");
+    return tokens;
+  };
+  const auto next = [&](bool waits) -> std::optional<std::vector<std::int32_t>> {
+    if (failure || (is_stdin && !waits && in.rdbuf()->in_avail() <= 0)) return std::nullopt;
+    try {
+      return next_line();
+    } catch (...) {
+      failure = std::current_exception();
+      return std::nullopt;
+    }
+  };
+  generator.extend_together(next, [&](std::uint64_t number, const std::string& text, std::size_t added) {
+    const Json answer{
+        {"prompt", prompts[static_cast<std::size_t>(number - answered)]}, {"text", text}, {"tokens", added}};
+    answers[number] = answer.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n";
+    for (; answers.contains(answered); ++answered) {
+      print(answers.extract(answered).mapped());
+      prompts.pop_front();
+    }
+  });
+  if (failure) std::rethrow_exception(failure);
 }
 
 /// Continues what is typed, line after line of one text.
@@ -263,6 +350,11 @@ int main(int argc, char** argv) {
       "--prompts", options.prompts, "FILE",
       "Texts to continue, a line each: as it is, a JSON string, or a JSON object with \"prompt\"; -: "
       "standard input. Writes a line of JSON for each");
+  app.add_count("--batch-size", options.batch_size, 0,
+                ("Texts of --prompts that advance together; 0: " + std::to_string(usual_batch) +
+                 ", or fewer where memory is short")
+                    .c_str(),
+                1024);
   app.add_flag("--interactive", options.interactive, "Continue what is typed, line after line");
   app.add_count("--tokens", options.tokens, 0, "Tokens to add at most");
   app.add_option("--stop", options.stops, "Stop before this text; may be given several times")

@@ -99,6 +99,40 @@ assert len(answers) == 3
 for answer in answers:
     assert answer["prompt"] + answer["text"] == greedy and answer["tokens"] == 20, answer
 END
+# Prompts that advance together, of which some end early, give what each gives alone, in their order; a line that is
+# wrong ends the program when those before it are answered.
+for i in $(seq 20); do echo "def number_$i(self, $(printf 'x%.0s' $(seq $((i % 7 * 5))))"; done >prompts
+together=("${arguments[@]::4}" --tokens 24 --temperature 1.2 --seed 5 --stop "0" --context 20)
+"$program" "${together[@]}" --prompts prompts --batch-size 1 >one_by_one 2>/dev/null
+[[ $(wc -l <one_by_one) == 20 && $(grep -c '"tokens":24' one_by_one) -lt 20 ]] || fail "one by one: $(cat one_by_one)"
+for batch in 0 3 20; do
+  "$program" "${together[@]}" --prompts prompts --batch-size $batch 2>/dev/null | cmp - one_by_one || fail "--batch-size $batch"
+done
+"$program" "${together[@]}" --prompts - <prompts 2>/dev/null | cmp - one_by_one || fail "prompts on standard input"
+if "$program" "${arguments[@]::4}" --tokens 1 --dtype bfloat16 --prompt x >/dev/null 2>&1; then
+  "$program" "${together[@]}" --dtype bfloat16 --prompts prompts --batch-size 1 >one_by_one_in_bf16 2>/dev/null
+  "$program" "${together[@]}" --dtype bfloat16 --prompts prompts 2>/dev/null | cmp - one_by_one_in_bf16 || fail "bfloat16"
+fi
+sed -n 20p one_by_one >last
+"$program" "${together[@]:0:8}" --seed 24 "${together[@]:10}" --prompt "$(sed -n 20p prompts)" >alone 2>/dev/null
+/usr/bin/python3 - <<'END' || fail "the last of the prompts, alone: $(cat alone)"
+import json
+answer = json.loads(open("last").read())
+ascii_of = lambda text: "".join(c for c in text if c.isascii())
+assert ascii_of(answer["prompt"] + answer["text"]) == ascii_of(open("alone", errors="replace").read().removesuffix("\n"))
+END
+{ head -3 prompts && echo && head -3 prompts; } >interrupted
+status=0
+"$program" "${together[@]}" --prompts interrupted >stdout 2>stderr || status=$?
+[[ $status == 1 ]] && head -3 one_by_one | cmp - stdout && grep -q "interrupted, line 4 is empty" stderr ||
+  fail "a wrong line: status $status, $(cat stdout stderr)"
+# Who writes a prompt and waits for its answer gets it.
+coproc conversation { "$program" "${together[@]}" --prompts - 2>/dev/null; }
+head -1 prompts >&"${conversation[1]}"
+read -r -t 60 answer <&"${conversation[0]}" && [[ "$answer" == "$(head -1 one_by_one)" ]] || fail "a conversation: $answer"
+exec {conversation[1]}>&-
+wait "$conversation_PID" || fail "the end of a conversation: status $?"
+
 echo >no_prompt
 refuse "no_prompt, line 1 is empty" "${arguments[@]::4}" --prompts no_prompt
 printf 'def relu(\n' | "$program" "${arguments[@]::4}" --interactive --tokens 20 --temperature 0 >typed

@@ -319,6 +319,46 @@ class Convert(ConvertTest):
         (ours / "model.safetensors.index.json").write_text(json.dumps(index))
         self.refused(ours, "index.json names", "model-00001-of-00002.safetensors", "not there")
 
+    def test_a_tokenizer_goes_along(self):
+        ours = self.written("gpt2")
+        (ours / "tokenizer.model").write_bytes(b"of sentencepiece")
+        copy = self.converted(ours, "copy")
+        self.assertEqual((copy / "tokenizer.model").read_bytes(), b"of sentencepiece")
+        self.assertFalse((copy / "tokenizer_config.json").exists())
+        there = self.converted(ours, "there", "--format", "hf")
+        self.assertEqual((there / "tokenizer.model").read_bytes(), b"of sentencepiece")
+        config = json.loads((there / "tokenizer_config.json").read_text())
+        self.assertEqual((config["tokenizer_class"], config["add_bos_token"]), ("LlamaTokenizer", False))
+
+        # The one that is named goes before the one beside the weights.
+        given = self.folder / "given.json"
+        given.write_text(json.dumps({"model": {"vocab": {"a": 0, "b": 1}}}))
+        there = self.converted(ours, "named", "--format", "hf", "--tokenizer", given)
+        self.assertEqual((there / "tokenizer.json").read_bytes(), given.read_bytes())
+        self.assertFalse((there / "tokenizer.model").exists())
+        config = json.loads((there / "tokenizer_config.json").read_text())
+        self.assertEqual(config["tokenizer_class"], "PreTrainedTokenizerFast")
+        self.assertEqual(config["model_max_length"], CONTEXT)
+        # What transformers has beside it is kept as it is, on the way here and back.
+        (there / "tokenizer_config.json").write_text('{"tokenizer_class": "GPT2Tokenizer"}')
+        back = self.converted(self.converted(there, "here"), "back", "--format", "hf")
+        for name in ("tokenizer.json", "tokenizer_config.json"):
+            self.assertEqual((back / name).read_bytes(), (there / name).read_bytes())
+
+    def test_a_tokenizer_that_is_not_the_models_is_refused(self):
+        ours, given = self.written("gpt2"), self.folder / "given.json"
+        refused = lambda *says: self.refused(ours, *says, options=("--format", "hf", "--tokenizer", given))
+        refused("cannot read", "given.json", "--tokenizer takes a tokenizer.json or tokenizer.model")
+        for content in ("{", "[]", '{"model": 1}', '{"model": {"vocab": {}}}'):
+            given.write_text(content)
+            refused("given.json is no tokenizer.json")
+        given.write_text(json.dumps({"model": {"vocab": {str(i): i for i in range(VOCABULARY + 1)}}}))
+        refused("has 38 tokens, more than the model's 37")
+        given.write_text(json.dumps({"model": {"vocab": {"a": 0}}}))
+        (ours / "trainer.json").write_text(json.dumps({"data": {"train": {"path": "train.bin", "tokenizer": "0123"}}}))
+        refused("given.json is not the tokenizer of train.bin (tokenizer 0123")
+        self.refused(ours, "whose files hold no tokenizer", options=("--format", "llmc", "--tokenizer", given))
+
 
 if __name__ == "__main__":
     main()

@@ -5,18 +5,25 @@
 Both sides compute logits, transformers in double: they agree to 1e-5. Tensors come back byte by byte.
 """
 
+import importlib.util
 import os
 import subprocess
 import tempfile
+import unittest
+import unittest.mock
+from pathlib import Path
 
 home = tempfile.TemporaryDirectory()  # where transformers copies the code of models
 os.environ |= {"HF_HOME": home.name, "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
 
 import torch
+import transformers
 from convert_program import ConvertTest, config_of, main, raw_tensors
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
+    AutoTokenizer,
     GPT2Config,
     GPT2LMHeadModel,
     GPTNeoXConfig,
@@ -31,6 +38,7 @@ torch.set_num_threads(1)
 # It imports a part of PyTorch that Debian 12's Python cannot.
 generation.is_fsdp_managed_module = lambda module: False
 TOLERANCE = 1e-5
+TEXTS = ["def f(x):\n    return x + 1\n", "  two  spaces\tand ünïcödé ☃\n\n", " " * 29 + "b"]
 
 # As interop_models has them. Sizes are odd, so that no axis can be taken for another.
 GPT2 = {"n_layer": 2, "n_head": 3, "n_embd": 12, "n_inner": 48, "n_positions": 9, "vocab_size": 37}
@@ -167,6 +175,55 @@ class Transformers(ConvertTest):
                 self.assertEqual(config_of(back), config_of(ours))
                 if not is_known:
                     self.check_remote_code(model, tokens, logits, there)
+
+    def test_tokenizer_json_goes_both_ways(self):
+        fast = Tokenizer(models.BPE())
+        fast.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+        fast.decoder = decoders.ByteLevel()
+        trainer = trainers.BpeTrainer(
+            vocab_size=300, special_tokens=["<|endoftext|>"], initial_alphabet=pre_tokenizers.ByteLevel.alphabet()
+        )
+        fast.train_from_iterator(TEXTS * 3, trainer)
+        for case in ("gpt2", "sandwich"):
+            ours = self.written(case)
+            fast.save(str(ours / "tokenizer.json"))
+            there = self.converted(ours, f"tokenizer_{case}", "--format", "hf")
+            opened = AutoTokenizer.from_pretrained(there, trust_remote_code=True)
+            for text in TEXTS:
+                ids = opened(text, add_special_tokens=False)["input_ids"]
+                self.assertEqual(ids, fast.encode(text, add_special_tokens=False).ids)
+                self.assertEqual(opened.decode(ids), text)
+        # What transformers saved comes along, and once more back.
+        theirs = self.theirs("gpt2")
+        opened.save_pretrained(theirs)
+        ours = self.converted(theirs, "with_tokenizer")
+        self.assertEqual((ours / "tokenizer.json").read_bytes(), (theirs / "tokenizer.json").read_bytes())
+        back = self.converted(ours, "tokenizer_back", "--format", "hf")
+        self.assertEqual(
+            (back / "tokenizer_config.json").read_bytes(), (theirs / "tokenizer_config.json").read_bytes()
+        )
+        self.assertEqual(AutoTokenizer.from_pretrained(back)(TEXTS[0])["input_ids"], opened(TEXTS[0])["input_ids"])
+
+    @unittest.skipUnless(
+        int(transformers.__version__.split(".")[0]) >= 5 and importlib.util.find_spec("sentencepiece"),
+        "transformers 5 and sentencepiece read a tokenizer.model",
+    )
+    def test_a_tokenizer_of_sentencepiece_gives_the_same_ids(self):
+        import sentencepiece
+
+        code = [Path(file).read_text(errors="ignore") for file in (unittest.case.__file__, unittest.mock.__file__)]
+        sentencepiece.SentencePieceTrainer.train(  # as SentencePieceTokenizer of lnfree's does
+            sentence_iterator=iter(code), model_prefix=str(self.folder / "trained"), model_type="bpe", vocab_size=900,
+            byte_fallback=True, normalization_rule_name="identity", add_dummy_prefix=False,
+            remove_extra_whitespaces=False, allow_whitespace_only_pieces=True, max_sentence_length=10**9, bos_id=-1,
+            eos_id=-1, minloglevel=2,
+        )  # fmt: skip
+        tokenizer = self.folder / "trained.model"
+        there = self.converted(self.written("sandwich"), "sentencepiece", "--format", "hf", "--tokenizer", tokenizer)
+        ours = sentencepiece.SentencePieceProcessor(model_file=str(tokenizer))
+        opened = AutoTokenizer.from_pretrained(there, trust_remote_code=True)
+        for text in [*TEXTS, *code, Path(__file__).read_text()]:
+            self.assertEqual(opened(text, add_special_tokens=False)["input_ids"], ours.encode(text))
 
     def check_remote_code(self, model, tokens, logits, folder):
         """What programs around transformers expect of a model besides its logits."""

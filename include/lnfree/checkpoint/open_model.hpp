@@ -20,6 +20,8 @@ struct OpenOptions {
   Purpose purpose = Purpose::evaluation;
   /// The most sequences of a pass.
   int max_batch = 1;
+  /// Where memory is short for these, fewer will do, down to so many; 0: they will not.
+  int min_batch = 0;
   int context = 0;  ///< Tokens that a position can attend to; 0: as many as the model was made for.
 };
 
@@ -83,7 +85,8 @@ std::unique_ptr<DynamicDecoder<Device, Observer>> open_model(const std::filesyst
   // A config.json may claim any size: the weights tell whether it is true.
   Index stored = 0;
   for (const StoredTensor& tensor : read_weights(folder, sizes.heads)) stored += tensor.size();
-  const MemoryPlan plan = Model::plan_memory(sizes, parts, options.max_batch, options.purpose, device);
+  int batch = options.max_batch;
+  MemoryPlan plan = Model::plan_memory(sizes, parts, batch, options.purpose, device);
   // A loose bound: parameters are padded, bf16 keeps them twice, and a few tensors have rows that are not
   // used.
   const double claimed = static_cast<double>(plan.parameters) / sizeof(typename Device::Accumulator);
@@ -91,13 +94,20 @@ std::unique_ptr<DynamicDecoder<Device, Observer>> open_model(const std::filesyst
     throw Error(file + " describes a model of " + std::to_string(static_cast<Index>(claimed)) +
                 " numbers, its weights are " + std::to_string(stored) + ": the files do not belong together");
   }
+  for (const int least = options.min_batch == 0 ? batch : options.min_batch;
+       batch > least && plan.total() > free_bytes(device);) {
+    batch = std::max(least, batch / 2);
+    plan = Model::plan_memory(sizes, parts, batch, options.purpose, device);
+  }
   if (plan.total() > free_bytes(device)) {
     throw Error(folder.string() + " takes " + std::to_string(plan.total() >> 20) +
                 " MiB as a model, of which " + std::to_string(free_bytes(device) >> 20) +
                 " MiB are free on " + device_name(device) +
-                (sizes.context > 1024 ? "; a smaller context takes less" : ""));
+                (batch > 1              ? "; a smaller batch takes less"
+                 : sizes.context > 1024 ? "; a smaller context takes less"
+                                        : ""));
   }
-  auto model = std::make_unique<Model>(sizes, parts, options.max_batch, options.purpose, std::move(device));
+  auto model = std::make_unique<Model>(sizes, parts, batch, options.purpose, std::move(device));
   load_weights(*model, folder, ObjectiveWeights::passed_over);
   return model;
 }

@@ -113,14 +113,12 @@ constexpr Output<T> accumulate(Matrix<T> matrix) {
   return {matrix, matrix};
 }
 
-/// The extent of one pass through the model: B sequences of T tokens each. A pass over one sequence may begin
-/// at a later token, where the keys and values of those before are known.
+/// The extent of one pass through the model: B sequences of T tokens each.
 struct BatchShape {
   int batch = 0;   ///< B, sequences.
   int length = 0;  ///< T, tokens of each.
-  int first = 0;   ///< Position of the first token that is computed.
-  /// Rows of a matrix of the tokens that are computed.
-  constexpr Index rows() const { return Index{batch} * (length - first); }
+  /// B T, rows of a matrix of all tokens.
+  constexpr Index rows() const { return Index{batch} * length; }
   constexpr bool operator==(const BatchShape&) const = default;
 };
 

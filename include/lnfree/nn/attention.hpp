@@ -1,13 +1,24 @@
 #pragma once
 
+#include <span>
 #include <string>
 
 #include <lnfree/core/config.hpp>
+#include <lnfree/core/macros.hpp>
 #include <lnfree/core/memory.hpp>
 #include <lnfree/device/primitives.hpp>
 #include <lnfree/nn/linear.hpp>
+#include <lnfree/nn/read_text.hpp>
 
 namespace lnfree {
+
+/// out = a.
+struct Copy {
+  template <class T>
+  LNFREE_HOST_DEVICE void operator()(T a, T& out) const {
+    out = a;
+  }
+};
 
 /// Multi-head causal self-attention (the paper's equations 2 and 3): (Q | K | V) = x W_qkv + b, softmax
 /// attention head by head, and the output projection. With rotary positions, Q and K are turned in between.
@@ -27,15 +38,21 @@ class Attention {
 
   /// Reserves what the backward pass needs: Q | K | V, the heads' outputs, and a number for each query.
   void plan(Arena& arena, BatchShape max_shape) {
-    if (!keeps_) qkv_ = arena.matrix<Scalar>(max_shape.rows(), 3 * width());
+    if (context_ == 0) {
+      qkv_ = arena.matrix<Scalar>(max_shape.rows(), 3 * width());
+    } else {
+      fresh_ = arena.matrix<Scalar>(max_shape.rows(), 3 * width());
+      fresh_output_ = arena.matrix<Scalar>(max_shape.rows(), width());
+    }
     heads_output_ = arena.matrix<Scalar>(max_shape.rows(), width());
     log_sum_ = arena.take<Accumulator>(max_shape.rows() * heads_);
   }
 
-  /// Reserves Q | K | V by itself, where plan() will not: passes to come then find what earlier ones left.
-  void plan_keys_and_values(Arena& arena, BatchShape max_shape) {
-    qkv_ = arena.matrix<Scalar>(max_shape.rows(), 3 * width());
-    keeps_ = true;
+  /// Reserves Q | K | V of as many texts by itself, where plan() will not: passes to come then find what
+  /// earlier ones left.
+  void plan_keys_and_values(Arena& arena, int texts, int context) {
+    context_ = context;
+    qkv_ = arena.matrix<Scalar>(Index{texts} * context, 3 * width());
   }
 
   /// y = attention(x), with the values made from `values` where that is a matrix. `entropies` is
@@ -43,18 +60,29 @@ class Attention {
   template <class Entropies>
   void forward(Device& device, BatchShape shape, Matrix<const Scalar> x, Matrix<const Scalar> values,
                Output<Scalar> y, Accumulator* workspace, Entropies entropies) {
-    const Index known = Index{shape.batch} * shape.first, rows = known + x.rows;
-    const Matrix<Scalar> qkv = qkv_.top(rows), heads_output = heads_output_.top(rows);
-    const Matrix<Scalar> fresh = qkv.slice(known, x.rows);
-    if (values.data == nullptr) {
-      c_attn_.forward(device, x, fresh);
-    } else {
-      c_attn_.forward_columns(device, 0, x, fresh.columns(0, 2 * width()));
-      c_attn_.forward_columns(device, 2 * width(), values, fresh.columns(2 * width(), width()));
+    const Matrix<Scalar> qkv = qkv_.top(x.rows), heads_output = heads_output_.top(x.rows);
+    project(device, x, values, qkv);
+    attend(device, packed(shape), qkv, heads_output, workspace, entropies);
+    c_proj_.forward(device, heads_output, y);
+  }
+
+  /// The same of the new tokens of texts whose keys and values are kept, those of one text after those of the
+  /// other: each weight is read once for all of them.
+  void forward(Device& device, std::span<const TextPart> texts, Matrix<const Scalar> x,
+               Matrix<const Scalar> values, Output<Scalar> y, Accumulator* workspace, Unobserved) {
+    const Matrix<Scalar> fresh = fresh_.top(x.rows), fresh_output = fresh_output_.top(x.rows);
+    project(device, x, values, fresh);
+    Index row = 0;
+    for (const TextPart& text : texts) {
+      const Matrix<Scalar> qkv = qkv_.slice(Index{text.place} * context_, text.length);
+      const Matrix<Scalar> heads_output = heads_output_.top(text.length);
+      copy(device, fresh.slice(row, text.rows()), qkv.slice(text.first, text.rows()));
+      attend(device, {1, text.length, heads_, head_dim_, text.first}, qkv, heads_output, workspace,
+             Unobserved{});
+      copy(device, heads_output.slice(text.first, text.rows()), fresh_output.slice(row, text.rows()));
+      row += text.rows();
     }
-    if (rotary_dims_ > 0) rotary(device, packed(shape), rotary_dims_, qkv, false);
-    attention_forward(device, packed(shape), qkv, heads_output, log_sum_, workspace, entropies);
-    c_proj_.forward(device, heads_output.slice(known, x.rows), y);
+    c_proj_.forward(device, fresh_output, y);
   }
 
   /// From d_y (rows, C) to d_x, which may be the memory of d_y, and to d_values where there are such.
@@ -95,18 +123,41 @@ class Attention {
     }
   }
   int width() const { return heads_ * head_dim_; }
-  AttentionShape packed(BatchShape shape) const {
-    return {shape.batch, shape.length, heads_, head_dim_, shape.first};
+  AttentionShape packed(BatchShape shape) const { return {shape.batch, shape.length, heads_, head_dim_}; }
+
+  /// Q | K | V of x, with the values made from `values` where that is a matrix.
+  void project(Device& device, Matrix<const Scalar> x, Matrix<const Scalar> values, Matrix<Scalar> qkv) {
+    if (values.data == nullptr) {
+      c_attn_.forward(device, x, qkv);
+    } else {
+      c_attn_.forward_columns(device, 0, x, qkv.columns(0, 2 * width()));
+      c_attn_.forward_columns(device, 2 * width(), values, qkv.columns(2 * width(), width()));
+    }
+  }
+
+  /// From Q | K | V to the heads' outputs.
+  template <class Entropies>
+  void attend(Device& device, AttentionShape shape, Matrix<Scalar> qkv, Matrix<Scalar> heads_output,
+              Accumulator* workspace, Entropies entropies) {
+    if (rotary_dims_ > 0) rotary(device, shape, rotary_dims_, qkv, false);
+    attention_forward(device, shape, qkv, heads_output, log_sum_, workspace, entropies);
+  }
+
+  /// Between whole rows.
+  static void copy(Device& device, Matrix<Scalar> from, Matrix<Scalar> to) {
+    for_each_element(device, from.size(), Copy{}, from.data, to.data);
   }
 
   int heads_;
   int head_dim_;
   int rotary_dims_;
   Linear<Device> c_attn_, c_proj_;
-  Matrix<Scalar> qkv_;              // (B, T, 3 C)
+  Matrix<Scalar> qkv_;              // (B, T, 3 C), or as much of each text that is kept
+  Matrix<Scalar> fresh_;            // the rows of it that a pass computes, where texts are kept
+  Matrix<Scalar> fresh_output_;     // the heads' outputs of these
   Matrix<Scalar> heads_output_;     // (B, T, C)
   Accumulator* log_sum_ = nullptr;  // (B, H, T)
-  bool keeps_ = false;              // whether Q | K | V stay from pass to pass
+  int context_ = 0;                 // rows from one kept text to the next; 0: nothing is kept
 };
 
 }  // namespace lnfree

@@ -82,15 +82,15 @@ class Block {
     feed_forward_.plan(arena, max_shape, config);
   }
 
-  /// Reserves keys and values that stay from pass to pass; before plan().
-  void plan_keys_and_values(Arena& arena, BatchShape max_shape) {
-    attention_.plan_keys_and_values(arena, max_shape);
+  /// Reserves the keys and values of as many texts, which stay from pass to pass; before plan().
+  void plan_keys_and_values(Arena& arena, int texts, int context) {
+    attention_.plan_keys_and_values(arena, texts, context);
   }
 
   /// The residual stream after this block. x may be the memory of that itself in a model that does not train.
-  /// `entropies` is RowEntropies, RowScores or Unobserved.
-  template <class Entropies>
-  Matrix<Scalar> forward(Device& device, BatchShape shape, Matrix<const Scalar> x,
+  /// `extent` is a BatchShape, or the parts of texts; `entropies` is RowEntropies, RowScores or Unobserved.
+  template <class Extent, class Entropies>
+  Matrix<Scalar> forward(Device& device, Extent extent, Matrix<const Scalar> x,
                          const BlockScratch<Device>& scratch, Entropies entropies) {
     for (std::size_t s = 0; s < outputs_.size(); ++s) {
       const Wiring::Step& step = wiring_.steps()[s];
@@ -102,7 +102,7 @@ class Block {
           norm(step).forward(device, in, out);
           break;
         case Wiring::Kind::attention:
-          attention_.forward(device, shape, in, values(step, x), out, scratch.attention, entropies);
+          attention_.forward(device, extent, in, values(step, x), out, scratch.attention, entropies);
           break;
         case Wiring::Kind::feed_forward:
           feed_forward_.forward(device, in, out);

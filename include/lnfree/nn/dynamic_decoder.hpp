@@ -43,8 +43,8 @@ struct Batch {
 enum class Purpose {
   training,
   evaluation,  ///< Neither gradients nor the activations of every layer are held.
-  generation   ///< As evaluation, with every layer's keys and values of the tokens that next_logits() has
-               ///< read.
+  generation   ///< As evaluation of one sequence at a time, with every layer's keys and values of the tokens
+               ///< that next_logits() has read of as many texts as the model has sequences.
 };
 
 /// Run-time choices of one forward and backward pass.
@@ -140,6 +140,7 @@ class DynamicDecoder {
     plan(placed);
     host_losses_.resize(static_cast<std::size_t>(max_shape_.rows()));
     observation_.allocate();
+    if (keeps_texts()) read_.resize(static_cast<std::size_t>(max_batch));
   }
 
   /// The memory that a model built with the same arguments takes on the device; takes none itself.
@@ -219,27 +220,68 @@ class DynamicDecoder {
   std::vector<double> next_logits(std::span<const std::int32_t> tokens) {
     if (tokens.empty()) throw Error("next_logits needs at least one token");
     prepare_weights();
-    const auto context = static_cast<std::size_t>(config.context);
-    const bool keeps = purpose_ == Purpose::generation;
-    const auto window = keeps ? tokens.subspan(ReadText::window_begin(tokens.size(), context))
-                              : tokens.last(std::min(tokens.size(), context));
+    if (purpose_ == Purpose::generation) {
+      const KeptText text{0, tokens};
+      return std::move(next_logits_of({&text, 1}).front());
+    }
+    const auto window = tokens.last(std::min(tokens.size(), static_cast<std::size_t>(config.context)));
     check_tokens(window);
-    const std::size_t known = keeps ? read_.known(window, parameters_.writes()) : 0;
-    const auto fresh = window.subspan(known);
-    const BatchShape shape{1, static_cast<int>(window.size()), static_cast<int>(known)};
-    forget();
-    copy_to_device(device_, tokens_, fresh.data(), fresh.size_bytes());
+    const BatchShape shape{1, static_cast<int>(window.size())};
+    copy_to_device(device_, tokens_, window.data(), window.size_bytes());
     embedding_.forward(device_, shape, tokens_, Dropout{});
     const Matrix<const Scalar> x = normalized(forward(shape, {}));
-    const Matrix<const Scalar> logits = head_.logits(device_, x.slice(x.rows - 1, 1));
-    std::vector<Scalar> host(static_cast<std::size_t>(logits.cols));
-    copy_to_host(device_, host.data(), logits.data, host.size() * sizeof(Scalar));
-    if (keeps) read_.remember(window, parameters_.writes());
-    return {host.begin(), host.end()};
+    std::vector<std::vector<double>> logits(1);
+    read_logits(x.slice(x.rows - 1, 1), [&](Index) -> auto& { return logits.front(); });
+    return std::move(logits.front());
   }
 
-  /// Drops what next_logits() has read: after weights were changed other than by parameters().write().
-  void forget() { read_.forget(); }
+  /// The logits (V) that follow each of several texts, of which no two are kept in the same place; of a model
+  /// built for generation. Each text is read as next_logits() reads it. Those that have grown by one token
+  /// are read together, up to `texts_together` of them in a pass, which reads each weight once for them all.
+  /// On the devices of the Cpu the logits of a text are the same bit for bit whatever else is read.
+  std::vector<std::vector<double>> next_logits_of(std::span<const KeptText> texts) {
+    if (purpose_ != Purpose::generation)
+      throw Error("next_logits_of needs a model built with Purpose::generation");
+    prepare_weights();
+    std::vector<TextPart> parts;
+    std::vector<std::span<const std::int32_t>> windows;
+    for (const KeptText& text : texts) {
+      if (text.tokens.empty()) throw Error("next_logits_of needs at least one token of each text");
+      check_place(text.place, parts);
+      const std::size_t begin =
+          ReadText::window_begin(text.tokens.size(), static_cast<std::size_t>(config.context));
+      windows.push_back(text.tokens.subspan(begin));
+      check_tokens(windows.back());
+      parts.push_back({text.place, static_cast<int>(windows.back().size()),
+                       static_cast<int>(read(text.place).known(windows.back(), parameters_.writes()))});
+    }
+
+    std::vector<std::vector<double>> logits(texts.size());
+    std::vector<std::size_t> grown;
+    for (std::size_t i = 0; i < parts.size(); ++i) {
+      if (parts[i].rows() == 1) {
+        grown.push_back(i);
+      } else {
+        continue_texts(parts, windows, {&i, 1}, logits);
+      }
+    }
+    for (std::size_t i = 0; i < grown.size(); i += texts_together) {
+      const std::size_t count = std::min<std::size_t>(texts_together, grown.size() - i);
+      continue_texts(parts, windows, std::span(grown).subspan(i, count), logits);
+    }
+    return logits;
+  }
+
+  /// The most texts that a pass continues by a token each.
+  static constexpr int texts_together = 16;
+
+  /// Drops what was read for generation: after weights were changed other than by parameters().write().
+  void forget() {
+    for (ReadText& text : read_) text.forget();
+  }
+  /// Drops what was read of the text that is kept in a place, before another one is: what it has in common
+  /// with the next would not be read again, and so in a pass of another size, which may round otherwise.
+  void forget(int place) { read(place).forget(); }
 
   /// What the logits of a pass over `tokens` (B T), which lie on the device, are made from: (B T, C), valid
   /// until the next pass. For whoever learns from this model. Calls after_block(layer, x) with the stream (B
@@ -278,8 +320,8 @@ class DynamicDecoder {
   const Objective& objective() const { return objective_; }
   /// The device that computes.
   Device& device() { return device_; }
-  /// The most sequences of a pass.
-  int max_batch() const { return max_shape_.batch; }
+  /// The most sequences of a pass; of a model for generation, the most texts that are kept.
+  int max_batch() const { return max_batch_; }
 
   /// Bytes of device memory that the model holds.
   const MemoryPlan& memory() const { return memory_; }
@@ -321,7 +363,8 @@ class DynamicDecoder {
       : config(checked(sizes)),
         device_(std::move(device)),
         purpose_(purpose),
-        max_shape_{max_batch, config.context},
+        max_batch_(max_batch),
+        max_shape_{keeps_texts() ? 1 : max_batch, config.context},
         embedding_(parameters_, config),
         blocks_(make_blocks(parameters_, config, parts)),
         final_norm_(parts.final_norm == nullptr
@@ -349,7 +392,11 @@ class DynamicDecoder {
   }
 
   void plan(Arena& arena) {
-    const Index rows = max_shape_.rows();
+    // Of texts that are kept, one is read at a time, or a token each of several.
+    const BatchShape max_shape =
+        keeps_texts() ? BatchShape{1, std::max(config.context, std::min(texts_together, max_batch()))}
+                      : max_shape_;
+    const Index rows = max_shape.rows();
     const bool trains = purpose_ == Purpose::training;
     tokens_ = arena.take<std::int32_t>(rows);
     targets_ = arena.take<std::int32_t>(rows);
@@ -357,31 +404,31 @@ class DynamicDecoder {
     // Most passes that generate have a single row, for which rounding does not pay.
     if (purpose_ != Purpose::generation)
       rounded_weights_.plan(arena, parameters_.matrices(ParameterKind::weight), rows);
-    observation_.plan(arena, max_shape_);
-    const AttentionShape heads_of_layer{max_shape_.batch, max_shape_.length, config.heads, config.head_dim()};
+    observation_.plan(arena, max_shape);
+    const AttentionShape heads_of_layer{max_shape.batch, max_shape.length, config.heads, config.head_dim()};
     const int buffers = std::max(blocks_.front().gradient_buffers(), has_final_norm() ? 2 : 1);
     scratch_.plan(arena, rows, attention_workspace(device_, heads_of_layer), config, trains ? buffers : 0);
     if (trains) {
       if constexpr (PenalisesEntropies<Objective, Device>)
         d_entropies_ = arena.take<Accumulator>(config.layers * rows * config.heads);
       if constexpr (requires { objective_.plan(arena, max_shape_, config); })
-        objective_.plan(arena, max_shape_, config);
+        objective_.plan(arena, max_shape, config);
     }
-    embedding_.plan(arena, max_shape_);
-    if (purpose_ == Purpose::generation) {
-      for (auto& block : blocks_) block.plan_keys_and_values(arena, max_shape_);
+    embedding_.plan(arena, max_shape);
+    if (keeps_texts()) {
+      for (auto& block : blocks_) block.plan_keys_and_values(arena, max_batch(), config.context);
     }
     const std::size_t first_block = arena.used();
     for (auto& block : blocks_) {
       // Without a backward pass a block's activations are dead when the next one begins.
       if (!trains) arena.rewind(first_block);
-      block.plan(arena, max_shape_, config);
+      block.plan(arena, max_shape, config);
     }
     if (has_final_norm()) {
       final_norm_->plan(arena, rows);
       normalized_ = arena.matrix<Scalar>(rows, config.width);
     }
-    head_.plan(arena, max_shape_);
+    head_.plan(arena, max_shape);
   }
 
   void check_tokens(std::span<const std::int32_t> tokens) const {
@@ -390,6 +437,18 @@ class DynamicDecoder {
         throw Error("token " + std::to_string(tokens[i]) + " at position " + std::to_string(i) +
                     " of a batch is outside the model's vocabulary of " + std::to_string(config.vocab_size));
       }
+    }
+  }
+
+  /// Throws Error for a place where no text can be kept, or one of `others` is.
+  void check_place(int place, std::span<const TextPart> others) const {
+    if (place < 0 || place >= max_batch()) {
+      throw Error("there is no place " + std::to_string(place) + " for a text in a model that keeps " +
+                  std::to_string(max_batch()));
+    }
+    for (const TextPart& other : others) {
+      if (other.place == place)
+        throw Error("two texts cannot be kept in one place, " + std::to_string(place));
     }
   }
 
@@ -429,6 +488,43 @@ class DynamicDecoder {
     rounded_weights_.update(device_, parameters_.writes());
   }
 
+  /// Reads what is new of some of the texts in one pass.
+  void continue_texts(std::span<const TextPart> all, std::span<const std::span<const std::int32_t>> windows,
+                      std::span<const std::size_t> chosen, std::vector<std::vector<double>>& logits) {
+    std::vector<TextPart> parts;
+    std::vector<std::int32_t> tokens;
+    for (const std::size_t i : chosen) {
+      parts.push_back(all[i]);
+      const auto fresh = windows[i].subspan(static_cast<std::size_t>(all[i].first));
+      tokens.insert(tokens.end(), fresh.begin(), fresh.end());
+      forget(all[i].place);
+    }
+    const std::span<const TextPart> texts = parts;
+    copy_to_device(device_, tokens_, tokens.data(), tokens.size() * sizeof(std::int32_t));
+    Matrix<Scalar> stream = embedding_.forward(device_, texts, tokens_);
+    for (auto& block : blocks_) stream = block.forward(device_, texts, stream, scratch_, Unobserved{});
+    const Matrix<const Scalar> x = normalized(stream);
+    // Of a text that is read by itself the last row, of several the only one of each.
+    const auto count = static_cast<Index>(chosen.size());
+    read_logits(x.slice(x.rows - count, count),
+                [&](Index row) -> auto& { return logits[chosen[static_cast<std::size_t>(row)]]; });
+    for (const std::size_t i : chosen) read(all[i].place).remember(windows[i], parameters_.writes());
+  }
+
+  /// Writes the logits of each row of x to the vector that to(row) gives.
+  template <class To>
+  void read_logits(Matrix<const Scalar> x, const To& to) {
+    std::vector<Scalar> host(static_cast<std::size_t>(config.vocab_size));
+    head_.forward(device_, x, [&](Index first, Matrix<const Scalar> logits) {
+      for (Index i = 0; i < logits.rows; ++i) {
+        copy_to_host(device_, host.data(), logits.row(i), host.size() * sizeof(Scalar));
+        to(first + i).assign(host.begin(), host.end());
+      }
+    });
+  }
+
+  bool keeps_texts() const { return purpose_ == Purpose::generation; }
+  ReadText& read(int place) { return read_.at(static_cast<std::size_t>(place)); }
   bool has_final_norm() const { return final_norm_ != nullptr; }
   Block<Device>& block(int layer) { return blocks_[static_cast<std::size_t>(layer)]; }
 
@@ -522,6 +618,7 @@ class DynamicDecoder {
 
   Device device_;
   Purpose purpose_;
+  int max_batch_;
   BatchShape max_shape_;
   MemoryPlan memory_;
   ParameterSet<Device> parameters_;
@@ -544,7 +641,7 @@ class DynamicDecoder {
   Accumulator* losses_ = nullptr;       // (B, T)
   Accumulator* d_entropies_ = nullptr;  // (L, B, H, T)
   std::vector<Accumulator> host_losses_;
-  ReadText read_;
+  std::vector<ReadText> read_;  // a place for each text that is kept
 };
 
 }  // namespace lnfree

@@ -1,11 +1,13 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 
 #include <lnfree/core/config.hpp>
 #include <lnfree/core/memory.hpp>
 #include <lnfree/nn/dropout.hpp>
 #include <lnfree/nn/parameter.hpp>
+#include <lnfree/nn/read_text.hpp>
 
 namespace lnfree {
 
@@ -29,12 +31,21 @@ class Embedding {
   }
 
   Matrix<Scalar> forward(Device& device, BatchShape shape, const std::int32_t* tokens, Dropout drop) {
-    Matrix<const Scalar> positions;
-    if (positions_) positions = positions_->value_matrix().slice(shape.first, shape.length - shape.first);
-    embedding_forward(device, BatchShape{shape.batch, shape.length - shape.first}, tokens,
-                      tokens_.value_matrix(), positions, output(shape.rows()));
+    embedding_forward(device, shape, tokens, tokens_.value_matrix(), positions(0, shape.length),
+                      output(shape.rows()));
     if (drop.rate > 0) dropout(device, output(shape.rows()), drop.rate, drop.random());
     return output(shape.rows());
+  }
+
+  /// The new tokens of texts, those of one after those of the other.
+  Matrix<Scalar> forward(Device& device, std::span<const TextPart> texts, const std::int32_t* tokens) {
+    Index row = 0;
+    for (const TextPart& text : texts) {
+      embedding_forward(device, BatchShape{1, text.rows()}, tokens + row, tokens_.value_matrix(),
+                        positions(text.first, text.rows()), x_.slice(row, text.rows()));
+      row += text.rows();
+    }
+    return output(row);
   }
 
   /// Uses up d_x.
@@ -49,6 +60,10 @@ class Embedding {
   Parameter<Device>& token_table() { return tokens_; }
 
  private:
+  Matrix<const Scalar> positions(int first, int count) const {
+    return positions_ ? positions_->value_matrix().slice(first, count) : Matrix<const Scalar>();
+  }
+
   Parameter<Device>& tokens_;     // wte (V, C)
   Parameter<Device>* positions_;  // wpe (positions, C), if any
   Matrix<Scalar> x_;              // (B, T, C)

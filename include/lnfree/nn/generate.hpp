@@ -6,12 +6,15 @@
 #include <cstdint>
 #include <functional>
 #include <numeric>
+#include <optional>
 #include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include <lnfree/core/error.hpp>
 #include <lnfree/core/random.hpp>
+#include <lnfree/nn/read_text.hpp>
 
 namespace lnfree {
 
@@ -95,6 +98,15 @@ inline std::int32_t sample(std::span<const double> logits, const SamplingOptions
   return order[drawn];
 }
 
+/// The token after `text`, drawn from its logits, which a repetition penalty changes: of those that the seed
+/// gives one after the other, the one with this number.
+inline std::int32_t next_token(std::span<double> logits, std::span<const std::int32_t> text,
+                               const SamplingOptions& options, int number) {
+  if (options.repetition_penalty != 1) penalize_repetition(logits, text, options.repetition_penalty);
+  const Philox random(options.seed, stream_of("generate"));
+  return sample(logits, options, random(static_cast<std::uint64_t>(number))[0] / 4294967296.0);
+}
+
 /// Continues `prompt` by `count` tokens, each given what next_logits() of the model looks at of the text
 /// before it. `on_token`, when given, is told every new token at once and may return false to stop. Returns
 /// the prompt and what was added. Throws Error for an empty prompt, a token outside the vocabulary, or
@@ -105,14 +117,90 @@ std::vector<std::int32_t> generate(Model& model, std::span<const std::int32_t> p
                                    const std::function<bool(std::int32_t)>& on_token = {}) {
   check(options);
   std::vector<std::int32_t> tokens(prompt.begin(), prompt.end());
-  const Philox random(options.seed, stream_of("generate"));
   for (int i = 0; i < count; ++i) {
     std::vector<double> logits = model.next_logits(tokens);
-    if (options.repetition_penalty != 1) penalize_repetition(logits, tokens, options.repetition_penalty);
-    tokens.push_back(sample(logits, options, random(static_cast<std::uint64_t>(i))[0] / 4294967296.0));
+    tokens.push_back(next_token(logits, tokens, options, i));
     if (on_token && !on_token(tokens.back())) break;
   }
   return tokens;
+}
+
+/// A text that generate_together() continues beside others.
+struct TextToContinue {
+  /// The prompt, at least one token.
+  std::vector<std::int32_t> tokens;
+  int count = 0;             ///< Tokens to add at most.
+  SamplingOptions sampling;  ///< With a seed of its own.
+  /// Is told every new token at once, and may return false to stop.
+  std::function<bool(std::int32_t)> on_token;
+  /// Is told the prompt and what was added when nothing more will be.
+  std::function<void(std::span<const std::int32_t>)> on_end;
+};
+
+/// Continues texts side by side, as many at a time as a model built for generation keeps: a pass adds a token
+/// to each, and a text that ends leaves its place to another. next(waits) gives the next text, if any; it is
+/// asked whenever there is a place, and the work is done when it has none although it `waits`, which it
+/// should not while other texts go on. On the devices of the Cpu each text becomes what it would become
+/// alone. Throws Error as generate() does.
+template <class Model, class Next>
+void generate_together(Model& model, const Next& next) {
+  struct InPlace {
+    int place = 0, added = 0;
+    TextToContinue text;
+  };
+  std::vector<InPlace> texts;
+  std::vector<int> free_places(static_cast<std::size_t>(model.max_batch()));
+  std::iota(free_places.rbegin(), free_places.rend(), 0);
+  for (;;) {
+    while (!free_places.empty()) {
+      std::optional<TextToContinue> text = next(texts.empty());
+      if (!text) break;
+      check(text->sampling);
+      if (text->count <= 0) {
+        if (text->on_end) text->on_end(text->tokens);
+        continue;
+      }
+      model.forget(free_places.back());
+      texts.push_back({free_places.back(), 0, std::move(*text)});
+      free_places.pop_back();
+    }
+    if (texts.empty()) return;
+
+    std::vector<KeptText> kept;
+    for (const InPlace& one : texts) kept.push_back({one.place, one.text.tokens});
+    std::vector<std::vector<double>> logits = model.next_logits_of(kept);
+    for (std::size_t i = 0; i < texts.size(); ++i) {
+      InPlace& one = texts[i];
+      std::vector<std::int32_t>& tokens = one.text.tokens;
+      tokens.push_back(next_token(logits[i], tokens, one.text.sampling, one.added++));
+      const bool goes_on = !one.text.on_token || one.text.on_token(tokens.back());
+      if (goes_on && one.added < one.text.count) continue;
+      if (one.text.on_end) one.text.on_end(tokens);
+      free_places.push_back(one.place);
+      one.place = -1;
+    }
+    std::erase_if(texts, [](const InPlace& one) { return one.place < 0; });
+  }
+}
+
+/// Continues each prompt by `count` tokens as generate() does, all of them side by side. The seed of the n-th
+/// is n - 1 more than that of the first.
+template <class Model>
+std::vector<std::vector<std::int32_t>> generate(Model& model,
+                                                std::span<const std::vector<std::int32_t>> prompts, int count,
+                                                const SamplingOptions& options = {}) {
+  std::vector<std::vector<std::int32_t>> texts(prompts.size());
+  std::size_t asked = 0;
+  generate_together(model, [&](bool) -> std::optional<TextToContinue> {
+    if (asked == prompts.size()) return std::nullopt;
+    SamplingOptions sampling = options;
+    sampling.seed += asked;
+    const auto keep = [&to = texts[asked]](std::span<const std::int32_t> tokens) {
+      to.assign(tokens.begin(), tokens.end());
+    };
+    return TextToContinue{prompts[asked++], count, sampling, {}, keep};
+  });
+  return texts;
 }
 
 }  // namespace lnfree

@@ -99,7 +99,7 @@ class Observation {
       copy_to_host(device, host_log_sums_.data(), block.attention().log_sums(),
                    static_cast<std::size_t>(x.rows * config_.heads) * sizeof(Accumulator));
       observer_.record_attention(
-          layer, AttentionShape{shape.batch, shape.length, config_.heads, config_.head_dim(), shape.first},
+          layer, AttentionShape{shape.batch, shape.length, config_.heads, config_.head_dim()},
           on_host(device, block.attention().queries_keys_values(x.rows)), host_log_sums_.data());
     }
     if constexpr (Asks::stream_parts) {

@@ -8,6 +8,22 @@
 
 namespace lnfree {
 
+/// A text that a model for generation continues.
+struct KeptText {
+  int place = 0;  ///< Where its keys and values are kept: from 0 to the model's max_batch() - 1.
+  std::span<const std::int32_t> tokens;  ///< All of the text.
+};
+
+/// What a pass computes of a text: the tokens from `first` on, the keys and values of those before being
+/// kept.
+struct TextPart {
+  int place = 0;   ///< Where its keys and values are kept.
+  int length = 0;  ///< Tokens of the text that count.
+  int first = 0;   ///< The first of them that is computed.
+  /// Rows of a matrix of the tokens that are computed.
+  constexpr int rows() const { return length - first; }
+};
+
 /// The text whose keys and values a model for generation holds, and what of a new one it need not read again.
 class ReadText {
  public:

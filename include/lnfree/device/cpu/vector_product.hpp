@@ -7,33 +7,47 @@
 #include <lnfree/device/cpu/device.hpp>
 #include <lnfree/device/cpu/simd.hpp>
 
-/// Products of a single row with a matrix, which text is generated with: each number of the matrix is read
-/// once, and the memory's bandwidth is all that counts. The matrix is float or bf16; sums are in float.
+/// Products of a row or a few with a matrix, which texts are generated with: each number of the matrix is
+/// read once, and the memory's bandwidth is what counts. The matrix is float or bf16; sums are in float. How
+/// many rows there are does not change what comes out for one of them, so a text does not depend on others.
 namespace lnfree::cpu {
 
-/// Whether gemm has a single row, lying as a row, on its left.
+/// Up to which a product's rows are few. With more, multiplying takes longer than reading.
+inline constexpr Index few_rows = 16;
+
+/// Sums of a panel of columns for all rows, which stay in the first-level cache, and a cache line more of
+/// each row.
+inline constexpr Index max_sums = 4096;
+using RowSums = float[max_sums + few_rows * 32];
+
+/// Whether gemm has few rows, lying as rows, on its left.
 template <class S>
 bool is_vector_product(Operand<S> a) {
-  return !a.transposed && a.matrix.rows == 1;
+  return !a.transposed && a.matrix.rows >= 1 && a.matrix.rows <= few_rows;
 }
 
-/// Writes `count` sums to the columns of the result from `first` on.
+/// Writes `count` sums to the columns of a row of the result from `first` on.
 template <class R>
-void write_sums(const float* sums, Index first, Index count, Output<R> c) {
-  R* const to = c.matrix.data + first;
+void write_sums(const float* sums, Index row, Index first, Index count, Output<R> c) {
+  R* const to = c.matrix.row(row) + first;
   if (c.adds()) {
-    const R* const addend = c.addend.data + first;
+    const R* const addend = c.addend.row(row) + first;
     for (Index j = 0; j < count; ++j) to[j] = static_cast<float>(addend[j]) + sums[j];
   } else {
     for (Index j = 0; j < count; ++j) to[j] = sums[j];
   }
 }
 
-/// c = a B. Rows of B whose number in a is 0 are not read, as most of them after a ReLU; the sums are the
-/// same bit for bit, unless such a row holds a number that is not finite.
-template <class S, class R>
-void row_times_matrix(const S* a, Matrix<const S> b, Output<R> c) {
-  constexpr Index max_panel = 1024, together = 8, ahead = 2 * together, cache_line = 64 / sizeof(S);
+/// c = A B, where A has `Count` rows, or any number where that is 0. Rows of B whose number is 0 in each row
+/// of A are not read, as most of them after a ReLU; the sums are the same bit for bit, unless such a row
+/// holds a number that is not finite.
+template <int Count, class S, class R>
+void rows_times_matrix(Matrix<const S> a, Matrix<const S> b, Output<R> c) {
+  const Index a_rows = Count > 0 ? Count : a.rows;
+  constexpr Index together = 8, ahead = 2 * together, cache_line = 64 / sizeof(S);
+  const Index max_panel = std::min(Index{1024}, max_sums / a_rows / cache_line * cache_line);
+  const Index stride =
+      max_panel + cache_line;  // moving its edges to whole lines makes a panel that much longer
   const Index grain = std::max(cache_line, elementwise_grain / std::max(Index{1}, b.rows));
   const auto part = [&](Index begin, Index end) {
     const Index panels = (end - begin + max_panel - 1) / max_panel;
@@ -43,33 +57,44 @@ void row_times_matrix(const S* a, Matrix<const S> b, Output<R> c) {
       };
       const Index first = edge(panel), columns = edge(panel + 1) - first;
       const Index whole = columns / vector_width * vector_width;
-      alignas(64) float sums[max_panel + 16];
-      std::fill_n(sums, columns, 0.0f);
+      alignas(64) RowSums sums;
+      for (Index i = 0; i < a_rows; ++i) std::fill_n(sums + i * stride, columns, 0.0f);
 
       // The next rows of B that count, together + ahead of them where there are as many left.
       std::array<Index, together + ahead> rows;
       Index found = 0, next = 0;
       const auto find = [&] {
         for (; found < together + ahead && next < b.rows; ++next) {
-          if (static_cast<float>(a[next]) == 0.0f) continue;
+          bool counts = false;
+          for (Index i = 0; i < a_rows; ++i) counts |= static_cast<float>(a.row(i)[next]) != 0.0f;
+          if (!counts) continue;
           rows[static_cast<std::size_t>(found++)] = next;
         }
       };
       const auto add = [&]<int Rows>() __attribute__((always_inline)) {
         const S* row[Rows];
-        float factor[Rows];
+        float factors[few_rows][Rows];
         for (int r = 0; r < Rows; ++r) {
-          row[r] = b.row(rows[static_cast<std::size_t>(r)]) + first;
-          factor[r] = static_cast<float>(a[rows[static_cast<std::size_t>(r)]]);
+          const Index k = rows[static_cast<std::size_t>(r)];
+          row[r] = b.row(k) + first;
+          for (Index i = 0; i < a_rows; ++i) factors[i][r] = static_cast<float>(a.row(i)[k]);
         }
         for (Index j = 0; j < whole; j += vector_width) {
-          Vector sum = load(sums + j);
+          Vector right[Rows];
 #pragma GCC unroll 8
-          for (int r = 0; r < Rows; ++r) sum += factor[r] * load(row[r] + j);
-          store(sums + j, sum);
+          for (int r = 0; r < Rows; ++r) right[r] = load(row[r] + j);
+          for (Index i = 0; i < a_rows; ++i) {
+            Vector sum = load(sums + i * stride + j);
+#pragma GCC unroll 8
+            for (int r = 0; r < Rows; ++r) sum += factors[i][r] * right[r];
+            store(sums + i * stride + j, sum);
+          }
         }
         for (Index j = whole; j < columns; ++j) {
-          for (int r = 0; r < Rows; ++r) sums[j] += factor[r] * static_cast<float>(row[r][j]);
+          for (Index i = 0; i < a_rows; ++i) {
+            for (int r = 0; r < Rows; ++r)
+              sums[i * stride + j] += factors[i][r] * static_cast<float>(row[r][j]);
+          }
         }
       };
       for (find(); found >= together; find()) {
@@ -85,50 +110,74 @@ void row_times_matrix(const S* a, Matrix<const S> b, Output<R> c) {
         add.template operator()<1>();
         std::copy(rows.begin() + 1, rows.begin() + found, rows.begin());
       }
-      write_sums(sums, first, columns, c);
+      for (Index i = 0; i < a_rows; ++i) write_sums(sums + i * stride, i, first, columns, c);
     }
   };
   parallel_for(b.cols, grain, part, cache_line);
 }
 
-/// c = a B^T: a number for each row of B.
-template <class S, class R>
-void row_times_rows(const S* a, Matrix<const S> b, Output<R> c) {
-  constexpr Index together = 4;
+/// c = A B^T: a number for each row of A, of which there are `Count` unless that is 0, and each of B.
+template <int Count, class S, class R>
+void rows_times_rows(Matrix<const S> a, Matrix<const S> b, Output<R> c) {
+  const Index a_rows = Count > 0 ? Count : a.rows;
+  constexpr Index together = 4, left_together = vector_width == 16 ? 4 : 2;
   const Index whole = b.cols / vector_width * vector_width;
   const auto part = [&](Index begin, Index end) {
-    const auto multiply = [&]<int Rows>(Index i) __attribute__((always_inline)) {
-      Vector sum[Rows] = {};
+    // Rows of B from j on, which stay in the first-level cache while rows of A pass by.
+    const auto multiply = [&]<int Lefts, int Rows>(Index i, Index j) __attribute__((always_inline)) {
+      Vector sum[Lefts][Rows] = {};
       for (Index k = 0; k < whole; k += vector_width) {
-        const Vector left = load(a + k);
+        Vector right[Rows];
 #pragma GCC unroll 4
-        for (int r = 0; r < Rows; ++r) sum[r] += left * load(b.row(i + r) + k);
+        for (int r = 0; r < Rows; ++r) right[r] = load(b.row(j + r) + k);
+#pragma GCC unroll 4
+        for (int l = 0; l < Lefts; ++l) {
+          const Vector left = load(a.row(i + l) + k);
+#pragma GCC unroll 4
+          for (int r = 0; r < Rows; ++r) sum[l][r] += left * right[r];
+        }
       }
-      float total[Rows];
-      for (int r = 0; r < Rows; ++r) {
-        alignas(64) float lanes[vector_width];
-        store(lanes, sum[r]);
-        total[r] = 0;
-        for (const float lane : lanes) total[r] += lane;
-        for (Index k = whole; k < b.cols; ++k)
-          total[r] += static_cast<float>(a[k]) * static_cast<float>(b.row(i + r)[k]);
+      for (int l = 0; l < Lefts; ++l) {
+        float total[Rows];
+        for (int r = 0; r < Rows; ++r) {
+          alignas(64) float lanes[vector_width];
+          store(lanes, sum[l][r]);
+          total[r] = 0;
+          for (const float lane : lanes) total[r] += lane;
+          for (Index k = whole; k < b.cols; ++k)
+            total[r] += static_cast<float>(a.row(i + l)[k]) * static_cast<float>(b.row(j + r)[k]);
+        }
+        write_sums(total, i + l, j, Rows, c);
       }
-      write_sums(total, i, Rows, c);
     };
-    Index i = begin;
-    for (; i + together <= end; i += together) multiply.template operator()<together>(i);
-    for (; i < end; ++i) multiply.template operator()<1>(i);
+    const auto all_of_a = [&]<int Rows>(Index j) __attribute__((always_inline)) {
+      Index i = 0;
+      for (; i + left_together <= a_rows; i += left_together)
+        multiply.template operator()<left_together, Rows>(i, j);
+      for (; i < a_rows; ++i) multiply.template operator()<1, Rows>(i, j);
+    };
+    Index j = begin;
+    for (; j + together <= end; j += together) all_of_a.template operator()<together>(j);
+    for (; j < end; ++j) all_of_a.template operator()<1>(j);
   };
-  parallel_for(b.rows, row_grain(b.cols), part, 16);
+  parallel_for(b.rows, std::max(Index{1}, row_grain(b.cols) / a_rows), part, 16);
 }
 
 /// c = a B, where is_vector_product(a).
 template <class S, class R>
 void vector_product(Operand<S> a, Operand<S> b, Output<R> c) {
-  if (b.transposed) {
-    row_times_rows<S>(a.matrix.data, b.matrix, c);
+  const auto multiply = [&]<int Count>() {
+    if (b.transposed) {
+      rows_times_rows<Count, S>(a.matrix, b.matrix, c);
+    } else {
+      rows_times_matrix<Count, S>(a.matrix, b.matrix, c);
+    }
+  };
+  // A single row has code of its own, in which nothing loops over rows.
+  if (a.matrix.rows == 1) {
+    multiply.template operator()<1>();
   } else {
-    row_times_matrix<S>(a.matrix.data, b.matrix, c);
+    multiply.template operator()<0>();
   }
 }
 
