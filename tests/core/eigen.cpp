@@ -86,7 +86,7 @@ BOOST_AUTO_TEST_CASE(results_of_observers_are_arrays) {
   BOOST_TEST(to_eigen(std::vector<std::vector<double>>{}).size() == 0);
   BOOST_CHECK_EXCEPTION(
       to_eigen(std::vector<std::vector<double>>{{1, 2}, {3}}), Error, [](const Error& error) {
-        return std::string(error.what()) == "a table with 2 columns in row 0 and 1 in row 1 is no array";
+        return std::string(error.what()) == "a table with 2 columns in row 0 and 1 in row 1 is not an array";
       });
 }
 

@@ -7,17 +7,17 @@
 #include <lnfree/device/cpu/device.hpp>
 #include <lnfree/device/cpu/simd.hpp>
 
-/// Products of a single row with a matrix, which text is generated with: each number of the matrix is read
-/// once, and the memory's bandwidth is all that counts. The matrix is float or bf16; sums are in float.
+/// Products of a single row with a matrix, as in text generation: each element of the matrix is read once, so
+/// they are limited by memory bandwidth. The matrix is float or bf16; sums are in float.
 namespace lnfree::cpu {
 
-/// Whether gemm has a single row, lying as a row, on its left.
+/// Whether gemm's left factor is a single row, stored as a row.
 template <class S>
 bool is_vector_product(Operand<S> a) {
   return !a.transposed && a.matrix.rows == 1;
 }
 
-/// Writes `count` sums to the columns of the result from `first` on.
+/// Writes `count` sums to the columns of the result, starting at `first`.
 template <class R>
 void write_sums(const float* sums, Index first, Index count, Output<R> c) {
   R* const to = c.matrix.data + first;
@@ -29,8 +29,8 @@ void write_sums(const float* sums, Index first, Index count, Output<R> c) {
   }
 }
 
-/// c = a B. Rows of B whose number in a is 0 are not read, as most of them after a ReLU; the sums are the
-/// same bit for bit, unless such a row holds a number that is not finite.
+/// c = a B. Rows of B whose element in a is 0 are not read; after a ReLU that is most of them. The sums are
+/// the same bit for bit, unless such a row holds a number that is not finite.
 template <class S, class R>
 void row_times_matrix(const S* a, Matrix<const S> b, Output<R> c) {
   constexpr Index max_panel = 1024, together = 8, ahead = 2 * together, cache_line = 64 / sizeof(S);
@@ -46,7 +46,7 @@ void row_times_matrix(const S* a, Matrix<const S> b, Output<R> c) {
       alignas(64) float sums[max_panel + 16];
       std::fill_n(sums, columns, 0.0f);
 
-      // The next rows of B that count, together + ahead of them where there are as many left.
+      // The next rows of B to read: together + ahead of them, or as many as are left.
       std::array<Index, together + ahead> rows;
       Index found = 0, next = 0;
       const auto find = [&] {
