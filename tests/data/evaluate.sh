@@ -37,6 +37,6 @@ END
 expect_error "is required" --checkpoint run/checkpoint
 expect_error "nowhere.bin" --checkpoint run/checkpoint --data nowhere.bin
 expect_error "cannot read nowhere/config.json" --checkpoint nowhere --data corpus/val.bin
-expect_error "is no multiple of the model's context of 100" --checkpoint run/checkpoint --data corpus/val.bin --context 100
+expect_error "is not a multiple of the model's context of 100" --checkpoint run/checkpoint --data corpus/val.bin --context 100
 
 echo "evaluate: all checks passed"

@@ -130,7 +130,7 @@ mkdir links
 ln -s ../sources links/sources
 ln -s ../sources/file_1.py links/file_1.py
 ln -s . links/loop
-expect_error "left out: links (not followed; give what they lead to): 3" --input links "${arguments[@]}" --out new
+expect_error "left out: links (not followed; give their targets): 3" --input links "${arguments[@]}" --out new
 cp sources/file_1.py links/notes.txt
 expect_error "files of other names: 1" --input links "${arguments[@]}" --out new
 cp sources/file_[2-5].py links

@@ -63,7 +63,7 @@ if command -v zstd >/dev/null; then
   zstd -q plain.jsonl -o packed.jsonl.zst
   "$program" --input packed.jsonl.zst "${arguments[@]}" --out zstandard >/dev/null && same_as_plain zstandard
   head -c 20000 packed.jsonl.zst >cut.jsonl.zst
-  expect_error "cannot be read on: its Zstandard data end too early" --input cut.jsonl.zst "${arguments[@]}" --out new
+  expect_error "cannot be read further: its Zstandard data end too early" --input cut.jsonl.zst "${arguments[@]}" --out new
 fi
 
 # Packed chunks: every token of every document, an end of text after each.
@@ -108,7 +108,7 @@ expect_error "cut.jsonl:5 is not JSON" --input cut.jsonl "${arguments[@]}" --out
 expect_error "latin.jsonl:5 is not UTF-8 at byte offset" --input latin.jsonl "${arguments[@]}" --out new
 expect_error "its gzip data end too early" --input cut.jsonl.gz "${arguments[@]}" --out new
 expect_error "its gzip data are damaged" --input damaged.json.gz "${arguments[@]}" --out new
-expect_error "short.gz cannot be read on: its gzip data end too early" --input short.gz "${arguments[@]}" --out new
+expect_error "short.gz cannot be read further: its gzip data end too early" --input short.gz "${arguments[@]}" --out new
 expect_error "neither a folder of *.py files nor a file of JSON lines" --input expected_documents "${arguments[@]}" --out new
 for broken in field cut latin; do
   "$program" --input $broken.jsonl --skip-invalid "${arguments[@]}" --out "of_$broken" >log
@@ -116,7 +116,7 @@ for broken in field cut latin; do
 done
 "$program" --input cut.jsonl.gz --skip-invalid "${arguments[@]}" --out of_cut_gzip >log
 grep -q " 1 unreadable" log || fail "a cut file is not counted: $(cat log)"
-grep -q "note: not all could be used; the first: cut.jsonl.gz:[0-9]* cannot be read on: its gzip data end too early" log ||
+grep -q "note: not all could be used; the first: cut.jsonl.gz:[0-9]* cannot be read further: its gzip data end too early" log ||
   fail "a cut file is not named: $(cat log)"
 sed 's/"BPE"/"WordPiece"/' tokenizer.json >other.json
 expect_error "other.json has a model of type WordPiece; only BPE is supported" --input plain.jsonl --tokenizer other.json --out new

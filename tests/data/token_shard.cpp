@@ -146,7 +146,7 @@ BOOST_AUTO_TEST_CASE(bare_tokens_whose_vocabulary_is_known) {
   for (const char* bad : {"{", "[]", "{}", R"({"vocab_size": "many"})", R"({"vocab_size": 0})",
                           R"({"vocab_size": -1})", R"({"vocab_size": 1e99})"}) {
     folder.write("meta.json", bad);
-    BOOST_CHECK_EXCEPTION(TokenShard::open(path), Error, says("meta.json", "a.bin", "mend or remove"));
+    BOOST_CHECK_EXCEPTION(TokenShard::open(path), Error, says("meta.json", "a.bin", "fix or remove"));
     BOOST_TEST(TokenShard::open(path, 65536).size() == 4);
     // Of a shard with a header it says nothing.
     BOOST_TEST(TokenShard::open(whole).size() == 1);

@@ -317,8 +317,8 @@ BOOST_AUTO_TEST_CASE(layouts_that_make_no_sense_are_refused_in_a_sentence) {
   };
   refused(UsesItsBranchTwice{}, "adds a branch that it uses elsewhere");
   refused(AttendsTwice{}, "must call attention() and feed_forward() once each");
-  refused(ForgetsItsAttention{}, "computes something that it does not use");
-  refused(ReturnsItsInput{}, "must return what its last step gave");
+  refused(ForgetsItsAttention{}, "computes a value that it does not use");
+  refused(ReturnsItsInput{}, "must return the output of its last step");
 }
 
 BOOST_AUTO_TEST_CASE_TEMPLATE(a_later_token_changes_no_earlier_loss, D, Devices) {

@@ -174,7 +174,7 @@ LNFREE_HOST_DEVICE inline float erf(float x) {
   const float q = polynomial(t, 3.8351058628663894e-05f, 1.1453292226456986e-03f, 1.4807888806571275e-02f,
                              1.1330077024910230e-01f, 5.0030561181674770e-01f, 1.0f);
   return clamp(quotient(x * p, q), -1.0f,
-               1.0f);  // where the square is capped the ratio grows with x, hence the clamp
+               1.0f);  // the ratio grows where the square is capped
 }
 
 /// The hyperbolic tangent. In float through e^(-2 |x|): absolute error below 2e-7.

@@ -10,7 +10,7 @@
 namespace lnfree {
 
 /// Multi-head causal self-attention (the paper's equations 2 and 3): (Q | K | V) = x W_qkv + b, softmax
-/// attention head by head, and the output projection. With rotary positions, Q and K are turned in between.
+/// attention head by head, and the output projection. With rotary positions, Q and K are rotated in between.
 template <class Device>
 class Attention {
  public:
@@ -25,21 +25,22 @@ class Attention {
         c_proj_(parameters, name + ".c_proj", config.width, config.width,
                 config.biases == Biases::all ? config.width : 0) {}
 
-  /// Reserves what the backward pass needs: Q | K | V, the heads' outputs, and a number for each query.
+  /// Reserves memory for what the backward pass needs: Q | K | V, the heads' outputs, and a number for each
+  /// query.
   void plan(Arena& arena, BatchShape max_shape) {
     if (!keeps_) qkv_ = arena.matrix<Scalar>(max_shape.rows(), 3 * width());
     heads_output_ = arena.matrix<Scalar>(max_shape.rows(), width());
     log_sum_ = arena.take<Accumulator>(max_shape.rows() * heads_);
   }
 
-  /// Reserves Q | K | V by itself, where plan() will not: passes to come then find what earlier ones left.
+  /// Reserves Q | K | V separately, so that later passes find those of earlier ones; plan() then does not.
   void plan_keys_and_values(Arena& arena, BatchShape max_shape) {
     qkv_ = arena.matrix<Scalar>(max_shape.rows(), 3 * width());
     keeps_ = true;
   }
 
-  /// y = attention(x), with the values made from `values` where that is a matrix. `entropies` is
-  /// RowEntropies, RowScores or Unobserved.
+  /// y = attention(x). The values are computed from `values` if that has data, otherwise from x. `entropies`
+  /// is RowEntropies, RowScores or Unobserved.
   template <class Entropies>
   void forward(Device& device, BatchShape shape, Matrix<const Scalar> x, Matrix<const Scalar> values,
                Output<Scalar> y, Accumulator* workspace, Entropies entropies) {
@@ -57,8 +58,8 @@ class Attention {
     c_proj_.forward(device, heads_output.slice(known, x.rows), y);
   }
 
-  /// From d_y (rows, C) to d_x, which may be the memory of d_y, and to d_values where there are such.
-  /// `scratch` has 4 C columns; `entropies` is EntropyGradients, or Unobserved.
+  /// Computes d_x, which may be the memory of d_y, from d_y (rows, C), and d_values if there are separate
+  /// values. `scratch` has 4 C columns; `entropies` is EntropyGradients, or Unobserved.
   template <class Gradients>
   void backward(Device& device, BatchShape shape, Matrix<const Scalar> x, Matrix<const Scalar> values,
                 Matrix<const Scalar> d_y, Output<Scalar> d_x, Matrix<Scalar> d_values, Matrix<Scalar> scratch,
@@ -78,7 +79,7 @@ class Attention {
     }
   }
 
-  /// Q | K | V of the last pass (B T, 3 C), turned where positions are rotary.
+  /// Q | K | V of the last pass (B T, 3 C), rotated if positions are rotary.
   Matrix<const Scalar> queries_keys_values(Index rows) const { return qkv_.top(rows); }
   /// ln sum_j exp(s_ij) of each query of the last pass, (B, H, T).
   const Accumulator* log_sums() const { return log_sum_; }
@@ -106,7 +107,7 @@ class Attention {
   Matrix<Scalar> qkv_;              // (B, T, 3 C)
   Matrix<Scalar> heads_output_;     // (B, T, C)
   Accumulator* log_sum_ = nullptr;  // (B, H, T)
-  bool keeps_ = false;              // whether Q | K | V stay from pass to pass
+  bool keeps_ = false;              // whether Q | K | V are kept from pass to pass
 };
 
 }  // namespace lnfree

@@ -10,9 +10,9 @@
 
 namespace lnfree {
 
-/// `model`, on the student's device, as the teacher that Distillation asks. It only evaluates: a Decoder or
-/// DynamicDecoder of any architecture with the student's vocabulary, built with Purpose::evaluation for
-/// batches as large and as long as the student's. A pass of the student costs a forward pass of it.
+/// Makes `model`, on the student's device, the teacher of Distillation. It is a Decoder or DynamicDecoder of
+/// any architecture with the student's vocabulary, built with Purpose::evaluation for batches as large and as
+/// long as the student's. Each pass of the student adds a forward pass of the teacher.
 template <class Model>
 auto teacher_of(std::shared_ptr<Model> model) {
   using Scalar = typename Model::Scalar;
@@ -23,7 +23,7 @@ auto teacher_of(std::shared_ptr<Model> model) {
   };
 }
 
-/// A fingerprint of a model's weights: equal ones have the same.
+/// A fingerprint of a model's weights: equal weights have equal fingerprints.
 template <class Model>
 std::string weights_fingerprint(Model& model) {
   std::string all;
