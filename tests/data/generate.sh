@@ -62,7 +62,7 @@ refuse "has 4097 tokens, more than the model's 4096" "${arguments[@]::2}" --toke
 "$program" --checkpoint trained/checkpoint --tokenizer small/tokenizer.model --prompt x --tokens 1 >/dev/null || fail "its own tokenizer"
 refuse "is not the tokenizer of small/train.bin" --checkpoint trained/checkpoint --tokenizer second/tokenizer.model --prompt x
 refuse "--prompt is empty" "${arguments[@]::4}" --prompt ""
-refuse "--foo is no option" --foo
+refuse "--foo is not an option" --foo
 refuse "--checkpoint is required" --prompt x
 refuse "-1 is not a whole number of 0 or more" "${arguments[@]}" --top-k -1
 refuse "one of --prompt, --prompts and --interactive is required" "${arguments[@]::4}"

@@ -112,7 +112,7 @@ printf '# caf\xe9\n%0120d\n' 0 >latin/latin.py
 cp sources/file_3.py latin/
 printf '{"content": "x"}\n{"content": \n' >broken.jsonl
 expect_error "--out is required" --input sources
-expect_error "--no-such-option is no option" --out new --no-such-option
+expect_error "--no-such-option is not an option" --out new --no-such-option
 expect_error "1 is not a whole number from 2" "${arguments[@]}" --out new --context 1
 expect_error "does not exist" --input nowhere --out new
 expect_error "is empty" --input empty --out new
@@ -122,7 +122,7 @@ expect_error "at most" --input sources --vocab-size 50000 --out new
 expect_error "not a SentencePiece model" "${arguments[@]}" --tokenizer sources/file_1.py --out new
 expect_error "vocabulary of 600, not of 700" --input sources --tokenizer again/tokenizer.model --vocab-size 700 --out new
 expect_error "gives one window of 1000000 tokens" --input sources --vocab-size 600 --context 1000000 --out new
-expect_error "cannot be made" "${arguments[@]}" --out sources/file_1.py/new
+expect_error "cannot be created" "${arguments[@]}" --out sources/file_1.py/new
 expect_error "is not UTF-8" --input latin --out again --overwrite
 [[ $before == $(stat -c '%n %i %Y' again/*) ]] || fail "a failed run changed the corpus that was there"
 [[ ! -e new ]] || fail "a failed run left files: $(ls -A new)"

@@ -94,7 +94,7 @@ for file in train.bin corpus.json; do ln -s "../elsewhere/$file" linked/$file; d
 [[ -L linked/train.bin && -L linked/corpus.json ]] || fail "links in --out were replaced"
 same_corpus linked
 mkdir -p occupied/val.bin
-expect_error "is there and is not a file" --input sources "${arguments[@]}" --out occupied --overwrite
+expect_error "exists and is not a file" --input sources "${arguments[@]}" --out occupied --overwrite
 [[ $(ls -A occupied) == val.bin ]] || fail "left over: $(ls -A occupied)"
 
 # Names may be any bytes; messages stay on one line.

@@ -116,7 +116,7 @@ for broken in field cut latin; do
 done
 "$program" --input cut.jsonl.gz --skip-invalid "${arguments[@]}" --out of_cut_gzip >log
 grep -q " 1 unreadable" log || fail "a cut file is not counted: $(cat log)"
-grep -q "note: not all could be used; the first: cut.jsonl.gz:[0-9]* cannot be read further: its gzip data end too early" log ||
+grep -q "note: some documents could not be used; the first: cut.jsonl.gz:[0-9]* cannot be read further: its gzip data end too early" log ||
   fail "a cut file is not named: $(cat log)"
 sed 's/"BPE"/"WordPiece"/' tokenizer.json >other.json
 expect_error "other.json has a model of type WordPiece; only BPE is supported" --input plain.jsonl --tokenizer other.json --out new
@@ -148,23 +148,23 @@ kill_once() {
 }
 kill_once killed "${large[@]}" --tokenizer tokenizer.json
 "$program" "${large[@]}" --tokenizer tokenizer.json --out killed >log
-grep -q "going on where a run was interrupted" log || fail "began anew: $(cat log)"
+grep -q "continuing an interrupted run" log || fail "began anew: $(cat log)"
 for file in train.bin val.bin train.json val.json tokenizer.json; do cmp "whole/$file" "killed/$file" || fail "killed/$file is another"; done
 cmp <(sed '/"folder"/d' whole/corpus.json) <(sed '/"folder"/d' killed/corpus.json) || fail "another report"
 [[ $(ls -A killed | wc -l) == 6 ]] || fail "left over: $(ls -A killed)"
 # So does one that has trained its tokenizer; one of other arguments begins anew; other inputs are told.
 "$program" "${large[@]}" --vocab-size 300 --chunking packed --out whole_own >/dev/null
 kill_once killed_own "${large[@]}" --vocab-size 300 --chunking packed
-"$program" "${large[@]}" --vocab-size 300 --chunking packed --out killed_own | grep -q "going on where" || fail "began anew"
+"$program" "${large[@]}" --vocab-size 300 --chunking packed --out killed_own | grep -q "continuing an interrupted" || fail "began anew"
 for file in train.bin val.bin tokenizer.model; do cmp "whole_own/$file" "killed_own/$file" || fail "killed_own/$file is another"; done
 kill_once other "${large[@]}" --tokenizer tokenizer.json
 "$program" --input large.jsonl --held-out 0 --context 16 --tokenizer tokenizer.json --out other >log
-! grep -q "going on where" log || fail "other arguments went on"
+! grep -q "continuing an interrupted" log || fail "other arguments went on"
 [[ $(ls -A other | wc -l) == 4 ]] || fail "left over: $(ls -A other)"
 kill_once changed "${large[@]}" --tokenizer tokenizer.json
 sed -i '1s/def/fed/' large.jsonl
 expect_error "the inputs are not those of the run that was interrupted" "${large[@]}" --tokenizer tokenizer.json --out changed
 "$program" "${large[@]}" --tokenizer tokenizer.json --out changed >log
-! grep -q "going on where" log || fail "other inputs went on"
+! grep -q "continuing an interrupted" log || fail "other inputs went on"
 
 echo "prepare_corpus and its inputs: all checks passed"

@@ -73,10 +73,10 @@ expect_error "is required" "${model[@]}"
 expect_error "nowhere.jsonl cannot be read" "${model[@]}" --annotated nowhere.jsonl
 expect_error "cannot read nowhere/config.json" --checkpoint nowhere --tokenizer corpus/tokenizer.model --annotated annotated.jsonl
 expect_error "has no tokenizer.json or tokenizer.model" --checkpoint run/checkpoint --annotated annotated.jsonl
-expect_error "line 1 is no JSON object" "${model[@]}" --annotated held_out.jsonl
+expect_error "line 1 is not a JSON object" "${model[@]}" --annotated held_out.jsonl
 "$prepare_corpus" --input held_out --held-out 0 --vocab-size 320 --tokenizer-sample-bytes 1000000 --out other >/dev/null
 expect_error "is not the tokenizer of" --checkpoint run/checkpoint --tokenizer other/tokenizer.model --annotated annotated.jsonl
 echo '{"text": "x", "classes": "i"}' >one.jsonl
-expect_error "no two tokens" "${model[@]}" --annotated one.jsonl
+expect_error "no window of two tokens" "${model[@]}" --annotated one.jsonl
 
 echo "downstream: all checks passed"

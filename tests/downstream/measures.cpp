@@ -254,8 +254,8 @@ BOOST_AUTO_TEST_CASE(annotated_files_that_are_none) {
     });
   };
   refuses("", "holds no text");
-  refuses("{\"text\": \"x\", \"classes\": \"i\"}\n[]\n", "line 2 is no JSON object with a text \"text\"");
-  refuses("{\"text\": \"x\"}\n", "line 1 is no JSON object with a text \"classes\"");
+  refuses("{\"text\": \"x\", \"classes\": \"i\"}\n[]\n", "line 2 is not a JSON object with a text \"text\"");
+  refuses("{\"text\": \"x\"}\n", "line 1 is not a JSON object with a text \"classes\"");
   refuses("{\"text\": \"\xc3\xa4\", \"classes\": \"i\"}\n", "line 1 has 1 classes for 2 bytes");
   refuses("{\"text\": \"x\", \"classes\": \"q\"}\n", "line 1 has an unknown class");
   BOOST_CHECK_THROW(read_annotated(folder.path()), Error);

@@ -239,9 +239,9 @@ class Ranks(unittest.TestCase):
         self.refuse(2, *self.training(run, "--dropout", 7), says=["--dropout: 7 is not"])
         data = ["--train", self.train, "--out", run]
         self.refuse(2, "--train", self.folder / "none.bin", "--out", run, says=["none.bin"])
-        self.refuse(2, *data, "--step-windows", 9, "--batch-size", 2, says=["9 is no multiple of --batch-size 2"])
+        self.refuse(2, *data, "--step-windows", 9, "--batch-size", 2, says=["9 is not a multiple of --batch-size 2"])
         self.refuse(2, *data, "--step-windows", 9, says=["9 passes", "start 1 rank,"])
-        self.refuse(2, *data, "--batch-size", 1, "--profile", 1, says=["--profile is for a single process"])
+        self.refuse(2, *data, "--batch-size", 1, "--profile", 1, says=["--profile needs a single process"])
         # Ranks that were not started alike.
         for options, says in ((["--seed", 7], "rank 1 was started with other options"), (["--seed", "x"], "--seed")):
             second = self.command(None, PROGRAM, *self.training(run, *options))

@@ -179,7 +179,7 @@ def train():
     if learns != (options.teacher is not None):
         sys.exit(f"{NAME}: --teacher is missing or not for this program")
     if options.teacher and not (options.teacher / "model.safetensors").exists():
-        sys.exit(f"{NAME}: {options.teacher} is no checkpoint")
+        sys.exit(f"{NAME}: {options.teacher} is not a checkpoint")
     if options.profile:
         options.json.write_text(json.dumps({"steps": options.profile, "milliseconds_per_step": 1000.0}))
         return
@@ -215,7 +215,7 @@ def train():
     if checkpoint.exists() != options.resume:
         sys.exit(f"{NAME}: --resume does not fit {checkpoint}")
     if options.init_from and (options.resume or not (options.init_from / "model.safetensors").exists()):
-        sys.exit(f"{NAME}: --init-from {options.init_from} is no checkpoint, or --resume was given, too")
+        sys.exit(f"{NAME}: --init-from {options.init_from} is not a checkpoint, or --resume was given, too")
     first = json.loads(checkpoint.read_text())["step"] if options.resume else 0
     batch = batch_of(options)
     stopped = []

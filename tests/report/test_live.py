@@ -61,7 +61,7 @@ class LiveTest(unittest.TestCase):
 
     def test_a_run_that_grows(self):
         server = self.serve()
-        self.assertIn("No run has begun", fetch(server.url))
+        self.assertIn("No run has started", fetch(server.url))
         self.write(*lines_of(0), *lines_of(1))
         text = self.content(server)
         for expected in ("my run", "training", "2/10", "7.900", "512", "0:04", "<svg", "data:image/png;base64,", "step 1<"):
@@ -189,7 +189,7 @@ class LiveTest(unittest.TestCase):
         for folder, port, told in (
             (self.folder, taken.getsockname()[1], "cannot be used"),
             (self.folder, 70000, "cannot be used"),
-            (self.folder / "nowhere", 0, "is no folder"),
+            (self.folder / "nowhere", 0, "is not a folder"),
         ):
             command = [sys.executable, "-B", REPRODUCE / "live.py", folder, "--port", str(port)]
             done = subprocess.run(command, capture_output=True, text=True, timeout=60)

@@ -173,7 +173,7 @@ class ReproduceTest(unittest.TestCase):
                 job.send_signal(number)
                 output, _ = job.communicate(timeout=PATIENCE)
                 self.assertEqual(job.returncode, 128 + number, output)
-                self.assertIn("The same command goes on", output)
+                self.assertIn("The same command continues", output)
                 saved = json.loads((self.folder(config) / "checkpoint" / "trainer.json").read_text())
                 self.assertEqual(saved["step"], 9)
                 self.assertFalse((self.out / "results.json").exists())
@@ -244,7 +244,7 @@ class ReproduceTest(unittest.TestCase):
         self.wait_for(lambda: self.logged_step("sm_r") == 5)
         status, output, _ = self.run_job("--configs", "sm_r")
         self.assertEqual(status, 1, output)
-        self.assertIn("at work", output)
+        self.assertIn("another job is running", output)
         job.send_signal(signal.SIGTERM)
         job.communicate(timeout=PATIENCE)
 
@@ -484,7 +484,7 @@ class ReproduceTest(unittest.TestCase):
         self.assertIn("--steps 3 ", training)
         self.assertIn("--batch-size 8 --accumulate 64 --learning-rate 0.001", training)
         # 3 steps of 65,536 tokens at 1,024 tokens a second.
-        self.assertIn("plan: about 3:12 in all", output)
+        self.assertIn("plan: about 3:12 in total", output)
         self.assertLess(output.index("plan: about"), output.index("seed 0: training"))
 
     def test_a_gpu_trains_with_the_batch_that_fits_it(self):

@@ -79,8 +79,8 @@ class BadInput(TrainerTest):
     def test_command_line(self):
         out = self.folder / "run"
         for arguments, says in (
-            (["--out", out, "--wrong", 3], ["--wrong is no option"]),
-            (["--wrong", 3], ["--wrong is no option"]),
+            (["--out", out, "--wrong", 3], ["--wrong is not an option"]),
+            (["--wrong", 3], ["--wrong is not an option"]),
             (["--out", out, "word"], ["word"]),
             (["--out", out, "--steps"], ["--steps"]),
             (["--out", out, "--steps", "ten"], ["--steps", "ten is not a whole number"]),
@@ -103,7 +103,7 @@ class BadInput(TrainerTest):
                 self.refuse(*arguments, says=says)
         config = self.folder / "config.toml"
         config.write_text("stepps = 3\n")
-        self.refuse("--out", out, "--config", config, says=["config.toml: stepps is no option"])
+        self.refuse("--out", out, "--config", config, says=["config.toml: stepps is not an option"])
 
     def test_out_in_the_way(self):
         (self.folder / "file").write_text("in the way")

@@ -68,7 +68,7 @@ class Memory(TrainerTest):
         self.assertEqual((plan["batch_size"], plan["accumulate"]), (4, 3))
         plan = self.plan("--step-windows", 12, "--batch-size", 3)
         self.assertEqual((plan["batch_size"], plan["accumulate"]), (3, 4))
-        self.refuse("--plan-only", "--step-windows", 12, "--batch-size", 5, says=["12 is no multiple of --batch-size 5"])
+        self.refuse("--plan-only", "--step-windows", 12, "--batch-size", 5, says=["12 is not a multiple of --batch-size 5"])
         self.refuse("--plan-only", "--step-windows", 12, "--accumulate", 4, says=["--step-windows", "--accumulate"])
 
     def test_a_run_goes_on_with_its_batch(self):

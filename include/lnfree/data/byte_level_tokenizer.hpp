@@ -241,7 +241,7 @@ class ByteLevelTokenizer {
   void read_added_tokens(const Json& json) {
     const auto list = json.find("added_tokens");
     if (list == json.end() || list->is_null()) return;
-    if (!list->is_array()) refuse("has added_tokens that are no list");
+    if (!list->is_array()) refuse("has added_tokens that are not a list");
     auto next = static_cast<std::int64_t>(ids_.size());
     for (const Json& entry : *list) {
       const auto text = entry.is_object() ? entry.find("content") : entry.end();
@@ -284,7 +284,7 @@ class ByteLevelTokenizer {
 
   void read_merges(const Json& model, const std::vector<std::pair<std::string, std::int32_t>>& vocabulary) {
     const Json& list = model["merges"];
-    if (!list.is_array()) refuse("has merges that are no list");
+    if (!list.is_array()) refuse("has merges that are not a list");
     const std::unordered_map<std::string_view, std::int32_t> ids(vocabulary.begin(), vocabulary.end());
     std::vector<BytePairs::Merge> merges;
     merges.reserve(list.size());

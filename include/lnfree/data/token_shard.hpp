@@ -247,7 +247,7 @@ class TokenShard {
           "bare uint16 tokens as nanoGPT's do, tell their vocabulary with --vocab-size");
     if (map_bytes_ % sizeof(std::uint16_t) != 0)
       fail("is not a token shard: it has no header and " + std::to_string(map_bytes_) +
-           " bytes, which are no whole uint16 tokens");
+           " bytes, which are not whole uint16 tokens");
     size_ = static_cast<std::int64_t>(map_bytes_ / sizeof(std::uint16_t));
     vocab_size_ = vocab_size;
   }

@@ -289,9 +289,9 @@ class Trainer {
   }
 
   /// Continues from the folder's checkpoint. If metrics are missing, as when only the checkpoint was copied,
-  /// it gives a message and continues. Throws Error if there is no checkpoint, or if it was made with other
-  /// options, another training shard, or another validation shard, whose losses would not continue the curve.
-  /// A copy of a shard counts as the same shard.
+  /// it gives a message and continues. Throws Error if there is no checkpoint, or if it was made with
+  /// other options, another training shard, or another validation shard, whose losses would not continue the
+  /// curve. A copy of a shard counts as the same shard.
   void resume() {
     Json state;
     std::int64_t step = 0, metrics_bytes = 0, metrics_found = 0;
