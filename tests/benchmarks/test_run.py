@@ -27,7 +27,7 @@ class FakeLnfree(run.Lnfree):
             kinds = {"optimizer/adamw": 0.9, "norm/forward": 0.8, "norm/backward": 0.7, "activation/relu/forward": 0.9,
                      "cross_entropy/forward": 1.0, "bias/forward": 0.1}  # fmt: skip
             found = {f"{kind}/{shape}/real_time": {"real_time": 1.5, "gflops": 2, "gbytes_per_second": 3,
-                                                   "fraction_of_peak": share, "label": "memory binds"}
+                                                   "fraction_of_peak": share, "label": "memory-bound"}
                      for kind, share in kinds.items() for shape in SPEED}  # fmt: skip
             return found, {}
         if "speedup" in pattern:
@@ -98,7 +98,7 @@ class Run(unittest.TestCase):
                 "gpt2, SM+LN+G: peak memory in GB": True,
             }
             | {
-                f"{name}/{shape}: share of what binds, least of its kind": name != "norm/backward"
+                f"{name}/{shape}: share of the bound, least of its kind": name != "norm/backward"
                 for name in ("optimizer/adamw", "norm/backward", "activation/relu/forward", "cross_entropy/forward")
                 for shape in SPEED
             },
