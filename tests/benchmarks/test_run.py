@@ -1,4 +1,4 @@
-"""The table of the benchmarks from programs that only say what they measured."""
+"""The table of the benchmarks, with programs that only print made-up measurements."""
 
 import json
 import sys

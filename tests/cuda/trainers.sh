@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Compiles trainers with nvcc and its host compiler, but makes no machine code, which takes longest. The configurations
-# are those whose objectives have kernels of their own.
+# Compiles trainers with nvcc and its host compiler, but without generating machine code, which takes longest.
+# The configurations are those whose objectives have their own kernels.
 #
 #   trainers.sh NVCC PROJECT SCRATCH CONFIGURATION...
 set -euo pipefail

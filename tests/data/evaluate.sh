@@ -13,7 +13,7 @@ done
 "$prepare_corpus" --input sources --vocab-size 400 --held-out 0.2 --tokenizer-sample-bytes 1000000 --out corpus >/dev/null
 "$trainer" --train corpus/train.bin --val corpus/val.bin --steps 2 --batch-size 2 --out run >/dev/null
 
-# What the trainer says of its model at the end, to the last of the digits that a batch of another size leaves.
+# The trainer's own evaluation at the end, to all digits that do not depend on the batch size.
 "$program" --checkpoint run/checkpoint --data corpus/val.bin --batch-size 3 --json result.json >words
 /usr/bin/python3 - <<'END' || fail "$(cat words)"
 import json, math

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Trains the paper's four configurations at GPT-2's size on this machine's NVIDIA GPU, 100 million tokens each, and writes the
-# report: examples/reproduce.sh --scale gpt2_100m --device cuda, for machines that are at hand for minutes only and
-# reach no network.
+# report: examples/reproduce.sh --scale gpt2_100m --device cuda, for machines that are available only for
+# minutes and have no network.
 #
 #   tests/gpu/paper.sh [--minutes M] [--seed N] [--build DIR] [--sources FILE] [--tokenizer FILE] [--out DIR]
 #
@@ -53,7 +53,7 @@ fi
 job=(--scale gpt2_100m --device cuda --seed "$seed" --out "$(realpath -m "$out")")
 [[ -z $tokenizer ]] || job+=(--tokenizer "$(realpath "$tokenizer")")
 if [[ -n $build ]]; then
-  # The interpreter that has what the report is drawn with.
+  # The interpreter that has the packages for the report.
   python=python3
   "$python" -c 'import markdown, matplotlib' 2>/dev/null || python=/usr/bin/python3
   job=("$python" -B "$project/examples/reproduce" "${job[@]}" --programs "$(realpath "$build")/bin")

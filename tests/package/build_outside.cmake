@@ -28,7 +28,7 @@ foreach(package BLAS SentencePiece xxHash oneDNN CUDAToolkit MPI)
   list(APPEND absent -D CMAKE_DISABLE_FIND_PACKAGE_${package}=ON)
 endforeach()
 
-# Installs, and moves what was installed.
+# Installs, and moves the installed files.
 function(install_and_move built)
   set(ENV{DESTDIR} ${WORK}/root)
   run(${CMAKE_COMMAND} --install ${built} --prefix /usr)
@@ -55,7 +55,7 @@ elseif(WAY STREQUAL library_alone)
   list(APPEND options -D "CMAKE_PREFIX_PATH=${WORK}/a prefix")
 elseif(WAY STREQUAL pkg_config)
   install_and_move(${BUILT})
-  # Only this prefix, besides what the machine has.
+  # Only this prefix, besides the system's.
   set(ENV{PKG_CONFIG_PATH} "${WORK}/a prefix/share/pkgconfig")
   run(${PKG_CONFIG} --modversion lnfree)
   file(STRINGS ${LNFREE}/include/lnfree/version.hpp version REGEX "define LNFREE_VERSION ")

@@ -34,7 +34,7 @@ class BeyondTest(unittest.TestCase):
         synthetic.write_run(self.folder, spec, perplexity, layers, **changes)
 
     def report(self, rendered=False):
-        """The text of the report, what ends lines included."""
+        """The text of the report, including line ends."""
         with contextlib.nullcontext() if rendered else mock.patch.object(figures, "save", unrendered.save):
             report.write_report(self.folder)
         text = (self.folder / "report.md").read_text()
@@ -93,7 +93,7 @@ class BeyondTest(unittest.TestCase):
         self.assertNotIn("own learning rate", self.report())
 
     def test_the_search(self):
-        """The losses of a bowl around any rate lead there; one that never ends has an end."""
+        """The search finds the minimum of a convex loss; it also ends for losses that keep falling."""
 
         def found(loss_of):
             known = {}
@@ -110,12 +110,12 @@ class BeyondTest(unittest.TestCase):
             self.assertTrue(factors[0] < best < factors[-1], factors)
         self.assertEqual(found(lambda factor: -factor), ([1, 2, 4, 8, 16, 32, 64], 64))
         self.assertEqual(found(lambda factor: factor), ([1 / 16, 1 / 8, 1 / 4, 1 / 2, 1, 2, 4], 1 / 16))
-        # Diverged runs are worst; where all are, there is no rate.
+        # Diverged runs are worst; if all diverge, there is no rate.
         self.assertEqual(found(lambda factor: 1 if factor == 0.5 else math.inf)[1], 0.5)
         self.assertEqual(found(lambda factor: math.inf)[1], None)
 
     def write_removal(self, tapered, seeds=(0, 1)):
-        """Runs around SM + LN + G; `tapered` are perplexities by seed, None of a diverged run."""
+        """Runs around SM + LN + G; `tapered` are perplexities by seed, None for a diverged run."""
         options = tuple({"steps": 976, "learning_rate": 1e-3, "eval_every": 122}.items())
         for seed in seeds:
             base = synthetic.spec_of("sm_ln_g", seed)

@@ -39,7 +39,7 @@ class ReportTest(unittest.TestCase):
         return self.report(rendered)
 
     def report(self, rendered=False):
-        """Writes the report. Figures are put together always, but only `rendered` ones become pictures."""
+        """Writes the report. Figures are always built, but only saved as images if `rendered`."""
         with contextlib.nullcontext() if rendered else mock.patch.object(figures, "save", unrendered.save):
             report.write_report(self.folder)
 
@@ -211,7 +211,7 @@ class ReportTest(unittest.TestCase):
         self.assertEqual(run.evaluations[-1], (3906, math.log(28.64)))
 
     def test_metrics_that_begin_late(self):
-        """As where a run went on from its checkpoint alone, on another machine."""
+        """As if a run was resumed on another machine from only its checkpoint."""
         synthetic.write_folder(self.folder, configs=("sm_g", "sm_r"), seeds=(3, 4))
         for path, first in ((self.path("sm_r", "metrics.jsonl"), 2000), (self.path("sm_g", "metrics.jsonl"), 1e9)):
             lines = [line for line in path.read_text().splitlines(keepends=True) if json.loads(line)["step"] >= first]
@@ -352,7 +352,7 @@ class ReportTest(unittest.TestCase):
         )
         self.assertIn("At 2 x the learning rate SM + LN + G still trains; SM + R does not.", text)
         self.assertIn("At 4 x the learning rate none of them", text)
-        # Multiples of the rate stay out of the tables of perplexity.
+        # Multiples of the rate are not in the tables of perplexity.
         self.assertEqual(self.row(text, "SM + R")[0], "28.64")
 
     def test_loss_back_near_unigram_has_collapsed(self):
@@ -412,7 +412,7 @@ class ReportTest(unittest.TestCase):
         self.assertEqual([run["stream"] != {} for run in results["runs"]], [False, True])
 
     def test_what_the_evaluation_measured_counts(self):
-        """Not the batch that was observed last."""
+        """Not the last observed batch."""
         spec = synthetic.spec_of("sm_r")
         logged, measured = ({"rms": [value] * 8, "kurtosis": [1.0] * 8, "zeros": [0.5] * 8} for value in (1.0, 7.0))
         synthetic.write_root(self.folder)

@@ -1,4 +1,4 @@
-"""Trainers that are stopped or killed go on as if they had not been."""
+"""Trainers that are stopped or killed resume as if nothing had happened."""
 
 import json
 import random
@@ -47,19 +47,19 @@ class Interruptions(TrainerTest):
                 self.assert_same_run(whole, run)
 
     def test_signals_that_come_twice(self):
-        """As from timeout(1), and from a terminal that closes."""
+        """As from timeout(1), and from a closing terminal."""
         for numbers in ([signal.SIGTERM] * 2, [signal.SIGHUP] * 2, [signal.SIGTERM, signal.SIGHUP]):
             run = self.folder / str(numbers)
             program = self.start(*self.arguments(run))
             for number in numbers:
                 program.send_signal(number)
-                time.sleep(0.005)  # pending twice, a signal comes once
+                time.sleep(0.005)  # a signal that is pending twice is delivered once
             self.assertIn("go on with --resume", program.stdout.read())
             self.assertEqual(program.wait(60), 128 + numbers[0])
 
     def test_a_second_interruption_does_not_wait(self):
         run = self.folder / "run"
-        # A step of many passes, so that the program is in the midst of one when it is interrupted again.
+        # A step of many passes, so that the second interrupt comes within a step.
         program = self.start(*self.training(run, 100, "--log-every", 1), "--accumulate", 5000, wait=False)
         while not (run / "checkpoint").exists():
             time.sleep(0.01)
