@@ -154,7 +154,7 @@ def measure(lnfree, configurations, with_primitives, say):
     if lnfree.has("bench_training_step", f"bf16_speedup/gpt2/{BASELINE}"):
         in_turn.append(f"bf16_speedup/gpt2/{BASELINE}")
     for name in in_turn:
-        say(f"{name}: in turn")
+        say(f"{name}: alternating")
         found, _ = lnfree.benchmarks("bench_training_step", f"^{name}$")
         if "speedup" in found[name]:
             results["in_turn"][name] = found[name]
@@ -220,10 +220,10 @@ def goals_of(results, rows):
         add(f"{shape}: cost of observing entropy, largest of all configurations", max(costs), 0.01, more=False)
     threads = results["threads"]
     speedups = {
-        "norm_free_speedup": ("{}: SM+R over SM+LN+G, in turn", 1.05),
-        "thread_speedup": (f"{{}}, SM+LN+G: 1 -> {threads} threads, in turn", 0.9 * threads),
-        "eigen_speedup": ("{}, SM+LN+G: EigenCpu over Cpu, in turn", 0.45),
-        "bf16_speedup": ("{}, SM+LN+G: bf16 over float, in turn", 1.5),
+        "norm_free_speedup": ("{}: SM+R over SM+LN+G, alternating", 1.05),
+        "thread_speedup": (f"{{}}, SM+LN+G: 1 -> {threads} threads, alternating", 0.9 * threads),
+        "eigen_speedup": ("{}, SM+LN+G: EigenCpu over Cpu, alternating", 0.45),
+        "bf16_speedup": ("{}, SM+LN+G: bf16 over float, alternating", 1.5),
     }
     for name, turns in results["in_turn"].items():
         kind, shape, _ = name.split("/")

@@ -1,14 +1,14 @@
 # The parts of lnfree, each a target that users link and a component of find_package:
 #   lnfree::cpu     the device Cpu; what lnfree::lnfree is
-#   lnfree::eigen   the devices EigenCpu, and what stands on them (Eigen)
+#   lnfree::eigen   the devices EigenCpu, and what uses them (Eigen)
 #   lnfree::bf16    the device CpuBF16 (oneDNN)
-#   lnfree::cuda    the devices Cuda and CudaFp32 (cuBLASLt), for sources in CUDA
+#   lnfree::cuda    the devices Cuda and CudaFp32 (cuBLASLt), for CUDA sources
 #   lnfree::mpi     several processes that train one model (MPI)
-#   lnfree::nccl    the same with a GPU each (cuBLASLt, NCCL), for sources in CUDA
-#   lnfree::corpus  what turns source files into token shards (SentencePiece, xxHash; PCRE2, utf8proc, zlib and Zstandard where found)
-# A part exists if its dependencies are found. Included by the project itself and by the installed
-# lnfree-config.cmake, after lnfree-dependencies.cmake: the parts of a package depend on the machine that uses
-# it, not on the one that made it.
+#   lnfree::nccl    the same with one GPU each (cuBLASLt, NCCL), for CUDA sources
+#   lnfree::corpus  tools for making token shards (SentencePiece, xxHash; PCRE2, utf8proc, zlib and Zstandard
+#   if found) A part exists if its dependencies are found. Included by the project itself and by the installed
+#   lnfree-config.cmake, after lnfree-dependencies.cmake: the parts of a package depend on the machine that
+#   uses it, not on the one that made it.
 
 # lnfree_part(NAME target...): a part and the targets that it needs; lnfree_NAME_missing lists the missing
 # ones.

@@ -440,7 +440,7 @@ int main(int argc, char** argv) {
         return bytes_of(text) > 0 ? "" : text + " is not a size such as 500MB or 5GB";
       });
   app.add_count("--context", options.context, 0,
-                "Windows of at most N tokens from now on; 0: as the model has it");
+                "Windows of at most N tokens from now on; 0: the model's own");
   app.add_flag("--fold", options.fold,
                "Fold norms that training has removed into the next matrices: a model without norms");
   if (const auto status = app.read(argc, argv)) return *status;

@@ -127,8 +127,8 @@ std::vector<Window> repeated_windows(int count, int context, int vocab_size, std
   return windows;
 }
 
-/// How well the second half of repeated windows is predicted, beside the first. The first token of a half is
-/// unpredictable and counts in neither.
+/// How well the second half of repeated windows is predicted, compared with the first. The first token of a
+/// half is unpredictable and counts in neither.
 Json measure_induction(Model& model, const std::vector<Window>& windows) {
   Tally halves[2];
   for_batches(model, windows, [&](const auto& batch, const std::vector<Prediction>& predictions) {

@@ -4,10 +4,10 @@
 #   examples/fetch_corpus.sh [--set NAME] [--out DIR]
 #
 # NAME is small (default: the standard library and four packages for data analysis, 29 MB of source) or scientific (the
-# standard library and some 120 packages, 250 MB; packages that the release lacks are skipped). DIR (default:
-# out/python-sources beside the repository's README) receives one folder per package with its *.py files,
-# tests removed, and its copyright file, and sources.json with the version of every package. A complete DIR is
-# left unchanged.
+# standard library and some 120 packages, 250 MB; packages that the release lacks are skipped).
+# DIR (default: out/python-sources beside the repository's README) receives one folder per package with its *.py
+# files, tests removed, and its copyright file, and sources.json with the version of every package. A complete DIR
+# is left unchanged.
 set -euo pipefail
 
 # The packages of each set, without the prefix python3-, besides the standard library of this release's Python.

@@ -27,8 +27,8 @@
 #                      changes in % refer to @baseline
 #   --out DIR          where everything goes (default out/SCALE): report.html, report.md, results.json, figures/*.png
 #                      and a folder per run with its log, metrics and checkpoint
-#   --live [PORT]      while runs are trained, serves a page about them at http://127.0.0.1:PORT/ (default
-#   8765; 0: any free port)
+#   --live [PORT]      while runs are trained, serves a page about them at http://127.0.0.1:PORT/
+#                      (default 8765; 0: any free port)
 #   --device NAME      cpu (default); cuda: an NVIDIA GPU, one run at a time, with CUDA's nvcc (12 or newer) and driver
 #   --ranks N          trains each run with N processes that MPI starts, a power of two (default 1); docs/parallel.md
 #
@@ -128,7 +128,8 @@ while (($#)); do
   esac
 done
 
-# All user errors are reported before anything is installed. one_of WHAT NAME KNOWN...: NAME is one of KNOWN.
+# All user errors are reported before anything is installed.
+# one_of WHAT NAME KNOWN...: NAME is one of KNOWN.
 one_of() {
   local what=$1 name=$2
   shift 2

@@ -382,7 +382,7 @@ int train(ProgramOptions options, const Ranks& ranks) {
       return 0;
     case lnfree::Outcome::interrupted:
       line.message("stopped at step " + std::to_string(trainer->step()) + ", checkpoint in " +
-                   trainer->checkpoint_folder().string() + "; go on with --resume");
+                   trainer->checkpoint_folder().string() + "; continue with --resume");
       return 128 + stop_signal_of(ranks);
     case lnfree::Outcome::diverged:
       return diverged_status;

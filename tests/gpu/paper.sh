@@ -5,7 +5,8 @@
 #
 #   tests/gpu/paper.sh [--minutes M] [--seed N] [--build DIR] [--sources FILE] [--tokenizer FILE] [--out DIR]
 #
-#   --minutes M       stop after so many minutes, everything saved; the same command goes on (default: no limit)
+#   --minutes M       stop after so many minutes, everything saved; the same command continues (default: no
+#   limit)
 #   --seed N          as in reproduce.sh (default 0)
 #   --build DIR       use the programs in DIR/bin instead of building them; nothing is installed then
 #   --sources FILE    unpack the corpus from this tar archive instead of fetching it: a folder made by

@@ -21,7 +21,7 @@ using namespace lnfree;
 
 namespace {
 
-/// Sizes that fill vectors, beside the odd ones of tiny.
+/// Sizes that fill vectors, in addition to the odd ones of tiny.
 constexpr DecoderConfig small{
     .layers = 3, .heads = 4, .width = 64, .ffn_width = 100, .context = 45, .vocab_size = 300};
 

@@ -210,7 +210,7 @@ class Ranks(unittest.TestCase):
         os.kill(found[1], signal.SIGSTOP)
         status, output = self.end(program, found)
         self.assertEqual(status, 1, output)
-        self.assertRegex(output, r"rank 0: waited 3[.\d]* s for .*; go on from the last checkpoint")
+        self.assertRegex(output, r"rank 0: waited 3[.\d]* s for .*; resume from the last checkpoint")
         size_of_weights(run / "checkpoint" / "model.safetensors")
 
     @unittest.skipUnless(IS_OPEN_MPI, "MPICH's own files would be too large as well")

@@ -5,8 +5,8 @@
 /// loss, the gradients (FOLDER/gradients.safetensors) and head entropies of the first optimizer step's
 /// windows; and after as many steps as there are windows for, the weights (FOLDER/trained.safetensors) and
 /// the first step's loss again. The numbers go to FOLDER/result.json. --list prints the cases as JSON: the
-/// architecture of each as in config.json, its rate of dropout, its objective and its optimizer. An objective
-/// that learns from a teacher has it in FOLDER/teacher.safetensors, of the model's own architecture.
+/// architecture of each as in config.json, its rate of dropout, its objective and its optimizer. The teacher
+/// of an objective that needs one is FOLDER/teacher.safetensors, of the model's own architecture.
 #include <cstdint>
 #include <exception>
 #include <filesystem>

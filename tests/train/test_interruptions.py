@@ -40,7 +40,7 @@ class Interruptions(TrainerTest):
                 run = self.folder / f"stopped by {number}"
                 status, output = self.stop(run, number)
                 self.assertEqual(status, 128 + number)
-                self.assertIn("go on with --resume", output)
+                self.assertIn("continue with --resume", output)
                 step = json.loads((run / "checkpoint" / "trainer.json").read_text())["step"]
                 self.assertTrue(0 < step < self.STEPS, step)
                 self.assertIn(f"resumed at step {step}", self.succeed(*self.arguments(run, "--resume")).stdout)
@@ -54,7 +54,7 @@ class Interruptions(TrainerTest):
             for number in numbers:
                 program.send_signal(number)
                 time.sleep(0.005)  # a signal that is pending twice is delivered once
-            self.assertIn("go on with --resume", program.stdout.read())
+            self.assertIn("continue with --resume", program.stdout.read())
             self.assertEqual(program.wait(60), 128 + numbers[0])
 
     def test_a_second_interruption_does_not_wait(self):

@@ -106,7 +106,7 @@ def limits_sentence(groups):
         ]
     )
     speed = (
-        f", and penalised runs have {number_text(speeds.mean)} times the speed of plain ones" if speeds.count else ""
+        f", and penalized runs have {number_text(speeds.mean)} times the speed of plain ones" if speeds.count else ""
     )
     return (
         f"the value of zeros, since nothing skips them here{speed}; and a coefficient weighs the sum over all hidden units, "

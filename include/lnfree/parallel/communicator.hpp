@@ -86,8 +86,8 @@ double wait_for(const std::string& whom, double limit, const Done& done) {
       char text[32];
       std::snprintf(text, sizeof(text), "%.3g", seconds);
       throw Error("waited " + std::string(text) + " s for " + whom +
-                  ", longer than the time limit: a process hangs or its machine is gone; go on from the last "
-                  "checkpoint, with a longer limit if a pass or a checkpoint takes that long");
+                  ", longer than the time limit: a process hangs or its machine is gone; resume from the "
+                  "last checkpoint, with a longer limit if a pass or a checkpoint takes that long");
     }
     // The process that is waited for may need the core.
     if (seconds < 2e-3) {
