@@ -141,7 +141,7 @@ BOOST_AUTO_TEST_CASE(bfloat_is_read) {
 BOOST_AUTO_TEST_CASE(what_is_no_safetensors_file_is_refused) {
   TemporaryFolder folder;
   BOOST_CHECK_EXCEPTION(SafetensorsFile::open(folder / "none"), Error, says("cannot read", "none"));
-  BOOST_CHECK_EXCEPTION(SafetensorsFile::open(folder.path()), Error, says("is no file"));
+  BOOST_CHECK_EXCEPTION(SafetensorsFile::open(folder.path()), Error, says("is not a file"));
   check_refused("", "it has only 0 bytes");
   check_refused("1234567", "it has only 7 bytes");
   check_refused(raw_file("not JSON"), "no JSON object");

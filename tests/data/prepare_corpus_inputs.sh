@@ -89,7 +89,7 @@ grep -q '"tokens": 992' capped/train.json || fail "--max-train-tokens of packed 
 "$program" --input plain.jsonl --tokenizer own/tokenizer.model --held-out 0 --context 32 --chunking packed --out again >/dev/null
 cmp own/train.bin again/train.bin || fail "a tokenizer.model with an end of text"
 "$program" --input plain.jsonl --vocab-size 300 --held-out 0 --context 32 --out without >/dev/null
-expect_error "has no token for the end of a text" --input plain.jsonl --tokenizer without/tokenizer.model --chunking packed --out new
+expect_error "has no end-of-text token" --input plain.jsonl --tokenizer without/tokenizer.model --chunking packed --out new
 expect_error "has no token </doc>" --input plain.jsonl "${arguments[@]}" --chunking packed --end-of-text "</doc>" --out new
 expect_error "sliced is neither windows nor packed" --input plain.jsonl --chunking sliced --out new
 expect_error "other arguments" --input plain.jsonl "${arguments[@]}" --chunking packed --out plain

@@ -177,7 +177,7 @@ class Convert(ConvertTest):
 
     def test_what_llm_c_cannot_compute(self):
         def refused(source, *says):
-            self.refused(source, "llm.c computes", *says, options=["--format", "llmc"])
+            self.refused(source, "llm.c can compute", *says, options=["--format", "llmc"])
 
         refused(self.written("paper"), "activation_function", "gelu_new")
         refused(self.rewritten("paper", lambda config, _: config.update(activation_function="gelu_new")), "identity")

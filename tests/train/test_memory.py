@@ -86,7 +86,7 @@ class Memory(TrainerTest):
         self.assertEqual(self.plan(*step)["batch_size"], 4)
         self.assertEqual(self.plan(*step, "--resume", "--out", run)["batch_size"], 2)
         self.refuse(*self.training(run, "--step-windows", 8), "--resume", says=["steps of 4 windows, not 8"])
-        self.refuse(*self.training(run, *step), "--resume", limit=self.limit_between(1, 2), says=["its own batch"])
+        self.refuse(*self.training(run, *step), "--resume", limit=self.limit_between(1, 2), says=["must keep its batch"])
         self.succeed(*self.training(run, *step), "--resume")
         self.assert_same_run(whole, run)
 

@@ -541,7 +541,7 @@ BOOST_AUTO_TEST_CASE(a_damaged_run_is_not_resumed) {
   const std::string lines = read_file(data.folder / "run/metrics.jsonl"),
                     others = std::string(lines.size() - 1, '?') + "\n\n";
   data.folder.write("run/metrics.jsonl", others.substr(0, lines.size() - 1) + "??");
-  refused("metrics.jsonl", "not the one of this checkpoint");
+  refused("metrics.jsonl", "does not belong to this checkpoint");
   BOOST_TEST(read_file(data.folder / "run/metrics.jsonl").size() == lines.size() + 1);
   data.folder.write("run/metrics.jsonl", lines);
 
