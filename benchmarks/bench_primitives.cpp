@@ -25,14 +25,14 @@
 #include "median.hpp"
 #include "shapes.hpp"
 
-// Each primitive of the Cpu device on the matrices of each model, as they are in a training step.
+// Each primitive of the Cpu device, on matrices as in a training step of each model.
 
 using namespace lnfree;
 
 namespace benchmarks {
 namespace {
 
-/// A matrix with memory of its own, filled with numbers from [-1, 1) or with one number.
+/// A matrix that owns its memory, filled with numbers from [-1, 1) or with one number.
 class Owned {
  public:
   Owned(Cpu& device, Index rows, Index cols, std::uint64_t stream)
@@ -61,10 +61,9 @@ class Owned {
   Matrix<float> view_;
 };
 
-/// Times `body`, the median of its calls, and holds it against what the machine could do in that time: the
-/// larger of the times that its operations take at the FMA peak, and its bytes at the bandwidth of a triad
-/// over as many bytes (of reading them, where it only reads). Small matrices lie in a cache, and so does the
-/// triad then.
+/// Times `body`, as the median of its calls, and compares it with the machine's bound: the time of its
+/// operations at the FMA peak, or of its bytes at the bandwidth of a triad over as many bytes (of reading, if
+/// it only reads), whichever is longer. Small matrices are in cache, and so is the triad then.
 template <class Body>
 void measure(benchmark::State& state, const Shape& shape, Work work, const Body& body) {
   const int threads = shape.threads();
@@ -86,7 +85,7 @@ void measure(benchmark::State& state, const Shape& shape, Work work, const Body&
   state.counters["gflops"] = work.operations * 1e-9 / time;
   state.counters["gbytes_per_second"] = work.moved() * 1e-9 / time;
   state.counters["fraction_of_peak"] = std::max(arithmetic_seconds, memory_seconds) / time;
-  state.SetLabel(arithmetic_seconds > memory_seconds ? "arithmetic binds" : "memory binds");
+  state.SetLabel(arithmetic_seconds > memory_seconds ? "compute-bound" : "memory-bound");
 }
 
 void add(const Shape& shape, const std::string& primitive,
@@ -123,7 +122,7 @@ void add_gemm(const Shape& shape) {
   add_products(shape, "mlp_c_proj", rows, c.ffn_width, c.width);
 }
 
-/// The output head has its own way through its products and the cross-entropy: chunks of rows.
+/// The output head runs its products and the cross-entropy in chunks of rows.
 void add_output_head(const Shape& shape) {
   add(shape, "output_head/forward_backward", [&shape](benchmark::State& state) {
     const DecoderConfig& c = shape.config;
@@ -178,7 +177,7 @@ void add_rows(const Shape& shape) {
     measure(state, shape, work::elementwise<float>(size, 1, 8, false),
             [&] { norm_forward(device, LayerNorm{}, x, parameters, y.view(), kept.data()); });
   });
-  // As in a block: the gradient is added to the residual stream's.
+  // As in a block, the gradient is added to the residual stream's.
   add(shape, "norm/backward", [=, &shape](benchmark::State& state) {
     Cpu device;
     const Owned x(device, rows, width, 1), gain(device, 1, width, 2), d_y(device, rows, width, 3);
@@ -238,7 +237,7 @@ void add_activation(const Shape& shape, double value_operations, double derivati
   });
   add(shape, name + "/backward", [=, &shape](benchmark::State& state) {
     Cpu device;
-    // Where the derivative is 1, so that the gradient stays what it is however often it is multiplied.
+    // The derivative is 1 here, so that repeated multiplication does not change the gradient.
     const Owned saved = Owned::filled(device, rows, width, 8.0f), d_y(device, rows, width, 2);
     measure(state, shape, work::elementwise<float>(size, 2, derivative_operations + 1, true),
             [&] { activation_backward(device, Activation{}, saved, nullptr, d_y, nullptr); });
@@ -287,7 +286,7 @@ void add_attention(const Shape& shape) {
   });
 }
 
-/// On the chunk of rows that the output head makes at a time.
+/// On one chunk of rows of the output head.
 void add_cross_entropy(const Shape& shape) {
   const Index vocab = shape.config.vocab_size;
   const Index rows = std::min(Index{shape.tokens()}, std::max(Index{256}, (Index{1} << 20) / vocab));
@@ -326,8 +325,7 @@ void add_optimizer(const Shape& shape) {
     const Owned weight = Owned::filled(device, 1, count, 0.02f),
                 gradient = Owned::filled(device, 1, count, 1e-3f);
     const Owned m = Owned::filled(device, 1, count, 1e-3f), v = Owned::filled(device, 1, count, 1e-6f);
-    // Moments that do not decay: repeated on the zeroed gradient they would shrink to numbers no step ever
-    // sees.
+    // The moments must not decay: with the zeroed gradient they would shrink to unrealistic numbers.
     AdamWRule<float> rule({}, /*learning_rate=*/1e-6, /*weight_decay=*/0.1, /*t=*/1, /*clip=*/1);
     rule.beta1 = rule.beta2 = 1;
     rule.rest1 = rule.rest2 = 0;

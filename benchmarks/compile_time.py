@@ -22,7 +22,8 @@ HEADERS = PROJECT / "include"
 
 
 def compile_command(build, program):
-    """(source, folder, words without input and output) of a program of one source in compile_commands.json."""
+    """(source, folder, arguments without input and output) of a program of one source in
+    compile_commands.json."""
     database = build / "compile_commands.json"
     if not database.is_file():
         sys.exit(f"compile_time.py: there is no {database}; make the build with: cmake --preset release")
@@ -41,10 +42,10 @@ def compile_command(build, program):
 
 
 def compile_once(folder, command, source, scratch):
-    """Seconds, seconds of a core, and megabytes of the compiler, its parts included."""
+    """Seconds, core seconds, and megabytes of the compiler, including its subprocesses."""
     command = [*command, "-c", str(source), "-o", str(scratch / "out.o")]
     started = time.monotonic()
-    # What ccache remembers was not compiled.
+    # Without ccache, which would skip the compilation.
     process = subprocess.Popen(command, cwd=folder, env=os.environ | {"CCACHE_DISABLE": "1"})
     _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)

@@ -1,5 +1,5 @@
-/// Texts, token by token: how near it comes to reading every weight once for a token of each, which is all
-/// that has to be done for few; and what zeros behind a ReLU save.
+/// TextsTexts, token by token: how near it comes to reading every weight once for a token of each, which is
+/// all that has to be done for few; and what zeros behind a ReLU save.
 #include <omp.h>
 
 #include <algorithm>
@@ -22,7 +22,7 @@ namespace {
 
 using namespace lnfree;
 
-/// Bytes of the weights that a token reads: all but the table of positions, of which it reads a row.
+/// Bytes of the weights that a token reads: all except the position table, of which it reads one row.
 template <class Model>
 double weight_bytes(const Model& model) {
   double bytes = 0;
@@ -33,8 +33,8 @@ double weight_bytes(const Model& model) {
   return bytes;
 }
 
-/// One iteration is `state.range(0)` texts of a fixed length side by side. The memory's bandwidth changes by
-/// the minute: each stretch has the larger one of those before and after it.
+/// One iteration is `state.range(0)` texts of a fixed length side by side. Memory bandwidth varies by
+/// the minute: each stretch is compared with the larger of the bandwidths before and after it.
 template <class Model>
 void generation(benchmark::State& state) {
   constexpr int stretch = 16, stretches = 7, vocab = Model::config.vocab_size;
@@ -75,12 +75,12 @@ void generation(benchmark::State& state) {
 }
 
 /// The second products of a model's feed-forward networks, with `zeros` thousandths of the hidden units at 0:
-/// the time of reading all rows of the matrices over that of reading those that count.
+/// the time of reading all rows of the matrices divided by that of reading only the needed ones.
 void zeros_behind_relu(benchmark::State& state) {
   constexpr int layers = gpt2_small.layers, hidden = gpt2_small.ffn_width, width = gpt2_small.width;
   const auto zeros = static_cast<std::uint32_t>(state.range(0));
   Cpu device;
-  // All layers: together beyond the caches.
+  // All layers, which together exceed the caches.
   std::vector<float> weights(std::size_t{layers} * hidden * width), units(hidden), sums(width);
   fill_normal(weights.data(), static_cast<Index>(weights.size()), 0.02, Philox(1, 0), 0);
   const Philox random(2, 0);

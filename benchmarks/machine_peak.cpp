@@ -12,8 +12,7 @@
 namespace benchmarks {
 namespace {
 
-// This file is compiled for the processor at hand whatever the rest is compiled for: the peak is the
-// machine's.
+// This file is always compiled for the machine's processor, since the peak is the machine's.
 #if defined(__AVX512F__)
 constexpr int width = 16;
 #elif defined(__AVX__)
@@ -47,8 +46,8 @@ double bandwidth(double bytes, const Pass& pass) {
   return bytes * repeats / seconds;
 }
 
-/// An array whose pages each thread touches first where it will use them; a whole number of the reader's
-/// steps.
+/// An array whose pages are first touched by the thread that will use them; its size is a whole number of the
+/// reader's steps.
 class Array {
  public:
   Array(int threads, std::size_t bytes, float value)
@@ -71,7 +70,8 @@ class Array {
 }  // namespace
 
 double measure_fma_gflops(int threads) {
-  constexpr int sums = 12;  // enough to hide the latency of two units; with two factors they fit 16 registers
+  constexpr int sums =
+      12;  // enough to hide the latency of two units; with two factors they fit in 16 registers
   constexpr int rounds = 1'000'000;
   // Unknown to the compiler; the sums converge and stay ordinary numbers.
   float factor = 0.75f, term = 0.25f;
@@ -84,7 +84,7 @@ double measure_fma_gflops(int threads) {
       Vector sum[sums];
       for (int i = 0; i < sums; ++i) {
         sum[i] = Vector{} + static_cast<float>(i);
-        benchmark::DoNotOptimize(sum[i]);  // sums known to be equal would be computed once
+        benchmark::DoNotOptimize(sum[i]);  // else equal sums would be computed once
       }
       for (int round = 0; round < rounds; ++round) {
         for (int i = 0; i < sums; ++i) sum[i] = sum[i] * a + b;

@@ -9,7 +9,7 @@
 
 namespace {
 
-/// Puts the machine's peak on `threads` threads into the head of the output.
+/// Adds the machine's peak on `threads` threads to the head of the output.
 void add_peak_to_context(int threads) {
   const benchmarks::MachinePeak& peak = benchmarks::machine_peak(threads);
   const auto add = [&](const char* name, double value) {
@@ -27,7 +27,7 @@ void add_peak_to_context(int threads) {
 int main(int argc, char** argv) {
   for (int i = 1; i < argc; ++i) {
     if (std::string(argv[i]) == "--help") {
-      std::printf("OMP_NUM_THREADS says on how many threads the shapes other than the demo run.\n\n");
+      std::printf("OMP_NUM_THREADS sets the number of threads for the shapes other than the demo.\n\n");
     }
   }
   benchmark::Initialize(&argc, argv);

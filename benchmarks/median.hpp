@@ -6,7 +6,7 @@
 
 namespace benchmarks {
 
-/// The middle one of `values`, of which there is at least one.
+/// The median of `values`, which must not be empty.
 inline double median(std::vector<double> values) {
   std::sort(values.begin(), values.end());
   const std::size_t half = values.size() / 2;

@@ -5,16 +5,17 @@
 #include <fstream>
 #include <string>
 
-/// The most memory that this process held at a time (Linux).
+/// Peak memory of this process (Linux).
 namespace benchmarks {
 
-/// Starts to count anew, from what is held now.
+/// Resets the peak to the present size.
 inline void reset_peak_rss() {
   malloc_trim(0);
   std::ofstream("/proc/self/clear_refs") << "5";
 }
 
-/// In 10^6 bytes, since the last reset; since the start of the process where the system allows no reset.
+/// In 10^6 bytes since the last reset, or since the start of the process if the system does not allow a
+/// reset.
 inline double peak_rss_mb() {
   std::ifstream status("/proc/self/status");
   for (std::string word; status >> word;) {

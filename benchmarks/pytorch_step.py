@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""One training step of the same model in PyTorch: what a careful user would write.
+"""One training step of the same model in PyTorch, as a careful user would write it.
 
     pytorch_step.py --shape gpt2|small|demo --configuration sm_ln_g|sm_ln_r|sm_g|sm_r [--threads N] [--steps N]
     pytorch_step.py --device cuda --configuration ... [--context N] [--entropy] [--batches N,N,... [--first-that-fits]]
@@ -10,8 +10,8 @@ queries, keys and values, PyTorch's own layer_norm, gelu and cross_entropy.
 
 On the CPU in float, with scores masked by an addition that is part of their product. On a GPU the shape gpt2 in bf16
 (autocast, float weights), compiled, its attention scaled_dot_product_attention, AdamW fused, the vocabulary padded; steps
-of 65,536 tokens in passes of the fastest of --batches, or of the first that fits. --entropy has every head's entropy too, for
-which the weights of attention must be there.
+of 65,536 tokens in passes of the fastest of --batches, or of the first that fits. --entropy also computes
+every head's entropy, for which the attention weights must be materialized.
 """
 
 import argparse
@@ -41,7 +41,7 @@ CONFIGURATIONS = ("sm_ln_g", "sm_ln_r", "sm_g", "sm_r")
 
 
 def masked_attention(q, k, v, mask):
-    """Attention of (B, H, T, D), and no entropies."""
+    """Attention of (B, H, T, D), without entropies."""
     batch, heads, length, head = q.shape
     q, k, v = (part.reshape(-1, length, head) for part in (q, k, v))
     scores = torch.baddbmm(mask, q, k.transpose(1, 2), alpha=1 / math.sqrt(head))
@@ -92,7 +92,7 @@ class Block(nn.Module):
 
 
 class Model(nn.Module):
-    """A Pre-LN GPT-2 with or without norms, biases of queries and keys alone, tied logits."""
+    """A Pre-LN GPT-2 with or without norms, with biases only for queries and keys, and tied logits."""
 
     def __init__(self, shape, configuration, attend=masked_attention, context=CONTEXT):
         super().__init__()
@@ -112,7 +112,7 @@ class Model(nn.Module):
         return self(tokens, targets)[0]
 
     def forward(self, tokens, targets):
-        """The loss, and what each layer's attention says of its heads' entropies."""
+        """The loss, and the head entropies of each layer."""
         x = F.embedding(tokens, self.wte) + self.wpe[: tokens.shape[1]]
         x = x.view(-1, x.shape[-1])
         entropies = []
@@ -123,7 +123,7 @@ class Model(nn.Module):
 
 
 def optimizer_of(model, **options):
-    """AdamW with decay on weights alone."""
+    """AdamW with decay only on weights."""
     decayed = [p for p in model.parameters() if p.dim() == 2]
     plain = [p for p in model.parameters() if p.dim() != 2]
     groups = [{"params": decayed, "weight_decay": 0.1}, {"params": plain, "weight_decay": 0.0}]
@@ -131,7 +131,7 @@ def optimizer_of(model, **options):
 
 
 def blas_in_use():
-    """The file of the BLAS that this process has loaded."""
+    """The file of the BLAS that this process loaded."""
     with open("/proc/self/maps", encoding="ascii", errors="replace") as maps:
         files = {line.split()[-1] for line in maps if "blas" in line.lower() and "/" in line}
     return sorted(files)
@@ -172,7 +172,7 @@ def measure(shape_name, configuration, steps):
 
 
 def measure_on_gpu(configuration, context, entropy, batches, first_that_fits, seconds):
-    """The fastest of `batches` windows in a pass, or the first for which there is memory."""
+    """The fastest of `batches` windows in a pass, or the first that fits in memory."""
     if not torch.cuda.is_available():
         sys.exit("pytorch_step.py: PyTorch finds no GPU")
     torch.set_float32_matmul_precision("high")
@@ -249,7 +249,7 @@ def main():
     parser.add_argument("--context", type=int, default=CONTEXT, help="tokens of a window, on a GPU")
     parser.add_argument("--entropy", action="store_true", help="the heads' entropies in every pass, on a GPU")
     parser.add_argument("--batches", default="128", help="windows of a pass to try, on a GPU, as 64,128")
-    parser.add_argument("--first-that-fits", action="store_true", help="not the fastest of --batches: no other is tried")
+    parser.add_argument("--first-that-fits", action="store_true", help="use the first of --batches that fits, and try no other")
     parser.add_argument("--seconds", type=float, default=5, help="time for the steps of each batch, on a GPU")
     options = parser.parse_args()
     if options.device == "cuda":

@@ -9,7 +9,7 @@
 
 namespace benchmarks {
 
-/// Random windows, other ones at each draw; a token's target is the next one, as in training.
+/// Random windows, new ones at each draw; a token's target is the next one, as in training.
 class RandomWindows {
  public:
   RandomWindows(lnfree::BatchShape shape, int vocab_size)

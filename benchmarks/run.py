@@ -1,8 +1,10 @@
-"""Runs the benchmarks of lnfree and PyTorch in turn, and writes results.json and results.md: the job behind run.sh.
+"""Runs the benchmarks of lnfree and PyTorch alternately, and writes results.json and results.md: the job
+behind run.sh.
 
-Every figure is the median of two rounds. A round runs lnfree and then PyTorch on one shape and configuration; each is a
-process of its own, so that memory is each one's own and none starts in the other's warm caches. What lnfree is compared with
-itself in, such as configurations, takes steps in turn in one process: machines change their speed by the minute.
+Every figure is the median of two rounds. A round runs lnfree and then PyTorch on one shape and configuration;
+each in a separate process, so that memory is measured separately and none starts with the other's warm
+caches. Comparisons within lnfree, such as of configurations, alternate steps in one process, since machines
+change their speed by the minute.
 """
 
 import argparse
@@ -22,16 +24,16 @@ ON_ALL_THREADS = ("gpt2", "small")
 CONFIGURATIONS = ("sm_ln_g", "sm_ln_r", "sm_g", "sm_r")
 BASELINE, NORM_FREE = "sm_ln_g", "sm_r"
 ROUNDS = 2
-# Cores that other programs may keep busy meanwhile; more makes the figures worthless.
+# How many cores other programs may keep busy; with more the figures are worthless.
 IDLE_CORES = 0.15
 
 
 class BenchmarkError(Exception):
-    """One clear sentence for the person who started the benchmarks."""
+    """A one-sentence error message for the user."""
 
 
 def output_of(command, environment=None, seconds=None):
-    """What a program prints, in `seconds` at most; its own words when it fails."""
+    """The output of a program that takes at most `seconds`; raises its error message if it fails."""
     try:
         done = subprocess.run(
             [str(word) for word in command],
@@ -49,13 +51,13 @@ def output_of(command, environment=None, seconds=None):
 
 
 class OthersWork:
-    """How many cores' worth of time other programs, or other guests of the host, took while a program of ours ran."""
+    """How many cores other programs, or other guests of the host, used while one of our programs ran."""
 
     def __init__(self):
         self.cores = []
 
     def during(self, run):
-        """What `run()` returns; remembers the others' work meanwhile."""
+        """Returns run(), recording the work of others meanwhile."""
         started, before = time.monotonic(), self._seconds()
         result = run()
         self.cores.append(max(0.0, (self._seconds() - before) / (time.monotonic() - started)))
@@ -80,7 +82,7 @@ class Lnfree:
         self.build = build
 
     def benchmarks(self, program, pattern):
-        """Name -> counters of every benchmark that matches, and the context with the machine's peak."""
+        """Name -> counters of every matching benchmark, and the context with the machine's peak."""
         command = [self.build / "bin" / program, f"--benchmark_filter={pattern}", "--benchmark_format=json"]
         report = json.loads(output_of(command))
         if not report["benchmarks"]:
@@ -98,8 +100,8 @@ class Lnfree:
 
 
 def pytorch(shape, configuration, blas_folder):
-    """PyTorch's step, on the BLAS that lnfree was built with where that folder can stand in for PyTorch's own."""
-    # Large pages, which lnfree asks for itself: without them PyTorch spends much of a step on fresh memory.
+    """PyTorch's step, on the BLAS that lnfree was built with if it can replace PyTorch's own."""
+    # Large pages, which lnfree asks for itself: without them PyTorch spends much of a step on new memory.
     environment = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
     if blas_folder is not None and (blas_folder / "libblas.so.3").exists():
         environment["LD_LIBRARY_PATH"] = f"{blas_folder}:{os.environ.get('LD_LIBRARY_PATH', '')}".rstrip(":")
@@ -112,7 +114,7 @@ def median_of(runs, counter):
 
 
 def measure(lnfree, configurations, with_primitives, say):
-    """Everything measured, as results.json has it."""
+    """All measurements, as in results.json."""
     threads = len(os.sched_getaffinity(0))
     results = {
         "threads": threads,
@@ -147,11 +149,12 @@ def measure(lnfree, configurations, with_primitives, say):
     in_turn += [f"eigen_speedup/{shape}/{BASELINE}" for shape in ON_ALL_THREADS]
     if threads > 1:
         in_turn += [f"thread_speedup/{shape}/{BASELINE}" for shape in ON_ALL_THREADS]
-    # Built without oneDNN there is no such benchmark; where the processor has no bf16 it says so instead of figures.
+    # Without oneDNN there is no such benchmark; without bf16 in the processor it gives a message instead of
+    # figures.
     if lnfree.has("bench_training_step", f"bf16_speedup/gpt2/{BASELINE}"):
         in_turn.append(f"bf16_speedup/gpt2/{BASELINE}")
     for name in in_turn:
-        say(f"{name}: in turn")
+        say(f"{name}: alternating")
         found, _ = lnfree.benchmarks("bench_training_step", f"^{name}$")
         if "speedup" in found[name]:
             results["in_turn"][name] = found[name]
@@ -217,10 +220,10 @@ def goals_of(results, rows):
         add(f"{shape}: cost of observing entropy, largest of all configurations", max(costs), 0.01, more=False)
     threads = results["threads"]
     speedups = {
-        "norm_free_speedup": ("{}: SM+R over SM+LN+G, in turn", 1.05),
-        "thread_speedup": (f"{{}}, SM+LN+G: 1 -> {threads} threads, in turn", 0.9 * threads),
-        "eigen_speedup": ("{}, SM+LN+G: EigenCpu over Cpu, in turn", 0.45),
-        "bf16_speedup": ("{}, SM+LN+G: bf16 over float, in turn", 1.5),
+        "norm_free_speedup": ("{}: SM+R over SM+LN+G, alternating", 1.05),
+        "thread_speedup": (f"{{}}, SM+LN+G: 1 -> {threads} threads, alternating", 0.9 * threads),
+        "eigen_speedup": ("{}, SM+LN+G: EigenCpu over Cpu, alternating", 0.45),
+        "bf16_speedup": ("{}, SM+LN+G: bf16 over float, alternating", 1.5),
     }
     for name, turns in results["in_turn"].items():
         kind, shape, _ = name.split("/")
@@ -232,7 +235,7 @@ def goals_of(results, rows):
             shares = {name: b["fraction_of_peak"] for name, b in results["primitives"].items()
                       if name.startswith(kind) and name.endswith("/" + shape)}  # fmt: skip
             name = min(shares, key=shares.get)
-            add(f"{name}: share of what binds, least of its kind", shares[name], 0.8)
+            add(f"{name}: share of the bound, least of its kind", shares[name], 0.8)
     return goals
 
 
@@ -275,9 +278,9 @@ def markdown_of(results):
     )  # fmt: skip
     text += "\n## Goals\n\n" + table_of_goals(goals)
     if "primitives" in results:
-        text += "\n## Primitives\n\nThe bandwidth that binds is that of a triad over as many bytes, in a cache if they fit one.\n\n"
+        text += "\n## Primitives\n\nThe memory bound is the bandwidth of a triad over as many bytes, in cache if they fit.\n\n"
         text += table(
-            ["primitive/shape", "µs", "GFLOP/s", "GB/s", "share of what binds", ""],
+            ["primitive/shape", "µs", "GFLOP/s", "GB/s", "share of the bound", ""],
             [[name, f"{b['real_time']:.1f}", f"{b['gflops']:.1f}", f"{b['gbytes_per_second']:.1f}",
               f"{b['fraction_of_peak']:.2f}", b["label"]] for name, b in results["primitives"].items()],
         )  # fmt: skip
@@ -285,20 +288,20 @@ def markdown_of(results):
 
 
 def write(path, text):
-    """Writes under a temporary name and renames, so that the file is never half there."""
+    """Writes under a temporary name and renames, so that the file is never incomplete."""
     temporary = path.with_name(path.name + ".part")
     temporary.write_text(text, encoding="utf-8")
     temporary.replace(path)
 
 
 def main():
-    parser = argparse.ArgumentParser(description="Runs lnfree's benchmarks and PyTorch's in turn.")
+    parser = argparse.ArgumentParser(description="Runs lnfree's and PyTorch's benchmarks alternately.")
     parser.add_argument("--build", type=Path, required=True, help="build folder with the benchmark programs")
     parser.add_argument("--out", type=Path, required=True, help="folder for results.json and results.md")
-    parser.add_argument("--quick", action="store_true", help="SM+LN+G and SM+R alone, no single primitives")
+    parser.add_argument("--quick", action="store_true", help="only SM+LN+G and SM+R, without single primitives")
     options = parser.parse_args()
     started = time.monotonic()
-    # Leaves by an exception, which takes the running program along.
+    # Exits by an exception, so that the running program is also ended.
     signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))
 
     def say(text):

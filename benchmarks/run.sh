@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Measures how fast lnfree trains on this machine, beside what the machine can do and beside PyTorch.
+# Measures how fast lnfree trains on this machine, compared with the machine's peak and with PyTorch.
 #
 #   benchmarks/run.sh [--quick] [--out DIR]
 #
@@ -45,7 +45,7 @@ cd "$project"
 echo "$program: building"
 build_log=$(mktemp)
 trap 'rm -f "$build_log"' EXIT
-# Whatever this folder was configured for before: the benchmarks, and not what needs more libraries.
+# Whatever this folder was configured for before, build the benchmarks, and nothing that needs more libraries.
 cmake --preset release -DLNFREE_BUILD_BENCHMARKS=ON -DLNFREE_BUILD_TESTS=OFF >"$build_log" 2>&1 || {
   cat "$build_log" >&2
   fail "the build could not be configured; CMake's output is above."
@@ -54,5 +54,5 @@ cmake --build --preset release --target bench_training_step bench_primitives ||
   fail "the build failed; the compiler's output is above."
 rm -f "$build_log"
 
-# Debian's own interpreter: PyTorch was installed for it.
+# Debian's own interpreter, for which PyTorch was installed.
 exec /usr/bin/python3 "$project/benchmarks/run.py" --build "$project/build/release" --out "$out" "${quick[@]}"

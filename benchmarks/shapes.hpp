@@ -10,12 +10,12 @@ namespace benchmarks {
 inline constexpr lnfree::DecoderConfig small{
     .layers = 4, .heads = 4, .width = 256, .ffn_width = 1024, .context = 128, .vocab_size = 8192};
 
-/// What is measured: a model, its batch, and on how many threads.
+/// A model to measure, with its batch and number of threads.
 struct Shape {
   const char* name;
   lnfree::DecoderConfig config;
   int batch;        ///< Windows of config.context tokens in a step.
-  bool one_thread;  ///< How the demo's runs are trained, side by side.
+  bool one_thread;  ///< As the demo's runs are trained, in parallel.
   int steps;        ///< Timed steps, at least 5.
 
   int threads() const {
@@ -24,8 +24,7 @@ struct Shape {
   }
   int tokens() const { return batch * config.context; }
 
-  /// Operations for a token in a training step: 6 for every weight of a product, and the whole T x T
-  /// attention.
+  /// Operations per token in a training step: 6 for every weight in a product, and the whole T x T attention.
   double gflop_per_token() const {
     const double width = config.width, layers = config.layers;
     return (6 * (layers * width * (4 * width + 2 * config.ffn_width) + config.vocab_size * width) +

@@ -23,7 +23,7 @@
 
 namespace benchmarks {
 
-/// A model that nobody observes.
+/// A model without an observer.
 template <const Shape& shape, class Norm, class Activation>
 using Silent = lnfree::Decoder<shape.config, Norm, Activation, lnfree::Cpu, lnfree::NoObserver>;
 
@@ -55,8 +55,9 @@ class Training {
   RandomWindows windows_;
 };
 
-/// One iteration is all steps of a run, so that the benchmark's name and the number of steps are ours. The
-/// machine's peak changes by the minute: each step has the larger one of those before and after it.
+/// One iteration is all steps of a run, so that this code controls the benchmark's name and the number of
+/// steps. The machine's peak varies by the minute: each step is compared with the larger of the peaks before
+/// and after it.
 template <class Model>
 void training_step(benchmark::State& state, const Shape& shape) {
   const int threads = shape.threads();
@@ -87,8 +88,9 @@ void training_step(benchmark::State& state, const Shape& shape) {
   state.counters["threads"] = threads;
 }
 
-/// How many times as fast `second` is as `first`, each a function that takes a step and returns its seconds:
-/// the median over pairs of steps. The two of a pair see the same machine, and each is the first one in turn.
+/// How many times as fast as `first` `second` is, where each is a function that runs a step and returns its
+/// seconds: the median over pairs of steps. The two steps of a pair run under the same conditions, in
+/// alternating order.
 template <class First, class Second>
 double speedup_in_turn(benchmark::State& state, const Shape& shape, const First& first,
                        const Second& second) {
@@ -109,7 +111,7 @@ double speedup_in_turn(benchmark::State& state, const Shape& shape, const First&
   return median(ratios);
 }
 
-/// What observing every head costs: steps with and without it, in one model.
+/// The cost of observing every head: steps with and without it, in one model.
 template <class Model>
 void observer_cost(benchmark::State& state, const Shape& shape) {
   omp_set_num_threads(shape.threads());
@@ -118,7 +120,7 @@ void observer_cost(benchmark::State& state, const Shape& shape) {
   state.counters["cost"] = speedup_in_turn(state, shape, step(true), step(false)) - 1;
 }
 
-/// What all threads gain over one, in one model.
+/// The speedup of all threads over one, in one model.
 template <class Model>
 void thread_speedup(benchmark::State& state, const Shape& shape) {
   const int threads = shape.threads();
@@ -134,7 +136,7 @@ void thread_speedup(benchmark::State& state, const Shape& shape) {
   omp_set_num_threads(threads);
 }
 
-/// What a model without norms gains over one with them.
+/// The speedup of a model without norms over one with them.
 template <class WithNorms, class Model>
 void norm_free_speedup(benchmark::State& state, const Shape& shape) {
   omp_set_num_threads(shape.threads());
@@ -144,7 +146,7 @@ void norm_free_speedup(benchmark::State& state, const Shape& shape) {
       state, shape, [&] { return with_norms.step(true); }, [&] { return training.step(true); });
 }
 
-/// How fast EigenCpu is beside the Cpu.
+/// The speed of EigenCpu relative to Cpu.
 template <class Model>
 void eigen_speedup(benchmark::State& state, const Shape& shape) {
   omp_set_num_threads(shape.threads());
@@ -155,7 +157,7 @@ void eigen_speedup(benchmark::State& state, const Shape& shape) {
 }
 
 #if LNFREE_BENCHMARK_BF16
-/// What bf16 gains over float.
+/// The speedup of bf16 over float.
 template <class Model>
 void bf16_speedup(benchmark::State& state, const Shape& shape) {
   omp_set_num_threads(shape.threads());
@@ -172,7 +174,7 @@ void bf16_speedup(benchmark::State& state, const Shape& shape) {
 }
 #endif
 
-/// The four configurations of one shape, with and without an observer, and what is compared in turn.
+/// The four configurations of one shape, with and without an observer, and the alternating comparisons.
 template <const Shape& shape>
 void register_shape() {
   const auto add_one = [](const std::string& name, void (*run)(benchmark::State&, const Shape&)) {

@@ -1,4 +1,4 @@
-# NCCL, NVIDIA's library for messages between GPUs: from a system package, or beside the CUDA toolkit. Defines NCCL::NCCL.
+# NCCL, NVIDIA's communication library: from a system package, or beside the CUDA toolkit. Defines NCCL::NCCL.
 
 find_path(NCCL_INCLUDE_DIR nccl.h HINTS ENV NCCL_ROOT PATHS ${CUDAToolkit_INCLUDE_DIRS} PATH_SUFFIXES include)
 find_library(NCCL_LIBRARY NAMES nccl libnccl.so.2 NAMES_PER_DIR HINTS ENV NCCL_ROOT PATHS ${CUDAToolkit_LIBRARY_DIR}

@@ -1,5 +1,5 @@
-# PCRE2 for UTF-8, of the first release that knows Unicode's White_Space. Defines PCRE2::PCRE2, whose users are told by
-# LNFREE_WITH_PCRE2 that it is there.
+# PCRE2 for UTF-8, from the first release with Unicode's White_Space. Defines PCRE2::PCRE2, which sets
+# LNFREE_WITH_PCRE2 for its users.
 
 find_library(PCRE2_LIBRARY pcre2-8)
 find_path(PCRE2_INCLUDE_DIR pcre2.h)

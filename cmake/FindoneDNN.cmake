@@ -1,4 +1,5 @@
-# oneDNN. Its own CMake package asks for OpenCL, which only a build for Intel's GPUs needs. Defines oneDNN::oneDNN.
+# oneDNN. Its own CMake package requires OpenCL, which only a build for Intel GPUs needs. Defines
+# oneDNN::oneDNN.
 
 find_library(oneDNN_LIBRARY dnnl)
 find_path(oneDNN_INCLUDE_DIR dnnl.hpp)

@@ -1,5 +1,5 @@
-# utf8proc, which ships no CMake package in Debian 12. Defines utf8proc::utf8proc, whose users are told by
-# LNFREE_WITH_UTF8PROC that it is there.
+# utf8proc, which ships no CMake package in Debian 12. Defines utf8proc::utf8proc, which sets
+# LNFREE_WITH_UTF8PROC for its users.
 
 find_library(utf8proc_LIBRARY utf8proc)
 find_path(utf8proc_INCLUDE_DIR utf8proc.h)

@@ -1,5 +1,5 @@
-# Zstandard, which ships no CMake package in Debian 12. Defines zstd::zstd, whose users are told by LNFREE_WITH_ZSTD that
-# it is there.
+# Zstandard, which ships no CMake package in Debian 12. Defines zstd::zstd, which sets LNFREE_WITH_ZSTD for
+# its users.
 
 find_library(zstd_LIBRARY zstd)
 find_path(zstd_INCLUDE_DIR zstd.h)

@@ -1,17 +1,18 @@
-# Finds what lnfree stands on. Included by the project itself and by the installed lnfree-config.cmake, so that
-# both see the same libraries. LNFREE_BLAS and LNFREE_CUDA say whether those are wanted.
+# Finds the dependencies of lnfree. Included by the project itself and by the installed lnfree-config.cmake,
+# so that both find the same libraries. LNFREE_BLAS and LNFREE_CUDA say whether these are wanted.
 
 include(CMakeFindDependencyMacro)
 find_dependency(OpenMP COMPONENTS CXX)
 find_dependency(nlohmann_json)
-# 3.4 or 5, of which no Eigen takes both as one range.
+# 3.4 or 5; no version of Eigen accepts both as one range.
 find_package(Eigen3 5 QUIET)
 if(NOT Eigen3_FOUND)
   find_dependency(Eigen3 3.4)
 endif()
 
-# lnfree_blas: Eigen's products by a BLAS. OpenBLAS unless BLA_VENDOR names another one: a BLAS that was not made for this
-# processor is slower than Eigen alone. Debian's flavour on OpenMP shares one thread pool with lnfree's own loops.
+# lnfree_blas: a BLAS for Eigen's products. OpenBLAS unless BLA_VENDOR names another one, since a BLAS that is
+# not optimized for this processor is slower than Eigen alone. Debian's OpenMP flavour shares one thread pool
+# with lnfree's own loops.
 function(lnfree_find_blas)
   if(NOT BLA_VENDOR)
     set(BLA_VENDOR OpenBLAS)
@@ -35,7 +36,7 @@ if(LNFREE_CUDA)
   find_package(CUDAToolkit QUIET)
   find_package(NCCL QUIET)
 endif()
-# Of MPI its interface in C: that in C++ is no longer part of it.
+# Only MPI's C interface; the C++ one is no longer part of it.
 set(MPI_CXX_SKIP_MPICXX ON)
 find_package(MPI QUIET COMPONENTS CXX)
 find_package(SentencePiece QUIET)

@@ -1,5 +1,6 @@
-# cmake --install: the headers, a CMake package and a pkg-config file, all of which work from any prefix, also after it
-# was moved. The build folder is a CMake package as well: find_package(lnfree) with CMAKE_PREFIX_PATH=<build folder>.
+# cmake --install: the headers, a CMake package and a pkg-config file, all of which work from any prefix, even
+# after it is moved. The build folder is a CMake package as well: find_package(lnfree) with
+# CMAKE_PREFIX_PATH=<build folder>.
 
 include(CMakePackageConfigHelpers)
 
@@ -21,7 +22,7 @@ foreach(file lnfree-dependencies lnfree-parts FindNCCL FindSentencePiece Findone
 endforeach()
 install(FILES ${_package_files} DESTINATION ${_package_dir})
 
-# lnfree.pc lies in <prefix>/share/pkgconfig and names the prefix by its own place.
+# lnfree.pc is in <prefix>/share/pkgconfig and gives the prefix relative to its own location.
 set(_pkgconfig_dir ${CMAKE_INSTALL_DATADIR}/pkgconfig)
 if(IS_ABSOLUTE ${CMAKE_INSTALL_INCLUDEDIR} OR IS_ABSOLUTE ${CMAKE_INSTALL_DATADIR})
   set(LNFREE_PC_PREFIX ${CMAKE_INSTALL_PREFIX})

@@ -1,5 +1,5 @@
-# Whether examples and tests are built where nobody has said so: not in another project, and not where a library is
-# missing that only they need. Whoever installs lnfree needs no more than lnfree does.
+# Whether examples and tests are built by default: not within another project, and not if a library that only
+# they need is missing. Installing lnfree thus needs only lnfree's own dependencies.
 
 # lnfree_programs_default(KIND group package [arguments of find_package...])
 function(lnfree_programs_default kind group package)

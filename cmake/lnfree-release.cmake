@@ -1,4 +1,4 @@
-# What a release has beside the sources, built by name and in no default build:
+# What a release has besides the sources, built only on request:
 #   single_header   single_header/lnfree.hpp, the CPU part of the library in one file
 #   docs            docs/html/index.html, the pages of docs/ and what the headers document (Doxygen)
 # They need Python, as the tests do.
@@ -16,12 +16,12 @@ add_custom_target(single_header
     ${PROJECT_BINARY_DIR}/single_header/lnfree.hpp
   COMMENT "Writing ${PROJECT_BINARY_DIR}/single_header/lnfree.hpp" VERBATIM)
 
-# What users name: of a device its type, not the functions by which it computes.
+# The public names: of a device only its type, not its primitives.
 file(GLOB LNFREE_DOCS_INPUT CONFIGURE_DEPENDS
   ${PROJECT_SOURCE_DIR}/include/lnfree/* ${PROJECT_SOURCE_DIR}/include/lnfree/device/*.hpp
   ${PROJECT_SOURCE_DIR}/include/lnfree/device/*/device.hpp ${PROJECT_SOURCE_DIR}/docs/*.md)
 list(REMOVE_ITEM LNFREE_DOCS_INPUT ${PROJECT_SOURCE_DIR}/include/lnfree/device)
-# The pages as the navigation lists them, and whatever other page there is after these.
+# The pages in the order of the navigation, followed by all other pages.
 foreach(page architecture mathematics faq coming-from training adding-an-observer adding-a-norm adding-an-activation change
     install getting-started)
   list(PREPEND LNFREE_DOCS_INPUT ${PROJECT_SOURCE_DIR}/docs/${page}.md)

@@ -1,11 +1,13 @@
 #!/usr/bin/env python3
-"""Writes the CPU part of lnfree into one file, for compilers that see no folders, such as Compiler Explorer's.
+"""Writes the CPU part of lnfree into one file, for compilers without access to folders, such as Compiler
+Explorer's.
 
     single_header.py FILE [HEADER...]
 
-FILE is what <lnfree/model.hpp> includes, or the HEADERs that are named, such as lnfree/nn/generate.hpp, in one file
-that includes nothing of lnfree. Its first line has the version, the license follows, and the same sources always make
-the same file. A program for AVX needs no other library; without AVX, and for EigenCpu, Eigen must be on the include path.
+FILE gets the content of <lnfree/model.hpp>, or of the given HEADERs, such as lnfree/nn/generate.hpp, with
+everything they include from lnfree. It begins with the version and the license, and the same sources always
+make the same file. A program for AVX needs no other library; without AVX, and for EigenCpu, Eigen must be on
+the include path.
 """
 
 import argparse
@@ -21,13 +23,13 @@ CUDA = "lnfree/device/cuda/"
 
 
 class Amalgamation:
-    """The text of headers that were put together, each before its first use."""
+    """The text of merged headers, each before its first use."""
 
     def __init__(self, root):
         self.root = root
         self.lines = []
-        self.included = set()  # whatever happens before
-        self.guarded = set()  # under some condition: what follows must ask whether it was met
+        self.included = set()  # unconditionally
+        self.guarded = set()  # conditionally: later text must check whether it was included
 
     def add(self, header, within_condition=False):
         if header in self.included:
@@ -41,7 +43,7 @@ class Amalgamation:
         self.lines += [*([""] if self.lines[-1] else []), f"// ---- {header}"]
         if has_guard:
             self.lines += [f"#ifndef {guard}", f"#define {guard}"]
-        conditions = []  # that are open: None, or whether it is met, where that is known here
+        conditions = []  # open conditions: None, or whether the condition is met, if known here
         for line in (self.root / header).read_text(encoding="utf-8").splitlines():
             condition = CONDITION.match(line)
             if condition and condition[1] in ("if", "ifdef", "ifndef"):
@@ -58,7 +60,7 @@ class Amalgamation:
             include = INCLUDE.match(line)
             if include:
                 self.include(include[1], line, within_condition or has_guard or None in conditions)
-            elif line or self.lines[-1]:  # headers that vanished leave no gap of several lines
+            elif line or self.lines[-1]:  # no gaps of several lines where headers were removed
                 self.lines.append(line)
         if has_guard:
             self.lines.append("#endif")
@@ -86,14 +88,14 @@ def main():
     license_text = (PROJECT / "LICENSE").read_text(encoding="utf-8").strip().splitlines()
     whole = Amalgamation(root)
     whole.lines += [
-        f"// lnfree {version} in one file, made by cmake/single_header.py of {', '.join(options.headers)}: not to be edited.",
+        f"// lnfree {version} in one file, made by cmake/single_header.py of {', '.join(options.headers)}: do not edit.",
         "// SPDX-License-Identifier: MIT",
         "//",
         *(f"// {line}".rstrip() for line in license_text),
         "#pragma once",
         "",
         "#if defined(__CUDACC__)",
-        '#error "lnfree.hpp is for C++; a source in CUDA includes lnfree/model.hpp"',
+        '#error "lnfree.hpp is for C++; a CUDA source includes lnfree/model.hpp"',
         "#endif",
         "",
     ]

@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
-"""What Doxygen reads in place of a header: the same header, with a docstring on members that mean the same everywhere.
+"""Filters a header for Doxygen: adds a docstring to members that mean the same everywhere.
 
     header_filter.py HEADER.hpp
 
-Every norm has a `name`, every activation a `value`: they are explained here, once. A docstring in the header counts more. One
-that is of several variables of a line is of each of them. Lines keep their numbers.
+Every norm has a `name`, every activation a `value`: they are explained here once. A docstring in the header
+takes precedence. A docstring for several variables on a line is applied to each of them. Line numbers do not
+change.
 """
 
 import re
@@ -14,40 +15,40 @@ from pathlib import Path
 CONVENTIONS = [
     (r"(constexpr )?bool operator==\(const \w+&\) const = default", "Whether all members are equal."),
     (r"static constexpr (std::string_view|auto) name\b", "Its name in config.json, metrics and tables."),
-    (r"static constexpr Saved saved\b", "What derivative() is given."),
-    (r"static constexpr std::array parameters\b", "What is learned, in the order in which value() takes it."),
-    (r"static constexpr double epsilon\b", "What is added to the variance."),
-    (r"static constexpr int operations\b", "Floating-point operations for an element."),
+    (r"static constexpr Saved saved\b", "What derivative() takes: the input or the output."),
+    (r"static constexpr std::array parameters\b", "The learned parameters, in the order of value()'s argument."),
+    (r"static constexpr double epsilon\b", "Added to the variance."),
+    (r"static constexpr int operations\b", "Floating-point operations per element."),
     (r"static constexpr bool observes_\w+", "Asks for a quantity (docs/adding-an-observer.md)."),
-    (r"using Scalar =", "What activations, and weights in products, are stored in."),
-    (r"using Accumulator =", "What sums, statistics, gradients and master weights are kept in."),
+    (r"using Scalar =", "The type that stores activations and the weights of products."),
+    (r"using Accumulator =", "The type of sums, statistics, gradients and master weights."),
     (r"using Device =", "The device that computes."),
-    (r"using Options =", "What is chosen at run time."),
-    (r"(LNFREE_HOST_DEVICE )?static T value\(", "The function itself, of one element."),
-    (r"(LNFREE_HOST_DEVICE )?static T derivative\(", "The derivative of value(), of what `saved` says."),
-    (r"LNFREE_HOST_DEVICE static RowStatistics<T> statistics\(", "What value() is given of a row."),
+    (r"using Options =", "The run-time options."),
+    (r"(LNFREE_HOST_DEVICE )?static T value\(", "The function of one element."),
+    (r"(LNFREE_HOST_DEVICE )?static T derivative\(", "The derivative of value(), from what `saved` selects."),
+    (r"LNFREE_HOST_DEVICE static RowStatistics<T> statistics\(", "Computes what value() is given of a row."),
     (r"LNFREE_HOST_DEVICE (T|void|auto) operator\(\)\(", "Computes one element."),
-    (r"(LNFREE_HOST_DEVICE )?(friend |constexpr )*[\w&]+ operator[-+*/<>=]+\(", "As for numbers."),
-    (r"std::uint64_t seed = ", "Of the random numbers."),
-    (r"static auto wire\(auto& layout, auto x\)", "The stream after a block, of the stream `x` before it."),
+    (r"(LNFREE_HOST_DEVICE )?(friend |constexpr )*[\w&]+ operator[-+*/<>=]+\(", "Like that of numbers."),
+    (r"std::uint64_t seed = ", "The random seed."),
+    (r"static auto wire\(auto& layout, auto x\)", "The stream after a block, given the stream `x` before it."),
     (r"(\w+)\(\1&& other\) noexcept", "Takes over what `other` holds."),
     (r"(\w+)& operator=\(\1&& other\) noexcept", "Takes over what `other` holds."),
     (r"explicit (\w+)\(int layers, int heads\)|(\w+)\(int layers, int( heads)?\)", "For a model of that many layers and heads."),
     (r"(\w+)\(Model& model, const Options& options = \{\}\)", "For the parameters of `model`, which must outlive it."),
     (r"(\w+)\(Model& model, const Options& options = \{\}, Share share = \{\}\)", "For the parameters of `model`, which must outlive it."),
-    (r"static constexpr int max_leaves\b", "Into how many parts the passes of a step are divided at most."),
-    (r"(static constexpr )?int rank\(\)", "This process among them."),
-    (r"(static constexpr )?int size\(\)", "How many processes there are."),
-    (r"(static constexpr )?int local_size\(\)", "How many of them share this machine."),
-    (r"(static )?std::vector<double> gather\(", "The numbers of all ranks, in their order."),
-    (r"(static )?void broadcast\(", "Brings the bytes of one rank to all."),
-    (r"(static )?void exchange\(int", "Swaps bytes with another rank."),
+    (r"static constexpr int max_leaves\b", "The maximum number of parts of a step's passes."),
+    (r"(static constexpr )?int rank\(\)", "The number of this process."),
+    (r"(static constexpr )?int size\(\)", "The number of processes."),
+    (r"(static constexpr )?int local_size\(\)", "The number of processes on this machine."),
+    (r"(static )?std::vector<double> gather\(", "The numbers of all ranks, in rank order."),
+    (r"(static )?void broadcast\(", "Copies the bytes of one rank to all."),
+    (r"(static )?void exchange\(int", "Exchanges bytes with another rank."),
     (r"(static )?void barrier\(\)", "Waits for all ranks."),
-    (r"(static )?std::uint64_t bytes_sent\(\)", "What exchange() has sent so far."),
-    (r"(static )?double seconds_waited\(\)", "How long calls have taken so far."),
+    (r"(static )?std::uint64_t bytes_sent\(\)", "Bytes sent by exchange() so far."),
+    (r"(static )?double seconds_waited\(\)", "Total time of the calls so far."),
     (r"static constexpr const char\* name =", "Its name in a profile."),
-    (r"static constexpr double operations =", "Operations for an element."),
-    (r"using T = typename Device::Accumulator", "What is summed."),
+    (r"static constexpr double operations =", "Operations per element."),
+    (r"using T = typename Device::Accumulator", "The type of the summed numbers."),
     (r"static constexpr bool whole_matrices\b", "Whether it needs whole weight matrices."),
     (r"double step\(double learning_rate\)", "Updates all parameters and clears their gradients; returns the gradients' norm."),
 ]

@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""What Doxygen reads in place of a Markdown page: the same page as Doxygen understands it.
+"""Filters a Markdown page for Doxygen.
 
     page_filter.py PAGE.md
 
-GitHub and Doxygen differ in formulas ($x$), in the anchors of headings and in links between pages. A link to a file that
-is no page becomes its text. Lines keep their numbers.
+GitHub and Doxygen differ in formulas ($x$), in the anchors of headings and in links between pages. A link to
+a file that is not a page becomes its text. Line numbers do not change.
 """
 
 import re
@@ -18,7 +18,7 @@ CODE = re.compile(r"(`+[^`]*`+)")
 
 
 def anchor_of(page, heading):
-    """A label for a heading, which no other page has: the page's name and GitHub's anchor."""
+    """A unique label for a heading: the page's name and GitHub's anchor."""
     slug = re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
     return f"{page}--{slug}"
 
@@ -38,7 +38,7 @@ def link(page, match):
 
 
 def formulas(text, in_formula):
-    """Text outside of code, and whether it ends within a formula of several lines."""
+    """Converts text outside of code; returns whether it ends within a multi-line formula."""
     parts = text.split("$$")
     for i in range(len(parts)):
         if not in_formula:
@@ -61,7 +61,7 @@ def main():
     path = Path(sys.argv[1])
     page = path.stem.lower()
     fenced = in_formula = False
-    labels = {}  # how often each was there before
+    labels = {}  # how often each has occurred
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines()):
         heading = HEADING.match(line)
         if FENCE.match(line):

@@ -1,12 +1,13 @@
 #!/usr/bin/python3
-"""Says of every byte of Python source what class of token it belongs to, for the program downstream.
+"""Labels every byte of Python source with the class of its token, for the program downstream.
 
 Reads files, folders (their *.py files) and .jsonl files with a JSON object {"content": ...} on each line. Writes a line
 of JSON for each source: its name, its text, and a letter for each byte of the text in UTF-8:
 
     i identifier    k keyword    n number    s string    c comment    o operator or bracket    w white space
 
-Python's own tokenizer decides. A source that Python cannot read is left out, with a line on standard error.
+The classes are those of Python's own tokenizer. A source that Python cannot read is skipped, with a line on
+standard error.
 """
 
 import argparse
@@ -26,7 +27,7 @@ LETTERS = {
     token.STRING: "s",
     token.COMMENT: "c",
     token.OP: "o",
-    # From Python 3.12 on f-strings come in parts.
+    # From Python 3.12 on, f-strings consist of several tokens.
     **{
         getattr(token, name): "s" for name in ("FSTRING_START", "FSTRING_MIDDLE", "FSTRING_END") if hasattr(token, name)
     },
@@ -35,16 +36,16 @@ BYTE_ORDER_MARK = "\ufeff"
 
 
 class Refused(Exception):
-    """What cannot be used, in a sentence."""
+    """A one-sentence reason why an input cannot be used."""
 
 
 def classes_of(text):
-    """A letter for each byte of the text; raises Refused where Python cannot read it."""
+    """A letter for each byte of the text; raises Refused if Python cannot read it."""
     mark = BYTE_ORDER_MARK if text.startswith(BYTE_ORDER_MARK) else ""
     source = text[len(mark) :]
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of odd escapes, for instance
+            warnings.simplefilter("ignore")  # such as those about invalid escapes
             ast.parse(source)
         letters = _letters(source)
     except (SyntaxError, ValueError, RecursionError, MemoryError, tokenize.TokenError) as error:
@@ -66,7 +67,7 @@ def _letters(source):
         elif item.type in LETTERS:
             letter = LETTERS[item.type]
         elif item.type == token.ERRORTOKEN and not item.string.isspace():
-            raise Refused(f"line {item.start[0]}: {item.string!r} is no token of Python's")
+            raise Refused(f"line {item.start[0]}: {item.string!r} is not a Python token")
         else:
             continue
         first, last = (starts[line - 1] + column for line, column in (item.start, item.end))
@@ -75,7 +76,7 @@ def _letters(source):
 
 
 def sources(path):
-    """(name, a function that gives the text) of all that a path stands for; raises Refused."""
+    """(name, function that returns the text) for every source in a path; raises Refused."""
     if path.is_dir():
         for file in sorted(path.rglob("*.py")):
             if file.is_file() and not file.is_symlink():
@@ -99,15 +100,15 @@ def content_of(line):
     try:
         value = json.loads(line)
     except ValueError as error:
-        raise Refused(f"no JSON: {error}") from error
+        raise Refused(f"not JSON: {error}") from error
     content = value.get("content", value.get("text")) if isinstance(value, dict) else None
     if not isinstance(content, str):
-        raise Refused('no JSON object with a text "content"')
+        raise Refused('not a JSON object with a text "content"')
     return content
 
 
 def annotate(paths, out):
-    """Writes the annotated file; returns how many sources are in it, and how many were left out."""
+    """Writes the annotated file; returns how many sources are in it, and how many were skipped."""
     written = left_out = 0
     part = out.with_name(out.name + ".part")
     try:
@@ -136,7 +137,7 @@ def annotate(paths, out):
 
 
 def printable(text):
-    """On one line, whatever the bytes of a name were."""
+    """A name with any bytes, printable on one line."""
     return " ".join(text.split()).encode("utf-8", "backslashreplace").decode()
 
 

@@ -1,6 +1,7 @@
-/// Every part of a model and of its training replaced from outside: a layout, an objective, an observer, an
-/// optimizer, a schedule, an initialization. The model is proved by finite differences, trained on a small
-/// corpus that the program makes, interrupted and resumed. docs/change.md goes through this file.
+/// Replaces every part of a model and its training from outside the library: layout, objective, observer,
+/// optimizer, schedule, initialization. The model's gradients are checked by finite differences. It is
+/// trained on a small corpus that the program makes, interrupted and resumed. docs/change.md explains this
+/// file.
 ///
 ///   change FOLDER
 #include <algorithm>
@@ -31,8 +32,8 @@ struct Gate {
   }
 };
 
-/// x = norm(x + gate(attention(x))), and the same with the feed-forward network: Post-LN whose branches open
-/// while it trains.
+/// x = norm(x + gate(attention(x))), and the same with the feed-forward network: Post-LN with branches that
+/// open during training.
 struct GatedPostNorm {
   static constexpr std::string_view name = "gated_post_norm";
 
@@ -81,7 +82,7 @@ class QuietHidden {
   }
 };
 
-/// The largest attention score of each layer: what must not overflow in eight bits.
+/// The largest attention score of each layer, which must not overflow in eight-bit inference.
 class ScoreObserver {
  public:
   static constexpr std::string_view name = "scores";
@@ -152,7 +153,7 @@ class Lion : public OptimizerBase<Model> {
   typename OptimizerBase<Model>::State& m_;
 };
 
-/// 1 / sqrt(s) after a warm-up, as for the first transformer.
+/// 1 / sqrt(s) after a warm-up, as for the original transformer.
 struct InverseRoot {
   static constexpr std::string_view name = "inverse_root";
   double peak = 1e-3;
@@ -164,7 +165,7 @@ struct InverseRoot {
   }
 };
 
-/// Without a final norm: the last block ends with one.
+/// Without a final norm, since the last block ends with a norm.
 constexpr DecoderConfig without_final_norm(DecoderConfig config) {
   config.final_norm = FinalNorm::none;
   return config;
@@ -176,7 +177,7 @@ template <DecoderConfig Config, class Device>
 using Model = Decoder<Config, LayerNorm, ReLU, Device, Observers<EntropyObserver, ScoreObserver>,
                       GatedPostNorm, QuietHidden>;
 
-/// Weights from elsewhere: the output matrices of the branches smaller by 1 / sqrt(2 L), as in GPT-2.
+/// Changes the initial weights: scales the output matrices of the branches by 1 / sqrt(2 L), as in GPT-2.
 template <class M>
 void scale_outputs(M& model) {
   auto& parameters = model.parameters();
@@ -188,7 +189,7 @@ void scale_outputs(M& model) {
   }
 }
 
-/// A shard of a text that repeats itself, a byte a token.
+/// A token shard of a repeating text, in which each byte is a token.
 Windows make_corpus(const std::filesystem::path& file) {
   const std::string text = "the quick brown fox jumps over the lazy dog, ";
   std::vector<std::int32_t> tokens(20'000);
@@ -200,7 +201,7 @@ Windows make_corpus(const std::filesystem::path& file) {
 }
 
 int main(int argc, char** argv) try {
-  if (argc != 2) throw Error("FOLDER is needed, where the corpus and the run are put");
+  if (argc != 2) throw Error("FOLDER, for the corpus and the run, is required");
   const std::filesystem::path folder = argv[1];
   const auto report = gradient_check<Model<without_final_norm(tiny), Reference<double>>>();
   std::printf("worst gradient error %.1e\n", report.worst());

@@ -15,12 +15,12 @@
 #include "signals.hpp"
 #include "standard_streams.hpp"
 
-/// The command line of a program in examples/: --help in words, and one sentence for what is wrong.
+/// The command line of a program in examples/, with --help, and one sentence for each error.
 class CommandLine : public CLI::App {
  public:
-  /// Of the program at `argv[0]`, which is called by its file's name. To be made before any file is opened:
-  /// it keeps the standard streams, and lets writes to a broken pipe or beyond `ulimit -f` fail instead of
-  /// ending the program.
+  /// For the program at `argv[0]`, named after its file. Create it before any file is opened: it secures the
+  /// standard streams, and makes writes to a broken pipe or beyond `ulimit -f` fail instead of ending the
+  /// program.
   CommandLine(const std::string& description, char** argv)
       : CLI::App(description, std::filesystem::path(argv[0]).filename().string()) {
     keep_standard_streams();
@@ -29,7 +29,7 @@ class CommandLine : public CLI::App {
     formatter(std::make_shared<Help>());
   }
 
-  /// An option for a text, a path, or several of them; `type` stands for the value in --help.
+  /// An option for a text, a path, or several of them; `type` is the name of the value in --help.
   template <class T>
   CLI::Option* add_value(const char* name, T& value, const char* type, const char* text) {
     CLI::Option* const option = add_option(name, value, text)->type_name(type);
@@ -40,20 +40,20 @@ class CommandLine : public CLI::App {
     return option;
   }
 
-  /// The checkpoint of a program that opens any model.
+  /// Adds --checkpoint, for a program that opens any model.
   void add_checkpoint(std::filesystem::path& value) {
     add_value("--checkpoint", value, "DIR",
               "Folder checkpoint/ of a run, or a Hugging Face GPT-2 or GPT-NeoX")
         ->required();
   }
 
-  /// The tokenizer of such a program.
+  /// Adds --tokenizer, for such a program.
   void add_tokenizer(std::filesystem::path& value) {
     add_value("--tokenizer", value, "FILE",
               "tokenizer.json or tokenizer.model of the model's corpus; by default the one in --checkpoint");
   }
 
-  /// An option for a whole number from `least` to `most`, in decimal whatever it starts with.
+  /// An option for a whole number from `least` to `most`, always decimal.
   template <class T>
   CLI::Option* add_count(const char* name, T& value, T least, const char* text,
                          T most = std::numeric_limits<T>::max()) {
@@ -82,8 +82,8 @@ class CommandLine : public CLI::App {
         ->transform(number(0.0, most, expected.str()));
   }
 
-  /// Reads the arguments. When the program has nothing left to do, its exit status: 0 after --help, 1 after a
-  /// sentence on standard error about what is wrong.
+  /// Reads the arguments. Returns the exit status if the program should end: 0 after --help, 1 after an error
+  /// message on standard error.
   std::optional<int> read(int argc, char** argv) {
     std::string fault;
     bool on_command_line = true;
@@ -106,12 +106,12 @@ class CommandLine : public CLI::App {
     }
     // A misspelt option is often why another one is missing.
     if (const auto unknown = remaining(); on_command_line && !unknown.empty())
-      fault = unknown.front() + " is no option";
+      fault = unknown.front() + " is not an option";
     return complain(get_name(), lnfree::excerpt(fault) + "; --help shows the options");
   }
 
  private:
-  /// --help without CLI11's notes on flags and checks, which the descriptions say in words.
+  /// --help without CLI11's notes on flags and checks, which the descriptions cover.
   class Help : public CLI::Formatter {
    public:
     Help() { column_width(32); }
@@ -130,8 +130,8 @@ class CommandLine : public CLI::App {
     }
   };
 
-  /// Checks that an option's value is a decimal number from `least` to `most`; `expected` says so in words.
-  /// CLI11 gets it without zeros in front, which would make it octal there.
+  /// Checks that an option's value is a decimal number from `least` to `most`; `expected` describes that.
+  /// Leading zeros are removed, since CLI11 would read the number as octal.
   template <class T>
   static CLI::Validator number(T least, T most, const std::string& expected) {
     const auto read = [=](std::string& text) -> std::string {
@@ -145,7 +145,7 @@ class CommandLine : public CLI::App {
     return {read, "", ""};
   }
 
-  /// What is wrong with the file of --config, from CLI11's words for it.
+  /// What is wrong with the file of --config, from CLI11's message.
   std::string config_fault(const std::string& words) const {
     const std::string file = get_config_ptr()->as<std::string>();
     constexpr std::string_view unknown_key = "INI was not able to parse ";
@@ -156,6 +156,6 @@ class CommandLine : public CLI::App {
       key.erase(key.size() - opens_section.size());
       return file + ": there are no sections such as [" + key + "]";
     }
-    return file + ": " + key + " is no option";
+    return file + ": " + key + " is not an option";
   }
 };

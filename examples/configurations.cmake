@@ -1,4 +1,4 @@
-# The names in configurations.def, for CMake. A change of that file configures the build anew.
+# The names in configurations.def, for CMake. Changing that file reconfigures the build.
 
 set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS ${CMAKE_CURRENT_LIST_DIR}/configurations.def)
 

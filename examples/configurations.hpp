@@ -11,8 +11,8 @@ namespace configurations {
 
 using namespace lnfree;
 
-/// What a model of any shape is made of. A Decoder is written with each of these, not through an alias with
-/// the shape as its argument, which nvcc 13.0 does not compile.
+/// The policies of a model of any shape. A Decoder is written out with them, since nvcc 13.0 does not compile
+/// an alias with the shape as its argument.
 template <class Norm, class Activation, class Layout = AsConfigured,
           template <class> class Objective = CrossEntropy>
 struct Configuration {
@@ -24,8 +24,8 @@ struct Configuration {
   using ObjectivePolicy = Objective<Model>;
 };
 
-/// How models of a size are trained on a CPU. On a GPU a step of several passes has as many windows, in
-/// passes as large as its memory allows.
+/// How models of a size are trained on a CPU. On a GPU a step has the same number of windows, in passes as
+/// large as its memory allows.
 struct Training {
   std::int64_t steps;
   int batch_size;  ///< Windows in one pass.
@@ -33,10 +33,10 @@ struct Training {
   double learning_rate;
   double warmup_ratio;
   double weight_decay;
-  double init_std;  ///< Of the initial weights; 0: what suits the width, DecoderConfig::init_std().
+  double init_std;  ///< Standard deviation of the initial weights; 0: DecoderConfig::init_std().
 };
 
-/// What recipes say differently.
+/// Choices in which recipes differ.
 struct Recipe {
   FinalNorm final_norm;
   double dropout;
@@ -49,7 +49,7 @@ struct Shape {
   DecoderConfig config;
   Training training;
 
-  /// The architecture by `recipe`.
+  /// The architecture with `recipe`.
   constexpr DecoderConfig by(const Recipe& recipe) const {
     DecoderConfig result = config;
     result.final_norm = recipe.final_norm;
@@ -58,7 +58,7 @@ struct Shape {
   }
 };
 
-// The names in the file become names in these namespaces.
+// The names in the file become constants in these namespaces.
 namespace trainings {
 #define TRAINING(name, ...) inline constexpr Training name{__VA_ARGS__};
 #include "configurations.def"
@@ -79,7 +79,7 @@ namespace shapes {
   using name = Configuration<__VA_ARGS__>;
 #include "configurations.def"
 
-/// The policies that programs know by name: those of the library, and those in the list.
+/// The policies that programs can choose by name: those of the library, and those in the list.
 struct Policies {
   template <class Known, class... More>
   struct With;

@@ -1,5 +1,5 @@
 /// Converts the weights of a model between lnfree, Hugging Face's transformers and llm.c. Tensors are
-/// renamed, turned and written one at a time; no model is built.
+/// renamed, transposed and written one at a time; no model is built.
 #include <algorithm>
 #include <charconv>
 #include <cmath>
@@ -42,15 +42,16 @@ struct Options {
   std::string stored_type() const { return dtype == "float32" ? "F32" : "BF16"; }
 };
 
-/// A model as it was found, under lnfree's names and in lnfree's layout.
+/// A model that was read, with lnfree's names and tensor layout.
 struct FoundModel {
   Architecture architecture;
   NamedTensors tensors;
-  std::vector<std::string> of_objective;  ///< Names of those that no logit depends on.
+  std::vector<std::string>
+      of_objective;  ///< Names of tensors that belong to an objective; no logit depends on them.
 };
 
-/// Sorts the tensors by what the architecture has. Throws Error naming the first that is missing, of another
-/// shape or one too many.
+/// Matches the tensors with the architecture. Throws Error naming the first that is missing, unexpected or of
+/// another shape.
 FoundModel checked(const std::filesystem::path& path, Architecture architecture,
                    std::vector<StoredTensor> stored) {
   FoundModel model{std::move(architecture), {}, {}};
@@ -94,9 +95,10 @@ FoundModel read_model(const std::filesystem::path& path) {
       return checked(path, std::move(model.architecture), std::move(model.tensors));
     }
     if (path.extension() != ".safetensors" && path.extension() != ".json") {
-      throw Error(path.string() +
-                  " is no model: expected a folder, a .safetensors file, a model.safetensors.index.json or a "
-                  "model file of llm.c");
+      throw Error(
+          path.string() +
+          " is not a model: expected a folder, a .safetensors file, a model.safetensors.index.json or a "
+          "model file of llm.c");
     }
   }
   const std::filesystem::path present = std::filesystem::is_directory(path) ? present_checkpoint(path) : path;
@@ -107,7 +109,7 @@ FoundModel read_model(const std::filesystem::path& path) {
   return checked(present, std::move(architecture), std::move(tensors));
 }
 
-/// The context becomes that long.
+/// Sets the context length.
 void set_context(FoundModel& model, int context) {
   DecoderConfig& sizes = model.architecture.sizes;
   if (context > sizes.position_rows()) {
@@ -118,8 +120,8 @@ void set_context(FoundModel& model, int context) {
   sizes.context = context;
 }
 
-/// Leaves out the rows of the position table beyond the context, which lnfree never reads: other programs
-/// take every row for a position that was trained.
+/// Drops the rows of the position table beyond the context, which lnfree never reads: other programs assume
+/// that every row was trained.
 void trim_positions(FoundModel& model) {
   DecoderConfig& sizes = model.architecture.sizes;
   sizes.positions = 0;
@@ -134,7 +136,7 @@ void trim_positions(FoundModel& model) {
   };
 }
 
-/// Puts biases of 0 where the model has none, as programs that always have them need.
+/// Adds zero biases where the model has none, for programs that require them.
 void add_zero_biases(FoundModel& model) {
   model.architecture.sizes.biases = Biases::all;
   for (const auto& [name, shape] : tensor_shapes<configurations::Policies>(model.architecture)) {
@@ -144,14 +146,14 @@ void add_zero_biases(FoundModel& model) {
   }
 }
 
-/// Leaves out what an objective learned.
+/// Drops the parameters of an objective.
 void drop_objective(FoundModel& model) {
   for (const std::string& name : model.of_objective) model.tensors.erase(name);
   model.of_objective.clear();
   model.architecture.objective.clear();
 }
 
-/// Folds what is left of removed norms into the matrices.
+/// Folds removed norms into the matrices.
 void fold(FoundModel& model, const std::filesystem::path& path) {
   drop_objective(model);
   try {
@@ -187,8 +189,8 @@ std::uint64_t bytes_of(std::string_view text) {
   return is_number && number <= (std::uint64_t{1} << 62) / unit ? number * unit : 0;
 }
 
-/// Writes model.safetensors, or several files of at most that many bytes and the index of their tensors. A
-/// tensor is never divided.
+/// Writes model.safetensors, or several files of at most that many bytes and an index of their tensors. A
+/// tensor is never split.
 void write_shards(const std::filesystem::path& folder, const std::vector<NamedTensor>& tensors,
                   const Options& options) {
   const std::string type = options.stored_type();
@@ -221,7 +223,7 @@ void write_config(const std::filesystem::path& folder, const Json& config) {
   write_file(folder / "config.json", config.dump(2) + "\n");
 }
 
-/// A Hugging Face GPT-2 that computes the same.
+/// Writes a Hugging Face GPT-2 that computes the same.
 void write_gpt2(const std::filesystem::path& folder, FoundModel model, const Options& options) {
   add_zero_biases(model);
   const Architecture& architecture = model.architecture;
@@ -248,13 +250,13 @@ void write_gpt2(const std::filesystem::path& folder, FoundModel model, const Opt
                         {"torch_dtype", options.dtype}});
 }
 
-/// The share of a head's channels for which int(head_dim * share) is the number that positions turn.
+/// The share for which int(head_dim * share) is the number of rotated channels.
 double rotary_share(const DecoderConfig& sizes) {
   const double share = static_cast<double>(sizes.rotary_dims) / sizes.head_dim();
   return static_cast<int>(sizes.head_dim() * share) == sizes.rotary_dims ? share : std::nextafter(share, 1.0);
 }
 
-/// A Hugging Face GPT-NeoX that computes the same.
+/// Writes a Hugging Face GPT-NeoX that computes the same.
 void write_gpt_neox(const std::filesystem::path& folder, FoundModel model, const Options& options) {
   add_zero_biases(model);
   const Architecture& architecture = model.architecture;
@@ -291,7 +293,7 @@ void write_gpt_neox(const std::filesystem::path& folder, FoundModel model, const
                         {"torch_dtype", options.dtype}});
 }
 
-/// Any model of lnfree's, with the Python source that computes it.
+/// Writes any lnfree model, with the Python source that computes it.
 void write_remote_code(const std::filesystem::path& folder, const FoundModel& model, const Options& options) {
   Json config = to_json(model.architecture);
   config["model_type"] = "lnfree";
@@ -304,14 +306,14 @@ void write_remote_code(const std::filesystem::path& folder, const FoundModel& mo
   write_config(folder, config);
 }
 
-/// Whether a Hugging Face GPT-NeoX computes the same, biases of 0 put where there are none.
+/// Whether a Hugging Face GPT-NeoX can compute the same, with zero biases where there are none.
 bool is_gpt_neox(const Architecture& architecture) {
   return architecture.sizes.rotary_dims > 0 && architecture.norm == LayerNorm::name &&
          architecture.final_norm == LayerNorm::name &&
          (architecture.layout == Parallel::name || architecture.layout == PreNorm::name);
 }
 
-/// Writes for transformers; returns the name of the class that reads it.
+/// Writes the model for transformers; returns the name of the class that reads it.
 std::string write_hugging_face(const std::filesystem::path& folder, FoundModel model,
                                const Options& options) {
   drop_objective(model);
@@ -319,8 +321,8 @@ std::string write_hugging_face(const std::filesystem::path& folder, FoundModel m
   const Architecture& architecture = model.architecture;
   if (is_removable(architecture.norm) || is_removable(architecture.final_norm)) {
     throw Error(options.from.string() +
-                " has norms that are being removed, which transformers does not know; "
-                "convert it with --fold when they are gone");
+                " has norms that are being removed, which transformers does not have; convert it with --fold "
+                "once they are removed");
   }
   const bool is_known = !hugging_face::activation_name(architecture.activation).empty();
   if (is_known && architecture.is_gpt2()) {
@@ -351,7 +353,7 @@ void write_lnfree(const std::filesystem::path& folder, const FoundModel& model, 
 void write_llm_c(FoundModel model, const Options& options) {
   const std::string difference = llm_c::difference(model.architecture);
   if (!difference.empty())
-    throw Error(options.from.string() + " is no model that llm.c computes: " + difference);
+    throw Error(options.from.string() + " is not a model that llm.c can compute: " + difference);
   drop_objective(model);
   trim_positions(model);
   add_zero_biases(model);
@@ -388,7 +390,7 @@ std::optional<TokenizerFile> find_tokenizer(const Options& options, const Archit
     const Json json = Json::parse(content, nullptr, false);
     const Json model = json.is_object() ? json.value("model", Json()) : Json();
     const Json tokens = model.is_object() ? model.value("vocab", Json()) : Json();
-    if (!tokens.is_object() || tokens.empty()) throw Error(path.string() + " is no tokenizer.json");
+    if (!tokens.is_object() || tokens.empty()) throw Error(path.string() + " is not a tokenizer.json");
     if (tokens.size() > static_cast<std::size_t>(architecture.sizes.vocab_size)) {
       throw Error(path.string() + " has " + std::to_string(tokens.size()) +
                   " tokens, more than the model's " + std::to_string(architecture.sizes.vocab_size) +
@@ -436,13 +438,13 @@ std::string write_tokenizer(const std::filesystem::path& folder, const Tokenizer
                          "for texts that contain <unk> or U+2581");
 }
 
-/// Throws Error when there is something at `path` that would be lost.
+/// Throws Error if `path` exists and would be overwritten.
 void check_free(const std::filesystem::path& path, bool is_folder) {
   std::error_code none;
   if (!std::filesystem::exists(path, none)) return;
   const bool is_there_a_folder = std::filesystem::is_directory(path);
   if (is_folder && !is_there_a_folder)
-    throw Error(path.string() + " is no folder; --to takes the name of a new folder");
+    throw Error(path.string() + " is not a folder; --to takes the name of a new folder");
   if (!is_folder && is_there_a_folder)
     throw Error(path.string() + " is a folder; with --format llmc --to takes the name of a new file");
   if (is_folder ? !std::filesystem::is_empty(path)
@@ -525,10 +527,10 @@ int main(int argc, char** argv) {
       ->capture_default_str()
       ->type_name("SIZE")
       ->check([](const std::string& text) {
-        return bytes_of(text) > 0 ? "" : text + " is no size such as 500MB or 5GB";
+        return bytes_of(text) > 0 ? "" : text + " is not a size such as 500MB or 5GB";
       });
   app.add_count("--context", options.context, 0,
-                "Windows of at most N tokens from now on; 0: as the model has it");
+                "Windows of at most N tokens from now on; 0: the model's own");
   app.add_flag("--fold", options.fold,
                "Fold norms that training has removed into the next matrices: a model without norms");
   app.callback([&] {

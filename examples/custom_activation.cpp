@@ -1,5 +1,5 @@
-/// An activation of one's own: a polynomial, proved by finite differences and then trained with.
-/// docs/adding-an-activation.md goes through this file.
+/// A custom activation: a polynomial, checked by finite differences and then used in training.
+/// docs/adding-an-activation.md explains this file.
 #include <string_view>
 
 #include <lnfree/model.hpp>
@@ -8,8 +8,8 @@
 
 using namespace lnfree;
 
-/// x^2 / 8 + x / 4 + 1 / 2: GELU's stand-in under encryption, where only polynomials are cheap (Li et al.,
-/// "MPCFormer", 2023).
+/// x^2 / 8 + x / 4 + 1 / 2: a substitute for GELU under encryption, where only polynomials are cheap (Li et
+/// al., "MPCFormer", 2023).
 struct Quad {
   static constexpr std::string_view name = "quad";
   static constexpr Saved saved = Saved::input;

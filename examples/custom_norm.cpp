@@ -1,5 +1,5 @@
-/// A norm of one's own with learnable parameters of its own, proved by finite differences and then trained
-/// with. docs/adding-a-norm.md goes through this file.
+/// A custom norm with learnable parameters, checked by finite differences and then used in training.
+/// docs/adding-a-norm.md explains this file.
 #include <array>
 #include <string_view>
 
@@ -9,7 +9,7 @@
 
 using namespace lnfree;
 
-/// y = gain x (1 - share + share / rms(x)): RMSNorm in a learned proportion, from none of it on.
+/// y = gain x (1 - share + share / rms(x)): a learned share of RMSNorm, which starts at 0.
 struct PartialRMSNorm {
   static constexpr std::string_view name = "partial_rms_norm";
   static constexpr std::array parameters{per_channel("weight", 1.0), scalar("share", 0.0)};

@@ -1,5 +1,5 @@
-/// An observer of one's own: the share of heads whose attention is nearly uniform, beside the library's
-/// observer of every head's entropy. docs/adding-an-observer.md goes through this file.
+/// A custom observer: the share of heads whose attention is nearly uniform, used together with the library's
+/// observer of every head's entropy. docs/adding-an-observer.md explains this file.
 #include <cmath>
 #include <cstdint>
 #include <cstdio>
@@ -11,7 +11,7 @@
 
 using namespace lnfree;
 
-/// The share of (sequence, head) pairs of the last pass whose mean entropy lies in the top quarter of its
+/// The share of (sequence, head) pairs of the last pass whose mean entropy is in the top quarter of its
 /// range, above 3/4 ln T: the paper's entropic overload.
 class OverloadObserver {
  public:
@@ -33,7 +33,7 @@ class OverloadObserver {
 
   double overloaded() const { return overloaded_; }
 
-  /// Goes into metrics.jsonl and evaluation results.
+  /// Reported in metrics.jsonl and evaluation results.
   template <class F>
   void report(const F& f) const {
     f("overloaded", overloaded_);

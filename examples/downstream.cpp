@@ -1,4 +1,4 @@
-/// What a trained model is good for, measured on Python source without a network: classes of tokens, names,
+/// Measures a trained model's abilities on Python source, without the Internet: classes of tokens, names,
 /// brackets, repetition, calibration, attention sinks, direct logit attribution.
 #include <array>
 #include <cmath>
@@ -41,7 +41,7 @@ struct Options {
   std::uint64_t seed = 0;
 };
 
-/// A name counts as copied where it last began so many tokens ago.
+/// A name counts as copied if its last occurrence began that many tokens ago.
 constexpr int nearest_copy = 20, farthest_copy = 100;
 
 /// The sums over all windows.
@@ -98,7 +98,7 @@ const std::vector<Prediction>& predict_windows(Model& model, std::span<const Win
   return model.observer().predictions();
 }
 
-/// Calls f(windows, predictions) for batch after batch of windows of equal lengths.
+/// Calls f(windows, predictions) for each batch of windows of equal length.
 template <class F>
 void for_batches(Model& model, const std::vector<Window>& windows, const F& f) {
   std::vector<const Window*> batch;
@@ -127,14 +127,14 @@ std::vector<Window> repeated_windows(int count, int context, int vocab_size, std
   return windows;
 }
 
-/// How well the second half of repeated windows is predicted, beside the first. The first token of a half
-/// follows from nothing and counts in neither.
+/// How well the second half of repeated windows is predicted, compared with the first. The first token of a
+/// half is unpredictable and counts in neither.
 Json measure_induction(Model& model, const std::vector<Window>& windows) {
   Tally halves[2];
   for_batches(model, windows, [&](const auto& batch, const std::vector<Prediction>& predictions) {
     const std::size_t length = batch[0]->tokens.size(), half = length / 2;
     for (std::size_t row = 0; row < predictions.size(); ++row) {
-      const std::size_t target = row % length + 1;  // its place in the window
+      const std::size_t target = row % length + 1;  // its position in the window
       if (target < length && target != half) halves[target > half].add(predictions[row]);
     }
   });
@@ -173,7 +173,7 @@ void print_results(const Json& json) {
               json["output_entropy"].get<double>());
   std::printf("attention sinks: %.2f %% of the heads\n", 100 * json["sinks"]["sink_rate"].get<double>());
   if (const Json& attribution = json["attribution"]; attribution.is_null()) {
-    std::printf("direct logit attribution: none, a norm stands in the residual stream\n");
+    std::printf("direct logit attribution: none, because a norm is in the residual stream\n");
   } else {
     std::printf("direct logit attribution: error %.3g %%, of attention %.3g %%, sum off by %.3g %%\n",
                 100 * attribution["error"].get<double>(), 100 * attribution["attention_error"].get<double>(),
@@ -195,8 +195,7 @@ void run(const Options& options) {
   for (const AnnotatedText& text : texts) add_windows(text, tokenizer, model->config.context, windows);
   if (options.windows > 0 && static_cast<std::int64_t>(windows.size()) > options.windows)
     windows.resize(static_cast<std::size_t>(options.windows));
-  if (windows.empty())
-    throw Error("the annotated texts have no two tokens to predict one from; annotate more");
+  if (windows.empty()) throw Error("the annotated texts have no window of two tokens; annotate more");
 
   Observer& observer = model->observer();
   const std::vector<char> closes = closing_of_tokens(tokenizer, model->config.vocab_size);
@@ -242,7 +241,7 @@ void run(const Options& options) {
   observer.SinkObserver::report([&](const char* name, const auto& value) { json["sinks"][name] = value; });
   json["attribution"] = observer.AttributionObserver::json();
 
-  // Random sequences have no part in what comes before.
+  // Random sequences do not count in the measures above.
   observer.use<SinkObserver>(false);
   observer.use<AttributionObserver>(false);
   json["induction"] = nullptr;
@@ -262,20 +261,21 @@ void run(const Options& options) {
 
 int main(int argc, char** argv) {
   cpu::share_cores(argv);
-  CommandLine app("Measures on Python source what a trained model is good for.", argv);
+  CommandLine app("Measures a trained model's abilities on Python source.", argv);
   Options options;
   app.add_checkpoint(options.checkpoint);
   app.add_tokenizer(options.tokenizer);
   app.add_value("--annotated", options.annotated, "FILE",
                 "Source text as examples/annotate_python.py writes it")
       ->required();
-  app.add_count("--windows", options.windows, std::int64_t{0}, "Windows to measure at most; 0: all");
-  app.add_count("--context", options.context, 0, "Tokens in a window; 0: as many as the model has");
+  app.add_count("--windows", options.windows, std::int64_t{0},
+                "Maximum number of windows to measure; 0: all");
+  app.add_count("--context", options.context, 0, "Tokens in a window; 0: the model's context");
   app.add_count("--batch-size", options.batch_size, 1, "Windows at a time");
   app.add_count("--induction-windows", options.induction_windows, 0,
                 "Windows of random tokens that are repeated once; 0: none");
-  app.add_count("--seed", options.seed, std::uint64_t{0}, "Draws the random tokens");
-  app.add_value("--json", options.json, "FILE", "Write the results there, too");
+  app.add_count("--seed", options.seed, std::uint64_t{0}, "Seed of the random tokens");
+  app.add_value("--json", options.json, "FILE", "Also write the results to this file");
   if (const auto status = app.read(argc, argv)) return *status;
   try {
     options.checkpoint = present_checkpoint(options.checkpoint);

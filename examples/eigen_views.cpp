@@ -1,5 +1,5 @@
-/// A model's matrices as Eigen sees them: attention that starts from orthogonal output weights, and how far a
-/// few steps take them from there. docs/training.md shows the middle of this file.
+/// A model's matrices as Eigen views: attention starts from orthogonal output weights, and the program prints
+/// how far a few steps move them. docs/training.md shows the middle of this file.
 #include <algorithm>
 #include <cstdint>
 #include <cstdio>
@@ -29,7 +29,7 @@ int main() {
   auto& weight = *std::find_if(model.parameters().all().begin(), model.parameters().all().end(),
                                [](const auto& p) { return p.name == "h.0.attn.c_proj.weight"; });
 
-  // Out of a model: a view, nothing is copied. Into it: numbers that lie row by row.
+  // Reading from a model is a view, without a copy. Writing to it takes row-major numbers.
   const auto w = as_eigen(weight.value_matrix());
   const RowMajor q = w.householderQr().householderQ();
   model.parameters().write(model.device(), weight, q.data());

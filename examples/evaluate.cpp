@@ -68,10 +68,10 @@ int main(int argc, char** argv) {
   app.add_checkpoint(options.checkpoint);
   app.add_value("--data", options.data, "FILE", "Token shards, or patterns of their names")->required();
   app.add_count("--vocab-size", options.vocab_size, std::int64_t{0},
-                "Vocabulary of shards without a header; 0: a file beside them says it");
-  app.add_count("--context", options.context, 0, "Tokens in a window; 0: as many as the model has");
+                "Vocabulary of shards without a header; 0: from a file beside them");
+  app.add_count("--context", options.context, 0, "Tokens in a window; 0: the model's context");
   app.add_count("--batch-size", options.batch_size, 1, "Windows at a time");
-  app.add_value("--json", options.json, "FILE", "Write the results there, too");
+  app.add_value("--json", options.json, "FILE", "Also write the results to this file");
   if (const auto status = app.read(argc, argv)) return *status;
   try {
     options.checkpoint = present_checkpoint(options.checkpoint);

@@ -4,10 +4,10 @@
 #   examples/fetch_corpus.sh [--set NAME] [--out DIR]
 #
 # NAME is small (default: the standard library and four packages for data analysis, 29 MB of source) or scientific (the
-# standard library and some 120 packages, 250 MB; those that the release does not have are left out).
+# standard library and some 120 packages, 250 MB; packages that the release lacks are skipped).
 # DIR (default: out/python-sources beside the repository's README) receives one folder per package with its *.py
 # files, tests removed, and its copyright file, and sources.json with the version of every package. A complete DIR
-# is left as it is.
+# is left unchanged.
 set -euo pipefail
 
 # The packages of each set, without the prefix python3-, besides the standard library of this release's Python.
@@ -59,7 +59,8 @@ for tool in apt-get apt-cache dpkg-deb; do
     fail "$tool is missing: the default corpus comes from Debian or Ubuntu packages; use your own files instead."
 done
 
-# The release's Python version is what the metapackage depends on; python3 itself need not be installed.
+# The release's Python version is the one that the metapackage depends on; python3 itself need not be
+# installed.
 stdlib_packages() {
   local stdlib
   stdlib=$(apt-cache depends libpython3-stdlib 2>/dev/null | grep -om 1 'libpython3\.[0-9]*-stdlib') || true
@@ -76,7 +77,7 @@ trap 'rm -rf "$work" "$staging"' EXIT
 mkdir "$work/debs"
 log=$work/apt.log
 
-# The packages of the set: of the small one all, of the large one those that the package lists have.
+# The packages of the set: all of the small one, and those of the large one that the package lists have.
 packages_of_set() {
   local name
   for name in ${sets[$set]}; do

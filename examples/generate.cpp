@@ -50,7 +50,7 @@ struct Options {
   bool tells_speed = false;
 };
 
-/// A model as its tokenizer knows it: one that was trained on a corpus of a smaller vocabulary than its own
+/// A model limited to its tokenizer's vocabulary: a model with a larger vocabulary than that of its corpus
 /// has logits for tokens that do not exist.
 struct Speaker {
   std::function<std::vector<std::vector<double>>(std::span<const KeptText>)> read;
@@ -103,13 +103,14 @@ void print(std::string_view text) {
   require_standard_output();
 }
 
-/// Hands text on up to the first stop string, piece by piece, but never what may be the beginning of one.
+/// Passes text on, piece by piece, up to the first stop string. Text that may be the beginning of a stop
+/// string is held back.
 class UntilStop {
  public:
   UntilStop(const std::vector<std::string>& stops, std::function<void(std::string_view)> out)
       : stops_(stops), out_(std::move(out)) {}
 
-  /// Whether the text goes on.
+  /// Adds text; returns whether to continue.
   bool add(std::string_view piece) {
     held_ += piece;
     std::size_t end = held_.npos;
@@ -130,7 +131,7 @@ class UntilStop {
     return true;
   }
 
-  /// What was held back in vain.
+  /// Passes on the text that was held back.
   void finish() {
     out_(held_);
     held_.clear();
@@ -151,8 +152,8 @@ class Generator {
         speaker_(std::move(speaker)),
         end_of_text_(tokenizer.find("<|endoftext|>")) {}
 
-  /// Continues `tokens` with the seed's draws, and tells `out` the text of what is added. Stops at a stop
-  /// string, which is not told, and at the end of a text.
+  /// Continues `tokens`, drawing with the seed, and passes the added text to `out`. Stops before a stop
+  /// string, and at the end of a text.
   void extend(std::vector<std::int32_t>& tokens, std::uint64_t seed,
               const std::function<void(std::string_view)>& out) {
     UntilStop text(options_.stops, out);
@@ -229,7 +230,7 @@ class Generator {
       return;
     std::fprintf(stderr,
                  "note: the text is longer than the model's context of %d tokens: from here on each token "
-                 "sees between half of that and all of it\n",
+                 "sees between half of it and all of it\n",
                  speaker_.context);
   }
 
@@ -242,18 +243,18 @@ class Generator {
   double seconds_ = 0;
 };
 
-/// A prompt in a line of a file: a JSON object with "prompt", a JSON string, or the line as it is.
+/// A prompt in a line of a file: a JSON object with "prompt", a JSON string, or plain text.
 std::string prompt_in(const std::string& line, const std::string& place) {
   if (!line.starts_with('{') && !line.starts_with('"')) return line;
   const Json json = Json::parse(line, nullptr, false);
   if (json.is_string()) return json.get<std::string>();
   if (json.is_object() && json.value("prompt", Json()).is_string()) return json["prompt"].get<std::string>();
   if (line.starts_with('"')) return line;  // a quotation
-  throw Error(place + " is no JSON object with a text \"prompt\"");
+  throw Error(place + " is not a JSON object with a text \"prompt\"");
 }
 
-/// One line of JSON for each prompt in the file, in their order, as soon as it and those before it are done.
-/// What is wrong with a line is said when the texts before it are done.
+/// Writes one line of JSON for each prompt in the file, in their order, as soon as it and those before it are
+/// done. What is wrong with a line is said when the texts before it are done.
 void answer_prompts(const Options& options, Generator& generator) {
   std::ifstream file;
   const bool is_stdin = options.prompts == "-";
@@ -298,10 +299,10 @@ void answer_prompts(const Options& options, Generator& generator) {
   if (failure) std::rethrow_exception(failure);
 }
 
-/// Continues what is typed, line after line of one text.
+/// Continues what the user types, each line added to the same text.
 void converse(const Options& options, Generator& generator) {
   const bool asks = ::isatty(STDIN_FILENO) != 0;
-  if (asks) std::fprintf(stderr, "Type a text and Enter; the model goes on from there. Ctrl-D ends.\n");
+  if (asks) std::fprintf(stderr, "Type a text and Enter; the model continues it. Ctrl-D ends.\n");
   std::string line = options.prompt.value_or("");
   std::vector<std::int32_t> tokens;
   std::uint64_t seed = options.sampling.seed;
@@ -356,7 +357,7 @@ int main(int argc, char** argv) {
                     .c_str(),
                 1024);
   app.add_flag("--interactive", options.interactive, "Continue what is typed, line after line");
-  app.add_count("--tokens", options.tokens, 0, "Tokens to add at most");
+  app.add_count("--tokens", options.tokens, 0, "Maximum number of tokens to add");
   app.add_option("--stop", options.stops, "Stop before this text; may be given several times")
       ->type_name("TEXT")
       ->expected(1)
@@ -368,18 +369,19 @@ int main(int argc, char** argv) {
   app.add_real("--min-p", options.sampling.min_p,
                "Draw from the tokens at least this share as likely as the most likely one", 1);
   app.add_real("--repetition-penalty", options.sampling.repetition_penalty,
-               "Divides the logits of tokens that the text has; 1: none");
+               "Divides the logits of tokens that are already in the text; 1: none");
   app.add_count("--seed", options.sampling.seed, std::uint64_t{0},
-                "Seed of the draws; that of the n-th of several texts is n - 1 more");
-  app.add_count("--context", options.context, 0, "Tokens that the model may look back on; 0: all it can");
-  app.add_option("--dtype", options.dtype, "Numbers of the weights: float32 or bfloat16")
+                "Random seed; the n-th of several texts uses the seed plus n - 1");
+  app.add_count("--context", options.context, 0,
+                "Tokens that the model attends to at most; 0: the model's context");
+  app.add_option("--dtype", options.dtype, "Type of the weights: float32 or bfloat16")
       ->type_name("TYPE")
       ->capture_default_str()
       ->check([](const std::string& type) {
         return type == "float32" || type == "bfloat16" ? std::string()
                                                        : type + " is neither float32 nor bfloat16";
       });
-  app.add_flag("--speed", options.tells_speed, "Say on standard error how fast it was");
+  app.add_flag("--speed", options.tells_speed, "Report the speed on standard error");
   app.callback([&] {
     const int sources = options.prompt.has_value() + !options.prompts.empty();
     if (sources == 0 && !options.interactive)

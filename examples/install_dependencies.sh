@@ -1,16 +1,16 @@
 #!/usr/bin/env bash
-# Installs the Debian or Ubuntu packages this project needs, and only those that are missing.
+# Installs the Debian or Ubuntu packages that this project needs and that are missing.
 #
 #   examples/install_dependencies.sh GROUP...
 #
-#   build      compiler, CMake, ccache, and the libraries lnfree stands on
+#   build      compiler, CMake, ccache, and the libraries that lnfree uses
 #   report     Python with matplotlib and markdown, for the report and its figures
 #   test       Boost.Test and Boost.Context, clang with its sanitizers, pkg-config, Doxygen, Open MPI, and PyTorch as a
 #              reference
 #   mpi        Open MPI, for training with several processes
-#   benchmark  Google Benchmark, and PyTorch to be compared with
+#   benchmark  Google Benchmark, and PyTorch for comparison
 #
-# Needs no rights when nothing is missing; otherwise root, or sudo.
+# Needs root or sudo, unless nothing is missing.
 set -euo pipefail
 
 declare -A groups=(
@@ -57,7 +57,7 @@ done
 as_root=()
 if ((EUID != 0)); then
   command -v sudo >/dev/null ||
-    fail "packages are missing and neither root nor sudo is here; run as root: apt-get install ${missing[*]}"
+    fail "packages are missing, and installing them needs root or sudo; run as root: apt-get install ${missing[*]}"
   as_root=(sudo)
 fi
 
@@ -68,7 +68,7 @@ apt_get() {
   "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive \
     apt-get -q -y -o DPkg::Lock::Timeout=300 "$@" >>"$log" 2>&1
 }
-# Stale package lists matter only when the installation then fails.
+# Stale package lists matter only if the installation then fails.
 apt_get update || echo "$program: warning: the package lists could not be refreshed" >&2
 apt_get install --no-install-recommends "${missing[@]}" || {
   tail -n 15 "$log" >&2

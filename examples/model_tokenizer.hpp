@@ -8,8 +8,8 @@
 #include <lnfree/data/tokenizer.hpp>
 #include <lnfree/train/shard_identity.hpp>
 
-/// The tokenizer in `file` or, where none is named, the one beside a model's weights, as Hugging Face has it
-/// there.
+/// The tokenizer in `file` or, if that is empty, the one beside a model's weights, as in Hugging Face's
+/// folders.
 inline lnfree::Tokenizer open_tokenizer(const std::filesystem::path& file,
                                         const std::filesystem::path& checkpoint) {
   using lnfree::Tokenizer;
@@ -22,8 +22,8 @@ inline lnfree::Tokenizer open_tokenizer(const std::filesystem::path& file,
       " has no tokenizer.json or tokenizer.model; give the tokenizer's file with --tokenizer");
 }
 
-/// Throws Error where the tokenizer cannot be the one of the model in `checkpoint`, whose vocabulary has
-/// `vocab_size` tokens. `file` is where the tokenizer is from, empty for `checkpoint` itself.
+/// Throws Error if the tokenizer cannot be the one of the model in `checkpoint`, whose vocabulary has
+/// `vocab_size` tokens. `file` is the tokenizer's file, empty for the one in `checkpoint`.
 inline void check_tokenizer(const lnfree::Tokenizer& tokenizer, const std::filesystem::path& file,
                             const std::filesystem::path& checkpoint, int vocab_size) {
   using namespace lnfree;

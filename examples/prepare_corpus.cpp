@@ -1,7 +1,7 @@
-// From source code or other text to token shards: de-duplicates, splits by document into training and
-// held-out, trains a tokenizer or takes one, cuts every document into windows of T tokens or packs them one
-// behind the other, and writes train.bin, val.bin, their descriptions, the tokenizer and corpus.json into one
-// folder. A run that was killed goes on where it stopped.
+// Turns source code or other text into token shards: removes duplicates, splits documents into training and
+// held-out, trains a tokenizer or uses a given one, cuts every document into windows of T tokens or packs
+// them one after the other, and writes train.bin, val.bin, their descriptions, the tokenizer and corpus.json
+// into one folder. A run that was killed continues where it stopped.
 
 #include <unistd.h>
 
@@ -39,7 +39,7 @@ std::string name_of(const fs::path& path) {
   return lnfree::excerpt(path.native());
 }
 
-/// A path as JSON holds it: absolute, whatever its bytes are. Throws Error if no file can have it.
+/// A path for JSON: absolute, with any bytes. Throws Error if no file can have that path.
 std::string text_of(const fs::path& path) {
   std::error_code error;
   const fs::path absolute = fs::weakly_canonical(path, error);
@@ -53,7 +53,7 @@ struct Options {
   int vocab_size = 4096;
   std::int64_t context = 128;
   std::string chunking = "windows";
-  std::string end_of_text;  // a token's name; empty: the one that the tokenizer has
+  std::string end_of_text;  // a token's name; empty: the tokenizer's own
   fs::path tokenizer;
   std::int64_t sample_bytes = 0;
   std::int64_t max_train_tokens = 0;
@@ -64,7 +64,7 @@ struct Options {
 
   bool packs() const { return chunking == "packed"; }
 
-  /// What decides the content of the output folder.
+  /// The arguments that determine the content of the output folder.
   json arguments() const {
     const auto absolute = [](const std::vector<fs::path>& paths) {
       json list = json::array();
@@ -91,8 +91,8 @@ struct Options {
   }
 };
 
-/// One line that moves on a terminal, with the speed and the time that is left; a line at every quarter
-/// elsewhere.
+/// A progress line with the speed and the time left, redrawn on a terminal; elsewhere a line at every
+/// quarter.
 class Progress {
  public:
   /// Of `total` bytes.
@@ -111,7 +111,7 @@ class Progress {
     }
   }
 
-  /// What came before `done` was not done by this run, and tells nothing about its speed.
+  /// Excludes the first `done` bytes, which an earlier run did, from the speed.
   void begin_at(std::int64_t done) {
     begin_ = done;
     begin_seconds_ = seconds();
@@ -134,7 +134,7 @@ class Progress {
     char numbers[80];
     std::snprintf(numbers, sizeof numbers, "%3d %%  %.1f MB/s  %s left", percent, rate / 1e6,
                   duration(static_cast<double>(std::max<std::int64_t>(total_ - done, 0)) / rate).c_str());
-    // A line that wrapped could not be redrawn; the last column stays free for the cursor.
+    // A wrapped line could not be redrawn; the last column is left free for the cursor.
     const std::size_t columns = terminal_columns() - 1;
     std::string text = what_ + ": " + numbers;
     text.resize(std::min(text.size(), columns));
@@ -152,11 +152,11 @@ class Progress {
   std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
 };
 
-/// One side of the corpus on its way to a shard.
+/// Writes one split of the corpus to a shard.
 class Side {
  public:
-  /// `limit`: tokens to write at most, 0 = all. `before` is the note() of an interrupted run that this one
-  /// goes on from, null for a new one.
+  /// `limit` is the maximum number of tokens to write, 0 for all. `before` is the note() of an interrupted
+  /// run that this one continues, null for a new one.
   Side(const Options& options, const char* split, const char* file, std::int64_t limit,
        const lnfree::Tokenizer& tokenizer, const json& before)
       : packs_(options.packs()),
@@ -200,16 +200,16 @@ class Side {
         {"bytes_per_token", tokens_ == 0 ? 0.0 : static_cast<double>(bytes_) / static_cast<double>(tokens_)}};
   }
 
-  /// Brings what is written to the disk, and says what a run needs to know that goes on from there.
+  /// Syncs what is written to disk, and returns what a run needs to continue from there.
   json note() {
     shard_.flush();
     return {{"size", shard_.size()}, {"documents", documents_}, {"bytes", bytes_}, {"tokens", tokens_}};
   }
 
-  /// Brings the shard to the disk, but for its appearance.
+  /// Syncs the finished shard to disk, still under its temporary name.
   void complete() {
     lnfree::ShardInfo info;
-    info.context = packs_ ? 0 : context_;  // whose windows may be of any size
+    info.context = packs_ ? 0 : context_;  // windows of any size are possible
     info.documents = documents_;
     info.tokenizer = tokenizer_.file_name();
     info.tokenizer_fingerprint = tokenizer_.fingerprint();
@@ -233,14 +233,14 @@ class Side {
   lnfree::TokenShardWriter shard_;
   std::int64_t documents_ = 0;  // that gave at least one window, or all that are packed
   std::int64_t bytes_ = 0;      // encoded
-  std::int64_t tokens_ = 0;     // encoded, those of the dropped short windows included
+  std::int64_t tokens_ = 0;     // encoded, including the dropped short windows
   std::string fingerprint_;     // of the finished shard
 };
 
-/// Encodes documents on all cores, some at a time, and writes them in the order they came.
+/// Encodes documents on all cores, some at a time, and writes them in order.
 class Encoder {
  public:
-  /// `end_of_text` is put behind each document, if there is one.
+  /// `end_of_text`, if given, is written after each document.
   Encoder(const lnfree::Tokenizer& tokenizer, std::optional<std::int32_t> end_of_text, Side& train,
           Side& held_out)
       : tokenizer_(tokenizer), end_of_text_(end_of_text), train_(train), held_out_(held_out) {}
@@ -269,7 +269,7 @@ class Encoder {
     batch_bytes_ = 0;
   }
 
-  /// Whether every document that was added is written.
+  /// Whether every added document has been written.
   bool is_empty() const { return batch_.empty(); }
 
  private:
@@ -298,18 +298,19 @@ class Encoder {
   std::size_t batch_bytes_ = 0;
 };
 
-/// What a prepared folder holds besides corpus.json.
+/// The files of a prepared folder besides corpus.json.
 constexpr const char* output_files[] = {"train.bin", "train.json",      "val.bin",
                                         "val.json",  "tokenizer.model", "tokenizer.json"};
 
-/// What a run leaves in its folder while it encodes, by which another goes on from it when it is killed.
+/// The note that a run keeps in its folder while it encodes, from which another run continues if it is
+/// killed.
 constexpr const char* note_name = ".prepare_corpus.json";
 
 std::string count(std::int64_t number, const std::string& what) {
   return std::to_string(number) + " " + what + (number == 1 ? "" : "s");
 }
 
-/// How much there is in the inputs: what tells, without reading them, that they have changed.
+/// The size of the inputs, which shows whether they have changed without reading them.
 json extent(const lnfree::Corpus& corpus) {
   return {{"files", corpus.input_files()}, {"bytes", corpus.input_bytes()}};
 }
@@ -319,7 +320,8 @@ std::string words(const json& extent) {
          count(extent.value("bytes", std::int64_t{0}), "byte");
 }
 
-/// The paths among arguments, as they lie from `folder`: the same when both have moved together.
+/// Makes the paths among the arguments relative to `folder`, so that they stay equal when all are moved
+/// together.
 json seen_from(const fs::path& folder, json arguments) {
   if (arguments.is_string()) {
     return fs::path(arguments.get<std::string>()).lexically_relative(folder).string();
@@ -337,12 +339,12 @@ std::optional<json> earlier_report(const Options& options, const lnfree::Corpus&
   const auto report_file = options.out / "corpus.json";
   const auto here = [&](const char* name) { return fs::exists(options.out / name); };
   if (!fs::exists(report_file)) {
-    // A run that is killed while its files appear leaves its note with them.
+    // A run that is killed while renaming its files leaves its note beside them.
     for (const char* name : output_files)
       if (here(name) && !here(note_name))
         throw lnfree::Error(name_of(options.out) + " holds a " + name +
-                            " but no corpus.json, so it is no finished "
-                            "corpus of this program; choose another --out or give --overwrite.");
+                            " but no corpus.json, so it is not a finished corpus of this program; choose "
+                            "another --out or give --overwrite.");
     return std::nullopt;
   }
   std::ifstream file(report_file);
@@ -363,9 +365,9 @@ std::optional<json> earlier_report(const Options& options, const lnfree::Corpus&
     throw lnfree::Error(name_of(options.out) + " holds a corpus prepared with other arguments (" +
                         difference + "); choose another --out or give --overwrite.");
   }
-  // A corpus of an earlier version does not say.
+  // Corpora of earlier versions do not have this.
   if (report.contains("inputs") && report["inputs"] != extent(corpus))
-    throw lnfree::Error(name_of(options.out) + " holds a corpus of other contents of the inputs (" +
+    throw lnfree::Error(name_of(options.out) + " holds a corpus made from other contents of the inputs (" +
                         words(report["inputs"]) + " then, " + words(extent(corpus)) +
                         " now); choose another --out or give --overwrite.");
   const bool held_out = report["held_out"].value("windows", 0) > 0;
@@ -375,16 +377,16 @@ std::optional<json> earlier_report(const Options& options, const lnfree::Corpus&
                         (!held_out || (here("val.bin") && here("val.json")));
   if (!complete)
     throw lnfree::Error(name_of(options.out) +
-                        " lacks files that its corpus.json speaks of; give --overwrite to "
+                        " lacks files that its corpus.json lists; give --overwrite to "
                         "prepare them again.");
   return report;
 }
 
-/// What a tokenizer may call the end of a text, unless --end-of-text says.
+/// Usual names of the end-of-text token, unless --end-of-text is given.
 constexpr const char* ends_of_text[] = {"<|endoftext|>", "<|end_of_text|>", "</s>", "<eos>"};
 
-/// The token behind each document, nothing where documents are cut into windows. Throws Error if the
-/// tokenizer has none.
+/// The token after each document, or nothing if documents are cut into windows. Throws Error if the tokenizer
+/// has none.
 std::optional<std::int32_t> end_of_text(const Options& options, const lnfree::Tokenizer& tokenizer) {
   if (!options.packs()) return std::nullopt;
   const std::string where = options.tokenizer.empty() ? "the trained tokenizer" : name_of(options.tokenizer);
@@ -395,19 +397,18 @@ std::optional<std::int32_t> end_of_text(const Options& options, const lnfree::To
   }
   for (const char* name : ends_of_text)
     if (const auto id = tokenizer.find(name)) return id;
-  throw lnfree::Error(
-      where +
-      " has no token for the end of a text that is known by its name, which --chunking packed "
-      "puts between documents; name one of its tokens with --end-of-text.");
+  throw lnfree::Error(where +
+                      " has no end-of-text token with a known name, which --chunking packed puts between "
+                      "documents; name one of its tokens with --end-of-text.");
 }
 
-/// The unfinished work of a run that was killed.
+/// The state of a run that was killed.
 struct Interrupted {
   json note;
   lnfree::Tokenizer tokenizer;
 };
 
-/// What a killed run of the same arguments on the same inputs has left in the folder, if all of it is there.
+/// What a killed run with the same arguments and inputs left in the folder, if it is complete.
 std::optional<Interrupted> find_interrupted(const Options& options, const lnfree::Corpus& corpus) {
   std::ifstream file(options.out / note_name);
   if (!file) return std::nullopt;
@@ -428,12 +429,12 @@ std::optional<Interrupted> find_interrupted(const Options& options, const lnfree
     }
     if (note.at("tokenizer_fingerprint") != tokenizer.fingerprint()) return std::nullopt;
     return Interrupted{note, std::move(tokenizer)};
-  } catch (const std::exception&) {  // not whole: the run begins anew
+  } catch (const std::exception&) {  // incomplete: start from the beginning
     return std::nullopt;
   }
 }
 
-/// The note of the run at work, which goes when the run ends in any way but by being killed.
+/// The note of the current run, which is removed unless the run is killed.
 class Note {
  public:
   explicit Note(const Options& options) : path_(options.out / note_name) {}
@@ -443,7 +444,7 @@ class Note {
     if (written_) fs::remove(path_, error);
   }
 
-  /// Whether it is time to write it again.
+  /// Whether it is time to write the note again.
   bool is_due() const { return std::chrono::steady_clock::now() >= next_; }
 
   void write(const json& note) {
@@ -452,7 +453,7 @@ class Note {
     next_ = std::chrono::steady_clock::now() + std::chrono::seconds(5);
   }
 
-  /// Takes over the note of an interrupted run.
+  /// Keeps the note of an interrupted run.
   void keep() { written_ = true; }
 
  private:
@@ -490,7 +491,7 @@ lnfree::Tokenizer make_tokenizer(const Options& options, const lnfree::Corpus& c
   return tokenizer;
 }
 
-/// A folder with those above it, which go again, as far as they are new and empty, unless they are kept.
+/// Creates a folder and its parents. Unless they are kept, those that are new and empty are removed again.
 class NewFolder {
  public:
   explicit NewFolder(const fs::path& path) {
@@ -500,7 +501,7 @@ class NewFolder {
     fs::create_directories(path, error);
     if (!error) return;
     remove();
-    throw lnfree::Error(name_of(path) + " cannot be made: " + error.message() + ".");
+    throw lnfree::Error(name_of(path) + " cannot be created: " + error.message() + ".");
   }
   NewFolder(const NewFolder&) = delete;
   ~NewFolder() { remove(); }
@@ -525,9 +526,9 @@ json prepare(const Options& options, const lnfree::Corpus& corpus) {
     if (const auto status = fs::status(options.out / name, error);
         fs::exists(status) && !fs::is_regular_file(status))
       throw lnfree::Error(name_of(options.out / name) +
-                          " is there and is not a file; remove it or choose another --out.");
+                          " exists and is not a file; remove it or choose another --out.");
 
-  // Opened before the long work, so that an output folder that cannot be written says so at once.
+  // Opened before the long work, so that an output folder that cannot be written is reported at once.
   lnfree::AtomicFile report_file(options.out / "corpus.json");
   auto interrupted = find_interrupted(options, corpus);
   const json before = interrupted ? interrupted->note : json();
@@ -547,11 +548,11 @@ json prepare(const Options& options, const lnfree::Corpus& corpus) {
   Encoder encoder(tokenizer, end, train, held_out);
   Progress encoding("encoding", corpus.input_bytes());
 
-  // The documents that an interrupted run has encoded are read again, for the duplicates among them, and told
-  // by a hash of all their hashes.
+  // The documents that an interrupted run encoded are read again, to find duplicates, and verified by a hash
+  // of all their hashes.
   const std::int64_t encoded_before = interrupted ? before.at("visited").get<std::int64_t>() : 0;
   if (interrupted)
-    std::cout << "going on where a run was interrupted: " << count(encoded_before, "document") << " encoded\n"
+    std::cout << "continuing an interrupted run: " << count(encoded_before, "document") << " encoded\n"
               << std::flush;
   std::int64_t visited = 0;
   lnfree::ContentHash chain;
@@ -613,12 +614,12 @@ json prepare(const Options& options, const lnfree::Corpus& corpus) {
     report_file.write(text.data(), text.size());
     report_file.flush();
   };
-  // A full disk fails here, where an older corpus is still whole. The report has its final length already.
+  // A full disk fails here, while an older corpus is still intact. The report already has its final length.
   train.complete();
   if (wants_held_out) held_out.complete();
   write_report();
-  // corpus.json marks a complete folder: an older one goes before the first file changes, the new one comes
-  // last.
+  // corpus.json marks a complete folder: the old one is removed before the first file changes, and the new
+  // one is written last.
   fs::remove(report_file.target());
   tokenizer_file.commit();
   for (const char* name : {"tokenizer.model", "tokenizer.json"})
@@ -636,9 +637,9 @@ json prepare(const Options& options, const lnfree::Corpus& corpus) {
   return report;
 }
 
-/// Writes the held-out documents as they are, a line of JSON each.
+/// Writes the held-out documents as text, a line of JSON each.
 void write_held_out_text(const lnfree::Corpus& corpus, const fs::path& path) {
-  lnfree::AtomicFile file(path);  // not before: it may lie in --out, which was not there
+  lnfree::AtomicFile file(path);  // not earlier: it may be in --out, which did not exist
   corpus.visit([&](const lnfree::Document& document) {
     if (!document.held_out) return;
     const json line{{"name", document.name}, {"content", document.content}};
@@ -668,8 +669,8 @@ void run(const Options& options) {
               << " unreadable; left out: links (not followed): " << documents["links"]
               << ", files of other names: " << documents["other_files"] << "\n";
     if (documents.contains("first_fault"))
-      std::cout << "note: not all could be used; the first: " << documents["first_fault"].get<std::string>()
-                << "\n";
+      std::cout << "note: some documents could not be used; the first: "
+                << documents["first_fault"].get<std::string>() << "\n";
     for (const char* side : {"train", "held_out"})
       std::cout << side << ": " << report[side]["documents"] << " documents, " << report[side]["windows"]
                 << " windows of " << options.context << ", " << report[side]["tokens"] << " tokens\n";
@@ -695,7 +696,7 @@ int main(int argc, char** argv) {
   app.add_value(
          "--input", options.corpus.inputs, "PATH",
          "Folder of *.py files (links in it are not followed), or file with a JSON object on each line "
-         "(.jsonl, .json, or packed as .gz or .zst); may be given several times")
+         "(.jsonl, .json, or compressed as .gz or .zst); may be given several times")
       ->required();
   app.add_value("--held-out-input", options.corpus.held_out_inputs, "PATH",
                 "Like --input, but all of it is held out; may be given several times");
@@ -705,10 +706,9 @@ int main(int argc, char** argv) {
       ->required();
   auto* vocab_size = app.add_count("--vocab-size", options.vocab_size, 1, "Tokens of the tokenizer", 1 << 24);
   app.add_count("--context", options.context, std::int64_t{2}, "Tokens in a window", std::int64_t{1} << 24);
-  app.add_value(
-         "--chunking", options.chunking, "HOW",
-         "windows: each document into windows, the short last one dropped; packed: one document behind "
-         "the other with an end of text after each")
+  app.add_value("--chunking", options.chunking, "HOW",
+                "windows: cut each document into windows and drop the short last one; packed: one document "
+                "after the other, with an end of text after each")
       ->capture_default_str()
       ->check([](const std::string& how) {
         return how == "windows" || how == "packed" ? "" : how + " is neither windows nor packed";
@@ -719,9 +719,9 @@ int main(int argc, char** argv) {
   auto* held_out = app.add_real("--held-out", options.corpus.held_out,
                                 "Share of documents to hold out; 0.03, or 0 with --held-out-input", 1)
                        ->default_str("");
-  app.add_count("--seed", options.corpus.seed, std::uint64_t{0}, "Chooses the held-out documents");
+  app.add_count("--seed", options.corpus.seed, std::uint64_t{0}, "Seed for choosing the held-out documents");
   app.add_value("--tokenizer", options.tokenizer, "FILE",
-                "Use this tokenizer.model (SentencePiece) or tokenizer.json (byte-level BPE of Hugging Face) "
+                "Use this tokenizer.model (SentencePiece) or tokenizer.json (Hugging Face, byte-level BPE) "
                 "instead of training one");
   app.add_count("--tokenizer-sample-bytes", options.sample_bytes, std::int64_t{1},
                 "Bytes of text that the tokenizer is trained on; 2000 for each of its tokens")
@@ -729,11 +729,11 @@ int main(int argc, char** argv) {
   app.add_count("--max-train-tokens", options.max_train_tokens, std::int64_t{0},
                 "Stop after this many training tokens, in the order of the inputs; 0: all");
   app.add_flag("--skip-invalid", options.corpus.skip_invalid,
-               "Count and leave out what cannot be read, is not UTF-8 or not JSON, instead of stopping");
+               "Count and skip what cannot be read, is not UTF-8 or not JSON, instead of stopping");
   app.add_flag("--overwrite", options.overwrite, "Replace what --out holds");
-  app.add_value("--json", options.json_file, "FILE", "Write the report here, too");
+  app.add_value("--json", options.json_file, "FILE", "Also write the report to this file");
   app.add_value("--held-out-text", options.held_out_text, "FILE",
-                "Write the held-out documents here as text, too: a JSON object {\"content\": ...} a line");
+                "Also write the held-out documents as text: a JSON object {\"content\": ...} per line");
   if (const auto status = app.read(argc, argv)) return *status;
   if (held_out->empty() && !options.corpus.held_out_inputs.empty()) options.corpus.held_out = 0;
   if (options.sample_bytes == 0) options.sample_bytes = std::int64_t{2000} * options.vocab_size;

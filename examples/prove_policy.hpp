@@ -7,7 +7,7 @@
 #include <lnfree/model.hpp>
 #include <lnfree/train/gradient_check.hpp>
 
-/// A small shape on which a policy of one's own shows that it trains.
+/// A small shape for showing that a custom policy trains.
 inline constexpr lnfree::DecoderConfig small{
     .layers = 2, .heads = 2, .width = 32, .ffn_width = 128, .context = 32, .vocab_size = 128};
 

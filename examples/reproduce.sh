@@ -9,30 +9,31 @@
 #                      all: those of the paper, the first @of_the_paper, in one report; beyond: the others;
 #                      or several, separated by commas or spaces
 #   --scale NAME       demo (default): 8 layers of width 64, 8 million tokens each, 18 minutes for four on two cores;
-#                      smoke: the same path in under three minutes, showing nothing but that it works;
+#                      smoke: the same path in under three minutes, to show that it works;
 #                      gpt2_100m: the paper's models and recipe on 100 million tokens: three minutes each on an H200;
 #                      gpt2: the paper's own run (124 M and 70 M parameters, one epoch of the corpus, which should be
-#                      large): months on a CPU, so see --device; says how long before it starts
+#                      large): months on a CPU, so see --device; it prints an estimate before it starts
 #   --recipe NAME      paper (default): that of the paper's code; clean: that of its text, without a final norm in
 #                      norm-free models, without dropout, slopes not decayed
 #   --seed N           seed of the weights, the order of the windows and dropout (default 0)
 #   --seeds K          this many seeds from N on (default 1); the report then gives mean and standard deviation
-#   --corpus PATH      a folder of Python files or a .jsonl file (one {"content": ...} a line);
-#                      default: the standard library, pandas, matplotlib, sklearn, seaborn from Debian packages
+#   --corpus PATH      a folder of Python files or a .jsonl file (one {"content": ...} per line);
+#                      default: the standard library, pandas, matplotlib, sklearn and seaborn from Debian packages,
 #                      at the scale gpt2_100m some 120 packages
 #   --tokenizer FILE   a SentencePiece model or a tokenizer.json (default: one is trained on the corpus)
-#   --skip-invalid     leave out what in the corpus cannot be read, is not UTF-8 or not JSON, instead of stopping
+#   --skip-invalid     skip what cannot be read, is not UTF-8 or not JSON, instead of stopping
 #   --configs LIST     configurations of examples/configurations.def, separated by commas or spaces, for the experiments
-#                      that do not say themselves what they compare (default: @paper_table);
+#                      without a choice of their own (default: @paper_table);
 #                      changes in % refer to @baseline
 #   --out DIR          where everything goes (default out/SCALE): report.html, report.md, results.json, figures/*.png
 #                      and a folder per run with its log, metrics and checkpoint
-#   --live [PORT]      while runs are trained, a page about them at http://127.0.0.1:PORT/ (default 8765; 0: any free port)
+#   --live [PORT]      while runs are trained, serves a page about them at http://127.0.0.1:PORT/
+#                      (default 8765; 0: any free port)
 #   --device NAME      cpu (default); cuda: an NVIDIA GPU, one run at a time, with CUDA's nvcc (12 or newer) and driver
 #   --ranks N          trains each run with N processes that MPI starts, a power of two (default 1); docs/parallel.md
 #
-# Installs what is missing (apt; sudo when not root) and builds first. Interrupted, the same command goes on where it
-# was; another experiment or seed in the same folder uses the runs that are already there.
+# First installs what is missing (apt; sudo when not root) and builds. After an interruption the same command continues
+# where it was; another experiment or seed in the same folder uses the runs that are already there.
 set -euo pipefail
 
 program=${0##*/}
@@ -50,8 +51,8 @@ mapfile -t known_scales < <(sed -n 's/^    "\([A-Za-z0-9_]*\)": Scale($/\1/p' "$
 read -r -a paper_table < <(sed -n 's/^PAPER_TABLE(\([A-Za-z0-9_, ]*\)).*/\1/p' "$definitions" | sed 's/,/ /g')
 known_devices=(cpu cuda)
 
-# The experiments with runs of their own, in the order that their files say, and what each is. Bash visits an array by its
-# indices.
+# The experiments with their own runs, in the order given by their files, with their descriptions. Bash
+# iterates over an array by its indices.
 known_experiments=() help_of=() of_the_paper=0
 for file in "$reproduce"/experiments/*.py; do
   order='' help='' beyond=''
@@ -69,7 +70,7 @@ for file in "$reproduce"/experiments/*.py; do
   fi
 done
 
-# The head of this file, with what is known filled in.
+# Prints the head of this file, with the names filled in.
 usage() {
   local line place default
   sed -n '2,/^set/{/^set/d;s/^# \{0,1\}//;p}' "${BASH_SOURCE[0]}" | while IFS= read -r line; do
@@ -127,7 +128,7 @@ while (($#)); do
   esac
 done
 
-# Everything a person can get wrong is told before anything is installed.
+# All user errors are reported before anything is installed.
 # one_of WHAT NAME KNOWN...: NAME is one of KNOWN.
 one_of() {
   local what=$1 name=$2
@@ -172,7 +173,7 @@ groups=(build report)
 ((ranks == 1)) || groups+=(mpi)
 "$project/examples/install_dependencies.sh" "${groups[@]}"
 
-# Debian's own interpreter: matplotlib, seaborn and markdown were installed for it.
+# Debian's own interpreter, for which matplotlib and markdown were installed.
 job=(/usr/bin/python3 "$reproduce" --experiment "${experiments[@]}" --scale "$scale"
   --recipe "$recipe" --seed "$seed" --seeds "$seeds" --out "$out" --configs "${configs[@]}" --device "$device" --ranks "$ranks"
   --programs "$project/build/release/bin" "${skip_invalid[@]}")
@@ -186,9 +187,9 @@ echo "$program: building"
 mapfile -t targets < <("${job[@]}" --targets)
 build_log=$(mktemp)
 trap 'rm -f "$build_log"' EXIT
-# Whatever this folder was configured for before: the programs, and not what needs more libraries.
+# Whatever this folder was configured for before, build the programs, and nothing that needs more libraries.
 options=(-DLNFREE_BUILD_EXAMPLES=ON -DLNFREE_BUILD_TESTS=OFF -DLNFREE_BUILD_BENCHMARKS=OFF)
-# In a new folder, kernels for the GPU that is here alone, where it says which that is.
+# In a new folder, compile kernels only for this machine's GPU, if it can be identified.
 if [[ $device == cuda && ! -f build/release/CMakeCache.txt ]] && command -v nvidia-smi >/dev/null; then
   capability=$(nvidia-smi --query-gpu=compute_cap --format=csv,noheader 2>/dev/null | sed -n '1s/\.//p')
   [[ ! $capability =~ ^[0-9]+$ ]] || options+=("-DCMAKE_CUDA_ARCHITECTURES=$capability")

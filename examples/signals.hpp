@@ -4,27 +4,26 @@
 #include <ctime>
 #include <initializer_list>
 
-/// What the programs in examples/ do about signals.
+/// Signal handling of the programs in examples/.
 namespace signals {
 
-/// Lets a write beyond the size that `ulimit -f` allows a file fail, as on a full disk, so that the program
-/// can say so: by default the system ends it without a word.
+/// Makes a write beyond `ulimit -f` fail, as on a full disk, so that the program can report it. By default
+/// the system ends the program silently.
 inline void report_file_size_limit() {
   std::signal(SIGXFSZ, SIG_IGN);
 }
 
-/// Lets the program go on when nobody reads its output any more, as after `| head`.
+/// Lets the program continue when its output is no longer read, as after `| head`.
 inline void outlive_readers() {
   std::signal(SIGPIPE, SIG_IGN);
 }
 
-/// The first signal that asked the program to stop, 0 before.
+/// The first signal that asked the program to stop, 0 if none.
 inline volatile std::sig_atomic_t stop_signal = 0;
 
 /// Sets stop_signal instead of ending the program when the user interrupts it (INT), the terminal closes
 /// (HUP), the processor time of `ulimit -t` is used up (XCPU), or a batch system is about to end it (TERM,
-/// USR1, USR2). What is ignored stays ignored, as nohup wants it. A second INT or TERM ends the program at
-/// once.
+/// USR1, USR2). Ignored signals stay ignored, for nohup. A second INT or TERM ends the program at once.
 inline void catch_stop() {
   static volatile std::sig_atomic_t first_second = 0;
   struct sigaction action{};
@@ -37,8 +36,8 @@ inline void catch_stop() {
       first_second = static_cast<std::sig_atomic_t>(now.tv_sec);
       return;
     }
-    // Within a second it is the same request: timeout(1), for one, sends it to the program and to its group.
-    // The other signals come again of themselves.
+    // A second signal within a second is the same request: timeout(1), for example, signals the program and
+    // its group. The other signals may repeat by themselves.
     if ((number == SIGINT || number == SIGTERM) && now.tv_sec - first_second > 1) {
       std::signal(number, SIG_DFL);
       std::raise(number);

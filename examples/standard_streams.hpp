@@ -12,9 +12,9 @@
 #include <lnfree/core/error.hpp>
 #include <lnfree/core/excerpt.hpp>
 
-/// Makes standard input, output and error safe to have: to be called first in a program. Where one is closed,
-/// the next file to be opened would take its place and receive what is printed; a descriptor that can be
-/// neither read nor written as intended keeps the place.
+/// Protects standard input, output and error; call it first in a program. If one of them is closed, the next
+/// opened file would take its number and receive what is printed. So a descriptor that cannot be used is
+/// opened in its place.
 inline void keep_standard_streams() {
   for (const int descriptor : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO})
     if (::fcntl(descriptor, F_GETFD) < 0)
@@ -31,8 +31,8 @@ inline void require_standard_output() {
                       "; free space there, or send it elsewhere.");
 }
 
-/// Says on standard error what is wrong, one sentence on one line whatever is quoted in it. Returns 1, the
-/// exit status that goes with it.
+/// Prints an error message on standard error, on one line whatever is quoted in it. Returns 1, the exit
+/// status.
 inline int complain(const std::string& program, std::string_view sentence) {
   std::fprintf(stderr, "%s: %s\n", program.c_str(), lnfree::excerpt(sentence, 2000).c_str());
   return 1;

@@ -20,13 +20,13 @@ inline std::string duration(double seconds) {
   return text;
 }
 
-/// Columns of the terminal, 80 when it does not say.
+/// Columns of the terminal, 80 if unknown.
 inline std::size_t terminal_columns() {
   struct winsize size{};
   return ::ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 0 ? size.ws_col : 80;
 }
 
-/// "[###.....] " in at most `columns`, nothing when it would say too little.
+/// "[###.....] " in at most `columns`, or nothing if that is too short to be useful.
 inline std::string bar(std::size_t columns, double share) {
   if (columns < 8) return "";
   const std::size_t cells = std::min<std::size_t>(columns - 3, 20);

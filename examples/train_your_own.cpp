@@ -1,5 +1,5 @@
-/// An activation of one's own trained on a corpus of prepare_corpus: metrics, evaluations, checkpoints, and a
-/// run that goes on where it was interrupted, with nothing but the library.
+/// Trains a custom activation on a corpus of prepare_corpus, using only the library: metrics, evaluations,
+/// checkpoints, and a run that continues where it was interrupted.
 ///
 ///   train_your_own TRAIN.bin VAL.bin OUT
 #include <cstdio>
@@ -33,7 +33,8 @@ constexpr DecoderConfig shape{
     .layers = 4, .heads = 4, .width = 64, .ffn_width = 256, .context = 64, .vocab_size = 4096};
 
 int main(int argc, char** argv) try {
-  if (argc != 4) throw Error("TRAIN.bin VAL.bin OUT are needed: two token shards and the folder of the run");
+  if (argc != 4)
+    throw Error("TRAIN.bin VAL.bin OUT are required: two token shards and the folder of the run");
   const Windows train(TokenShard::open(argv[1]), shape.context, shape.vocab_size);
   const Windows validation(TokenShard::open(argv[2]), shape.context, shape.vocab_size);
 

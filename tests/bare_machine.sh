@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Runs the README's commands on a bare Debian: a tree that debootstrap has just filled with the least that Debian has,
-# and a fresh clone of this checkout's HEAD in it. Says how many tests ran.
+# Runs the README's commands on a bare Debian: a minimal tree made by debootstrap, with a fresh clone of this
+# checkout's HEAD in it. Prints how many tests ran.
 #
 #   tests/bare_machine.sh [--release NAME] [--user NAME] [--keep] [--tree DIR] [--copy FILE] [COMMAND...]
 #
@@ -13,7 +13,8 @@
 #                   tests/run.sh)
 #
 # Needs root, debootstrap, and the packages of that release from the mirror in MIRROR
-# (default http://deb.debian.org/debian). What apt is told on this machine, such as a proxy, holds in the tree, too.
+# (default http://deb.debian.org/debian). This machine's apt settings, such as a proxy, also apply in the
+# tree.
 set -euo pipefail
 
 program=${0##*/}
@@ -55,7 +56,7 @@ command -v debootstrap >/dev/null || fail "debootstrap is missing: apt-get insta
 own_tree=''
 if [[ -z $tree ]]; then
   tree=$(mktemp -d /var/tmp/bare-XXXXXX)
-  chmod 755 "$tree" # every user of the tree goes through its root
+  chmod 755 "$tree" # every user of the tree must be able to pass its root folder
   own_tree=1
 fi
 mounted=()
@@ -65,7 +66,7 @@ clean_up() {
     [[ $(readlink "$process/root") != "$(realpath "$tree")" ]] || kill -KILL "${process##*/}" || true
   done 2>/dev/null
   for point in "${mounted[@]}"; do umount -l "$point"; done
-  # Only a tree without mounts is removed: what is mounted in it is this machine's own.
+  # Only a tree without mounts is removed, since mounts in it belong to this machine.
   if [[ -n $own_tree && -z $keep ]] && ! grep -q " $tree/" /proc/mounts; then rm -rf --one-file-system "$tree"; fi
 }
 trap clean_up EXIT
@@ -83,7 +84,7 @@ for point in proc dev dev/pts; do
   mount --bind "/$point" "$tree/$point"
   mounted=("$tree/$point" "${mounted[@]}")
 done
-# Every user may write there on a running system, and clang's OpenMP does.
+# All users can write there on a running system, and clang's OpenMP does.
 mount -t tmpfs -o mode=1777 tmpfs "$tree/dev/shm"
 mounted=("$tree/dev/shm" "${mounted[@]}")
 
@@ -101,7 +102,7 @@ git clone -q "$project" "$tree$home/lnfree"
 [[ -z $copy ]] || cp "$copy" "$tree$home/lnfree/" || fail "there is no file $copy."
 chroot "$tree" chown -R "$user:" "$home/lnfree"
 
-# in_tree COMMAND: as after a login there; nothing of this machine's environment.
+# in_tree COMMAND: as after a login there, without this machine's environment.
 in_tree() {
   chroot "$tree" env -i HOME="$home" USER="$user" TERM=dumb PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin \
     setpriv --reuid="$user" --regid="$user" --init-groups \
@@ -112,7 +113,7 @@ status=0
 for command; do
   echo "$program: $release, $user: $command"
   started=$SECONDS
-  in_tree "$command" </dev/null & # in the background, so that a signal is heard at once
+  in_tree "$command" </dev/null & # in the background, so that a signal is handled at once
   wait "$!" || status=$?
   echo "$program: $release, $user: $command ended with status $status after $((SECONDS - started)) s"
   ((status == 0)) || break

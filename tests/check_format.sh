@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Whether every C++ and CUDA source is formatted as .clang-format says, by the release of clang-format that CI uses.
-# --fix formats them. Installs that release from PyPI into build/format, once.
+# Checks that every C++ and CUDA source is formatted by .clang-format, with the release of clang-format that
+# CI uses. --fix formats them. The first run installs that release from PyPI into build/format.
 set -euo pipefail
 
 cd "$(dirname "$(realpath "${BASH_SOURCE[0]}")")/.."
@@ -21,5 +21,5 @@ if [[ $("$formatter" --version 2>/dev/null) != *" $release"* ]]; then
   python3 -m venv build/format
   build/format/bin/pip install --quiet --disable-pip-version-check "clang-format==$release"
 fi
-# The sources in options/ hold what a compiler must refuse, where a space counts.
+# The sources in options/ must be refused by a compiler, and spaces matter in them.
 git ls-files -z '*.hpp' '*.cpp' '*.cu' ':!tests/compile_fail/options' | xargs -0 "$formatter" "${mode[@]}"

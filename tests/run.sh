@@ -3,8 +3,8 @@
 # AddressSanitizer and UndefinedBehaviorSanitizer. Ends with the line "N passed, N failed".
 #
 # Installs what is missing (apt; sudo when not root). Takes twenty minutes on two cores, and a few minutes where
-# ccache knows the sources. A build folder that is already there is used, whatever it was configured for.
-# LNFREE_WERROR=ON in the environment makes every warning an error in a build folder that is new.
+# ccache knows the sources. An existing build folder is used, whatever it was configured for. LNFREE_WERROR=ON
+# in the environment makes every warning an error in a new build folder.
 set -uo pipefail
 
 tests=$(dirname "$(realpath "${BASH_SOURCE[0]}")")
@@ -26,8 +26,9 @@ jobs=$(nproc)
 echo "${0##*/}: twenty minutes on two cores, less where ccache knows the sources: installs what is missing," \
   "builds and tests with g++, builds and tests with clang++ under sanitizers"
 
-# configure PRESET COMPILER OPTION...: a build folder for the tests. The compiler by CXX, which counts for a new folder
-# only: to name another one than a folder has makes CMake forget the rest of its choices, the preset's too.
+# configure PRESET COMPILER OPTION...: a build folder for the tests. The compiler is set by CXX, which matters
+# only for a new folder: changing the compiler of a folder would make CMake discard its other settings,
+# including the preset's.
 configure() {
   CXX=$2 cmake --preset "$1" -D LNFREE_BUILD_TESTS=ON -D LNFREE_BUILD_BENCHMARKS=OFF -D LNFREE_GPU_TESTS=OFF "${@:3}"
 }
@@ -48,7 +49,7 @@ with_clang() {
 
 if stage "dependencies" examples/install_dependencies.sh build report test; then
   stage "formatting" tests/check_format.sh
-  # The second takes the cores that the first leaves idle, and is shown when that is done.
+  # The second build uses cores that the first leaves idle; its output is shown after the first.
   beside with_clang
   with_gcc
   join

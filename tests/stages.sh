@@ -1,8 +1,8 @@
-# What tests/run.sh is made of: named stages, and the counts of what they ran. Sourced.
+# The parts of tests/run.sh: named stages, and the counts of the tests they ran. Sourced.
 
 passed=0 failed=0 skipped=0
 
-# stage NAME COMMAND...: a command that counts only when it fails.
+# stage NAME COMMAND...: a command that is counted only if it fails.
 stage() {
   local name=$1
   shift
@@ -18,7 +18,7 @@ fail_stage() {
 }
 
 # run_ctest NAME BUILD_DIR ARGUMENT...: runs the tests that BUILD_DIR registers and that the arguments select, and
-# counts each. Fails as a stage where ctest runs none or not all of them, or where it fails and no test did.
+# counts each. Fails as a stage if ctest runs none or not all of them, or fails although no test did.
 run_ctest() {
   local name=$1 build=$2 report=$2/ctest.xml registered ran ran_well skips failures status=0
   shift 2
@@ -30,7 +30,7 @@ run_ctest() {
   count() { grep -c "$1" "$report" 2>/dev/null; }
   ran=$(count '<testcase ')
   ran_well=$(count '<testcase .* status="run"')
-  # A test without its program was not run either, but nobody decided to skip it.
+  # A test without its program was not run either, but not intentionally skipped.
   skips=$(count '<skipped message="SKIP_\|<testcase .* status="disabled"')
   failures=$((ran - ran_well - skips))
   passed=$((passed + ran_well)) failed=$((failed + failures)) skipped=$((skipped + skips))
@@ -59,7 +59,7 @@ beside() {
   set +m
 }
 
-# Shows what the stages in the background say until they are done, and adds their counts.
+# Shows the output of background stages until they are done, and adds their counts.
 join() {
   tail -n +1 -f --pid="$background" "$output/log"
   local counts
@@ -70,7 +70,7 @@ join() {
   fi
 }
 
-# The closing lines; fails where anything failed or nothing passed.
+# The closing lines; fails if anything failed or nothing passed.
 summary() {
   echo "== summary: ${SECONDS} s"
   if ((skipped)); then

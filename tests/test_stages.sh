@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# What tests/run.sh counts: no run passes by running nothing, and no failure of ctest itself is lost.
+# Tests what tests/run.sh counts: no run passes by running nothing, and no failure of ctest itself is lost.
 set -uo pipefail
 
 tests=$(dirname "$(realpath "${BASH_SOURCE[0]}")")
@@ -7,7 +7,7 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 wrong=0
 
-# expect COUNTS WHAT: the counts "passed failed skipped" after a stage of the tests that standard input registers.
+# expect COUNTS WHAT: the counts "passed failed skipped" after a stage of the tests given on standard input.
 expect() {
   local counts
   cat >"$work/CTestTestfile.cmake"
@@ -73,7 +73,7 @@ expect "0 1 0" "a command that fails" <<<''
 stage_under_test=(stage build true)
 expect "0 0 0" "a command that succeeds, which is no test" <<<''
 
-# What runs beside the rest counts as well, and not twice.
+# Background stages are counted as well, and only once.
 with_background() {
   stage first false
   beside background_stages

@@ -1,9 +1,10 @@
-"""Measures training steps of lnfree and PyTorch on a GPU in turn, and writes results.json and results.md: the job behind
-run.sh.
+"""Measures training steps of lnfree and PyTorch alternately on a GPU, and writes results.json and results.md:
+the job behind run.sh.
 
-First what the choice of cuBLASLt's algorithms brings, and lnfree at each length of windows and configuration, in passes of two
-sizes. Then, for each of them: PyTorch without and with entropies, and lnfree again in the faster passes, each a process of its own. What is measured so far is in
-results.json at every moment. Where PyTorch fails, the row says why, and the others are measured all the same.
+First the gain from choosing cuBLASLt's algorithms, and lnfree at each window length and configuration, in
+passes of two sizes. Then, for each of them, PyTorch without and with entropies, and lnfree again in the
+faster passes, each in a separate process. results.json always holds all measurements so far. If PyTorch
+fails, the row gives the reason, and the others are still measured.
 """
 
 import argparse
@@ -22,13 +23,13 @@ from run import (  # noqa: E402
 )  # fmt: skip
 
 CONTEXTS = (128, 256, 1024)
-# Tokens of a pass that PyTorch tries at its first measurement, with entropies and without; the others take the best, or the next
-# smaller that fits.
+# Tokens in a pass that PyTorch tries at its first measurement, with and without entropies; later measurements
+# use the best, or the next smaller that fits.
 PYTORCH_TOKENS = (8192, 16384, 32768)
-# Those of lnfree. The goal for memory is about the first.
+# Tokens in a pass for lnfree. The memory goal refers to the first.
 LNFREE_TOKENS = (16384, 32768)
 SECONDS = 4  # for the steps of one measurement
-# A process that has not ended by then never will. PyTorch compiles for each batch that it tries.
+# Time limits of a process. PyTorch compiles for each batch size that it tries.
 LNFREE_LIMIT, PYTORCH_LIMIT = 120, 420
 ENTROPY = {"pytorch": False, "pytorch_entropy": True}
 
@@ -94,7 +95,7 @@ def fastest_batch(runs):
 
 
 def failures_of(results):
-    """(path, side, reason) of what PyTorch could not do."""
+    """(path, side, reason) of PyTorch's failures."""
     return [
         (path, side, runs[side]["failure"])
         for path, runs in results["steps"].items()
@@ -104,7 +105,7 @@ def failures_of(results):
 
 
 def summary_of(results):
-    """path -> the figures of a row of the table, of the fastest passes; the ratios only where PyTorch was measured."""
+    """path -> the figures of a table row, of the fastest passes; with ratios only if PyTorch was measured."""
     rows = {}
     for path, runs in results["steps"].items():
         ours = runs["lnfree"]
@@ -198,14 +199,14 @@ def markdown_of(results):
 
 
 def main():
-    parser = argparse.ArgumentParser(description="Measures training steps of lnfree and PyTorch on a GPU in turn.")
+    parser = argparse.ArgumentParser(description="Measures training steps of lnfree and PyTorch alternately on a GPU.")
     parser.add_argument("--build", type=Path, required=True, help="folder with the programs in bin/")
     parser.add_argument("--out", type=Path, required=True, help="folder for results.json and results.md")
-    parser.add_argument("--quick", action="store_true", help="SM+LN+G and SM+R on windows of 128 tokens alone")
+    parser.add_argument("--quick", action="store_true", help="only SM+LN+G and SM+R, on windows of 128 tokens")
     parser.add_argument("--no-pytorch", action="store_true", help="lnfree alone")
     options = parser.parse_args()
     started = time.monotonic()
-    # Leaves by an exception, which takes the running program along.
+    # Exits by an exception, so that the running program is also ended.
     signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))
 
     def say(text):

@@ -1,9 +1,9 @@
 /// gpu_products SECONDS
 ///
-/// What lnfree's choice among cuBLASLt's algorithms brings, and what it leaves: the products of a pass of
-/// GPT-2 in bf16 over 16,384 tokens, by each of cuBLASLt's first eight choices and by lnfree's in turn, for
-/// SECONDS at least. Writes JSON: each product's calls in a pass, and the milliseconds that all of them take
-/// by the first choice, by lnfree's and by the best.
+/// Measures the gain from lnfree's choice among cuBLASLt's algorithms: the products of a pass of GPT-2 in
+/// bf16 over 16,384 tokens, with each of cuBLASLt's first eight algorithms and with lnfree's choice
+/// alternately, for at least SECONDS. Writes JSON: each product's calls in a pass, and their milliseconds
+/// with the first algorithm, lnfree's and the best.
 #include <algorithm>
 #include <array>
 #include <chrono>
@@ -30,7 +30,7 @@ namespace {
 constexpr int choices = cuda::Products::max_choices;
 constexpr int windows = 128, fewest_rounds = 5;
 
-/// The milliseconds of a product's calls in a pass, pass by pass, by each choice, and last by lnfree's own.
+/// The milliseconds of a product's calls in each pass, for each algorithm, and last for lnfree's choice.
 struct Product {
   std::int64_t calls = 0;
   std::array<std::vector<double>, choices + 1> times;
@@ -45,7 +45,7 @@ nlohmann::ordered_json measure(double seconds) {
   const auto take = [&](int choice) {
     model.device().handles->products.take_choice(choice < choices ? std::optional(choice) : std::nullopt);
   };
-  // Products are planned first: that takes its time, and power, which is not to count.
+  // Products are planned first, since planning takes time and power that must not count.
   for (int choice = 0; choice <= choices; ++choice) {
     take(choice);
     model.forward_backward(random.draw());

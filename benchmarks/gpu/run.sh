@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Measures how fast lnfree trains GPT-2 on this machine's NVIDIA GPU, beside the rate of a large product and beside PyTorch.
+# Measures how fast lnfree trains GPT-2 on this machine's NVIDIA GPU, compared with the rate of a large
+# product and with PyTorch.
 #
 #   benchmarks/gpu/run.sh [--quick] [--no-pytorch] [--build DIR] [--out DIR]
 #

@@ -1,8 +1,8 @@
 /// gpu_training_step_<context> CONFIGURATION TOKENS SECONDS
 ///
-/// Training steps of GPT-2 on a GPU in bf16, for SECONDS at least, each of 65,536 tokens in passes of TOKENS,
-/// with and without the entropies of all heads in turn. Writes JSON: the medians, the memory, and the rate of
-/// a product of two large matrices before and after the steps.
+/// Training steps of GPT-2 on a GPU in bf16, for at least SECONDS, each of 65,536 tokens in passes of TOKENS,
+/// alternately with and without the entropies of all heads. Writes JSON: the medians, the memory, and the
+/// rate of a product of two large matrices before and after the steps.
 #include <algorithm>
 #include <chrono>
 #include <cstddef>
@@ -34,7 +34,7 @@ double now() {
   return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
 }
 
-/// Random numbers in bf16, some thousands of them over and over: a product of zeros takes less power, and is
+/// Random numbers in bf16, some thousands of them repeated: a product of zeros would take less power and be
 /// faster.
 class RandomMatrix {
  public:
@@ -70,7 +70,7 @@ double product_rate() {
   return 2.0 * size * size * size * products / (now() - start) * 1e-12;
 }
 
-/// Operations for a token, attention's causal half alone: six for each weight of a product.
+/// Operations per token: six for each weight in a product, and only the causal half of attention.
 double flops_per_token() {
   const double width = shape.width, layers = shape.layers;
   return 3 * (2 * layers * (4 * width + 2 * shape.ffn_width) * width + 2 * shape.vocab_size * width +

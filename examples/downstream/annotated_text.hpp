@@ -17,21 +17,21 @@
 #include <lnfree/core/json.hpp>
 #include <lnfree/data/tokenizer.hpp>
 
-/// Source text whose every byte has a class, as annotate_python.py writes it, cut into windows of tokens.
+/// Source text with a class for each byte, as annotate_python.py writes it, cut into windows of tokens.
 namespace downstream {
 
 /// The classes of source text, in the order of `class_letters`.
 enum class TokenClass { identifier, keyword, number, string, comment, op, whitespace };
-/// How an annotated file writes the class of a byte.
+/// The letter of each class in an annotated file.
 inline constexpr std::string_view class_letters = "iknscow";
-/// What results call the classes.
+/// The names of the classes in results.
 inline constexpr std::array class_names{"identifier", "keyword",  "number",    "string",
                                         "comment",    "operator", "whitespace"};
 
 /// The closing brackets whose prediction is measured.
 inline constexpr std::string_view closing_brackets = ")]}";
 
-/// A text and the letter of the class of each of its bytes.
+/// A text, and the class letter of each of its bytes.
 struct AnnotatedText {
   std::string text, classes;
 };
@@ -51,7 +51,7 @@ inline std::vector<AnnotatedText> read_annotated(const std::filesystem::path& pa
     const lnfree::Json json = lnfree::Json::parse(line, nullptr, false);
     const auto field = [&](const char* key) {
       if (!json.is_object() || !json.contains(key) || !json[key].is_string())
-        throw Error(name + ", line " + std::to_string(number) + " is no JSON object with a text \"" + key +
+        throw Error(name + ", line " + std::to_string(number) + " is not a JSON object with a text \"" + key +
                     "\"; write the file with annotate_python.py");
       return json[key].template get<std::string>();
     };
@@ -73,37 +73,37 @@ inline std::vector<AnnotatedText> read_annotated(const std::filesystem::path& pa
   return texts;
 }
 
-/// What is known of a token of a window.
+/// Facts about a token of a window.
 struct TokenNote {
   TokenClass kind = TokenClass::whitespace;
   char closes = 0;  ///< The closing bracket that it begins with; 0: none.
-  /// Of a token of an identifier: how many tokens before the identifier's first one the same spelling began
-  /// the last time in the window; 0 where it did not. -1 for all other tokens, and where the identifier
-  /// begins before the window.
+  /// For a token of an identifier: how many tokens before the identifier's first one its last occurrence in
+  /// the window began; 0 if there is none. -1 for all other tokens, and if the identifier begins before the
+  /// window.
   int distance = -1;
 };
 
 /// Consecutive tokens of one text.
 struct Window {
   std::vector<std::int32_t> tokens;
-  std::vector<TokenNote> notes;  ///< Of each token.
+  std::vector<TokenNote> notes;  ///< One for each token.
 };
 
-/// The first byte of a token's text that is not a space; the first of all where all are spaces.
+/// The first byte of a token's text that is not a space; the first byte if all are spaces.
 inline std::size_t first_byte(std::string_view token) {
   const auto at = token.find_first_not_of(' ');
   return at == std::string_view::npos ? 0 : at;
 }
 
-/// The closing bracket that a token's text begins with after spaces; 0 where it begins with something else.
+/// The closing bracket that a token's text begins with after spaces; 0 if it begins with something else.
 inline char closing_bracket(std::string_view token) {
   if (token.empty()) return 0;
   const char first = token[first_byte(token)];
   return closing_brackets.find(first) == std::string_view::npos ? '\0' : first;
 }
 
-/// What is known of the tokens [first, last) of a text, whose token t holds the bytes [begins[t], begins[t +
-/// 1]). A token has the class of its first byte that is not a space.
+/// The notes of the tokens [first, last) of a text, where token t holds the bytes [begins[t], begins[t + 1]).
+/// A token has the class of its first byte that is not a space.
 inline std::vector<TokenNote> notes_of(const AnnotatedText& text, const std::vector<std::size_t>& begins,
                                        std::size_t first, std::size_t last) {
   const auto is_name = [&](std::size_t byte) { return text.classes[byte] == 'i'; };
@@ -114,8 +114,8 @@ inline std::vector<TokenNote> notes_of(const AnnotatedText& text, const std::vec
     const auto end = std::min(text.classes.find_first_not_of('i', byte), text.classes.size());
     return std::string_view(text.text).substr(byte, end - byte);
   };
-  std::map<std::string_view, std::size_t> seen;  // the token in which a spelling began last
-  std::map<std::size_t, int> distances;          // of each name of the window, by its first byte
+  std::map<std::string_view, std::size_t> seen;  // the token in which a spelling last began
+  std::map<std::size_t, int> distances;          // by the first byte of each name of the window
   std::vector<TokenNote> notes;
   for (std::size_t t = first; t < last; ++t) {
     for (std::size_t byte = begins[t]; byte < begins[t + 1]; ++byte) {
@@ -139,8 +139,8 @@ inline std::vector<TokenNote> notes_of(const AnnotatedText& text, const std::vec
   return notes;
 }
 
-/// Cuts a text into windows of `context` tokens; the last one may be shorter, and one of a single token,
-/// which predicts nothing, is left out. Throws Error where the tokens do not give the text back byte by byte.
+/// Cuts a text into windows of `context` tokens; the last one may be shorter. A window of a single token
+/// predicts nothing and is dropped. Throws Error if the tokens do not restore the text byte by byte.
 inline void add_windows(const AnnotatedText& text, const lnfree::Tokenizer& tokenizer, int context,
                         std::vector<Window>& windows) {
   const std::vector<std::int32_t> tokens = tokenizer.encode(text.text);
@@ -148,7 +148,7 @@ inline void add_windows(const AnnotatedText& text, const lnfree::Tokenizer& toke
   for (const std::int32_t token : tokens)
     begins.push_back(begins.back() + tokenizer.decode({&token, 1}).size());
   if (begins.back() != text.text.size()) {
-    throw lnfree::Error("the tokenizer changes text, so that its tokens cannot be told what they are: " +
+    throw lnfree::Error("the tokenizer changes text, so its tokens cannot be classified: " +
                         std::to_string(text.text.size()) + " bytes became " + std::to_string(begins.back()) +
                         "; use one that keeps every byte");
   }

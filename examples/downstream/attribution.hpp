@@ -27,9 +27,9 @@ namespace downstream {
 struct LogitMap {
   using Row = const double*;
   std::function<double(Row w, Row x)> logit;  ///< w . N(x).
-  /// What the approximation at x says that removing c from x takes from the logit.
+  /// By how much removing c from x lowers the logit, in the approximation at x.
   std::function<double(Row w, Row x, Row c)> effect;
-  /// What the approximation at x leaves of the logit when all of x is removed.
+  /// The logit after removing all of x, in the approximation at x.
   std::function<double(Row w, Row x)> rest;
 };
 
@@ -45,9 +45,9 @@ inline LogitMap linear_map(std::size_t width) {
 }
 
 /// The map of a model with the final norm N, whose parameters are `values`, one number or one for each
-/// channel. The approximation holds the scale of a RowNorm at its value for x, the inverse standard deviation
-/// in a LayerNorm, and lets the shift follow, which is linear in x. For a PointwiseNorm it is the tangent at
-/// x.
+/// channel. The approximation keeps the scale of a RowNorm, the inverse standard deviation in a LayerNorm,
+/// fixed at its value for x, while the shift, which is linear in x, varies. For a PointwiseNorm it is the
+/// tangent at x.
 template <class N>
 LogitMap norm_map(std::size_t width, std::vector<std::vector<double>> values) {
   using lnfree::RowStatistics;
@@ -97,7 +97,7 @@ LogitMap norm_map(std::size_t width, std::vector<std::vector<double>> values) {
       [=](Row w, Row x) { return rest_of(w, x, [x](std::size_t j) { return x[j]; }); }};
 }
 
-/// Numbers as the mathematics here has them.
+/// Converts numbers to double.
 template <class T>
 std::vector<double> in_double(const std::vector<T>& values) {
   return {values.begin(), values.end()};
@@ -124,8 +124,8 @@ LogitMap logit_map(Model& model, std::string_view final_norm) {
   return map;
 }
 
-/// The output matrix (V, C) of an opened model, the mean of its rows taken from each: a logit is then that
-/// above the mean of all logits, and the softmax is the same.
+/// The output matrix (V, C) of an opened model, minus the mean of its rows. Logits are then relative to the
+/// mean of all logits, and the softmax is the same.
 template <class Model>
 std::vector<double> centred_output_rows(Model& model) {
   std::vector<double> rows;
@@ -141,9 +141,9 @@ std::vector<double> centred_output_rows(Model& model) {
   return rows;
 }
 
-/// An observer that keeps the residual stream of the last pass after each part, and measures with it how far
-/// direct logit attribution can be trusted. A part's contribution c is what it adds to the stream x in front
-/// of the final norm. With w the centred output row of the true token:
+/// An observer that keeps the residual stream of the last pass after each part, and measures how accurate
+/// direct logit attribution is. A part's contribution c is what it adds to the stream x before the final
+/// norm. With w the centred output row of the true token:
 ///
 ///   true effect       w . N(x) - w . N(x - c)
 ///   attribution       the same with the scale of N held at its value for x
@@ -158,14 +158,14 @@ class AttributionObserver {
 
   AttributionObserver(int layers, int /*heads*/) : part_count_(1 + 2 * static_cast<std::size_t>(layers)) {}
 
-  /// Forgets everything but how logits are made.
+  /// Clears everything but the model's output.
   void reset() {
     parts_.clear();
     logits_ = unexplained_ = 0;
     targets_ = 0;
   }
 
-  /// How logits are made. `output_rows` is (V, C).
+  /// Sets how logits are computed. `output_rows` is (V, C).
   void set_model(LogitMap map, std::vector<double> output_rows, std::size_t width) {
     map_ = std::move(map);
     output_rows_ = std::move(output_rows);
@@ -180,14 +180,14 @@ class AttributionObserver {
     parts_[place_++].stream.assign(x.data, x.data + x.size());
   }
 
-  /// Adds what the last pass says, whose predictions these are.
+  /// Adds the last pass, with its predictions.
   void add(const std::vector<Prediction>& predictions) {
     if (!is_defined()) return;
     struct OfRow {
       std::vector<double> effects, errors;
       double unexplained = 0;
     };
-    // Summed row by row afterwards, so that the digits do not depend on the threads.
+    // Summed row by row afterwards, so that the result does not depend on the threads.
     std::vector<OfRow> rows(predictions.size());
 #pragma omp parallel for
     for (std::size_t row = 0; row < rows.size(); ++row) {
@@ -224,10 +224,10 @@ class AttributionObserver {
     }
   }
 
-  /// Whether the stream is the sum of its parts: not where a norm stands in it.
+  /// Whether the stream is the sum of its parts, which it is not if a norm is in it.
   bool is_defined() const { return parts_.size() == part_count_; }
 
-  /// The error over all parts, or over those whose name begins with `kind`; NaN where it is not defined.
+  /// The error over all parts, or over those whose name begins with `kind`; NaN if it is not defined.
   double error(std::string_view kind = "") const {
     double effect = 0, error = 0;
     for (const Part& part : parts_) {
@@ -238,13 +238,13 @@ class AttributionObserver {
     return is_defined() ? error / effect : std::numeric_limits<double>::quiet_NaN();
   }
 
-  /// How far the logits are from the sums of what the parts add; NaN where that is not defined.
+  /// How far the logits are from the sums of the parts' contributions; NaN if that is not defined.
   double sum_error() const {
     return is_defined() ? unexplained_ / logits_ : std::numeric_limits<double>::quiet_NaN();
   }
 
-  /// error, that of attention alone, sum_error, and of each part the mean size of its true effect, and its
-  /// error; null where there are no parts.
+  /// error, error of attention only, sum_error, and for each part the mean size of its true effect and its
+  /// error; null if there are no parts.
   lnfree::Json json() const {
     if (!is_defined()) return {};
     lnfree::Json list = lnfree::Json::array();

@@ -13,17 +13,17 @@
 #include <lnfree/core/math.hpp>
 #include <lnfree/core/tensor.hpp>
 
-/// What a model's logits say of the token that comes next, and sums of it.
+/// A model's predictions of the next token, and sums over them.
 namespace downstream {
 
-/// One prediction, by the softmax of its logits.
+/// One prediction, from the softmax of its logits.
 struct Prediction {
-  std::int32_t target = -1;         ///< The true token; negative where there is none.
-  std::int32_t best = 0;            ///< The most probable token, the first of equals.
+  std::int32_t target = -1;         ///< The true token; negative if there is none.
+  std::int32_t best = 0;            ///< The most probable token; of several, the first.
   double loss = 0;                  ///< -ln of the true token's probability.
   double confidence = 0;            ///< Probability of the most probable token.
   double entropy = 0;               ///< -sum p ln p, nats.
-  double logit = 0;                 ///< Of the true token, above the mean of all logits.
+  double logit = 0;                 ///< Logit of the true token, relative to the mean of all logits.
   std::array<double, 3> closing{};  ///< Probability of the tokens that begin with ), ] and }.
 
   /// Whether the most probable token is the true one.
@@ -42,7 +42,7 @@ inline Prediction predict(std::span<const float> x, std::int32_t target,
   result.best = static_cast<std::int32_t>(std::max_element(x.begin(), x.end()) - x.begin());
   const float max = x[static_cast<std::size_t>(result.best)];
   double sum = 0, weighted = 0, total = 0;
-  // Short sums in float, which vectors compute, and these in double.
+  // Short sums in float, which vectorize, and their sum in double.
   for (std::size_t first = 0; first < x.size(); first += 256) {
     const std::size_t count = std::min<std::size_t>(256, x.size() - first);
     const float* const part = x.data() + first;
@@ -81,20 +81,20 @@ class PredictionObserver {
   static constexpr bool observes_logits = true;
 
   PredictionObserver(int /*layers*/, int /*heads*/) {}
-  /// Forgets the last pass.
+  /// Clears the last pass.
   void reset() { predictions_.clear(); }
 
-  /// Says which tokens begin with each closing bracket.
+  /// Sets the tokens that begin with each closing bracket.
   void set_closing(std::array<std::vector<std::int32_t>, 3> closing) { closing_ = std::move(closing); }
 
-  /// The next pass has these targets.
+  /// Sets the targets of the next pass.
   void expect(std::span<const std::int32_t> targets) {
     predictions_.assign(targets.size(), {});
     for (std::size_t i = 0; i < targets.size(); ++i) predictions_[i].target = targets[i];
     rows_ = 0;
   }
 
-  /// Takes the logits of some rows. They are kept until there is work for all threads.
+  /// Adds the logits of some rows. They are kept until there is work for all threads.
   template <class T>
   void record_logits(lnfree::Index first_row, lnfree::Matrix<const T> logits) {
     for (lnfree::Index i = 0; i < logits.rows; ++i) {
@@ -132,7 +132,7 @@ class PredictionObserver {
   lnfree::Index first_row_ = 0;
 };
 
-/// A share, or null where nothing counts.
+/// A ratio, or null if there is nothing to count.
 inline lnfree::Json ratio(double sum, double count) {
   return count > 0 ? lnfree::Json(sum / count) : lnfree::Json();
 }
@@ -158,7 +158,7 @@ struct Tally {
 };
 
 /// Closing brackets that came next: how often the most probable token closed with the same one, and how much
-/// of the probability of all closing brackets was on it.
+/// of the probability of all closing brackets it had.
 struct BracketTally {
   std::int64_t targets = 0, correct = 0;
   double share = 0;  ///< Summed.

@@ -1,9 +1,9 @@
-"""A model of lnfree for Hugging Face's transformers, whatever its norms, activations and layout. The program convert
-puts this file beside the weights:
+"""Any lnfree model for Hugging Face's transformers, with all norms, activations and layouts. The program
+convert puts this file beside the weights:
 
     AutoModelForCausalLM.from_pretrained(FOLDER, trust_remote_code=True)
 
-Every pass computes all positions anew: there is no cache of keys and values. Dropout is left to the trainer.
+Every pass computes all positions: there is no cache of keys and values. Dropout is left to the trainer.
 """
 
 import math
@@ -19,7 +19,7 @@ ROTARY_BASE = 10000.0
 
 
 class LnfreeConfig(PretrainedConfig):
-    """config.json, key by key as lnfree writes it."""
+    """config.json, with the keys that lnfree writes."""
 
     model_type = "lnfree"
     attribute_map = {
@@ -66,7 +66,7 @@ class LnfreeConfig(PretrainedConfig):
 
 
 def at_least_float(x):
-    """Sums of half-precision numbers are taken in float."""
+    """Half-precision numbers are summed in float."""
     return x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
 
 
@@ -117,7 +117,7 @@ class Slope(nn.Module):
 
 def activation_of_layer(name, layer):
     """The name of a layer's activation: "relu*4+gelu" is ReLU in the first four layers and GELU in the rest,
-    "relu*1+gelu*1" the two in turn."""
+    "relu*1+gelu*1" alternates the two."""
     parts = re.fullmatch(r"(.*?)\*(\d+)\+(.*?)(?:\*(\d+))?", name)
     if parts is None:
         return name
@@ -158,7 +158,7 @@ class Projection(nn.Module):
 
 
 def rotated(x, positions, dims):
-    """(B, H, T, head_dim) with its first `dims` channels turned: c and c + dims / 2 are a pair."""
+    """(B, H, T, head_dim) with its first `dims` channels rotated: c and c + dims / 2 are a pair."""
     half = dims // 2
     frequencies = ROTARY_BASE ** (-torch.arange(half, dtype=torch.float64, device=x.device) / half)
     angles = positions.to(torch.float64)[:, None, :, None] * frequencies
@@ -175,7 +175,7 @@ class Attention(nn.Module):
         self.c_proj = Projection(config.n_embd, config.n_embd, config.biases == "all")
 
     def forward(self, x, positions, hidden_keys):
-        """`hidden_keys` (B or 1, 1, T, T) is true where a query does not see a key."""
+        """`hidden_keys` (B or 1, 1, T, T) is true where a query must not attend to a key."""
         batch, length, width = x.shape
         q, k, v = (
             part.view(batch, length, self.heads, width // self.heads).transpose(1, 2)
@@ -279,7 +279,7 @@ class LnfreeForCausalLM(PreTrainedModel, GenerationMixin):
         return_dict=None,
         **kwargs,
     ):
-        """Logits (B, T, V). attention_mask (B, T) is 0 at padding, which no query sees."""
+        """Logits (B, T, V). attention_mask (B, T) is 0 at padding, which no query attends to."""
         x = self.wte(input_ids) if inputs_embeds is None else inputs_embeds
         batch, length = x.shape[:2]
         if self.config.rotary_dims == 0 and length > self.config.n_positions:
@@ -287,7 +287,7 @@ class LnfreeForCausalLM(PreTrainedModel, GenerationMixin):
         hidden_keys = torch.ones(length, length, dtype=torch.bool, device=x.device).triu(1)[None, None]
         if attention_mask is not None:
             is_padding = attention_mask[:, -length:] == 0
-            # Padding sees itself, lest its softmax be of nothing.
+            # Padding attends to itself, since a softmax over nothing would be NaN.
             itself = torch.eye(length, dtype=torch.bool, device=x.device)
             hidden_keys = hidden_keys | (is_padding[:, None, None, :] & ~itself)
             if position_ids is None:

@@ -3,8 +3,8 @@
 
     parquet_to_jsonl.py [--column NAME] FILE.parquet... >corpus.jsonl
 
-Each row becomes {"content": TEXT}, from the column NAME or else from "content" or "text"; rows without a text are left out
-and counted. Reads some rows at a time, so that memory stays small. Needs pyarrow:
+Each row becomes {"content": TEXT}, from the column NAME or else from "content" or "text"; rows without a text
+are skipped and counted. It reads some rows at a time, so that memory stays small. Needs pyarrow:
 
     python3 -m venv env && env/bin/pip install pyarrow
 """
@@ -17,7 +17,7 @@ ROWS = 1000  # read at a time
 
 
 class Refusal(Exception):
-    """A sentence about what cannot be done."""
+    """A one-sentence error message."""
 
 
 def column_of(schema, asked, path):
@@ -29,7 +29,7 @@ def column_of(schema, asked, path):
 
 
 def convert(paths, asked, out):
-    """Writes the rows of all files; returns how many were left out."""
+    """Writes the rows of all files; returns how many were skipped."""
     import pyarrow
     import pyarrow.parquet
 
@@ -66,7 +66,7 @@ def main():
     except Refusal as refusal:
         sys.exit(f"parquet_to_jsonl.py: {refusal}")
     except ModuleNotFoundError:
-        sys.exit("parquet_to_jsonl.py: pyarrow is missing; install it with pip, in an environment of its own.")
+        sys.exit("parquet_to_jsonl.py: pyarrow is missing; install it with pip, in a virtual environment.")
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(1)

@@ -1,4 +1,4 @@
-"""The runs that a program of this folder is asked to hand on: one reader of metrics.jsonl for all of them."""
+"""Finds the runs that a program of this folder should convert; shared by all of them."""
 
 import argparse
 import json
@@ -13,7 +13,7 @@ FILE = "metrics.jsonl"
 
 
 class Refusal(Exception):
-    """One sentence for the person who started the program."""
+    """A one-sentence error message."""
 
 
 def run_folders(paths):
@@ -31,7 +31,7 @@ def run_folders(paths):
 
 
 def configuration(folder):
-    """What the checkpoint says of model and training, {} without one."""
+    """The checkpoint's description of model and training, {} without one."""
     found = {}
     for file, part in (("config.json", None), ("trainer.json", "course")):
         try:
@@ -43,7 +43,7 @@ def configuration(folder):
 
 
 def parser_of(description):
-    """The options that all of the programs have."""
+    """The options that all of these programs have."""
     parser = argparse.ArgumentParser(description=description.split("\n")[0])
     parser.add_argument(
         "runs",
@@ -57,7 +57,7 @@ def parser_of(description):
 
 
 def main(program):
-    """Calls the program; says in a sentence why it cannot go on."""
+    """Calls the program; prints a sentence if it fails."""
     name = Path(sys.argv[0]).name
     try:
         program()
@@ -69,5 +69,5 @@ def main(program):
 
 
 def needed(package, error):
-    """The refusal where a package from PyPI is missing."""
+    """The refusal if a package from PyPI is missing."""
     return Refusal(f"the package {package} is missing ({error}); install it with: pip install {package}")

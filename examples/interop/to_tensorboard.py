@@ -1,8 +1,9 @@
 #!/usr/bin/python3
-"""Turns the metrics of runs into event files for TensorBoard, a run of its own for each.
+"""Converts the metrics of runs into event files for TensorBoard, one run for each.
 
-Every number becomes a scalar, entropies one for each head and, of all heads together, a histogram besides. With
---follow it goes on while the runs are trained. A second conversion into the same folder replaces the first.
+Every number becomes a scalar. Entropies become one for each head, and a histogram over all heads. With
+--follow the program continues while the runs are trained. A second conversion into the same folder replaces
+the first.
 """
 
 import math
@@ -10,7 +11,7 @@ import time
 
 import run_folders
 
-# Ends the names of our files, by which the next conversion finds them.
+# The suffix of the files written here, by which the next conversion finds them.
 SUFFIX = ".lnfree"
 BUCKETS = 30
 
@@ -31,10 +32,10 @@ class EventFile:
         self.writer = EventFileWriter(str(out), filename_suffix=SUFFIX)
 
     def update(self):
-        """Writes what is new; returns how many lines that were."""
+        """Writes the new lines; returns their number."""
         entries, anew = self.metrics.update()
         if anew:
-            # What has been written is void: the run went on from an earlier checkpoint.
+            # What has been written is obsolete: the run resumed from an earlier checkpoint.
             start = self.event.SessionLog(status=self.event.SessionLog.START)
             self.writer.add_event(self.event.Event(wall_time=time.time(), step=0, session_log=start))
         for entry in entries:
@@ -72,7 +73,7 @@ class EventFile:
 
 def program():
     parser = run_folders.parser_of(__doc__)
-    parser.add_argument("--follow", action="store_true", help="go on while the runs are trained, until Ctrl-C")
+    parser.add_argument("--follow", action="store_true", help="continue while the runs are trained, until Ctrl-C")
     options = parser.parse_args()
     folders = run_folders.run_folders(options.runs)
     files = {name: EventFile(folder, options.out / name) for name, folder in folders.items()}

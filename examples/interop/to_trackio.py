@@ -1,7 +1,7 @@
 #!/usr/bin/python3
-"""Turns the metrics of runs into runs of Trackio, in a folder on this machine.
+"""Converts the metrics of runs into runs of Trackio, in a folder on this machine.
 
-Every number becomes a series; options of the training and sizes of the model become the run's configuration.
+Every number becomes a series; training options and model sizes become the run's configuration.
 """
 
 import os

@@ -1,19 +1,20 @@
 #!/usr/bin/env python3
-"""A model of lnfree as a HookedTransformer of TransformerLens, with the same logits and attention patterns.
+"""Converts an lnfree model into a HookedTransformer of TransformerLens, with the same logits and attention
+patterns.
 
     to_transformer_lens.py MODEL OUT
 
-MODEL is a checkpoint/ of a trainer, or a folder that convert has written with --format lnfree. OUT becomes a file with
-the configuration ("config") and the state ("state_dict") for torch.load. In a program of your own:
+MODEL is a checkpoint/ of a trainer, or a folder written by convert --format lnfree. OUT is a file for
+torch.load with the configuration ("config") and the state ("state_dict"). In your own program:
 
     from to_transformer_lens import load_model
     model = load_model("runs/sm_r/checkpoint")
     logits, cache = model.run_with_cache(tokens)
 
-TransformerLens has LayerNorm or no norm at all, in front of the sublayers, and sublayers in turn or side by side: the
-layouts pre_norm and parallel. Other models are refused. It takes a release before 4, which has no HookedTransformer any
-more: pip install "transformer_lens<4". Do not fold norms (fold_ln) where blocks and output differ in
-theirs, which is the paper's default for norm-free models: load_model() puts the norms where they belong.
+TransformerLens has LayerNorm or no norm before the sublayers, and sequential or parallel sublayers: the
+layouts pre_norm and parallel. Other models are refused. A release before 4 is needed, since 4 has no
+HookedTransformer: pip install "transformer_lens<4". Do not fold norms (fold_ln) if the blocks have no norm
+but the output has one, as is the paper's default for norm-free models; load_model() sets the norms correctly.
 """
 
 import json
@@ -38,7 +39,7 @@ class ModelError(Exception):
 
 
 def read_model(folder):
-    """config.json and name -> tensor; raises ModelError for another model than TransformerLens has."""
+    """config.json and name -> tensor; raises ModelError for a model that TransformerLens does not have."""
     path = Path(folder) / "config.json"
     try:
         config = json.loads(path.read_text())
@@ -54,7 +55,7 @@ def read_model(folder):
 
 
 def hooked_config(config):
-    """The configuration of a HookedTransformer. load_model() exchanges the activation that it names."""
+    """The configuration of a HookedTransformer. load_model() replaces the activation that it names."""
     has_norm = "layer_norm" in (config["norm"], config["final_norm"])
     rotary = {"positional_embedding_type": "rotary", "rotary_dim": config["rotary_dims"]}
     return {
@@ -75,7 +76,7 @@ def hooked_config(config):
 
 
 def hooked_state(config, tensors):
-    """name -> tensor of a HookedTransformer."""
+    """The state of a HookedTransformer: name -> tensor."""
     heads, width = config["n_head"], config["n_embd"]
     head_dim = width // heads
 
@@ -110,14 +111,14 @@ def hooked_state(config, tensors):
 
 
 def activation(config, tensors, layer):
-    """The function of a layer's hidden units."""
+    """The activation function of a layer."""
     name = activation_of_layer(config["activation_function"], layer)
     slope = tensors.get(f"h.{layer}.mlp.act.slope", tensors.get("act.slope"))
     return lambda x: activate(name, x, slope)
 
 
 def load_model(folder):
-    """The HookedTransformer of a folder, in float."""
+    """Loads the HookedTransformer of a folder, in float."""
     config, tensors = read_model(folder)
     model = HookedTransformer(HookedTransformerConfig(**hooked_config(config), device="cpu"))
     for layer, block in enumerate(model.blocks):
@@ -130,7 +131,7 @@ def load_model(folder):
     learned = [name for name in missing if name in dict(model.named_parameters())]  # the rest are masks and angles
     if learned or unexpected:
         raise ModelError(f"this TransformerLens has other tensors: {sorted([*learned, *unexpected])}")
-    model.setup()  # hooks go through the norms as they are now
+    model.setup()  # hooks have to be set up for the new norms
     return model.eval()
 
 

@@ -1,8 +1,8 @@
 #!/usr/bin/python3
-"""Turns the metrics of runs into offline runs of Weights & Biases, which `wandb sync` uploads where you want that.
+"""Converts the metrics of runs into offline runs of Weights & Biases, which you can upload with `wandb sync`.
 
-Nothing leaves the machine. Every number becomes a series; options of the training and sizes of the model become the
-run's configuration.
+Nothing leaves the machine. Every number becomes a series; training options and model sizes become the run's
+configuration.
 """
 
 import os

@@ -1,12 +1,11 @@
 """Trains, evaluates and reports the paper's experiments: the job behind reproduce.sh.
 
-Everything it knows lies in one root folder, so that the same command, interrupted at any point, goes on where
-it was, and experiments share the runs that they have in common:
+All its state is in one root folder, so that the same command continues after an interruption at any point,
+and experiments share the runs that they have in common:
 
-    settings.json    scale, corpus and device; others are refused
-    corpus.json      the corpus as prepared, with its sources
-    runs/NAME/       one trainer's folder, see jobs.Job
-    results.json, report.md, report.html, figures/    written by report.py when every run is evaluated
+    settings.json    scale, corpus and device; others are refused later corpus.json      the corpus as
+    prepared, with its sources runs/NAME/       one trainer's folder, see jobs.Job results.json, report.md,
+    report.html, figures/    written by report.py once every run is evaluated
 """
 
 import argparse
@@ -29,7 +28,7 @@ from scales import CONTEXT, SCALES
 
 
 def settings_of(arguments):
-    """What a root folder is bound to."""
+    """The settings that are fixed for a root folder."""
     return {
         "scale": arguments.scale,
         "corpus": name_of(arguments.corpus) if arguments.corpus else "debian",
@@ -39,7 +38,7 @@ def settings_of(arguments):
 
 
 def check_settings(arguments):
-    """Refuses a folder started with other settings, or one that is not ours."""
+    """Refuses a folder started with other settings, or not made by this program."""
     found = read_settings(arguments.out)
     if found is None:
         if arguments.out.exists() and any(entry.name != ".lock" for entry in arguments.out.iterdir()):
@@ -51,18 +50,19 @@ def check_settings(arguments):
         if found.get(name) != value:
             raise ReproduceError(
                 f"{arguments.out} was started with {name} {found.get(name)}, not {value}; "
-                "give the same to go on, or another --out."
+                "give the same to continue, or another --out."
             )
 
 
 def selection_loss(arguments, spec):
-    """As Request has it."""
+    """See Request."""
     found = read_json(arguments.out / "runs" / spec.name / "selection.json")
     return found and (math.inf if found["eval_loss"] is None else found["eval_loss"])
 
 
 def grid_of(arguments, chosen=None):
-    """The runs that are asked for, or those of some experiments, as far as they are known by those that have ended."""
+    """The requested runs, or those of some experiments, as far as they can be known from the runs that have
+    ended."""
     seeds = range(arguments.seed, arguments.seed + arguments.seeds)
     return experiments.grid(
         arguments.experiment if chosen is None else chosen,
@@ -75,10 +75,10 @@ def grid_of(arguments, chosen=None):
 
 
 def live_page(arguments, planned=None, workers=1):
-    """The page of --live, as a context in which it is served; nothing without that option."""
+    """A context in which the page of --live is served; does nothing without that option."""
     if arguments.live is None:
         return contextlib.nullcontext()
-    import live  # not before: what it stands on takes a moment to load
+    import live  # only now, since it takes a moment to load
 
     return live.Server(live.Board(arguments.out, planned, workers), arguments.live)
 
@@ -87,13 +87,13 @@ def reproduce(arguments, stop):
     """The whole job, from the corpus to the report."""
     specs = grid_of(arguments)
     check_settings(arguments)
-    with live_page(arguments):  # whether its port can be had
+    with live_page(arguments):  # to check that its port is free
         pass
     if arguments.check:
         return
     held = lock(arguments.out / ".lock")
     if held is None:
-        raise ReproduceError(f"another run is at work in {arguments.out}.")
+        raise ReproduceError(f"another job is running in {arguments.out}.")
     with held:
         check_device(specs, arguments, stop)
         if not (arguments.out / "settings.json").exists():
@@ -104,7 +104,7 @@ def reproduce(arguments, stop):
         jobs = {}
 
         def make_jobs(specs):
-            """Brings `jobs` up to the runs that are asked for, and returns those that are not done."""
+            """Adds the requested runs to `jobs`, and returns those that are not done."""
             for spec, in_halves in specs.items():
                 if spec not in jobs:
                     windows = corpus["prepared"][str(spec.context)]["train"]["windows"]
@@ -138,7 +138,7 @@ def reproduce(arguments, stop):
             own = set(grid_of(arguments, [module.name]))
             module.measure([job for job in jobs.values() if job.spec in own], arguments, shards[CONTEXT], stop)
         print("report: tables and figures", flush=True)
-        import report  # not before: what it draws with takes seconds to load
+        import report  # only now, since matplotlib takes seconds to load
 
         report.write_report(arguments.out)
     print(f"\nThe report is {arguments.out / 'report.html'} (report.md beside it)")
@@ -149,10 +149,10 @@ def parse_arguments():
     option = parser.add_argument
     option("--experiment", nargs="+", choices=[*EXPERIMENTS, *GROUPS], default=[next(iter(EXPERIMENTS))])
     option("--scale", choices=list(SCALES), default="demo", help="how much to train (default: demo)")
-    option("--recipe", choices=list(RECIPES), default=FIRST_RECIPE, help="of the paper's code, or of its text (clean), or that with an output matrix of its own (clean_untied)")
+    option("--recipe", choices=list(RECIPES), default=FIRST_RECIPE, help="that of the paper's code, or of its text (clean), or that with an output matrix of its own (clean_untied)")
     option("--corpus", type=Path, help="folder of Python files or .jsonl file (default: Debian packages)")
     option("--tokenizer", type=Path, help="SentencePiece model or tokenizer.json (default: trained on the corpus)")
-    option("--skip-invalid", action="store_true", help="leave out what cannot be read or is not text")
+    option("--skip-invalid", action="store_true", help="skip what cannot be read or is not text")
     option("--configs", nargs="+", choices=list(CONFIGURATIONS), default=list(PAPER_CONFIGS))
     option("--seed", type=int, default=0, help="first seed of weights, order and dropout (default: 0)")
     option("--seeds", type=int, default=1, help="how many seeds (default: 1)")
@@ -163,7 +163,7 @@ def parse_arguments():
         "--programs",
         type=Path,
         default=PROJECT / "build" / "release" / "bin",
-        help="where prepare_corpus and the trainers are (default: build/release/bin)",
+        help="folder of prepare_corpus and the trainers (default: build/release/bin)",
     )
     option("--live", type=int, metavar="PORT", help="serve a page about the runs on this port of 127.0.0.1 (0: any)")
     option("--check", action="store_true", help="only check that --out fits the other options")
@@ -172,7 +172,7 @@ def parse_arguments():
 
 
 def main():
-    # A path may be any bytes; they are printed as they are.
+    # A path may have any bytes; they are printed unchanged.
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="surrogateescape")
     arguments = parse_arguments()
@@ -185,12 +185,12 @@ def main():
     try:
         reproduce(arguments, stop)
     except Interrupted as interrupted:
-        print("\nStopped; everything is saved. The same command goes on where it was.", flush=True)
+        print("\nStopped; everything is saved. The same command continues from here.", flush=True)
         sys.exit(128 + interrupted.args[0])
     except (ReproduceError, OSError) as error:
         print(f"reproduce: {error}", file=sys.stderr)
         if (arguments.out / "settings.json").exists() and not arguments.check:
-            print("reproduce: when that is mended, the same command goes on where it was.", file=sys.stderr)
+            print("reproduce: once that is fixed, the same command continues from here.", file=sys.stderr)
         sys.exit(1)
 
 

@@ -1,4 +1,4 @@
-"""The runs of one recipe, and where the sections about them are written."""
+"""The runs of one recipe, from which the report's sections are written."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,12 +12,12 @@ from text import image
 
 @dataclass(frozen=True)
 class Chapter:
-    """What an experiment's section is made from; figures go into `pictures`."""
+    """The data of an experiment's section; figures go into `pictures`."""
 
     recipe: str
     scale: Scale
     runs: list
-    unigram: float  # loss, in nats, of the model that knows only how often each token occurs
+    unigram: float  # loss, in nats, of the model that knows only the token frequencies
     pictures: Path
 
     @cached_property
@@ -34,7 +34,7 @@ class Chapter:
 
     @cached_property
     def fixed(self):
-        """Those at the plain learning rate without learned slopes."""
+        """Runs at the default learning rate without learned slopes."""
         return [
             run
             for run in self.plain
@@ -42,13 +42,13 @@ class Chapter:
         ]
 
     def title(self, text):
-        """A heading, which names the recipe where that is not the usual one."""
+        """A heading, which names the recipe unless it is the default."""
         recipe = f" ({self.recipe} recipe)" if self.recipe != FIRST_RECIPE else ""
         return f"## {text}{recipe}"
 
     def draw(self, function, *arguments, name, alt):
-        """Draws the figure that `function` returns and returns the Markdown that shows it. Its first argument is
-        the module figures, which takes seconds to load and is not needed before."""
+        """Draws the figure that `function` returns, and returns the Markdown that shows it. The first
+        argument of `function` is the module figures, which takes seconds to load and so is loaded late."""
         import figures
 
         name += f"_{self.recipe}" if self.recipe != FIRST_RECIPE else ""

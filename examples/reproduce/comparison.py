@@ -1,4 +1,4 @@
-"""Runs that differ only in configuration and seed, and everything computed from them."""
+"""Comparisons of runs that differ only in configuration and seed."""
 
 import math
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ class Estimate:
 
     @classmethod
     def of(cls, values):
-        """Of the finite ones among `values`."""
+        """An Estimate from the finite ones among `values`."""
         values = [value for value in values if math.isfinite(value)]
         return cls(
             float(np.mean(values)) if values else math.nan,
@@ -29,19 +29,19 @@ class Estimate:
         )
 
     def text(self, form=".2f", missing="–"):
-        """As "28.96 ± 0.26", of one value without the deviation."""
+        """As "28.96 ± 0.26"; a single value has no deviation."""
         spread = f" ± {self.deviation:{form.lstrip('+')}}" if math.isfinite(self.deviation) else ""
         return number_text(self.mean, form, missing) + spread
 
 
 def paired_percent(runs, references, value=lambda run: run.perplexity):
-    """How far runs lie above the references of the same seed in `value`, in %: an Estimate over the seeds."""
+    """By how many % runs are above the references of the same seed in `value`: an Estimate over the seeds."""
     other = {run.spec.seed: value(run) for run in references}
     return Estimate.of([100 * (value(run) / other[run.spec.seed] - 1) for run in runs if run.spec.seed in other])
 
 
 def largest_possible_entropy(context):
-    """Mean entropy of uniform causal attention: query i of 1..T reaches ln i at most."""
+    """Mean entropy of uniform causal attention: query i of 1..T has at most ln i."""
     return sum(math.log(i) for i in range(1, context + 1)) / context
 
 
@@ -70,18 +70,18 @@ class Comparison:
         return list(self.by_config)
 
     def sound(self, config):
-        """The runs of a configuration that did not diverge."""
+        """The runs of a configuration without those that diverged."""
         return [run for run in self.by_config.get(config, []) if not run.diverged]
 
     def shown(self):
-        """One run of each configuration, for figures that show runs: that of the first seed."""
+        """One run of each configuration, that of the first seed, for figures of single runs."""
         return [runs[0] for runs in self.by_config.values()]
 
     def perplexity(self, config):
         return Estimate.of([run.perplexity for run in self.sound(config)])
 
     def delta(self, config, reference=BASELINE):
-        """Perplexity above another configuration's in %, paired by seed."""
+        """By how many % the perplexity is above another configuration's, paired by seed."""
         return paired_percent(self.sound(config), self.sound(reference))
 
     def quarters(self, config):
@@ -98,11 +98,11 @@ class Comparison:
         return (np.bincount(index, minlength=4) / finite.size).tolist()
 
     def layer_entropy(self, config):
-        """Mean over heads and seeds of each layer."""
+        """The mean of each layer over heads and seeds."""
         return np.mean([run.head_entropy.mean(axis=1) for run in self.by_config[config]], axis=0)
 
     def final(self, config, name):
-        """(runs, layers) what the runs that observed `name` had at the end; None if none did."""
+        """The final values (runs, layers) of the runs that observed `name`; None if none did."""
         found = [run.by_layer[name] for run in self.by_config[config] if name in run.by_layer]
         return np.stack(found) if found else None
 

@@ -10,11 +10,11 @@ SIZES = EXAMPLES.parent / "include" / "lnfree" / "core" / "config.hpp"
 
 
 class Malformed(SystemExit):
-    """Ends the program with a sentence, since these files are part of it."""
+    """Ends the program with an error message, since these files are part of it."""
 
 
 def split(text):
-    """The parts of a list in C++, at the commas that stand in no quotes or brackets."""
+    """The parts of a C++ list, split at commas outside quotes and brackets."""
     parts, depth, quoted = [""], 0, False
     for character in text:
         quoted ^= character == '"'
@@ -27,7 +27,7 @@ def split(text):
 
 
 def value_of(text):
-    """A value in C++ as Python has it; what is neither number nor truth value stays the text."""
+    """A C++ value in Python; anything but a number or a truth value stays text."""
     for read in ({"true": True, "false": False}.__getitem__, int, float):
         try:
             return read(text)
@@ -42,9 +42,10 @@ def fields_of(parts):
 
 
 class Definitions:
-    """The entries of a file like configurations.def by macro: {name: [further arguments, as they stand there]}.
+    """The entries of a file like configurations.def by macro: {name: [further arguments as text]}.
 
-    Refuses what the preprocessor would take for more or less than the other readers do, which look at lines.
+    Refuses lines that the preprocessor would read differently from the other readers, which work line by
+    line.
     """
 
     ENTRY = re.compile(r"(?P<macro>[A-Z_]+)\((?P<name>[A-Za-z0-9_]+)(?:,\s*(?P<rest>.*))?\)(?:\s*//.*)?", re.ASCII)
@@ -69,7 +70,7 @@ class Definitions:
 
 @dataclass(frozen=True)
 class Configuration:
-    """The norm, activation and label of a model's blocks."""
+    """The norm, activation and label of a configuration."""
 
     label: str
     norm: str
@@ -83,7 +84,7 @@ class Configuration:
         return cls(arguments[0].strip('"'), *arguments[1:3])
 
     def activations(self, layers):
-        """The activation of each of so many layers, by name."""
+        """The names of the activations of `layers` layers."""
         name, arguments = template(self.activation)
         if name != "Layerwise":
             return [name] * layers
@@ -97,12 +98,12 @@ class Configuration:
         return [template(first if layer % period < counts[0] else rest)[0] for layer in range(layers)]
 
     def layers_by_activation(self, layers):
-        """How many of `layers` layers have which activation."""
+        """The number of layers with each activation, out of `layers`."""
         return Counter(self.activations(layers))
 
     @property
     def activation_name(self):
-        """In words, without parameters."""
+        """The activation in words, without parameters."""
         takes_turns = len(template(self.activation)[1]) > 3
         return (", in turn with " if takes_turns else ", then ").join(self.layers_by_activation(1000))
 
@@ -120,7 +121,7 @@ def template(text):
 
 @dataclass(frozen=True)
 class Shape:
-    """Sizes of a model, and the training of models of that size; `context` is the longest window it takes."""
+    """The sizes of a model, and how models of that size are trained; `context` is the longest window."""
 
     layers: int
     heads: int
@@ -154,9 +155,9 @@ CONFIGURATIONS = {name: Configuration.of(name, *rest) for name, rest in _DEFINIT
 TRAININGS = {name: fields_of(rest) for name, rest in _DEFINITIONS["TRAINING"].items()}
 RECIPES = {name: fields_of(rest) for name, rest in _DEFINITIONS["RECIPE"].items()}
 SHAPES = {name: Shape.of(name, *rest) for name, rest in _DEFINITIONS["SHAPE"].items()}
-# The configurations of the paper's main table, and the one that changes in % refer to.
+# The configurations of the paper's main table, and the one to which changes in % refer.
 PAPER_CONFIGS = tuple(name for first, rest in _DEFINITIONS["PAPER_TABLE"].items() for name in (first, *rest))
 for _name in PAPER_CONFIGS:
     if _name not in CONFIGURATIONS:
-        raise Malformed(f"{_PATH}: PAPER_TABLE names {_name}, which is no CONFIGURATION")
+        raise Malformed(f"{_PATH}: PAPER_TABLE names {_name}, which is not a CONFIGURATION")
 BASELINE = PAPER_CONFIGS[0]

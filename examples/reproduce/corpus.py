@@ -1,4 +1,4 @@
-"""From source files to token shards: one folder of them for each context, all with the same tokenizer."""
+"""Turns source files into token shards: a folder for each context, all with the same tokenizer."""
 
 import re
 import time
@@ -22,13 +22,13 @@ def read_shard(path):
     """The tokens of a shard, mapped into memory."""
     header = np.fromfile(path, dtype="<i4", count=3)
     if len(header) < 3 or int(header[0]) not in TOKEN_TYPES:
-        raise ReproduceError(f"{path} is no token shard; remove its folder to have it made again.")
+        raise ReproduceError(f"{path} is not a token shard; remove its folder to rebuild it.")
     return np.memmap(path, TOKEN_TYPES[int(header[0])], "r", HEADER_BYTES, (int(header[2]),))
 
 
 def write_half(folder, context):
-    """Writes the first half of the held-out windows, selection.bin, for choices that the other half does not see. The
-    halves have no file in common but the one that lies across the border, if one does."""
+    """Writes the first half of the held-out windows, selection.bin, for choices that are then tested on the
+    other half. The halves have no file in common, except one that may span the border."""
     held_out = folder / "val.bin"
     header = np.fromfile(held_out, dtype="<i4", count=HEADER_BYTES // 4)
     tokens = read_shard(held_out)
@@ -44,8 +44,8 @@ def write_half(folder, context):
 
 
 def unigram_loss(folder, context):
-    """Evaluation loss, in nats, of the model that knows only how often each token occurs in the training
-    data (each once more, so that none has probability 0): what a model has that learned nothing else."""
+    """Evaluation loss, in nats, of the model that knows only the token frequencies of the training data (plus
+    one for each token, so that none has probability 0)."""
     train, held_out = (read_shard(folder / name) for name in ("train.bin", "val.bin"))
     targets = np.asarray(held_out).reshape(-1, context)[:, 1:].ravel()
     counts = np.ones(int(max(train.max(), targets.max())) + 1)
@@ -55,8 +55,8 @@ def unigram_loss(folder, context):
 
 
 def skips_invalid(asked, folder):
-    """Whether prepare_corpus shall leave out what is invalid. A folder that is already prepared stays as it
-    is where that makes no difference: without the option nothing was invalid, or with it."""
+    """Whether prepare_corpus is to skip invalid documents. A prepared folder is kept if that makes no
+    difference because nothing was invalid."""
     report = read_json(folder / "corpus.json") or {}
     before = report.get("arguments", {}).get("skip_invalid", asked)
     counts = report.get("documents", {})
@@ -68,19 +68,20 @@ def skips_invalid(asked, folder):
 
 
 def in_our_words(refusal, folder):
-    """What prepare_corpus refused, with advice that can be followed here: --scale fixes its other options."""
+    """The refusal of prepare_corpus, with advice that applies here, where --scale determines its other
+    options."""
     fact, semicolon, advice = str(refusal).partition("; ")
     if "--overwrite" in advice:
-        advice = f"remove {folder} to have it made again, or give another --out."
+        advice = f"remove {folder} to rebuild it, or give another --out."
     elif "vocabulary" in advice or set(re.findall(r"--[a-z-]+", advice)) - {"--skip-invalid"}:
         advice = "give a larger --corpus, or another --scale."
     return ReproduceError(fact + semicolon + advice)
 
 
 def prepare(arguments, contexts, halved, stop, with_text=False):
-    """Brings the shards about, train.bin and val.bin in a folder for each context, in the `halved` ones selection.bin
-    as well, and binds the root to them; `with_text`: with the held-out files of the usual context as held_out.jsonl.
-    Returns ({context: folder}, the content of corpus.json)."""
+    """Prepares the shards, train.bin and val.bin in a folder for each context, and also selection.bin in the
+    `halved` ones, and binds the root to them. With `with_text` the held-out files of the default context are
+    also written as held_out.jsonl. Returns ({context: folder}, the content of corpus.json)."""
     own = arguments.corpus is not None
     root = arguments.out / "corpus" if own else PROJECT / "out" / "corpus"
     place = root if own else root / arguments.scale
@@ -104,7 +105,7 @@ def prepare(arguments, contexts, halved, stop, with_text=False):
                 "fetching the corpus",
             )
         given = arguments.tokenizer is not None
-        print(f"corpus: de-duplicating, {'' if given else 'training the tokenizer, '}writing shards", flush=True)
+        print(f"corpus: removing duplicates, {'' if given else 'training the tokenizer, '}writing shards", flush=True)
         options = scale.corpus | (scale.corpus_own if own else {})
         with_tokenizer = {name: options[name] for name in ("held_out", "max_train_tokens") if name in options}
         if given:
@@ -129,10 +130,10 @@ def prepare(arguments, contexts, halved, stop, with_text=False):
             is_new = not (folder / "corpus.json").exists()
             if with_text and context == CONTEXT and (is_new or not (folder / "held_out.jsonl").exists()):
                 command += ["--held-out-text", folder / "held_out.jsonl"]
-            # Without corpus.json, what is there was left by an interrupted preparation.
+            # Without corpus.json, the files are from an interrupted preparation.
             command += ["--overwrite"] if is_new else []
             folder.parent.mkdir(parents=True, exist_ok=True)
-            # Among so many packages some files have other encodings.
+            # In the many packages, some files have other encodings.
             skip = arguments.skip_invalid or not own and scale.sources != "small"
             command += ["--skip-invalid"] if skips_invalid(skip, folder) else []
             try:
@@ -148,8 +149,8 @@ def prepare(arguments, contexts, halved, stop, with_text=False):
 
 
 def differ(known, report):
-    """Whether two reports of prepare_corpus are of different shards, wherever their sources lie. What only one
-    of them says, one of an earlier version for instance, makes no difference."""
+    """Whether two reports of prepare_corpus are of different shards, wherever their sources are. Entries that
+    only one of them has, for example since it is of an earlier version, are ignored."""
     if not (isinstance(known, dict) and isinstance(report, dict)):
         return known != report
     names = known.keys() & report.keys() - {"arguments", "inputs", "folder"}
@@ -157,7 +158,7 @@ def differ(known, report):
 
 
 def bind(path, corpus, prepared, folders):
-    """Writes or extends corpus.json, `prepared` by context; refuses another corpus than it speaks of."""
+    """Writes or extends corpus.json, `prepared` by context; refuses another corpus than the recorded one."""
     bound = read_json(path) or corpus | {"prepared": {}, "unigram_loss": {}}
     known = bound["prepared"]
     if any(bound.get(name) != value for name, value in corpus.items()) or any(

@@ -1,6 +1,6 @@
-"""The figures of a report, in the manner of the paper's figures 1 to 5, as PNG files.
+"""The figures of a report as PNG files, in the style of the paper's figures 1 to 5.
 
-A value that is not finite leaves a gap or a grey cell, never an error. Of several seeds, heatmaps show the
+A value that is not finite becomes a gap or a grey cell, never an error. With several seeds, heatmaps show the
 first; everything else shows the mean over seeds, with a band or whiskers where they fit.
 """
 
@@ -18,7 +18,7 @@ from configurations import CONFIGURATIONS
 # Blue with LayerNorm, orange-red without; dark GELU, light ReLU. The same in every figure.
 COLORS = {"sm_ln_g": "#1f4e79", "sm_ln_r": "#5fa8d3", "sm_g": "#b7371c", "sm_r": "#e2862a"}
 MARKERS = {"sm_ln_g": "o", "sm_ln_r": "s", "sm_g": "^", "sm_r": "D"}
-# The mixtures, which stand beside the norm-free models, in colours of their own.
+# The mixtures, which are shown with the norm-free models, have separate colours.
 COLORS |= {"sm_relu_gelu": "#3f7d4e", "sm_gelu_relu": "#8a5aa8", "sm_alternating": "#7a7a7a"}
 MARKERS |= {"sm_relu_gelu": "v", "sm_gelu_relu": "P", "sm_alternating": "X"}
 _OTHERS = [config for config in CONFIGURATIONS if config not in COLORS]
@@ -66,8 +66,8 @@ def save(figure, path):
 
 
 def point(axis, x, estimate, color, filled=True, marker="o", horizontal=False):
-    """An Estimate as a point at `x`, or at the height `x` where it is horizontal, with its deviation as a bar; nothing
-    where it has no value."""
+    """Draws an Estimate as a point at `x`, or at the height `x` if it is horizontal, with its deviation as a
+    bar; nothing if it has no value."""
     if not np.isfinite(estimate.mean):
         return
     deviation = estimate.deviation if np.isfinite(estimate.deviation) else 0
@@ -95,7 +95,7 @@ def tokens_axis(axis, most):
 
 
 def label(config):
-    """A configuration in a legend."""
+    """The label of a configuration in a legend."""
     return CONFIGURATIONS[config].label
 
 
@@ -107,12 +107,12 @@ def by_seed(series):
 
 
 def layer_colors(layers):
-    """A colour for each layer, from the early, dark ones on."""
+    """A colour for each layer, dark for the early ones."""
     return plt.cm.viridis(np.linspace(0, 1, layers + 2)[1:-1])
 
 
 def layer_bar(figure, axes, layers, colors):
-    """A colour bar that says which line is which layer."""
+    """A colour bar for the lines' layers."""
     norm = matplotlib.colors.BoundaryNorm(np.arange(layers + 1) - 0.5, layers)
     scale = plt.cm.ScalarMappable(norm, matplotlib.colors.ListedColormap(colors))
     bar = figure.colorbar(

@@ -1,4 +1,4 @@
-"""Files of a run folder: JSON that is never half there, and locks."""
+"""Files of a run folder: JSON that is written atomically, and locks."""
 
 import fcntl
 import json
@@ -7,7 +7,7 @@ import re
 
 
 class ReproduceError(Exception):
-    """One clear sentence for the person who started the job."""
+    """A one-sentence error message for the user."""
 
 
 def name_of(path):
@@ -18,7 +18,7 @@ def name_of(path):
 
 
 def write_text(path, text):
-    """Writes under a temporary name and renames, so that the file is never half there."""
+    """Writes under a temporary name and renames, so that the file is never incomplete."""
     temporary = path.with_name(path.name + ".part")
     temporary.write_text(text, encoding="utf-8")
     temporary.replace(path)
@@ -36,20 +36,20 @@ def read_json(path):
         return None
     except ValueError as error:
         raise ReproduceError(
-            f"{path} is not valid JSON ({error}); remove it to have it made again."
+            f"{path} is not valid JSON ({error}); remove it to rebuild it."
         ) from error
 
 
 def read_settings(root):
-    """What a root folder is bound to, or None when it is none. A folder of an earlier version names no device and
+    """The settings of a root folder, or None if it is not one. Folders of earlier versions have no device and
     no ranks."""
     settings = read_json(root / "settings.json")
     return settings if settings is None else {"device": "cpu", "ranks": 1} | settings
 
 
 def lock(path):
-    """Holds `path` locked until this process and every program it started have ended; None when others hold
-    it."""
+    """Locks `path` until this process and every program it started have ended; None if another process holds
+    the lock."""
     path.parent.mkdir(parents=True, exist_ok=True)
     file = open(path, "w", encoding="utf-8")
     try:

@@ -1,4 +1,4 @@
-"""Runs on their way through training and evaluation, as many side by side as the scale allows."""
+"""Trains and evaluates runs, as many in parallel as the scale allows."""
 
 import os
 import subprocess
@@ -12,14 +12,14 @@ from progress import Progress
 from runs import options_of, recipe_of, tokens_of_step
 from scales import SCALES
 
-# Exit status of a trainer whose loss stopped being a number.
+# Exit status of a trainer whose run diverged.
 DIVERGED_STATUS = 3
 
-# One single-threaded trainer per core is faster than one trainer on all cores, as long as models are small.
+# For small models, one single-threaded trainer per core is faster than one trainer on all cores.
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 
 
-# Ranks may be more than there are cores, those of several runs share them, and a container's user is root.
+# There may be more ranks than cores, several runs share the cores, and a container's user is root.
 OPEN_MPI = {
     "OMPI_MCA_rmaps_base_oversubscribe": "1",
     "OMPI_MCA_hwloc_base_binding_policy": "none",
@@ -29,12 +29,12 @@ OPEN_MPI = {
 
 
 def environment_of(threads):
-    """What the environment of a trainer with so many threads has besides."""
+    """Additions to the environment of a trainer with this many threads."""
     return OPEN_MPI | (ONE_THREAD if threads == 1 else {})
 
 
 def launched(trainer, ranks):
-    """The beginning of a command that starts a trainer as so many processes."""
+    """The beginning of a command that starts a trainer as this many processes."""
     return [trainer] if ranks == 1 else ["mpirun", "-n", ranks, trainer]
 
 
@@ -49,13 +49,13 @@ class MetricsTail(Metrics):
 
 
 class Job:
-    """One run on its way: training, evaluation, done. Its state is read from its folder, never remembered:
-    run.json (what the run is, its recipe, the device it was trained on last, seconds trained, whether it
-    diverged), metrics.jsonl, checkpoint/, log.txt and, when it is done, evaluation.json and, in halves,
+    """One run with its stages: training, evaluation, done. Its state is always read from its folder: run.json
+    (what the run is, its recipe, the device it was last trained on, seconds trained, whether it diverged),
+    metrics.jsonl, checkpoint/, log.txt and, when it is done, evaluation.json and, if evaluated in halves,
     selection.json, the evaluation of the first half."""
 
     def __init__(self, spec, arguments, shards, windows, jobs=None):
-        """`jobs` are those by their Spec that may be its prerequisites."""
+        """`jobs` are the possible prerequisites by Spec."""
         self.spec, self.label, self.in_halves = spec, spec.label, False
         self.prerequisites = {link: jobs[other] for link, other in spec.prerequisites.items()}
         self.recipe = recipe_of(spec, arguments.scale, windows, arguments.device, arguments.ranks)
@@ -64,7 +64,7 @@ class Job:
         self.ranks = arguments.ranks
         self.trainer = arguments.programs / spec.trainer(arguments.device, self.ranks)
         self.threads = SCALES[arguments.scale].threads
-        # More than a trainer observes by itself. It changes no result, so it is not part of the recipe.
+        # More than a trainer observes by default. It changes no result, so it is not part of the recipe.
         self.observes = ["--observe-signal"] if arguments.device == "cpu" else []
         self.shards = shards
         self.program = self.stage = None
@@ -81,7 +81,7 @@ class Job:
         self.started = self.first_seen = None
 
     def check_checkpoints(self):
-        """Raises ReproduceError where the checkpoint of a finished run is needed and gone."""
+        """Raises ReproduceError if the checkpoint of a finished run is needed but missing."""
         if self.done:
             return
         is_evaluated = (self.folder / "evaluation.json").exists()
@@ -89,7 +89,7 @@ class Job:
             if (job.folder / "evaluation.json").exists() and job.checkpoint_step is None:
                 raise ReproduceError(
                     f"{job.folder} no longer has its checkpoint, which is needed for {self.label}; "
-                    "remove that folder to have it trained again."
+                    "remove that folder to train it again."
                 )
 
     @property
@@ -100,13 +100,13 @@ class Job:
 
     @property
     def batch_size(self):
-        """Windows in one pass: the recipe's, or what the trainer chose by the memory of its device."""
+        """Windows in one pass: from the recipe, or chosen by the trainer to fit the device's memory."""
         trainer = read_json(self.folder / "checkpoint" / "trainer.json")
         return self.recipe.get("batch_size") or trainer["course"]["batch_size"]
 
     @property
     def evaluations_left(self):
-        """What is not evaluated yet: (file of the result, shard)."""
+        """The missing evaluations: (file of the result, shard)."""
         wanted = [("evaluation.json", "val.bin")] + [("selection.json", "selection.bin")] * self.in_halves
         return [(result, shard) for result, shard in wanted if not (self.folder / result).exists()]
 
@@ -116,24 +116,24 @@ class Job:
 
     @property
     def is_ready(self):
-        """Whether all runs that it needs are there."""
+        """Whether all runs that it needs are done."""
         return all(other.done for other in self.prerequisites.values())
 
     @property
     def hindrance(self):
-        """The run that diverged and without which this one cannot begin; None where there is none."""
+        """A diverged run without which this one cannot begin, or None."""
         for other in self.prerequisites.values():
             if other.diverged or other.hindrance:
                 return other.hindrance or other
         return None
 
     def checkpoints_needed(self, *links):
-        """The trainer's options that name the checkpoints of its prerequisites."""
+        """The trainer's options for the checkpoints of its prerequisites."""
         named = {link: self.prerequisites[link].folder / "checkpoint" for link in links if link in self.prerequisites}
         return options_of(named)
 
     def start(self):
-        """Starts what comes next: training, from the checkpoint where there is one, or evaluation."""
+        """Starts the next stage: training, from the checkpoint if there is one, or evaluation."""
         self.folder.mkdir(parents=True, exist_ok=True)
         step = self.checkpoint_step
         command = [*launched(self.trainer, self.ranks), "--threads", self.threads]
@@ -153,7 +153,7 @@ class Job:
         self.program = Program(command, self.folder / "log.txt", environment_of(self.threads), self.ranks > 1)
 
     def finish_stage(self):
-        """Takes the ended program's work in; raises ReproduceError when it failed."""
+        """Handles the end of a program; raises ReproduceError if it failed."""
         status, stage = self.program.poll(), self.stage
         self.diverged |= stage == "training" and status == DIVERGED_STATUS
         self.save()
@@ -176,12 +176,13 @@ class Job:
             if not result.exists():
                 raise ReproduceError(f"the evaluation of {self.label} wrote no result; see {program.log}.")
             if self.diverged:
-                # Its heads are those of the last sound checkpoint; that one's loss is not the run's.
+                # Its heads are those of the last good checkpoint, but that checkpoint's loss is not the
+                # run's.
                 write_json(result, read_json(result) | {"eval_loss": None, "perplexity": None})
             result.replace(self.folder / name)
 
     def save(self):
-        """Writes run.json, the time trained since the last call added."""
+        """Writes run.json, adding the time trained since the last call."""
         if self.stage == "training":
             now = time.monotonic()
             self.seconds += now - self.started
@@ -191,7 +192,7 @@ class Job:
         write_json(self.folder / "run.json", kept)
 
     def progress(self):
-        """(step, seconds per step or None), the latter as seen by the clock, evaluations included."""
+        """(step, seconds per step or None), the latter in wall-clock time, evaluations included."""
         if self.done or self.stage == "evaluating":
             return self.steps, None
         self.metrics.update()
@@ -208,13 +209,13 @@ class Job:
 
 
 def workers_of(scale, device, ranks=1):
-    """How many trainers work side by side: a core for each rank where models are small, one trainer on GPUs."""
+    """How many trainers run in parallel: a core for each rank if models are small, one trainer on GPUs."""
     return max(1, len(os.sched_getaffinity(0)) // ranks) if device == "cpu" and SCALES[scale].threads == 1 else 1
 
 
 def train_all(jobs, workers, stop, more=list):
-    """Brings every run to its evaluation, those first that others need. A run that needs a diverged one is left out.
-    Whenever a run has ended, `more()` gives those that are to be done besides."""
+    """Trains and evaluates every run, first those that others need. A run that needs a diverged one is left
+    out. Whenever a run has ended, `more()` returns further runs."""
     progress = Progress(list(jobs), workers)
     waiting, active = [job for job in progress.jobs if not job.done], []
     saved = time.monotonic()
@@ -254,7 +255,7 @@ def train_all(jobs, workers, stop, more=list):
 
 
 def stop_all(active):
-    """Asks the trainers to save and end; kills what has not ended after STOP_SECONDS."""
+    """Asks the trainers to save and end; kills those that have not ended after STOP_SECONDS."""
     for job in active:
         job.program.ask_to_stop()
     deadline = time.monotonic() + STOP_SECONDS
@@ -264,8 +265,8 @@ def stop_all(active):
         except subprocess.TimeoutExpired:
             job.program.kill()
             print(
-                f"reproduce: {job.label} did not stop in {STOP_SECONDS:.0f} s and was ended; "
-                "it goes on from its last checkpoint.",
+                f"reproduce: {job.label} did not stop in {STOP_SECONDS:.0f} s and was ended; it will resume "
+                "from its last checkpoint.",
                 file=sys.stderr,
             )
         job.save()

@@ -1,6 +1,6 @@
 #!/usr/bin/python3
-"""A page that shows runs while they train: state, loss, throughput, entropy of every head. Reads nothing but the files
-that trainers write, and serves on this machine alone (127.0.0.1).
+"""A page that shows runs while they train: state, loss, throughput, entropy of every head. Reads only the
+files that trainers write, and serves this machine only (127.0.0.1).
 
     live.py FOLDER [--port N]    FOLDER of one run (a trainer's --out) or of reproduce.sh (its --out)
 """
@@ -26,9 +26,9 @@ from runs import Spec, tokens_of_step
 
 HOST, PORT = "127.0.0.1", 8765
 REFRESH_SECONDS = 2
-# A run whose metrics have not grown for so long is no longer called training.
+# A run whose metrics have not grown for this long is no longer called training.
 SILENT_SECONDS = 120
-# What a curve or a heat map shows at most; more are averaged, or left out evenly.
+# Limits of a curve and a heat map; more points are averaged, or dropped evenly.
 POINTS, COLUMNS = 120, 240
 COLORS = ("#1f4e79", "#e2862a", "#b7371c", "#5fa8d3", "#3f7d4e", "#8a5aa8", "#c2a83e", "#6b6b6b", "#d1698c", "#2b9c9c")
 # Matplotlib's viridis, at equal distances.
@@ -53,10 +53,8 @@ main {{ max-width: 76rem; }}
 .scale {{ display: inline-block; width: 10rem; height: .7rem; background: linear-gradient(to right, {scale}); }}
 #ended {{ display: none; }}
 </style></head><body><main><h1>{title}</h1>
-<blockquote id="ended">No longer served: the job has ended or was stopped. This is what was seen last.</blockquote>
-<div id="content">{content}</div></main>
-<script>
-async function refresh() {{
+<blockquote id="ended">No longer served: the job has ended or was stopped. This is its last
+state.</blockquote> <div id="content">{content}</div></main> <script> async function refresh() {{
   let ended = false;
   try {{
     const answer = await fetch("/content", {{cache: "no-store"}});
@@ -72,7 +70,7 @@ setInterval(refresh, {milliseconds});
 
 
 class Curves:
-    """One run, as far as its files tell."""
+    """One run, from its files."""
 
     def __init__(self, folder, spec=None):
         self.folder, self.spec = folder, spec
@@ -97,7 +95,7 @@ class Curves:
                 pass
 
     def _json(self, name):
-        """What a file holds; {} where it is not there, or not for us."""
+        """The content of a file; {} if it is missing or cannot be read."""
         try:
             found = read_json(self.folder / name)
         except (ReproduceError, OSError):
@@ -110,7 +108,7 @@ class Curves:
 
     @property
     def options(self):
-        """What the run was started with: the recipe of a job, or what a trainer notes in its checkpoint."""
+        """The run's options: the recipe of a job, or those in a trainer's checkpoint."""
         recipe, course = self.kept.get("recipe"), self.checkpoint.get("course")
         return recipe if isinstance(recipe, dict) else course if isinstance(course, dict) else {}
 
@@ -157,7 +155,7 @@ class Curves:
 
     @property
     def seconds_left(self):
-        """None where that is not known, or nothing is left."""
+        """None if that is not known, or nothing is left."""
         speed = self.last("train").get("tokens_per_second")
         try:
             tokens = tokens_of_step(self.options)
@@ -168,7 +166,7 @@ class Curves:
         return (self.steps - self.done_steps) * tokens / speed
 
     def points(self, kind, field):
-        """[(step, number)] in order, without what is no number."""
+        """[(step, number)] in order, without values that are not numbers."""
         of_step = self.lines.get(kind, {})
         found = [(step, of_step[step].get(field)) for step in sorted(of_step)]
         return [(step, float(x)) for step, x in found if isinstance(x, (int, float)) and math.isfinite(x)]
@@ -196,8 +194,8 @@ class Curves:
 
 
 class Board:
-    """The runs of a folder. `planned` are those of a job, {folder: Spec}, begun or not, of which `workers` are trained
-    side by side."""
+    """The runs of a folder. `planned` are those of a job, {folder: Spec}, begun or not, of which `workers`
+    are trained in parallel."""
 
     def __init__(self, root, planned=None, workers=1):
         self.root, self.workers = root, workers
@@ -208,7 +206,7 @@ class Board:
         self.add(planned or {})
 
     def add(self, planned):
-        """Shows these runs, {folder: Spec}, as well."""
+        """Adds these runs, {folder: Spec}."""
         with self.guard:
             for folder, spec in planned.items():
                 self.runs.setdefault(folder, Curves(folder, spec))
@@ -227,7 +225,7 @@ class Board:
             run.update()
 
     def html(self):
-        """What is known now; not computed more than once a second, whoever asks."""
+        """The present state; computed at most once a second, for all requests."""
         with self.guard:
             if time.monotonic() >= self.due:
                 self.update()
@@ -238,7 +236,7 @@ class Board:
     def render(self):
         runs = list(self.runs.values())
         if not runs:
-            return "<p>No run has begun yet.</p>"
+            return "<p>No run has started yet.</p>"
         colors = {run.folder: COLORS[i % len(COLORS)] for i, run in enumerate(runs)}
         begun = [run for run in runs if run.lines]
         named = [(run, run.label, colors[run.folder]) for run in begun]
@@ -257,11 +255,11 @@ class Board:
         done = sum(run.state in ("done", "diverged") for run in runs)
         left = self.seconds_left(runs)
         text = f"{done} of {len(runs)} runs done" if len(runs) > 1 else f"{runs[0].state}"
-        text += f", about {duration(left)} left in all" if left is not None and len(runs) > 1 else ""
+        text += f", about {duration(left)} left in total" if left is not None and len(runs) > 1 else ""
         return f"{text}. As of {time.strftime('%H:%M:%S')}."
 
     def seconds_left(self, runs):
-        """A run that has not begun is taken to be as long as those under way."""
+        """A run that has not begun is assumed to take as long as the running ones."""
         whole = [run.seconds_left * run.steps / max(1, run.steps - run.done_steps) for run in runs if run.seconds_left]
         if not whole:
             return None
@@ -292,7 +290,7 @@ class Board:
 
 
 def thinned(points):
-    """At most POINTS of them, means of neighbours."""
+    """At most POINTS of them, by averaging neighbours."""
     size = -(-len(points) // POINTS)
     if size <= 1:
         return points
@@ -301,7 +299,7 @@ def thinned(points):
 
 
 def ticks(low, high, count=5):
-    """Round numbers between two others."""
+    """Round numbers between two numbers."""
     raw = (high - low) / count
     size = 10 ** math.floor(math.log10(raw))
     size = next(size * factor for factor in (1, 2, 5, 10) if size * factor >= raw)
@@ -346,7 +344,7 @@ def chart(title, runs, from_zero=False, width=560, height=280):
 
 
 def color_of(value, largest):
-    """A colour of the heat map; grey for what is no number."""
+    """A colour of the heat map; grey for values that are not numbers."""
     if value is None or not math.isfinite(value):
         return NO_NUMBER
     place = min(max(value / largest, 0.0), 1.0) * (len(VIRIDIS) - 1)
@@ -388,11 +386,11 @@ def heat_map(run):
 
 
 class Handler(BaseHTTPRequestHandler):
-    """Answers for the page and its content, and for nothing else."""
+    """Serves the page and its content, and nothing else."""
 
     def do_GET(self):
         names = {f"{name}:{self.server.server_port}" for name in (HOST, "localhost")}
-        if self.headers.get("Host") not in names:  # a foreign page that a browser was told to find here
+        if self.headers.get("Host") not in names:  # a foreign page whose name resolves to this address
             self.send_error(403)
         elif self.path == "/content":
             self.answer(self.server.board.html())
@@ -421,11 +419,11 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(content)
 
     def log_message(self, *_):
-        """The terminal belongs to the job."""
+        """Logs nothing, since the terminal belongs to the job."""
 
 
 class Server(ThreadingHTTPServer):
-    """Serves a board from another thread until it is closed. Raises ReproduceError where the port is taken."""
+    """Serves a board from another thread until it is closed. Raises ReproduceError if the port is taken."""
 
     daemon_threads = True
 
@@ -441,7 +439,7 @@ class Server(ThreadingHTTPServer):
         threading.Thread(target=self.serve_forever, args=(0.1,), daemon=True).start()
 
     def handle_error(self, request, client_address):
-        """A browser that went away, or a file that vanished: the next request asks again."""
+        """Ignores a closed browser or a file that vanished: the page will ask again."""
 
     def __exit__(self, *_):
         self.shutdown()
@@ -455,7 +453,7 @@ def main():
     arguments = parser.parse_args()
     try:
         if not arguments.folder.is_dir():
-            raise ReproduceError(f"{arguments.folder} is no folder; give that of a run, or of reproduce.sh.")
+            raise ReproduceError(f"{arguments.folder} is not a folder; give that of a run, or of reproduce.sh.")
         with Server(Board(arguments.folder), arguments.port) as server:
             print(f"{server.url} until Ctrl-C", flush=True)
             threading.Event().wait()

@@ -1,4 +1,4 @@
-"""What the trainers left in a root folder, read as runs."""
+"""Reads the trainers' files in a root folder as runs."""
 
 import math
 import statistics
@@ -12,7 +12,7 @@ from metrics import Metrics, by_kind
 from runs import Spec, tokens_of
 
 
-# What trainers observe of each layer, by kind of line in metrics.jsonl.
+# What trainers observe for each layer, by kind of line in metrics.jsonl.
 BY_LAYER = {"stream": ("rms", "kurtosis", "zeros"), "signal": ("cosine", "effective_rank")}
 
 
@@ -29,17 +29,17 @@ class Run:
     perplexity: float
     tokens_per_second: float  # median over the training lines
     seconds: float  # spent training, over all resumes
-    device: str | None  # its name; None where the run did not note it
+    device: str | None  # its name; None if it was not recorded
     head_entropy: np.ndarray  # (layers, heads), nats
     nonfinite_rows: int
     evaluations: list  # (step, loss)
     entropies: list  # (step, (layers, heads))
     slopes: list  # (step, (layers,) or (1,)), empty without learnable slopes
-    by_layer: dict  # final values of each layer by the names in BY_LAYER, without those that were not observed
+    by_layer: dict  # final values of each layer by the names in BY_LAYER, if observed
     losses_not_finite: int  # training lines whose loss is null
-    gates: list = field(default_factory=list)  # (step, mean gate of the norms), empty where none are removed
-    halves: tuple | None = None  # losses on the first and on the second half of the held-out files, where known
-    downstream: dict | None = None  # downstream.json, where the run was measured
+    gates: list = field(default_factory=list)  # (step, mean gate of the norms), empty if none are removed
+    halves: tuple | None = None  # losses on the first and on the second half of the held-out files, if known
+    downstream: dict | None = None  # downstream.json, if the run was measured
 
     @property
     def config(self):
@@ -58,12 +58,12 @@ class Run:
 
 
 def read_object(path, hint):
-    """The file's JSON object; `hint` says what to do without it."""
+    """The file's JSON object; `hint` is the advice if it is missing."""
     value = read_json(path)
     if value is None:
         raise ReproduceError(f"{path} is missing; {hint}.")
     if not isinstance(value, dict):
-        raise ReproduceError(f"{path} holds no JSON object; {hint}.")
+        raise ReproduceError(f"{path} does not hold a JSON object; {hint}.")
     return value
 
 
@@ -75,7 +75,7 @@ def read_spec(folder):
         return Spec.from_json(kept["spec"]), kept
     except (KeyError, TypeError, ValueError) as error:
         raise ReproduceError(
-            f"{folder / 'run.json'} is not of this version ({error}); remove {folder} and run the job again."
+            f"{folder / 'run.json'} is from another version ({error}); remove {folder} and run the job again."
         ) from error
 
 
@@ -97,7 +97,7 @@ def numbers(value, dimensions, name, where):
 
 
 def read_metrics(path):
-    """The entries of metrics.jsonl as {kind: [entries by step]}, empty for a kind that is not there."""
+    """The entries of metrics.jsonl as {kind: [entries by step]}, empty for a missing kind."""
     if not path.exists():
         raise ReproduceError(f"{path} is missing; the run was not trained here.")
     found = by_kind(Metrics(path).update()[0])
@@ -106,8 +106,8 @@ def read_metrics(path):
 
 
 def losses_of_halves(whole, first):
-    """Losses on both halves of the held-out files, by the evaluations of all of them and of the first half; None where
-    one of them is missing or says nothing."""
+    """Losses on both halves of the held-out files, from the evaluations of all of them and of the first half;
+    None if one of these is missing or has no loss."""
     try:
         targets = whole["targets"] - first["targets"]
         second = (number(whole["eval_loss"]) * whole["targets"] - number(first["eval_loss"]) * first["targets"]) / targets
@@ -125,7 +125,7 @@ def read_run(folder):
     metrics = read_metrics(log)
     recipe, steps = kept["recipe"], kept["recipe"]["steps"]
     speeds = [line["tokens_per_second"] for line in metrics["train"] if line.get("tokens_per_second")]
-    # Over the held-out files where the evaluation measured it, else of the last batch that was observed.
+    # Over the held-out files if the evaluation measured it, else of the last observed batch.
     last = {}
     for kind in BY_LAYER:
         last |= metrics[kind][-1] if metrics[kind] else {}
@@ -167,7 +167,7 @@ def read_run(folder):
     run.halves = losses_of_halves(evaluation, read_json(folder / "selection.json"))
     if any(matrix.shape != run.head_entropy.shape for _, matrix in run.entropies):
         raise ReproduceError(f"{log} and {where} disagree on the number of layers or heads.")
-    # Curves end where the tables say they end, whether or not the trainer logged after its last step.
+    # Curves end at the values in the tables, whether or not the trainer logged after its last step.
     if not run.evaluations or run.evaluations[-1][0] < steps:
         run.evaluations.append((steps, run.eval_loss))
     if run.slopes and evaluation.get("slopes") and run.slopes[-1][0] < steps:
@@ -193,7 +193,7 @@ def read_root(root):
     begun = sorted((root / "runs").iterdir()) if (root / "runs").is_dir() else []
     runs = [read_run(folder) for folder in begun if (folder / "evaluation.json").exists()]
     if not runs:
-        raise ReproduceError(f"{root} holds no evaluated run yet; run the job again to go on.")
+        raise ReproduceError(f"{root} holds no evaluated run yet; run the job again to continue.")
     order = list(CONFIGURATIONS)
     runs.sort(key=lambda run: (run.spec.seed, not run.spec.is_bare, order.index(run.config), run.spec.rate_factor))
     unfinished = [

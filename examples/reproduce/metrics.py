@@ -4,13 +4,13 @@ import json
 import math
 import os
 
-# How many bytes of the last line that was read are compared with the file, to notice that it was written anew.
+# How many bytes of the last line read are compared with the file, to notice that it was rewritten.
 TAIL = 4096
 ATTENTION = ("query", "key", "value")
 
 
 def entry_of(line):
-    """A line as {"kind": ..., "step": ..., ...}; None where it is none, as one that a crash cut off."""
+    """A line as {"kind": ..., "step": ..., ...}; None if it is not one, such as a line cut off by a crash."""
     try:
         entry = json.loads(line)
         entry["kind"], entry["step"] = str(entry["kind"]), int(entry["step"])
@@ -20,15 +20,15 @@ def entry_of(line):
 
 
 class Metrics:
-    """Follows a metrics.jsonl that is being written. A line counts once it is whole."""
+    """Follows a metrics.jsonl that is being written. Only whole lines are read."""
 
     def __init__(self, path):
         self.path, self.position, self.tail = path, 0, b""
 
     def update(self):
-        """(entries since the last call, whether they begin anew). A resumed trainer cuts the file back to its
-        checkpoint; then the whole file is read again, and what was read before is void. A file that is not there
-        has no entries."""
+        """(entries since the last call, whether they start over). A resumed trainer cuts the file back to its
+        checkpoint; then the whole file is read again and replaces what was read before. A missing file has no
+        entries."""
         try:
             with open(self.path, "rb") as file:
                 anew = not self._continues(file)
@@ -45,7 +45,7 @@ class Metrics:
         return [entry for entry in map(entry_of, complete.splitlines()) if entry], anew
 
     def _continues(self, file):
-        """Whether the file still holds what was read last where it was read."""
+        """Whether the file still holds the last bytes read at the same place."""
         if os.fstat(file.fileno()).st_size < self.position:
             return False
         file.seek(self.position - len(self.tail))
@@ -53,7 +53,7 @@ class Metrics:
 
 
 def by_kind(entries):
-    """{kind: {step: entry}}, steps in order. Of a step logged twice the later entry counts."""
+    """{kind: {step: entry}}, steps in order. If a step was logged twice, the later entry is used."""
     kinds = {}
     for entry in entries:
         kinds.setdefault(entry["kind"], {})[entry["step"]] = entry
@@ -61,7 +61,7 @@ def by_kind(entries):
 
 
 def by_step(entries):
-    """[(step, {series: number})] in order of the steps, for programs that take every step once."""
+    """[(step, {series: number})] in order of the steps, for programs that accept every step only once."""
     steps = {}
     for kind, of_step in by_kind(entries).items():
         for step, entry in of_step.items():
@@ -75,7 +75,8 @@ def _number(value):
 
 
 def _fields(entry):
-    """(name, field, value) of what an entry holds; a field of the kind's own name has that alone."""
+    """(name, field, value) for each field of an entry; for a field named like the kind, the name is just
+    that."""
     for field, value in entry.items():
         if field not in ("kind", "step") and not isinstance(value, (str, bool, dict)):
             yield (entry["kind"] if field == entry["kind"] else f"{entry['kind']}/{field}"), field, value
@@ -95,7 +96,7 @@ def series(entry):
             found[name] = _number(value)
             continue
         for layer, inner in enumerate(value):
-            # A list of one is one for all layers, as a shared slope.
+            # A list of one is for all layers, such as a shared slope.
             place = name if len(value) == 1 else f"{name}/{_label('layer', layer, len(value))}"
             if not isinstance(inner, list):
                 found[place] = _number(inner)
@@ -107,7 +108,7 @@ def series(entry):
 
 
 def tables(entry):
-    """What an entry holds by layer and head, as {name: [finite numbers]}, for histograms."""
+    """An entry's numbers by layer and head, as {name: [finite numbers]}, for histograms."""
     return {
         name: [float(number) for inner in value for number in inner if number is not None]
         for name, field, value in _fields(entry)

@@ -1,4 +1,4 @@
-"""report.md as one HTML file that needs no other: images and style inside."""
+"""Turns report.md into one self-contained HTML file, with images and style inside."""
 
 import base64
 import re
@@ -32,7 +32,7 @@ pre { background: #f4f5f7; padding: .8rem 1rem; overflow-x: auto; font-size: .86
 
 
 def html_page(text, folder):
-    """The page; `folder` is where the images that `text` names lie."""
+    """The page; `folder` holds the images that `text` names."""
     title, body = text.split("\n", 1)
     converted = markdown.markdown(
         f"{title}\n\n[TOC]\n{body}",

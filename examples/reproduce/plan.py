@@ -1,4 +1,4 @@
-"""What a job is about to do: on which device, in how much of its memory, and how long that may take."""
+"""The plan of a job: on which device, in how much of its memory, and for how long."""
 
 import os
 import subprocess
@@ -17,9 +17,9 @@ BATCH_OPTIONS = ("step_windows", "batch_size", "accumulate")
 
 
 def trainer_plan(trainer, ranks, recipe, threads, stop, resumed=None):
-    """What a trainer says that it takes of its device (its --plan-only --json), with the batch of the run in
-    the folder `resumed` where that goes on; raises ReproduceError, in the trainer's words, where the device
-    is missing or has too little memory."""
+    """A trainer's plan for its device (its --plan-only --json), with the batch of the run in the folder
+    `resumed` if that continues; raises ReproduceError with the trainer's message if the device is missing or
+    has too little memory."""
     with tempfile.TemporaryDirectory() as place:
         result = Path(place) / "plan.json"
         batch = {name: recipe[name] for name in BATCH_OPTIONS if name in recipe}
@@ -39,8 +39,7 @@ def trainer_plan(trainer, ranks, recipe, threads, stop, resumed=None):
 
 
 def check_device(specs, arguments, stop):
-    """Raises ReproduceError where there is something to train and no device to do it, before a corpus is
-    made for it."""
+    """Raises ReproduceError if there is something to train but no device, before a corpus is prepared."""
     for spec in specs:
         if not (arguments.out / "runs" / spec.name / "evaluation.json").exists():
             recipe = recipe_of(spec, arguments.scale, 0, arguments.device, arguments.ranks)
@@ -50,8 +49,8 @@ def check_device(specs, arguments, stop):
 
 
 def print_plan(jobs, workers, scale, stop):
-    """One line for each shape and context; where runs are long, the time they take by a speed measured on
-    one of them first."""
+    """Prints one line for each shape and context; for long runs with the expected time, from a speed that is
+    first measured on one of them."""
     todo = [job for job in jobs if not job.done]
     print(f"plan: {len(jobs)} runs, {len(jobs) - len(todo)} of them done, {workers} at a time", flush=True)
     for job in todo:
@@ -71,12 +70,12 @@ def print_plan(jobs, workers, scale, stop):
             text += f"; {speed:,.0f} tokens/s, about {duration(tokens / speed)}"
         print(text, flush=True)
     if seconds:
-        print(f"plan: about {duration(seconds)} in all on this machine", flush=True)
+        print(f"plan: about {duration(seconds)} in total on this machine", flush=True)
 
 
 def plans_of(jobs, stop):
-    """The plan of each of these runs; notes in each which device it has. Runs of the same program that
-    start anew have the same plan."""
+    """The plan of each of these runs; records its device in each. Runs of the same program that start from
+    the beginning have the same plan."""
     known = {}
     for job in jobs:
         resumed = job.folder if job.checkpoint_step is not None else None
@@ -99,8 +98,8 @@ def memory_text(plans):
 
 
 def measured_speed(job, stop):
-    """Tokens in a second, of two steps of the run's own trainer; where the recipe says how many passes a step
-    has, of one pass each."""
+    """Tokens per second, from two steps of the run's own trainer; with one pass each if the recipe gives the
+    number of passes in a step."""
     job.folder.mkdir(parents=True, exist_ok=True)
     result = job.folder / "speed.json"
     options = {name: job.recipe[name] for name in (*BATCH_OPTIONS, "context") if name in job.recipe}

@@ -1,9 +1,9 @@
-"""What the nonlinearities of a configuration cost in private inference: counts from the shape, and costs from
-published measurements alone.
+"""The cost of a configuration's nonlinearities in private inference: counts from the shape, and costs only
+from published measurements.
 
 Costs are attributed only as far as the publications separate them. The measurements below are of whole models
-that differ in the activation, so they give what a GELU costs more than a ReLU; of LayerNorm together with
-ReLU they give an upper bound; of softmax nothing.
+that differ in the activation, so they give the extra cost of GELU over ReLU and an upper bound for LayerNorm
+together with ReLU, but nothing for softmax.
 """
 
 from dataclasses import dataclass
@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from configurations import CONFIGURATIONS, SHAPES
 from text import bullets, table
 
-# What a value costs that passes an activation made of others; any other activation is an operation of its own.
+# Activations composed of other operations; any other activation is one operation.
 COMPOSED = {
     "LeakyLearnable": ("ReLU", "products"),  # slope * x + (1 - slope) * ReLU(x)
     "SquaredReLU": ("ReLU", "products"),
 }
-# Norms that are none in a finished model: those that training removes are folded into matrices.
+# Policies without a norm in the finished model: norms that training removes are folded into matrices.
 WITHOUT_NORM = ("Identity", "Tapered", "Staged")
 
 
@@ -39,7 +39,7 @@ class Measurement:
 
     @property
     def bytes_per_gelu(self):
-        """What a GELU sends more than a ReLU."""
+        """Extra bytes that GELU sends compared with ReLU."""
         return 1e9 * (self.gelu[0] - self.relu[0]) / self.elements
 
     @property
@@ -62,8 +62,7 @@ MEASUREMENTS = (
 
 def counts(config, shape):
     """Nonlinear operations per token and layer: values through the activation by name, rows normalized (and
-    the values in them), rows and values of softmax (of all keys: a protocol that uses the mask needs
-    half)."""
+    their values), rows and values of softmax (of all keys: a protocol that uses the mask needs half)."""
     configuration, sizes = CONFIGURATIONS[config], SHAPES[shape]
     found = {}
     for activation, layers in configuration.layers_by_activation(sizes.layers).items():
@@ -110,7 +109,7 @@ def measurements_table():
 
 
 def activation_sentence(shape):
-    """What GELU costs more than ReLU in a whole model, by the published differences."""
+    """The extra cost of GELU over ReLU in a whole model, by the published differences."""
     sizes = SHAPES[shape]
     values = sizes.layers * sizes.context * sizes.ffn_width
     traffic = [values * each.bytes_per_gelu / 1e9 for each in MEASUREMENTS]
@@ -123,14 +122,13 @@ def activation_sentence(shape):
 
 
 def findings():
-    """What the published costs say, what they do not say, and where they stand."""
+    """What the published costs show, what they do not show, and their sources."""
     first = MEASUREMENTS[0]
     bound = [first.relu[i] - first.softmax_only[i] for i in (0, 1)]
     return [
         f"ReLU, LayerNorm and the wider FFN together account for {bound[0]:.2f} GB and {bound[1]:.2f} "
         f"minutes of SM + LN + R ({first.where}: a model with softmax alone and the FFN's matrices merged "
-        f"takes {first.softmax_only[0]} GB and {first.softmax_only[1]} minutes), so taking LayerNorm away "
-        "from it saves less than that.",
+        f"takes {first.softmax_only[0]} GB and {first.softmax_only[1]} minutes), so removing LayerNorm saves less than that.",
         "No cost of its own is cited for LayerNorm, other norms, softmax, SiLU or products: the counts stand "
         "alone.",
         f"Source: {SOURCE}.",
@@ -138,7 +136,7 @@ def findings():
 
 
 def section(shape, configs):
-    """The costs of private inference of a shape, and of the GPT-2 that published costs are of."""
+    """The costs of private inference of a shape, and of the GPT-2 of the published costs."""
     parts = ["## Private inference"]
     for name in dict.fromkeys((shape, "gpt2")):
         sizes = SHAPES[name]

@@ -1,4 +1,4 @@
-"""Programs that the job starts, and how they are stopped."""
+"""Starts and stops the programs of a job."""
 
 import os
 import shutil
@@ -18,8 +18,8 @@ class Interrupted(Exception):
 
 
 class Stop:
-    """Remembers the first signal that asks to stop. Programs run in sessions of their own and hear only from
-    us."""
+    """Remembers the first signal that asks to stop. Programs run in their own sessions and get signals only
+    from this process."""
 
     def __init__(self):
         self.signal = None
@@ -35,14 +35,15 @@ class Stop:
 
 
 class ProgramRefused(ReproduceError):
-    """A program ended with a sentence about what is wrong."""
+    """A program ended with an error message."""
 
 
 class Program:
-    """A program in a session of its own, writing to a log file; asked to stop should this process die."""
+    """A program in its own session, writing to a log file; it is asked to stop if this process dies."""
 
     def __init__(self, command, log, environment=None, has_ranks=False):
-        """`has_ranks` says that mpirun starts the program, which hands SIGUSR1 on and leaves time to save."""
+        """`has_ranks` means that mpirun starts the program; mpirun passes SIGUSR1 on and leaves time to
+        save."""
         self.command, self.log = [str(word) for word in command], log
         self.stop_signal = signal.SIGUSR1 if has_ranks else signal.SIGTERM
         with open(log, "ab") as output:
@@ -75,7 +76,7 @@ class Program:
             pass
 
     def last_words(self):
-        """The sentence with which the program ended, without its name in front; None when there is none."""
+        """The program's error message without its name in front; None if there is none."""
         line = self.last_lines(1).removeprefix("  | ")
         start = f"{os.path.basename(self.command[0])}: "
         return line.removeprefix(start) if line.startswith(start) else None
@@ -91,8 +92,8 @@ def on_terminal():
 
 
 def run_to_end(command, log, stop, what):
-    """Runs one program and waits for it, its last line shown on a terminal; raises ReproduceError when it
-    fails: ProgramRefused when the program itself said in a sentence why."""
+    """Runs one program and waits for it, showing its last line on a terminal. Raises ReproduceError if it
+    fails: ProgramRefused if the program gave an error message."""
     program = Program(command, log)
     while program.poll() is None:
         if on_terminal():

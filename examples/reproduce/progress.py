@@ -1,4 +1,4 @@
-"""What a person sees while runs are on their way."""
+"""The console output while runs are trained."""
 
 import shutil
 import time
@@ -20,8 +20,8 @@ def duration(seconds):
 
 
 class Progress:
-    """One line per running job and one for all, redrawn in place on a terminal; elsewhere lines of the
-    running ones every LINE_SECONDS."""
+    """One line per running job and one for all, redrawn in place on a terminal; elsewhere a line for each
+    running job every LINE_SECONDS."""
 
     def __init__(self, jobs, workers):
         self.jobs, self.workers, self.lines = jobs, workers, 0
@@ -53,7 +53,7 @@ class Progress:
 
     def total(self):
         """How long all runs together may still take, or None before the first speed is known. A run that has
-        not begun is taken to be as fast, for its tokens, as those under way."""
+        not begun is assumed to be as fast per token as the running ones."""
         states = [(job, *job.progress()) for job in self.jobs if not job.done and job.stage != "evaluating"]
         speeds = [per_step / tokens_of_step(job.recipe) for job, _, per_step in states if per_step]
         if not speeds:
@@ -65,7 +65,7 @@ class Progress:
         }
 
         def chain(job):
-            """Of a run and the longest of those that it waits for."""
+            """The time of a run and of the longest of those that it waits for."""
             return left.get(job, 0.0) + max(map(chain, job.prerequisites.values()), default=0.0)
 
         return max(sum(left.values()) / self.workers, *map(chain, left))
@@ -81,7 +81,7 @@ class Progress:
         left, done = self.total(), sum(job.done for job in self.jobs)
         lines.append(
             f"{done} of {len(self.jobs)} runs done"
-            + (f", about {duration(left)} left in all" if left is not None else "")
+            + (f", about {duration(left)} left in total" if left is not None else "")
         )
         if not self.terminal:
             print("\n".join(lines), flush=True)
@@ -92,7 +92,7 @@ class Progress:
         self.lines = len(lines)
 
     def event(self, text, lasting=False):
-        """Says what happened; on a terminal above the lines that are redrawn, and only what is `lasting`."""
+        """Prints an event; on a terminal above the redrawn lines, and only if it is `lasting`."""
         if not self.terminal:
             print(text, flush=True)
         elif lasting:

@@ -1,4 +1,4 @@
-"""Where the numbers of a report come from, and how far they carry: scale, recipe, corpus."""
+"""Where the numbers of a report come from, and what they can show: scale, recipe, corpus."""
 
 import math
 
@@ -6,42 +6,42 @@ from text import names, table
 
 SCALE_NOTES = {
     "smoke": [
-        "**Nothing but that the whole path works**, from the corpus to the figures. These models have seen "
-        "less than a hundredth of the demo's training, too little for attention to leave its near-uniform "
-        "start and for the order of the perplexities to mean anything."
+        "**Only that the whole path works**, from the corpus to the figures. These models have had less than "
+        "a hundredth of the demo's training: attention has not left its near-uniform start, and the order of "
+        "the perplexities means nothing."
     ],
     "demo": [
-        "What follows about other runs comes from trials of this recipe in PyTorch, one to three seeds each.",
-        "Perplexities compare these configurations with each other, never with the paper's: model, "
-        "tokenizer, corpus and held-out files are others. The changes in % are what can be held against "
+        "The following statements about other runs come from trials of this recipe in PyTorch, one to three seeds each.",
+        "Perplexities compare these configurations with each other, never with the paper's: model, tokenizer, "
+        "corpus and held-out files differ. The changes in % can be compared with "
         "the paper's.",
-        "Eight layers of width 64 and eight million tokens are about the least that shows the paper's "
-        "whole table. In shorter runs SM + R is ahead of both LayerNorm models: their lead needs the "
+        "Eight layers of width 64 and eight million tokens are about the minimum that shows the paper's whole "
+        "table. In shorter runs SM + R is ahead of both LayerNorm models: their lead needs the "
         "length.",
-        "GELU against ReLU *with* LayerNorm is within the noise between seeds: in short runs the pair "
-        "changes places from seed to seed, differing by up to 2 %. GELU against ReLU *without* LayerNorm "
-        "is not: ReLU won by 3 to 12 % in every setting trained far enough.",
-        "Layer 0 separates no configurations, here or in longer runs. All heads without LayerNorm start "
-        "near uniform attention and leave it during training, with ReLU first; so entropies say something "
-        "only after enough training.",
+        "GELU against ReLU *with* LayerNorm is within the noise between seeds: in short runs the order of the "
+        "two varies from seed to seed, with differences of up to 2 %. GELU against ReLU *without* LayerNorm "
+        "is not: ReLU won by 3 to 12 % in every setting that was trained long enough.",
+        "Layer 0 does not separate the configurations, here or in longer runs. All heads without LayerNorm "
+        "start near uniform attention and leave it during training, with ReLU first; so entropies are "
+        "informative only after enough training.",
         "One run per configuration and seed: for a claim, run several seeds (--seeds).",
     ],
     "gpt2_100m": [
         "Model, batch, learning rate and optimizer are the paper's; the corpus, its tokenizer and the length are "
-        "not: 100 million tokens instead of 2.1 billion. The changes in % are what can be held against the paper's.",
-        "The warm-up is 30 % of the steps instead of 5 %, which is 458 steps instead of the paper's 1,600: with 5 %, "
-        "76 steps, models without a norm diverge.",
+        "not: 100 million tokens instead of 2.1 billion. The changes in % can be compared with the paper's.",
+        "The warm-up is 30 % of the steps instead of 5 %, that is 458 steps instead of the paper's 1,600: "
+        "with 5 %, or 76 steps, models without a norm diverge.",
     ],
     "gpt2": [
         "Model, batch, schedule and optimizer are the paper's; the corpus is CodeParrot only if you gave "
-        "it, and the tokenizer is trained on your corpus. With CodeParrot the perplexities can be held "
-        "against the paper's themselves, otherwise only the changes in %."
+        "that, and the tokenizer is trained on your corpus. With CodeParrot the perplexities themselves can "
+        "be compared with the paper's, otherwise only the changes in %."
     ],
 }
 
 
 def corpus_section(corpus):
-    """Where the corpus comes from, and what became of it."""
+    """Where the corpus comes from, and how it was prepared."""
     parts = [f"{corpus['input']}."]
     packages = (corpus.get("sources") or {}).get("packages") or []
     if packages:
@@ -73,8 +73,9 @@ def corpus_section(corpus):
         f"{seen['seen']:,} files were read and {seen['kept']:,} kept: {seen['duplicates']:,} duplicates, "
         f"{seen['too_small']:,} too small, {seen['too_large']:,} too large and "
         f"{seen['invalid'] + seen.get('unreadable', 0):,} unreadable ones were left out. Byte-pair encoding "
-        f"with {first['vocab_size']:,} pieces, {first['bytes_per_token']:.2f} bytes per token. Training and held-out data have no file in "
-        f"common. A model that knows only how often each token occurs has a loss of "
+        f"with {first['vocab_size']:,} pieces, {first['bytes_per_token']:.2f} bytes per token. Training and "
+        "held-out data have no file in "
+        f"common. A model that knows only the token frequencies has a loss of "
         f"{corpus['unigram_loss']['128']:.3f} nats.",
         table(["Used", *(name for name, _ in sides)], rows),
     ]
@@ -89,7 +90,7 @@ def option_text(name, value):
 
 
 def recipe_section(runs):
-    """The options of the trainers, by shape, context and recipe, and what each run took."""
+    """The options of the trainers, by shape, context and recipe, and the time of each run."""
     parts = [
         "The same for every configuration; only the block's norm and the feed-forward activation differ. "
         "AdamW (betas 0.9 and 0.999), linear warm-up and linear decay, gradient norm clipped at 1. The "

@@ -1,9 +1,9 @@
 #!/usr/bin/python3
 """Compares the runs in a root folder with each other and with the paper.
 
-Reads what the trainers left in the folder and writes results.json, report.md, report.html and figures/*.png
-into it, a section for each experiment whose runs are there. Every finding is computed from these files; the
-paper's numbers and published costs stand beside them as constants.
+Reads the trainers' files in the folder and writes results.json, report.md, report.html and figures/*.png into
+it, with a section for each experiment that has runs. Every finding is computed from these files; the paper's
+numbers and published costs are constants.
 """
 
 import argparse
@@ -27,7 +27,7 @@ from text import bullets, names
 
 
 def finite_or_none(value):
-    """Numbers for JSON, which has no NaN: null instead; tables and lists likewise."""
+    """Numbers for JSON, with null for NaN; also for tables and lists."""
     if isinstance(value, np.ndarray):
         value = value.tolist()
     if isinstance(value, dict):
@@ -38,8 +38,8 @@ def finite_or_none(value):
 
 
 def results(settings, corpus, runs):
-    """The content of results.json: every run, its perplexity against the baseline's with everything else the
-    same."""
+    """The content of results.json: every run, with its perplexity relative to the baseline's, everything else
+    being equal."""
 
     def key(run):
         spec = run.spec
@@ -103,12 +103,12 @@ def markdown(settings, corpus, runs, unfinished, pictures):
     ]
     if scale == "smoke":
         parts.append(
-            "> **This is a smoke run. It shows nothing but that the path works: read no result into its "
+            "> **This is a smoke run. It only shows that the path works: read no result into its "
             "numbers.**"
         )
     if unfinished:
         parts.append(f"Not finished and therefore left out: {'; '.join(unfinished)}.")
-    told = {}  # the experiments that have something to say
+    told = {}  # the experiments that have a section
     for recipe in RECIPES:
         same = [run for run in runs if run.spec.recipe == recipe]
         chapter = Chapter(recipe, SCALES[scale], same, corpus["unigram_loss"]["128"], pictures)
@@ -133,15 +133,15 @@ def markdown(settings, corpus, runs, unfinished, pictures):
         "```sh\n"
         f"examples/reproduce.sh --experiment {experiments} --scale {scale} --seed {seeds[0]} --seeds "
         f"{len(seeds)}{options}\n"
-        "examples/reproduce/report.py --run-dir DIR    # tables and figures alone, from the logs in DIR\n```",
+        "examples/reproduce/report.py --run-dir DIR    # only tables and figures, from the logs in DIR\n```",
         "All numbers of this page are in [results.json](results.json).",
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
 def write_report(root):
-    """Writes results.json, report.md, report.html and figures/*.png into a root folder from what its trainers
-    left."""
+    """Writes results.json, report.md, report.html and figures/*.png into a root folder, from its trainers'
+    files."""
     settings, corpus, runs, unfinished = read_root(root)
     pictures = root / "figures"
     pictures.mkdir(exist_ok=True)
@@ -158,13 +158,13 @@ def main():
         "--run-dir",
         type=Path,
         metavar="DIR",
-        help="folder written by reproduce.sh (its --out); the report goes there, too",
+        help="folder written by reproduce.sh (its --out); the report is written there, too",
     )
     what.add_argument(
         "--private-inference",
         choices=list(SHAPES),
         metavar="SHAPE",
-        help=f"print what the nonlinearities of a shape ({', '.join(SHAPES)}) cost in private inference",
+        help=f"print the cost of the nonlinearities of a shape ({', '.join(SHAPES)}) in private inference",
     )
     arguments = parser.parse_args()
     if arguments.private_inference:

@@ -1,20 +1,20 @@
-"""What makes a run itself, and the options of the trainer that follow from it."""
+"""What identifies a run, and the trainer options that follow from it."""
 
 from dataclasses import asdict, dataclass, fields
 
 from configurations import CONFIGURATIONS, RECIPES, SHAPES
 from scales import CONTEXT, SCALES
 
-# Trainers of another device have another suffix; nothing else knows how a trainer's name is formed.
+# The suffix of a trainer's name for each device. Trainer names are formed only here.
 DEVICE_SUFFIX = {"cpu": "", "cuda": "_cuda"}
 FIRST_RECIPE = next(iter(RECIPES))
-# What a run may need another run's checkpoint for: fields of Spec, and options of the trainer.
+# Why a run may need another run's checkpoint: fields of Spec, and options of the trainer.
 LINKS = ("init_from", "teacher")
 
 
 @dataclass(frozen=True)
 class Spec:
-    """What makes a run itself: two runs with the same Spec, scale and corpus are the same run."""
+    """What identifies a run: two runs with the same Spec, scale and corpus are the same run."""
 
     shape: str
     config: str
@@ -22,15 +22,15 @@ class Spec:
     seed: int
     recipe: str = FIRST_RECIPE
     rate_factor: int = 1
-    decay_slopes: bool | None = None  # None where there are no slopes
+    decay_slopes: bool | None = None  # None if there are no slopes
     options: tuple = ()  # further options of the trainer, ((name, value), ...)
-    init_from: "Spec | None" = None  # the run whose final weights it begins with
+    init_from: "Spec | None" = None  # the run whose final weights it starts from
     teacher: "Spec | None" = None  # the run whose final model it learns from
 
     @classmethod
     def from_json(cls, value):
-        """The Spec that `as_json` gave, also in a version with fewer fields; raises KeyError, TypeError or ValueError
-        when it is none."""
+        """The Spec written by `as_json`, possibly of a version with fewer fields; raises KeyError, TypeError
+        or ValueError if it is not one."""
         values = {item.name: value[item.name] for item in fields(cls) if item.name in value}
         values["options"] = tuple(dict(values.get("options", {})).items())
         for link in LINKS:
@@ -52,7 +52,7 @@ class Spec:
 
     @property
     def is_bare(self):
-        """Whether its configuration, recipe and learning rate say all about it."""
+        """Whether it is fully described by its configuration, recipe and learning rate."""
         return not self.options and not self.prerequisites
 
     @property
@@ -83,8 +83,8 @@ class Spec:
         return [*parts, f"seed {self.seed}"]
 
     def _with_prerequisites(self, words_of, space):
-        """The words of the run, and before the seed those of each prerequisite, without the shape, context, recipe and
-        seed that it has in common with the run."""
+        """The description of the run, and before the seed that of each prerequisite, without the shape,
+        context, recipe and seed that they have in common."""
         own = words_of(self)
         links = []
         for link, other in self.prerequisites.items():
@@ -95,25 +95,25 @@ class Spec:
 
     @property
     def is_pythia(self):
-        """Whether the model is of the paper's other architecture."""
+        """Whether the model has the paper's other architecture."""
         return self.shape.startswith("pythia")
 
     def trainer(self, device, ranks=1):
-        """The program that trains it with so many processes, which is also its CMake target."""
+        """The program that trains it with `ranks` processes, which is also the CMake target."""
         recipe = f"_{self.recipe}" if self.recipe != FIRST_RECIPE else ""
         return f"train_{self.shape}_{self.config}{recipe}{DEVICE_SUFFIX[device]}{'_mpi' if ranks > 1 else ''}"
 
 
 def recipe_of(spec, scale, windows, device="cpu", ranks=1):
-    """All options of the trainer that decide a run's result; `windows` of training data for an epoch."""
+    """All options of the trainer that determine a run's result; `windows` is the size of an epoch."""
     scale, recipe = SCALES[scale], RECIPES[spec.recipe]
     options = SHAPES[spec.shape].training | scale.training
     del options["steps"]
     if device == "cuda" and options["accumulate"] > 1:
-        # Passes as large as the memory allows, as the trainers do by default.
+        # Passes as large as memory allows, which is the trainers' default.
         options = {"step_windows": options.pop("batch_size") * options.pop("accumulate")} | options
     elif options["accumulate"] % ranks:
-        # A pass for each rank, of as many windows less.
+        # A pass for each rank, with proportionally fewer windows.
         options["batch_size"] //= ranks
         options["accumulate"] *= ranks
     options["learning_rate"] *= spec.rate_factor

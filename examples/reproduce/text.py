@@ -35,7 +35,7 @@ def bullets(sentences):
 
 
 def conclusion(found, limits):
-    """What an experiment found and what it cannot show, a sentence each."""
+    """What an experiment found and what it cannot show, one sentence each."""
     return bullets([f"**Found:** {found}", f"**What this cannot show:** {limits}"])
 
 

@@ -17,14 +17,14 @@
 #include "../configurations.hpp"
 #include "trainer_options.hpp"
 
-/// What the command line says of a model's objective: its options, and whom it learns from.
+/// The command-line options of a model's objective, and its teacher.
 template <class Model>
 class ObjectiveFlags {
   using Objective = typename Model::Objective;
   using Device = typename Model::Device;
 
  public:
-  /// The options as flags, to be changed by the command line.
+  /// The options as flags, which the command line may change.
   std::vector<PartOption> list() {
     std::vector<PartOption> list;
     if constexpr (lnfree::HasOptions<Objective>) {
@@ -50,7 +50,7 @@ class ObjectiveFlags {
     return 0;
   }
 
-  /// Gives the model's objective its options, and the teacher in the folder `teacher` if it learns from one.
+  /// Sets the options of the model's objective, and its teacher, from the folder `teacher`, if it has one.
   void apply(Model& model, const std::filesystem::path& teacher) const {
     if constexpr (lnfree::HasOptions<Objective>) model.objective().options() = options_;
     if constexpr (lnfree::LearnsFromTeacher<Objective>) {

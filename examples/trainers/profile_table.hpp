@@ -6,10 +6,10 @@
 #include <lnfree/core/json.hpp>
 #include <lnfree/device/profiled.hpp>
 
-/// Where the time of training steps went, one row for each primitive and its sizes, the longest first.
+/// Where the time of training steps is spent: one row for each primitive and its sizes, the longest first.
 class ProfileTable {
  public:
-  /// `seconds` is the time of all `steps`; what the primitives did not take of it gets a row too.
+  /// `seconds` is the time of all `steps`; the time outside the primitives has its own row.
   ProfileTable(const lnfree::Profile& profile, int steps, double seconds);
 
   std::string text() const;

@@ -29,7 +29,7 @@ void ProgressLine::show(const lnfree::Progress& p) {
     std::fflush(stdout);
     return;
   }
-  // A line that wrapped could not be redrawn; the last column stays free for the cursor.
+  // A wrapped line could not be redrawn; the last column is left free for the cursor.
   const std::size_t columns = terminal_columns() - 1;
   std::string text = std::to_string(step) + "/" + std::to_string(steps) + "  " + numbers;
   text.resize(std::min(text.size(), columns));

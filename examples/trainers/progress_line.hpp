@@ -4,11 +4,11 @@
 
 #include <lnfree/train/trainer.hpp>
 
-/// Shows how a run goes: one line redrawn in place on a terminal, a plain line for each logged step
+/// Shows the progress of a run: one line redrawn in place on a terminal, a plain line for each logged step
 /// elsewhere.
 class ProgressLine {
  public:
-  /// `may_redraw` is false where the terminal that a process sees is not the user's.
+  /// `may_redraw` is false if the process' terminal is not the user's.
   explicit ProgressLine(bool may_redraw = true);
   ProgressLine(const ProgressLine&) = delete;
   ProgressLine& operator=(const ProgressLine&) = delete;
@@ -16,11 +16,11 @@ class ProgressLine {
 
   void show(const lnfree::Progress& progress);
 
-  /// A line that stays.
+  /// Prints a permanent line.
   void message(const std::string& text);
 
  private:
-  /// Leaves the drawn line standing.
+  /// Ends the redrawn line.
   void finish();
 
   bool terminal_;

@@ -4,12 +4,12 @@
 
 #include "trainer_options.hpp"
 
-/// What the command line says of the removal of a model's norms, if they are removed.
+/// The command-line options of the removal of a model's norms, if they are removed.
 template <class Trainer>
 struct RemovalFlags {
   decltype(Trainer::Parts::removal) options{};
 
-  /// The options as flags, to be changed by the command line.
+  /// The options as flags, which the command line may change.
   std::vector<PartOption> list() {
     std::vector<PartOption> list;
     if constexpr (Trainer::removes_norms) {

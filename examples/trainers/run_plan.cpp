@@ -17,7 +17,7 @@ std::string megabytes(std::size_t bytes) {
   return text;
 }
 
-/// That of the run in --out. Throws Error when its steps are not those of --step-windows.
+/// The split of the run in --out. Throws Error if its steps do not have --step-windows windows.
 lnfree::BatchSplit split_of_checkpoint(const ProgramOptions& options) {
   const auto folder = options.out / "checkpoint";
   const lnfree::Json state = lnfree::read_checkpoint_state(folder);
@@ -71,7 +71,7 @@ RunPlan plan_run(const ProgramOptions& options, std::string device, std::size_t 
   const auto memory_with = [&](int batch_size) {
     return memory_of({batch_size, static_cast<int>(windows / batch_size)}).total();
   };
-  // A split that the ranks cannot share fits into no memory.
+  // A split that the ranks cannot share is treated as too large.
   const auto bytes_needed = [&](int batch_size) {
     const bool is_shared = windows / batch_size % ranks == 0;
     return is_shared ? memory_with(batch_size) : std::numeric_limits<std::size_t>::max();
@@ -99,7 +99,7 @@ RunPlan plan_run(const ProgramOptions& options, std::string device, std::size_t 
   if (memory.total() > free_bytes) {
     if (options.resume) {
       throw too_little(batch.batch_size,
-                       "; a run goes on with its own batch alone: end other programs that use its memory");
+                       "; a resumed run must keep its batch: end other programs that use its memory");
     }
     const auto fits = lnfree::largest_split(windows, free_bytes, bytes_needed);
     if (!fits) throw too_little(batch.batch_size, none_does);

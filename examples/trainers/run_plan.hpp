@@ -10,23 +10,24 @@
 
 #include "trainer_options.hpp"
 
-/// What a program is about to take of its device, known before anything is taken.
+/// What a program will take of its device, computed before anything is allocated.
 struct RunPlan {
-  std::string device;      ///< Its name.
-  std::size_t free_bytes;  ///< Of the device's memory.
+  std::string device;      ///< Name of the device.
+  std::size_t free_bytes;  ///< Free device memory.
   lnfree::BatchSplit batch;
-  lnfree::MemoryPlan memory;  ///< With that batch.
-  int ranks = 1;              ///< Processes that do the same on devices of their own or parts of one.
+  lnfree::MemoryPlan memory;  ///< Memory needed with the batch.
+  int ranks = 1;              ///< Processes that do the same, each on its own device or part of one.
 
   std::string text() const;
   lnfree::Json json() const;
 };
 
-/// What --step-windows leaves free: kernels are loaded as they are first used, and other programs want some.
+/// Memory that --step-windows leaves free, for kernels that are loaded at first use and for other programs.
 inline constexpr std::size_t reserved_bytes = 500'000'000;
 
-/// The plan of what `options` ask for, on each of `ranks` processes. The batch is theirs; with --step-windows
-/// it is the largest that fits, or that of the checkpoint that a run goes on from, since another would change
-/// the order of its sums. Throws Error where the device has too little memory, saying which batch would fit.
+/// The plan of a run with `options` on each of `ranks` processes. The batch is that of the options. With
+/// --step-windows it is the largest that fits, or that of the checkpoint of a resumed run, since another
+/// would change the order of summation. Throws Error if the device has too little memory, naming a batch that
+/// would fit.
 RunPlan plan_run(const ProgramOptions& options, std::string device, std::size_t free_bytes, int ranks,
                  const std::function<lnfree::MemoryPlan(lnfree::BatchSplit)>& memory_of);

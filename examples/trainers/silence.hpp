@@ -5,8 +5,8 @@
 
 #include <cstdio>
 
-/// Sends what a process writes to a standard stream to nowhere while it lives: of several that would say the
-/// same, one is heard.
+/// Discards what a process writes to a standard stream, so that only one of several processes with the same
+/// output prints it.
 class Silence {
  public:
   Silence(int descriptor, bool is_on) : descriptor_(descriptor) {
@@ -21,7 +21,7 @@ class Silence {
   Silence& operator=(const Silence&) = delete;
   ~Silence() {
     if (kept_ < 0) return;
-    std::fflush(nullptr);  // while it goes nowhere
+    std::fflush(nullptr);  // while output is discarded
     ::dup2(kept_, descriptor_);
     ::close(kept_);
   }

@@ -1,5 +1,5 @@
-/// A trainer. CMake compiles this file once for each program train_<shape>_<configuration>, with the names in
-/// configurations.def that it is for: LNFREE_TRAINER_SHAPE, LNFREE_TRAINER_CONFIGURATION and
+/// A trainer. CMake compiles this file once for each program train_<shape>_<configuration>, with thethe names
+/// in configurations.def that it is for: LNFREE_TRAINER_SHAPE, LNFREE_TRAINER_CONFIGURATION and
 /// LNFREE_TRAINER_RECIPE; with LNFREE_TRAINER_BF16 or LNFREE_TRAINER_CUDA, or the latter and
 /// LNFREE_TRAINER_FP8, where the device is another one; and with LNFREE_TRAINER_MPI, LNFREE_TRAINER_NCCL or
 /// both, where the program may run as several processes.
@@ -70,7 +70,7 @@ using Ranks = lnfree::Mpi;
 using Ranks = lnfree::Alone;
 #endif
 
-/// The processes that train, this one among them.
+/// The processes that train, including this one.
 Ranks join_ranks() {
 #if defined(LNFREE_TRAINER_NCCL) && defined(LNFREE_TRAINER_MPI)
   return Ranks::through(lnfree::Mpi{});
@@ -81,7 +81,7 @@ Ranks join_ranks() {
 #endif
 }
 
-// The last two stand on Eigen, which is not for sources in CUDA.
+// The last two use Eigen, which CUDA sources cannot.
 #ifdef LNFREE_TRAINER_CUDA
 constexpr bool is_on_gpu = true;
 using Observer = lnfree::Observers<lnfree::EntropyObserver, lnfree::OutlierObserver>;
@@ -99,7 +99,7 @@ using Model = lnfree::Decoder<shape, Parts::NormPolicy, Parts::ActivationPolicy,
                               Parts::LayoutPolicy, Parts::ObjectivePolicy>;
 using Trainer = lnfree::Trainer<Model, lnfree::AdamW, lnfree::ChosenSchedule, Ranks>;
 
-/// The options of a run that is told nothing else.
+/// The default options of a run.
 ProgramOptions defaults() {
   ProgramOptions options;
   options.for_ranks = lnfree::has_ranks<Ranks>;
@@ -120,10 +120,10 @@ ProgramOptions defaults() {
   return options;
 }
 
-/// Exit status of a run whose loss stopped being a number.
+/// Exit status of a run that diverged.
 constexpr int diverged_status = 3;
 
-/// Exit status where there is no GPU for a program that needs one.
+/// Exit status if there is no GPU for a program that needs one.
 constexpr int no_device_status = 4;
 
 /// What the command line says of the objective.
@@ -138,8 +138,8 @@ RemovalFlags<Trainer>& removal_flags() {
   return flags;
 }
 
-/// What every rank may take of its device: ranks on one machine share its memory, but no GPU, and all plan
-/// alike.
+/// The memory that every rank may take on its device: ranks on one machine share its memory, but not GPUs,
+/// and all ranks plan alike.
 std::size_t free_for_rank(Model::Device& device, const Ranks& ranks) {
   const int sharers = is_on_gpu ? 1 : ranks.local_size();
   const auto own = static_cast<double>(free_bytes(device) / static_cast<std::size_t>(sharers));
@@ -147,8 +147,8 @@ std::size_t free_for_rank(Model::Device& device, const Ranks& ranks) {
   return static_cast<std::size_t>(*std::min_element(all.begin(), all.end()));
 }
 
-/// Settles the batch, and says what the program takes of the `free` bytes of its device before it takes it.
-/// Throws Error where that is more.
+/// Chooses the batch, and prints how much of the `free` bytes of its device the program will take. Throws
+/// Error if that is too much.
 RunPlan plan_on(Model::Device& device, std::size_t free, ProgramOptions& options, const Ranks& ranks) {
   const bool trains = !options.evaluate_only;
   const lnfree::Purpose purpose = trains ? lnfree::Purpose::training : lnfree::Purpose::evaluation;
@@ -169,12 +169,12 @@ RunPlan plan_on(Model::Device& device, std::size_t free, ProgramOptions& options
   return plan;
 }
 
-/// Switches on what is observed only where it is asked for.
+/// Switches off optional observers that were not requested.
 void choose_observers([[maybe_unused]] Observer& observer, const ProgramOptions& options) {
 #ifdef LNFREE_TRAINER_CUDA
   if (options.observe_signal || options.observe_weights) {
     throw lnfree::Error(
-        "--observe-signal and --observe-weights are for trainers on a CPU; let one of those evaluate the "
+        "--observe-signal and --observe-weights need a trainer for the CPU; use one to evaluate the "
         "checkpoint (--evaluate-only)");
   }
 #else
@@ -191,8 +191,8 @@ void print_model(const Model& model) {
               static_cast<long long>(model.parameters().trainable()));
 }
 
-/// The windows of token shards, as long as was asked for or else as the model's context. Says when the corpus
-/// has fewer tokens than the model: that trains, and no program could read the rest.
+/// The windows of token shards, of the requested length or else of the model's context. Prints a note if the
+/// corpus has a smaller vocabulary than the model, which is allowed.
 lnfree::Windows open_windows(const std::vector<std::filesystem::path>& patterns,
                              const ProgramOptions& options) {
   if (options.context > shape.context) {
@@ -202,30 +202,31 @@ lnfree::Windows open_windows(const std::vector<std::filesystem::path>& patterns,
   auto shards = lnfree::ShardSet::open(patterns, options.vocab_size);
   if (const auto identity = lnfree::tokenizer_of(shards);
       identity.vocab_size > 0 && identity.vocab_size < shape.vocab_size) {
-    std::printf("note: %s was prepared with a vocabulary of %lld, the model has %d: the others never occur\n",
-                identity.path.c_str(), static_cast<long long>(identity.vocab_size), shape.vocab_size);
+    std::printf(
+        "note: %s was prepared with a vocabulary of %lld, but the model has %d: the other tokens never "
+        "occur\n",
+        identity.path.c_str(), static_cast<long long>(identity.vocab_size), shape.vocab_size);
   }
   return {std::move(shards), options.context > 0 ? options.context : shape.context, shape.vocab_size};
 }
 
-/// What the config.json beside some weights says against their use in this program; empty where there is none
-/// or it agrees.
+/// How the config.json beside some weights differs from this program's architecture; empty if it agrees or
+/// there is none.
 std::string difference_beside(const std::filesystem::path& weights) {
   const std::filesystem::path folder = lnfree::model_folder(weights);
   if (!std::filesystem::exists(folder / "config.json")) return "";
   return lnfree::architecture_difference<Model>(folder);
 }
 
-/// What the checkpoint that some weights lie in says of the data it was trained on; nothing where it says
-/// nothing.
+/// The data that a checkpoint's weights were trained on, or nothing if unknown.
 lnfree::ShardIdentity trained_on(const std::filesystem::path& weights) {
   const std::filesystem::path folder = lnfree::model_folder(weights);
   if (!std::filesystem::exists(folder / "trainer.json")) return {};
   return lnfree::saved_identity(lnfree::read_json_object(folder / "trainer.json"), "train");
 }
 
-/// The weights that a run begins with. Those of another architecture with the same tensors are a way to
-/// begin, too, as when GELU is exchanged for ReLU; it is said.
+/// Sets the initial weights of a run. Weights of another architecture with the same tensors are allowed, as
+/// when GELU is replaced by ReLU, with a note.
 void initialize(Model& model, const ProgramOptions& options, const lnfree::Windows* train) {
   const double std = options.init_std > 0 ? options.init_std : Model::config.init_std();
   model.initialize(options.training.seed, std);
@@ -237,19 +238,19 @@ void initialize(Model& model, const ProgramOptions& options, const lnfree::Windo
   if (train == nullptr) return;
   if (const auto before = trained_on(options.init_from), now = lnfree::tokenizer_of(train->shards());
       lnfree::tokenizers_differ(before, now)) {
-    std::printf("note: %s is of another tokenizer than %s, on which the weights were trained\n",
+    std::printf("note: %s was made with another tokenizer than %s, on which the weights were trained\n",
                 lnfree::tokenizer_text(now).c_str(), lnfree::tokenizer_text(before).c_str());
   }
 }
 
-/// The options of this program alone.
+/// The options that only this program has.
 std::vector<PartOption> part_options() {
   std::vector<PartOption> list = objective_flags().list();
   for (const PartOption& option : removal_flags().list()) list.push_back(option);
   return list;
 }
 
-/// Of the ranks' results the first one's is kept.
+/// Writes the result, on rank 0.
 void write_result(const ProgramOptions& options, const Ranks& ranks, const lnfree::Json& result) {
   if (!options.json.empty() && ranks.rank() == 0) lnfree::write_file(options.json, result.dump(2) + "\n");
 }
@@ -294,10 +295,10 @@ int evaluate_only(ProgramOptions options, const Ranks& ranks) {
   return 0;
 }
 
-/// Where the time of a step goes: the steps of a run, heads observed.
+/// Profiles the steps of a run, with heads observed.
 int profile(ProgramOptions options, const Ranks& ranks) {
   if (ranks.size() > 1)
-    throw lnfree::SharedError("--profile is for a single process: start it without mpirun");
+    throw lnfree::SharedError("--profile needs a single process: start it without mpirun");
   const lnfree::TrainerOptions& training = options.training;
   const lnfree::Windows windows = open_windows(options.train, options);
   Model::Device device;
@@ -329,7 +330,7 @@ int profile(ProgramOptions options, const Ranks& ranks) {
   return 0;
 }
 
-/// The first signal that has asked any of the ranks to stop.
+/// The first signal that asked any rank to stop.
 int stop_signal_of(const Ranks& ranks) {
   const double own = signals::stop_signal;
   const std::vector<double> all = ranks.gather(std::span(&own, 1));
@@ -378,8 +379,8 @@ int train(ProgramOptions options, const Ranks& ranks) {
   if (const std::int64_t steps = trainer->step() - first_step; ranks.size() > 1 && steps > 0) {
     line.message("ranks: each step sent " +
                  std::to_string(trainer->bytes_moved() / static_cast<std::uint64_t>(steps)) +
-                 " bytes of gradients and weights; rank 0 has waited for the others for " +
-                 std::to_string(ranks.seconds_waited()) + " s in all");
+                 " bytes of gradients and weights; rank 0 waited for the others for " +
+                 std::to_string(ranks.seconds_waited()) + " s in total");
   }
   switch (outcome) {
     case lnfree::Outcome::finished:
@@ -388,7 +389,7 @@ int train(ProgramOptions options, const Ranks& ranks) {
       return 0;
     case lnfree::Outcome::interrupted:
       line.message("stopped at step " + std::to_string(trainer->step()) + ", checkpoint in " +
-                   trainer->checkpoint_folder().string() + "; go on with --resume");
+                   trainer->checkpoint_folder().string() + "; continue with --resume");
       return 128 + stop_signal_of(ranks);
     case lnfree::Outcome::diverged:
       return diverged_status;
@@ -396,8 +397,8 @@ int train(ProgramOptions options, const Ranks& ranks) {
   return 1;
 }
 
-/// The options of this rank; of several that have something to say of them, the first is heard. Nothing on
-/// all ranks where there is nothing to do any more for one.
+/// The options of this rank. If several ranks have a message about them, only the first prints it. Returns
+/// nothing on all ranks if one has nothing more to do.
 std::optional<ProgramOptions> read_options(int argc, char** argv, const Ranks& ranks, int& exit_status) {
   const std::string description = "Trains a decoder-only transformer with norm " +
                                   std::string(Model::Norm::name) + " and activation " +
@@ -422,8 +423,8 @@ std::optional<ProgramOptions> read_options(int argc, char** argv, const Ranks& r
   return std::nullopt;
 }
 
-/// Threads that a rank uses unless it is told: those of its processors, or its part where ranks are not bound
-/// to any.
+/// The default number of threads of a rank: that of its processors, or its share of them if ranks are not
+/// bound to any.
 int threads_of_rank(const Ranks& ranks) {
   const auto processors = static_cast<int>(::sysconf(_SC_NPROCESSORS_ONLN));
   return std::min(omp_get_max_threads(), std::max(1, processors / ranks.local_size()));
@@ -441,11 +442,12 @@ int run(const ProgramOptions& options, const Ranks& ranks) {
 
 }  // namespace
 
-/// 0 done, 1 an error said in one sentence, 3 diverged, 4 no GPU, 128 + signal when stopped.
+/// Returns 0 when done, 1 after an error message, 3 if the run diverged, 4 without a GPU, 128 + signal when
+/// stopped.
 int main(int argc, char** argv) {
   lnfree::cpu::share_cores(argv);
   const std::string program = std::filesystem::path(argv[0]).filename();
-  if constexpr (lnfree::has_ranks<Ranks>) keep_standard_streams();  // before MPI opens what it needs
+  if constexpr (lnfree::has_ranks<Ranks>) keep_standard_streams();  // before MPI opens files
   std::optional<Ranks> joined;
   try {
     joined.emplace(join_ranks());
@@ -468,7 +470,7 @@ int main(int argc, char** argv) {
   }
   try {
     const int status = run(*options, ranks);
-    ranks.barrier();  // who ends with another status than 0 ends the others
+    ranks.barrier();  // a rank that ends with another status than 0 ends the others
     return status;
   } catch (const lnfree::SharedError& error) {
     if (ranks.rank() == 0) complain(program, error.what());

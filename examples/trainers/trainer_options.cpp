@@ -10,13 +10,13 @@
 
 namespace {
 
-/// What an option accepts.
+/// The values that an option accepts.
 struct Limits {
   double least = 0;
   double most = std::numeric_limits<double>::max();
 };
 
-/// Options that accept something else than any number of 0 or more.
+/// The limits of options that accept other values than any number of 0 or more.
 Limits limits_of(std::string_view name) {
   if (name == "batch_size" || name == "accumulate") return {.least = 1};
   if (name == "warmup_ratio" || name == "removal_from" || name == "removal_to") return {.most = 1};
@@ -25,7 +25,7 @@ Limits limits_of(std::string_view name) {
   return {};
 }
 
-/// The flag of an option of lnfree::TrainerOptions, whose line in for_each is all that it needs.
+/// The flag of an option of lnfree::TrainerOptions, made from its line in for_each.
 template <class T>
 void add_training_option(CommandLine& app, const std::string& name, T& value, const std::string& help,
                          const std::string& group) {
@@ -55,7 +55,7 @@ std::optional<ProgramOptions> parse_options(int argc, char** argv, const std::st
   ProgramOptions options = defaults;
   lnfree::TrainerOptions& training = options.training;
   CommandLine app(description, argv);
-  app.set_config("--config", "", "Read options from a TOML or INI file; the command line wins")
+  app.set_config("--config", "", "Read options from a TOML or INI file; the command line takes precedence")
       ->type_name("FILE");
   app.allow_config_extras(CLI::config_extras_mode::error);
 
@@ -68,7 +68,7 @@ std::optional<ProgramOptions> parse_options(int argc, char** argv, const std::st
   app.add_value("--val", options.validation, "FILE...", "Token shards (.bin) to evaluate on, likewise")
       ->group(data);
   app.add_count("--vocab-size", options.vocab_size, std::int64_t{0},
-                "Vocabulary of shards without a header, as nanoGPT's; 0: as the meta.json beside them says",
+                "Vocabulary of shards without a header, such as nanoGPT's; 0: from the meta.json beside them",
                 std::int64_t{1} << 24)
       ->group(data);
   app.add_count("--context", options.context, 0, "Tokens in a window; 0: the model's context")->group(data);
@@ -84,17 +84,16 @@ std::optional<ProgramOptions> parse_options(int argc, char** argv, const std::st
                 "Checkpoint of the model to learn from, in a program whose objective is distillation")
       ->group(course);
   app.add_flag("--observe-signal", options.observe_signal,
-               "Observe the tokens' mean cosine and the stream's effective rank, by layer, as well (CPU)")
+               "Also observe the tokens' mean cosine and the stream's effective rank, by layer (CPU)")
       ->group(log);
   app.add_flag("--observe-weights", options.observe_weights,
-               "Observe the largest singular value of each weight matrix as well (CPU)")
+               "Also observe the largest singular value of each weight matrix (CPU)")
       ->group(log);
   CLI::Option* const batch_size = app.get_option("--batch-size");
   CLI::Option* const accumulate = app.get_option("--accumulate");
-  app.add_count(
-         "--step-windows", options.step_windows, 0,
-         "Windows in one optimizer step, --batch-size of them in a pass or else as many as memory holds; 0: "
-         "--batch-size and --accumulate say")
+  app.add_count("--step-windows", options.step_windows, 0,
+                "Windows in one optimizer step, with --batch-size of them in a pass or else as many as fit "
+                "in memory; 0: given by --batch-size and --accumulate")
       ->group(course)
       ->excludes(accumulate);
   const auto& schedules = lnfree::ChosenSchedule::names;
@@ -114,7 +113,7 @@ std::optional<ProgramOptions> parse_options(int argc, char** argv, const std::st
       ->group(course);
   app.add_value("--out", options.out, "DIR", "Folder of the run: metrics.jsonl and checkpoint/")->group(run);
   CLI::Option* const resume =
-      app.add_flag("--resume", options.resume, "Go on from the checkpoint in --out")->group(run);
+      app.add_flag("--resume", options.resume, "Resume from the checkpoint in --out")->group(run);
   CLI::Option* const init_from =
       app.add_value(
              "--init-from", options.init_from, "PATH",
@@ -149,12 +148,13 @@ std::optional<ProgramOptions> parse_options(int argc, char** argv, const std::st
 
   app.callback([&] {
     if (training.zero && !options.for_ranks)
-      throw CLI::ValidationError("--zero is for programs of several processes, whose names end in _mpi");
+      throw CLI::ValidationError("--zero needs a program for several processes, whose name ends in _mpi");
     if (batch_size->count() > 0 && app.get_option("--step-windows")->count() > 0 &&
         options.step_windows > 0) {
       if (options.step_windows % training.batch_size != 0) {
         throw CLI::ValidationError("--step-windows " + std::to_string(options.step_windows) +
-                                   " is no multiple of --batch-size " + std::to_string(training.batch_size));
+                                   " is not a multiple of --batch-size " +
+                                   std::to_string(training.batch_size));
       }
       training.accumulate = options.step_windows / training.batch_size;
     }

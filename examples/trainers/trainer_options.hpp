@@ -9,28 +9,28 @@
 
 #include <lnfree/train/trainer.hpp>
 
-/// What a trainer program was asked to do.
+/// The options of a trainer program.
 struct ProgramOptions {
   lnfree::TrainerOptions training;
-  std::string schedule{lnfree::LinearDecay::name};  ///< Of the learning rate, one of ChosenSchedule's.
-  int step_windows = 0;                      ///< Windows of a step, split by memory; 0: as `training` says.
+  std::string schedule{lnfree::LinearDecay::name};  ///< Learning-rate schedule, one of ChosenSchedule's.
+  int step_windows = 0;                      ///< Windows of a step, split to fit memory; 0: from `training`.
   std::vector<std::filesystem::path> train;  ///< Token shards to train on, or patterns for them.
-  std::vector<std::filesystem::path> validation;  ///< Likewise to evaluate on.
-  std::int64_t vocab_size = 0;      ///< Of shards without a header; 0: a file beside them says it.
+  std::vector<std::filesystem::path> validation;  ///< Token shards to evaluate on, likewise.
+  std::int64_t vocab_size = 0;      ///< Vocabulary of shards without a header; 0: from a file beside them.
   std::filesystem::path out;        ///< Folder of the run.
   std::filesystem::path teacher;    ///< Checkpoint that the model learns from.
   std::filesystem::path init_from;  ///< model.safetensors to start from or to evaluate.
-  std::filesystem::path json;       ///< Where programs that train nothing leave their result.
-  double init_std = 0;  ///< Of the initial weights; 0: what suits the width, DecoderConfig::init_std().
-  int context = 0;      ///< Tokens in a window; 0: the model's context.
+  std::filesystem::path json;       ///< File for the result of programs that do not train.
+  double init_std = 0;           ///< Standard deviation of the initial weights; 0: DecoderConfig::init_std().
+  int context = 0;               ///< Tokens in a window; 0: the model's context.
   bool observe_signal = false;   ///< Whether the stream's cosine and effective rank are observed.
   bool observe_weights = false;  ///< Whether the weights' largest singular values are observed.
   bool resume = false;
   bool evaluate_only = false;
   bool plan_only = false;
-  int profile = 0;            ///< Steps to be timed primitive by primitive, instead of a run; 0: none.
-  int threads = 0;            ///< 0: all cores.
-  bool for_ranks = false;     ///< Whether the program may run as several processes, and has the next one.
+  int profile = 0;         ///< Steps to be timed primitive by primitive, instead of a run; 0: none.
+  int threads = 0;         ///< 0: all cores.
+  bool for_ranks = false;  ///< Whether the program may run as several processes, and so has the next option.
   double rank_timeout = 600;  ///< Seconds that a rank waits for the others before all end.
 };
 
@@ -41,9 +41,8 @@ struct PartOption {
   const char* help;
 };
 
-/// Reads the command line over `defaults`, and the options of the program's own parts. Nothing when there is
-/// nothing to do any more (--help), or when it is wrong (said on standard error); `exit_status` then says
-/// which.
+/// Reads the command line over `defaults`, and the options of the program's parts. Returns nothing after
+/// --help or an error message on standard error; `exit_status` then tells which.
 std::optional<ProgramOptions> parse_options(int argc, char** argv, const std::string& description,
                                             const ProgramOptions& defaults,
                                             const std::vector<PartOption>& of_parts, int& exit_status);

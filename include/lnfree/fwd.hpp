@@ -2,8 +2,8 @@
 
 #include <lnfree/core/config.hpp>
 
-/// Names without definitions: Decoder with the defaults of its template arguments, and the policies of the
-/// paper's four configurations.
+/// Forward declarations: Decoder with its default template arguments, and the policies of the paper's four
+/// configurations.
 namespace lnfree {
 
 struct LayerNorm;
@@ -27,7 +27,7 @@ struct Cpu;
 }
 using cpu::Cpu;
 
-/// In place of a layout: Parallel or PreNorm, as Config.parallel_residual says.
+/// Stands for the layout that Config.parallel_residual selects: Parallel or PreNorm.
 struct AsConfigured;
 
 template <DecoderConfig Config, class NormPolicy = LayerNorm, class ActivationPolicy = GELU,

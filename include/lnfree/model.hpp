@@ -1,7 +1,7 @@
 #pragma once
 
-/// What it takes to define a model: Decoder, its configurations, policies and optimizers, and the device: the
-/// Cpu, or Cuda in a source for GPUs. EigenCpu is in lnfree/device/eigen/eigen.hpp, CpuBF16 in
+/// Everything needed to define a model: Decoder, its configurations, policies and optimizers, and the device:
+/// Cpu, or Cuda in a CUDA source. EigenCpu is in lnfree/device/eigen/eigen.hpp, CpuBF16 in
 /// lnfree/device/cpu/bf16.hpp, CudaFP8 in lnfree/device/cuda/fp8.hpp.
 #include <lnfree/fwd.hpp>
 
@@ -39,8 +39,8 @@
 #include <lnfree/optim/muon.hpp>
 #include <lnfree/optim/schedule.hpp>
 
-// nvcc does not take the vectors of the Cpu: a source in CUDA has the GPU instead. EigenCpu is in a header of
-// its own, so that only those who use it compile Eigen.
+// nvcc does not compile the Cpu's vector code, so a CUDA source gets the GPU instead. EigenCpu has its own
+// header, so that only programs that use it compile Eigen.
 #if LNFREE_GPU_COMPILER
 #include <lnfree/device/cuda/cuda.hpp>
 #else

@@ -1,4 +1,4 @@
-"""The comparison on a GPU from programs that only say what they measured."""
+"""The comparison on a GPU, with programs that only print made-up measurements."""
 
 import json
 import sys

@@ -1,4 +1,5 @@
-"""The model that the benchmarks time in PyTorch is the paper's: its loss and gradients against the oracle's."""
+"""The model that the benchmarks time in PyTorch is the paper's: its loss and gradients are compared with the
+oracle's."""
 
 import sys
 import unittest
@@ -28,7 +29,7 @@ def oracle_name(name):
 
 
 def scaled_dot_product_attention(q, k, v, is_causal):
-    """By its definition, where PyTorch is older than it."""
+    """By its definition, for versions of PyTorch without it."""
     assert is_causal
     length = q.shape[-2]
     scores = q @ k.transpose(-2, -1) / q.shape[-1] ** 0.5
@@ -42,7 +43,7 @@ if not hasattr(torch.nn.functional, "scaled_dot_product_attention"):
 
 class PytorchStep(unittest.TestCase):
     def check(self, configuration, attend, context):
-        """Returns the entropies that the model tells, and the oracle's."""
+        """Returns the model's entropies, and the oracle's."""
         torch.manual_seed(2)
         timed = pytorch_step.Model(SHAPE, configuration, attend, context).double()
         with torch.no_grad():

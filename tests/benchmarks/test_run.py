@@ -1,4 +1,4 @@
-"""The table of the benchmarks from programs that only say what they measured."""
+"""The table of the benchmarks, with programs that only print made-up measurements."""
 
 import json
 import sys
@@ -27,7 +27,7 @@ class FakeLnfree(run.Lnfree):
             kinds = {"optimizer/adamw": 0.9, "norm/forward": 0.8, "norm/backward": 0.7, "activation/relu/forward": 0.9,
                      "cross_entropy/forward": 1.0, "bias/forward": 0.1}  # fmt: skip
             found = {f"{kind}/{shape}/real_time": {"real_time": 1.5, "gflops": 2, "gbytes_per_second": 3,
-                                                   "fraction_of_peak": share, "label": "memory binds"}
+                                                   "fraction_of_peak": share, "label": "memory-bound"}
                      for kind, share in kinds.items() for shape in SPEED}  # fmt: skip
             return found, {}
         if "speedup" in pattern:
@@ -87,18 +87,18 @@ class Run(unittest.TestCase):
                 "gpt2: cost of observing entropy, largest of all configurations": False,
                 "small: cost of observing entropy, largest of all configurations": False,
                 "demo: cost of observing entropy, largest of all configurations": False,
-                "gpt2: SM+R over SM+LN+G, in turn": False,
-                "small: SM+R over SM+LN+G, in turn": False,
-                "demo: SM+R over SM+LN+G, in turn": False,
-                "gpt2, SM+LN+G: 1 -> 2 threads, in turn": True,
-                "small, SM+LN+G: 1 -> 2 threads, in turn": True,
-                "gpt2, SM+LN+G: EigenCpu over Cpu, in turn": True,
-                "small, SM+LN+G: EigenCpu over Cpu, in turn": True,
-                "gpt2, SM+LN+G: bf16 over float, in turn": True,
+                "gpt2: SM+R over SM+LN+G, alternating": False,
+                "small: SM+R over SM+LN+G, alternating": False,
+                "demo: SM+R over SM+LN+G, alternating": False,
+                "gpt2, SM+LN+G: 1 -> 2 threads, alternating": True,
+                "small, SM+LN+G: 1 -> 2 threads, alternating": True,
+                "gpt2, SM+LN+G: EigenCpu over Cpu, alternating": True,
+                "small, SM+LN+G: EigenCpu over Cpu, alternating": True,
+                "gpt2, SM+LN+G: bf16 over float, alternating": True,
                 "gpt2, SM+LN+G: peak memory in GB": True,
             }
             | {
-                f"{name}/{shape}: share of what binds, least of its kind": name != "norm/backward"
+                f"{name}/{shape}: share of the bound, least of its kind": name != "norm/backward"
                 for name in ("optimizer/adamw", "norm/backward", "activation/relu/forward", "cross_entropy/forward")
                 for shape in SPEED
             },

@@ -17,7 +17,7 @@ namespace {
 
 using Plain = TinyModel<Identity, GELU>;
 
-/// The architecture in a folder whose config.json says this.
+/// The architecture of a folder with this config.json.
 Architecture described(const Json& config) {
   TemporaryFolder folder;
   folder.write("config.json", config.dump());
@@ -28,7 +28,7 @@ void refuses(const Json& config, const std::string& key, const std::string& what
   BOOST_CHECK_EXCEPTION(described(config), Error, says("config.json", "its " + key, what));
 }
 
-// As transformers 4 and 5 write that of a GPT-NeoX, of another activation than most.
+// A GPT-NeoX config as written by transformers 4 and 5, with an unusual activation.
 const Json neox = Json::parse(R"({
   "architectures": ["GPTNeoXForCausalLM"], "attention_bias": true, "attention_dropout": 0.0, "bos_token_id": 0,
   "classifier_dropout": 0.1, "eos_token_id": 2, "hidden_act": "gelu_fast", "hidden_dropout": 0.0,
@@ -66,7 +66,7 @@ BOOST_AUTO_TEST_CASE(config_json_describes_the_model) {
   BOOST_TEST(normed["model_type"] == "gpt2");
   BOOST_TEST(normed["norm"] == "layer_norm");
   BOOST_TEST(normed["activation_function"] == "relu");
-  // What Hugging Face's GPT-2 would compute something else from is not called one.
+  // A model that Hugging Face's GPT-2 would compute differently is not labelled GPT-2.
   constexpr DecoderConfig turned = [] {
     DecoderConfig config = tiny;
     config.rotary_dims = 4;
@@ -171,7 +171,7 @@ BOOST_AUTO_TEST_CASE(a_config_that_asks_for_another_model_is_refused_by_name) {
 
 BOOST_AUTO_TEST_CASE(layers_have_the_activations_that_a_name_says) {
   using Device = Reference<float>;
-  // Those of eight layers: G keeps what is before it for the backward pass, R what is behind it.
+  // Eight layers: G saves the activation's input for the backward pass, R its output.
   const auto layers = [](std::string_view name) {
     const auto factory = detail::activation_named<Device, KnownPolicies::Activations>(name);
     ParameterSet<Device> parameters;

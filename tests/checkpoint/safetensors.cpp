@@ -22,7 +22,7 @@ std::string bytes_of(const std::vector<T>& values) {
   return {reinterpret_cast<const char*>(values.data()), values.size() * sizeof(T)};
 }
 
-/// A file put together byte by byte, not by the writer under test.
+/// A file built byte by byte, not by the writer under test.
 std::string raw_file(const std::string& header, const std::string& data = "") {
   return bytes_of(std::vector<std::uint64_t>{header.size()}) + header + data;
 }
@@ -32,7 +32,7 @@ std::string header(const std::string& dtype, const std::string& shape, const std
   return R"({"w":{"dtype":")" + dtype + R"(","shape":)" + shape + R"(,"data_offsets":)" + offsets + "}}";
 }
 
-/// Opens a file of these bytes, which must be refused with a sentence that names it and holds all `words`.
+/// Opens a file of these bytes, which must be refused with a message that names it and contains all `words`.
 template <class... Words>
 void check_refused(const std::string& bytes, Words... words) {
   TemporaryFolder folder;
@@ -141,7 +141,7 @@ BOOST_AUTO_TEST_CASE(bfloat_is_read) {
 BOOST_AUTO_TEST_CASE(what_is_no_safetensors_file_is_refused) {
   TemporaryFolder folder;
   BOOST_CHECK_EXCEPTION(SafetensorsFile::open(folder / "none"), Error, says("cannot read", "none"));
-  BOOST_CHECK_EXCEPTION(SafetensorsFile::open(folder.path()), Error, says("is no file"));
+  BOOST_CHECK_EXCEPTION(SafetensorsFile::open(folder.path()), Error, says("is not a file"));
   check_refused("", "it has only 0 bytes");
   check_refused("1234567", "it has only 7 bytes");
   check_refused(raw_file("not JSON"), "no JSON object");
@@ -189,7 +189,7 @@ BOOST_AUTO_TEST_CASE(tensors_that_share_bytes_are_refused) {
   BOOST_CHECK_NO_THROW(SafetensorsFile::open(folder.write("apart", two("[8,16]", "[0,8]"))));
 }
 
-// The file holds none of these bytes: had memory been taken, the test would die.
+// The file has none of these bytes: if the memory were allocated, the test would die.
 BOOST_AUTO_TEST_CASE(impossible_shapes_are_refused) {
   for (const std::string shape :
        {"[9223372036854775807]", "[4294967296,4294967296]", "[2147483648,2147483648,4]",

@@ -10,7 +10,7 @@
 
 namespace lnfree::test {
 
-/// The tensors of a file, to be changed and written again.
+/// The tensors of a file, for changing and writing them again.
 inline std::vector<NamedTensor> tensors_of(const std::filesystem::path& path) {
   std::vector<NamedTensor> tensors;
   const auto file = SafetensorsFile::open(path);

@@ -74,7 +74,7 @@ struct Weights {
     BOOST_TEST((weights(other) == before));
   }
 
-  /// Calls a tensor of the file another type than F32, in as many bytes.
+  /// Changes the type of a tensor in the file, with the same number of bytes.
   void retype(const std::string& name, const std::string& type) {
     std::string bytes = read_file(path);
     const std::string written = "\"F32\"";
@@ -143,7 +143,7 @@ BOOST_AUTO_TEST_CASE(files_of_others_are_read) {
   file.tensors.push_back(filled("h.1.attn.masked_bias", {}, -10000));
   file.tensors.push_back(filled("lm_head.weight", {tiny.vocab_size, C}, 3));
   file.check_loads();
-  // Masks are stored as numbers that no weight has.
+  // Masks have a type that no weight has.
   file.retype("transformer.h.0.attn.bias", "U8");
   file.check_loads_from_file();
   file.retype("transformer.h.1.mlp.c_fc.weight", "I8");
@@ -272,7 +272,7 @@ BOOST_AUTO_TEST_CASE(a_model_in_several_files_is_read_by_its_index) {
   }
   write_index(Json(3));
   refused("index.json is damaged");
-  // Where there are both, it is the single file that counts, as with transformers.
+  // If both exist, the single file is used, as in transformers.
   save_weights(file.model, file.path);
   BOOST_TEST(loads());
 }
@@ -287,7 +287,7 @@ BOOST_AUTO_TEST_CASE(a_tensor_under_two_names_is_refused) {
 
 BOOST_AUTO_TEST_CASE(a_gpt_neox_is_read) {
   constexpr DecoderConfig shape{.layers = 2,
-                                .heads = 2,  // not 3: the order of Q, K and V would not matter
+                                .heads = 2,  // not 3, or the order of Q, K and V would not matter
                                 .width = 12,
                                 .ffn_width = 20,
                                 .context = 9,
@@ -300,7 +300,7 @@ BOOST_AUTO_TEST_CASE(a_gpt_neox_is_read) {
   TemporaryFolder folder;
   Pythia model(1);
   model.initialize(5);
-  for (auto& parameter : model.parameters().all()) {  // no bias of 0 behind which a mistake could hide
+  for (auto& parameter : model.parameters().all()) {  // a bias of 0 could hide a mistake
     std::vector<float> values(static_cast<std::size_t>(parameter.size()));
     fill_normal(values.data(), parameter.size(), 1, Philox(7, stream_of(parameter.name)), 0);
     model.parameters().write(model.device(), parameter, values.data());

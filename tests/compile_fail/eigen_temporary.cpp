@@ -1,4 +1,4 @@
-// error: lnfree: as_matrix needs a matrix that outlives the call, not a temporary one
+// error: lnfree: as_matrix needs a matrix that outlives the call, not a temporary
 
 #include <lnfree/core/eigen.hpp>
 

@@ -1,5 +1,5 @@
-# Compiles SOURCE with COMPILER, the headers of INCLUDE and EIGEN and OPTIONS, separated by commas, and fails unless that
-# fails with the sentence of the source's first line, "// error: SENTENCE".
+# Compiles SOURCE with COMPILER, the headers of INCLUDE and EIGEN and OPTIONS, separated by commas, and fails
+# unless that gives the error of the source's first line, "// error: SENTENCE".
 
 file(STRINGS ${SOURCE} line LIMIT_COUNT 1)
 if(NOT line MATCHES "^// error: (.+)$")

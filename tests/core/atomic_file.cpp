@@ -73,7 +73,7 @@ BOOST_AUTO_TEST_CASE(links_stay_and_their_targets_are_replaced) {
   const auto before = inode();
   write_file(folder / "chain", "newer");
   BOOST_TEST(read_file(folder / "far/target") == "newer");
-  BOOST_TEST(inode() != before);  // replaced whole, not overwritten
+  BOOST_TEST(inode() != before);  // replaced, not overwritten
   write_file(folder / "dangling", "made");
   BOOST_TEST(read_file(folder / "far/missing") == "made");
   write_file(folder / "linked/target", "newest");
@@ -114,7 +114,7 @@ BOOST_AUTO_TEST_CASE(what_is_no_file_to_write_says_so) {
   BOOST_TEST(read_file(folder / "file") == "older");
 }
 
-// Behind links, so that a fault would not cost the machine its devices.
+// Through links, so that a bug would not destroy the machine's devices.
 BOOST_AUTO_TEST_CASE(fifos_and_devices_are_written_to) {
   TemporaryFolder folder;
   ::mkfifo((folder / "fifo").c_str(), 0600);

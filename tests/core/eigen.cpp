@@ -68,7 +68,7 @@ BOOST_AUTO_TEST_CASE(lnfree_sees_eigen_s_matrices) {
   BOOST_TEST(as_eigen(block).data() == block.data);
 }
 
-// What observers hand out: by layer, and by layer and head.
+// Observers' results by layer, and by layer and head.
 BOOST_AUTO_TEST_CASE(results_of_observers_are_arrays) {
   const std::vector<double> by_layer{1, 2, 4};
   BOOST_TEST(as_eigen(by_layer).data() == by_layer.data());
@@ -86,7 +86,7 @@ BOOST_AUTO_TEST_CASE(results_of_observers_are_arrays) {
   BOOST_TEST(to_eigen(std::vector<std::vector<double>>{}).size() == 0);
   BOOST_CHECK_EXCEPTION(
       to_eigen(std::vector<std::vector<double>>{{1, 2}, {3}}), Error, [](const Error& error) {
-        return std::string(error.what()) == "a table with 2 columns in row 0 and 1 in row 1 is no array";
+        return std::string(error.what()) == "a table with 2 columns in row 0 and 1 in row 1 is not an array";
       });
 }
 

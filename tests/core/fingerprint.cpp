@@ -8,7 +8,7 @@ using lnfree::fingerprint;
 
 BOOST_AUTO_TEST_SUITE(fingerprints)
 
-// Files keep fingerprints, so they must not change from one version to the next.
+// Fingerprints are stored in files, so they must not change between versions.
 BOOST_AUTO_TEST_CASE(stays_what_it_was) {
   BOOST_TEST(fingerprint("") == "4fca8392b9747d0c");
   BOOST_TEST(fingerprint("def f(x):\n    return x\n") == "b6d2544e9f45108b");

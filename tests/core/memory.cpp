@@ -64,7 +64,7 @@ BOOST_AUTO_TEST_CASE(what_the_host_has_left) {
   BOOST_TEST(host_free_bytes() > 0u);
   BOOST_TEST(host_free_bytes() < static_cast<std::size_t>(sysconf(_SC_PHYS_PAGES)) * page);
 
-  // A limit of the process counts what the process has already.
+  // A process limit includes what the process already has.
   constexpr std::size_t more = std::size_t{256} << 20;
   rlimit before{};
   BOOST_REQUIRE(getrlimit(RLIMIT_AS, &before) == 0);

@@ -1,8 +1,8 @@
 #include <lnfree/activation/gelu.hpp>
 #include <lnfree/core/math.hpp>
 
-// Compiled with -fno-inline: what must become part of its loop does so all the same, or its name is left in
-// here.
+// Compiled with -fno-inline: functions that must be inlined into their loop still are, or their names appear
+// in the object file.
 void exponentials(float* x, int count) {
   for (int i = 0; i < count; ++i) x[i] = lnfree::math::exp(x[i]);
 }

@@ -10,8 +10,8 @@ using namespace lnfree;
 
 BOOST_AUTO_TEST_SUITE(random_numbers)
 
-// The known answers that Salmon et al. publish with Random123 for philox4x32-10. Counter words are (position,
-// stream), key words the seed, each low word first.
+// The known answers of Random123 (Salmon et al.) for philox4x32-10. Counter words are (position, stream), key
+// words the seed, each low word first.
 BOOST_AUTO_TEST_CASE(philox_known_answers) {
   BOOST_TEST((Philox(0, 0)(0) == Philox::Block{0x6627e8d5, 0xe169c58d, 0xbc57ac4c, 0x9b00dbd8}));
   BOOST_TEST((Philox(~std::uint64_t{0}, ~std::uint64_t{0})(~std::uint64_t{0}) ==

@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""Holds what ptxas says of the library's kernels against what they may use.
+"""Checks ptxas' report on the library's kernels against their limits.
 
     kernel_resources.py [--markdown] LOG
 
-LOG is what nvcc -Xptxas -v printed. Fails when a kernel spills registers or has a stack in memory. --markdown prints a
-table of the attention kernels, the ones that fill registers, instead of the summary.
+LOG is the output of nvcc -Xptxas -v. Fails when a kernel spills registers or has a stack in memory.
+--markdown prints a table of the attention kernels, the ones that fill registers, instead of the summary.
 """
 
 import argparse

@@ -15,7 +15,8 @@
 #include <lnfree/norm/rms_norm.hpp>
 #include <lnfree/optim/adamw.hpp>
 
-/// Every kernel of the library as a GPU compiler sees it, and a program that tells whether it finds a GPU.
+/// Instantiates every kernel of the library for a GPU compiler, in a program that reports whether it finds a
+/// GPU.
 namespace {
 
 using namespace lnfree;
@@ -37,7 +38,7 @@ void compile_norm(D& device, N norm) {
                 Output<S>(Matrix<S>()), NormPointers<float, N>{});
 }
 
-/// Never called with a GPU: the pointers lead nowhere.
+/// Never run on a GPU: the pointers are invalid.
 template <class D>
 void compile_all(D& device) {
   using S = typename D::Scalar;

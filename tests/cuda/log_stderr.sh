@@ -1,5 +1,5 @@
 #!/bin/sh
-# log_stderr.sh LOG COMMAND...: runs a command, what it says on stderr kept in LOG, and shown if it fails.
+# log_stderr.sh LOG COMMAND...: runs a command with its stderr in LOG, and shows that if it fails.
 log=$1
 shift
 "$@" 2>"$log" && exit

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Compiles trainers with nvcc and its host compiler, but makes no machine code, which takes longest. The configurations
-# are those whose objectives have kernels of their own; NAME_fp8 is the trainer of NAME in FP8.
+# Compiles trainers with nvcc and its host compiler, but without generating machine code, which takes longest.
+# The configurations are those whose objectives have their own kernels; NAME_fp8 is the trainer of NAME in FP8.
 #
 #   trainers.sh NVCC PROJECT SCRATCH CONFIGURATION...
 set -euo pipefail

@@ -13,7 +13,7 @@ using lnfree::Tokenizer;
 
 namespace {
 
-// The characters that stand for the bytes 0 to 255, by the rule of GPT-2's encoder.
+// The characters that represent the bytes 0 to 255, by the rule of GPT-2's encoder.
 std::vector<std::string> byte_characters() {
   std::vector<std::string> characters;
   int next = 256;
@@ -83,7 +83,8 @@ BOOST_AUTO_TEST_CASE(merges_in_their_order) {
   BOOST_TEST(encode(small(), "xbc abab") == (Ids{'x', 257, 259, 256}), boost::test_tools::per_element());
   BOOST_TEST(encode(small(), "   ab") == (Ids{260, 259}), boost::test_tools::per_element());
   BOOST_TEST(encode(small(), "c\n") == (Ids{'c', '\n'}), boost::test_tools::per_element());  // two words
-  // The list's order decides, not what stands first in the text; the last of two merges of a pair counts.
+  // The order of the list decides, not the position in the text; of two merges of a pair the last one is
+  // used.
   auto reversed = changed([](Json& json) {
     auto& merges = json["model"]["merges"];
     std::swap(merges[0], merges[1]);
@@ -216,7 +217,7 @@ BOOST_AUTO_TEST_CASE(patterns_mean_what_oniguruma_means) {
   splits("(?i)B", "abc", {'a', 'b', 'c'});
   splits("(?<=a)b", "ab ab", {'a', 'b', ' ', 'a', 'b'});
   splits("a$", "ab a\n a", {256, ' ', 'a', '\n', ' ', 'a'});  // at the end of any line
-  // U+180E is no space, U+0085 is one; _ and a combining mark are parts of words.
+  // U+180E is not a space, U+0085 is; _ and a combining mark are parts of words.
   splits("\\s", " \u180E", {' ', 0xE1, 0xA0, 0x8E});
   splits("\\S+",
          "ab\u0085"

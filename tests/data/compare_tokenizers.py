@@ -1,10 +1,10 @@
-"""Holds lnfree's reader of tokenizer.json against Hugging Face's tokenizers, token by token.
+"""Compares lnfree's reader of tokenizer.json with Hugging Face's tokenizers, token by token.
 
     compare_tokenizers.py ENCODE_TEXTS ENVIRONMENT
 
-Trains byte-level tokenizers of several makes on one half of the texts and compares the tokens of the other half: 1 MB of
-Python code and 1 MB in eight scripts. Both directions must agree everywhere. ENVIRONMENT is a folder for the environment of
-peers.py.
+Trains byte-level tokenizers of several kinds on one half of the texts and compares the tokens of the other
+half: 1 MB of Python code and 1 MB in eight scripts. Both directions must agree everywhere. ENVIRONMENT is a
+folder for the environment of peers.py.
 """
 
 import json
@@ -18,7 +18,7 @@ from pathlib import Path
 
 from peers import environment
 
-SCRIPTS = {  # letters of each, and what the script has besides
+SCRIPTS = {  # letters of each script, and its other characters
     "Latin": ([(0x61, 0x7A), (0x41, 0x5A), (0xC0, 0xFF), (0x100, 0x17F), (0x1E00, 0x1EFF)], [(0x300, 0x30F)]),
     "Greek": ([(0x391, 0x3A1), (0x3B1, 0x3C9), (0x1F00, 0x1F07)], [(0x384, 0x385)]),
     "Cyrillic": ([(0x410, 0x44F), (0x400, 0x40F), (0x48A, 0x4FF)], [(0x483, 0x487)]),
@@ -36,7 +36,8 @@ LLAMA3 = (r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[
 
 
 def python_code(size):
-    """Two texts of Python's own sources of at least that many bytes each: documents, shortest file names first."""
+    """Two sets of documents from Python's own sources, each of at least that many bytes, shortest file names
+    first."""
     files = sorted(Path(sysconfig.get_paths()["stdlib"]).glob("*.py"), key=lambda p: (len(p.name), p.name))
     sides = [[], []]
     for i, file in enumerate(files):
@@ -47,7 +48,8 @@ def python_code(size):
 
 
 def scripts(size, seed):
-    """Documents in each of the eight scripts and in all of them mixed, from random words; `size` bytes in all."""
+    """Documents in each of the eight scripts and in all of them mixed, made of random words; `size` bytes in
+    total."""
     draw = random.Random(seed)
     characters = lambda ranges: [chr(c) for low, high in ranges for c in range(low, high + 1)]
     alphabets = [tuple(map(characters, ranges)) for ranges in SCRIPTS.values()]
@@ -67,7 +69,7 @@ def scripts(size, seed):
 
 
 def make_tokenizers(texts, folder):
-    """Yields names and files of tokenizers trained on the texts, of each make that is in use."""
+    """Yields names and files of tokenizers trained on the texts, of each kind in use."""
     from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
     byte_level = pre_tokenizers.ByteLevel
@@ -97,7 +99,7 @@ def make_tokenizers(texts, folder):
             vocab_size=3000, initial_alphabet=byte_level.alphabet(), special_tokens=special, show_progress=False))
         if name in ("starcoder", "pythia"):
             tokenizer.add_tokens(["    ", "  ", "self.", AddedToken("import ", normalized=False)])
-        if name == "llama3":  # the whole words that merges alone would not give
+        if name == "llama3":  # whole words that merges alone would not give
             content = json.loads(tokenizer.to_str())
             content["model"]["merges"] = content["model"]["merges"][::3] + content["model"]["merges"][1::3]
             tokenizer = Tokenizer.from_str(json.dumps(content))
@@ -159,6 +161,6 @@ def compare(program):
 
 
 if __name__ == "__main__":
-    if len(sys.argv) == 2:  # within the environment
+    if len(sys.argv) == 2:  # only in the environment
         sys.exit(compare(sys.argv[1]))
     sys.exit(subprocess.run([environment(Path(sys.argv[2])), "-B", __file__, sys.argv[1]]).returncode)

@@ -1,4 +1,4 @@
-"""Holds examples/interop/parquet_to_jsonl.py to what it says: convert_parquet.py SCRIPT ENVIRONMENT"""
+"""Tests examples/interop/parquet_to_jsonl.py: convert_parquet.py SCRIPT ENVIRONMENT"""
 
 import json
 import subprocess
@@ -36,7 +36,7 @@ def check(script):
 
 
 if __name__ == "__main__":
-    if len(sys.argv) == 2:  # within the environment
+    if len(sys.argv) == 2:  # only in the environment
         check(sys.argv[1])
     else:
         sys.exit(subprocess.run([environment(Path(sys.argv[2])), "-B", __file__, sys.argv[1]]).returncode)

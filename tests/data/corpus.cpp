@@ -15,7 +15,7 @@ using lnfree::Error;
 
 namespace {
 
-// Valid content of at least 100 bytes that differs from number to number.
+// Valid content of at least 100 bytes, different for each number.
 std::string source(int number) {
   return "x = " + std::to_string(number) + "\n" + std::string(120, '#') + "\n";
 }
@@ -93,7 +93,7 @@ BOOST_AUTO_TEST_CASE(json_lines_across_read_blocks) {
   TemporaryFolder folder;
   std::string lines = "\n";
   for (int i = 0; i < 20000; ++i) lines += line(i);
-  lines.pop_back();  // a last line without an end counts
+  lines.pop_back();  // a last line without a newline is read, too
   BOOST_REQUIRE(lines.size() > 3u << 20);
   const Visit visit(options({folder.write("c.jsonl", lines)}));
   BOOST_REQUIRE(visit.counts.kept == 20000);
@@ -167,7 +167,7 @@ BOOST_AUTO_TEST_CASE(packed_files_are_told_by_their_content) {
       BOOST_TEST((visit.contents == expected));
       BOOST_TEST(visit.names[1] == (folder / name).string() + ":2 r p.py");
     }
-    // Cut off anywhere: what came before the end is there, and the line at which it ends is named.
+    // Truncated anywhere: everything before the end is read, and the line at which it ends is named.
     for (const std::size_t size : {packed.size() - 1, packed.size() / 2, std::size_t{5}}) {
       auto given = options({folder / "plain.jsonl", folder.write("cut.gz", packed.substr(0, size))});
       BOOST_CHECK_EXCEPTION(Visit{given}, Error, says("cut.gz", "end too early", "--skip-invalid"));
@@ -186,7 +186,7 @@ BOOST_AUTO_TEST_CASE(packed_files_are_told_by_their_content) {
   BOOST_CHECK_EXCEPTION(
       Visit{options({folder.write("bad.zst", zstandard(lines).replace(40, 4, "\xFF\xFF\xFF\xFF"))})}, Error,
       says("bad.zst", "Zstandard"));
-  // The progress is that of the file as it lies on the disk.
+  // Progress is measured in bytes of the file on disk.
   std::int64_t reached = 0;
   const Corpus corpus(options({folder.write("b.gz", packings[0])}));
   corpus.visit([&](const Document& document) { reached = document.input_bytes; });

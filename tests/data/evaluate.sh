@@ -13,7 +13,7 @@ done
 "$prepare_corpus" --input sources --vocab-size 400 --held-out 0.2 --tokenizer-sample-bytes 1000000 --out corpus >/dev/null
 "$trainer" --train corpus/train.bin --val corpus/val.bin --steps 2 --batch-size 2 --out run >/dev/null
 
-# What the trainer says of its model at the end, to the last of the digits that a batch of another size leaves.
+# The trainer's own evaluation at the end, to all digits that do not depend on the batch size.
 "$program" --checkpoint run/checkpoint --data corpus/val.bin --batch-size 3 --json result.json >words
 /usr/bin/python3 - <<'END' || fail "$(cat words)"
 import json, math
@@ -37,6 +37,6 @@ END
 expect_error "is required" --checkpoint run/checkpoint
 expect_error "nowhere.bin" --checkpoint run/checkpoint --data nowhere.bin
 expect_error "cannot read nowhere/config.json" --checkpoint nowhere --data corpus/val.bin
-expect_error "is no multiple of the model's context of 100" --checkpoint run/checkpoint --data corpus/val.bin --context 100
+expect_error "is not a multiple of the model's context of 100" --checkpoint run/checkpoint --data corpus/val.bin --context 100
 
 echo "evaluate: all checks passed"

@@ -5,7 +5,7 @@ set -euo pipefail
 program=$1 prepare_corpus=$2 trainer=$3
 source "${BASH_SOURCE%/*}/program_test.sh"
 
-# refuse <words> <arguments>...: an error, and no text.
+# refuse <words> <arguments>...: expects an error and no text.
 refuse() {
   expect_error "$@"
   [[ ! -s stdout ]] || fail "$*: wrote $(cat stdout)"
@@ -25,14 +25,15 @@ prepare large 4097
 "$trainer" --steps 0 --out run >/dev/null
 arguments=(--checkpoint run/checkpoint --tokenizer small/tokenizer.model --prompt "def relu(")
 
-# A model says only what its tokenizer knows: without training, nine tokens in ten would lie beyond. One seed, one text.
+# A model generates only tokens of its tokenizer: without training, nine in ten would be beyond. The same seed
+# gives the same text.
 "$program" "${arguments[@]}" --tokens 100 --temperature 1 --top-k 0 >text
 [[ $(head -c 9 text) == "def relu(" && $(wc -c <text) -gt 100 ]] || fail "no text after the prompt: $(cat text)"
 "$program" "${arguments[@]}" --tokens 100 --temperature 1 --top-k 0 | cmp - text || fail "the same seed gives another text"
 "$program" "${arguments[@]}" --tokens 100 --temperature 1 --top-k 0 --seed 1 | cmp -s - text && fail "another seed, the same text"
 [[ $("$program" "${arguments[@]}" --tokens 0) == "def relu(" ]] || fail "--tokens 0 is not the prompt"
 
-# A text that does not arrive is no success, and nothing else receives it.
+# Text that cannot be written is an error, and goes nowhere else.
 for stdout in full broken closed; do
   status=0
   case $stdout in
@@ -62,7 +63,7 @@ refuse "has 4097 tokens, more than the model's 4096" "${arguments[@]::2}" --toke
 "$program" --checkpoint trained/checkpoint --tokenizer small/tokenizer.model --prompt x --tokens 1 >/dev/null || fail "its own tokenizer"
 refuse "is not the tokenizer of small/train.bin" --checkpoint trained/checkpoint --tokenizer second/tokenizer.model --prompt x
 refuse "--prompt is empty" "${arguments[@]::4}" --prompt ""
-refuse "--foo is no option" --foo
+refuse "--foo is not an option" --foo
 refuse "--checkpoint is required" --prompt x
 refuse "-1 is not a whole number of 0 or more" "${arguments[@]}" --top-k -1
 refuse "one of --prompt, --prompts and --interactive is required" "${arguments[@]::4}"
@@ -73,7 +74,7 @@ refuse "float16 is neither float32 nor bfloat16" "${arguments[@]}" --dtype float
 refuse "has no tokenizer.json or tokenizer.model" "${arguments[@]::2}" --prompt x
 refuse "128 positions, too few for a context of 129" "${arguments[@]}" --context 129
 refuse "cannot read nowhere/config.json" --checkpoint nowhere "${arguments[@]:2}"
-cp -r run/checkpoint earlier  # norm-free models called themselves gpt2
+cp -r run/checkpoint earlier  # when norm-free models were labelled gpt2
 sed -i 's/"model_type": "lnfree"/"model_type": "gpt2"/' earlier/config.json
 "$program" --checkpoint earlier "${arguments[@]:2}" --tokens 100 --temperature 1 --top-k 0 | cmp - text || fail "an earlier checkpoint"
 cp -r run/checkpoint other
@@ -85,7 +86,7 @@ sed -i 's/"activation_function": "mish"/"activation_function": "relu"/; s/"vocab
 refuse "the files do not belong together" --checkpoint other "${arguments[@]:2}"
 sed -i 's/"vocab_size": 200000000/"vocab_size": 4096/' other/config.json
 
-# Whole texts from standard input, several at once, and what is typed.
+# A whole text from standard input, several texts, and interactive input.
 printf 'def relu(' | "$program" "${arguments[@]::4}" --prompt - --tokens 100 --temperature 1 --top-k 0 | cmp - text ||
   fail "a prompt on standard input"
 printf '%s\n' 'def relu(' '{"prompt": "def relu("}' '"def relu("' >prompts
@@ -138,12 +139,12 @@ refuse "no_prompt, line 1 is empty" "${arguments[@]::4}" --prompts no_prompt
 printf 'def relu(\n' | "$program" "${arguments[@]::4}" --interactive --tokens 20 --temperature 0 >typed
 [[ "def relu($(cat typed)" == "$(cat greedy)" ]] || fail "typed: $(cat typed)"
 
-# A stop string ends the text before it, wherever tokens begin and end.
+# The text ends before a stop string, whatever the token boundaries.
 stop=$(tail -c +16 greedy | head -c 3)
 "$program" "${arguments[@]}" --tokens 20 --temperature 0 --stop "$stop" --stop "nowhere in it" >stopped
 [[ "$(cat stopped)" != *"$stop"* && "$(cat greedy)" == "$(cat stopped)$stop"* ]] || fail "stopped: $(cat stopped)"
 
-# Beyond the context, it is said, once; --speed tells tokens per second.
+# There is one note when the text exceeds the context; --speed prints tokens per second.
 "$program" "${arguments[@]}" --tokens 200 --context 16 --speed >/dev/null 2>stderr
 [[ $(grep -c "longer than the model's context of 16 tokens" stderr) == 1 ]] || fail "stderr: $(cat stderr)"
 grep -Eq "^200 tokens in .* tokens/s" stderr || fail "--speed: $(cat stderr)"
@@ -165,7 +166,7 @@ sed -i '/"layout": "pre_norm"/d' earlier_guided/config.json
 for checkpoint in guided earlier_guided; do
   "$program" --checkpoint $checkpoint "${arguments[@]:2}" --tokens 1 >/dev/null || fail "$checkpoint"
 done
-# Other shapes are known, too: a config.json of Pythia's asks for Pythia's tensors.
+# Other shapes also work: a Pythia config.json requires Pythia's tensors.
 sed -e 's/"n_layer": 9/"n_layer": 8/; s/"n_ctx": 128/"n_ctx": 256/; s/"n_positions": 128/"n_positions": 256/' \
   -e 's/"biases": "query_key"/"biases": "all"/; s/"rotary_dims": 0/"rotary_dims": 4/' \
   -e 's/"tie_word_embeddings": true/"tie_word_embeddings": false/; s/"parallel_residual": false/"parallel_residual": true/; s/"layout": "pre_norm"/"layout": "parallel"/' \

@@ -1,4 +1,4 @@
-"""The environment in which lnfree's readers are held against other programs."""
+"""The environment in which lnfree's readers are compared with other programs."""
 
 import subprocess
 import venv
@@ -7,7 +7,8 @@ RELEASES = {"tokenizers": "0.22.1", "pyarrow": "26.0.1"}
 
 
 def environment(folder):
-    """The Python of an environment in that folder with those releases, from PyPI, once."""
+    """The Python of an environment in that folder with those releases, installed from PyPI at the first
+    call."""
     python = folder / "bin" / "python"
     wanted = "from importlib.metadata import version; "
     wanted += "; ".join(f"assert version({name!r}) == {release!r}" for name, release in RELEASES.items())

@@ -5,7 +5,7 @@ set -euo pipefail
 program=$1
 source "${BASH_SOURCE%/*}/program_test.sh"
 
-# Sixty files of Python-like text, each with words of its own.
+# Sixty files of Python-like text, each with different words.
 mkdir sources
 for i in $(seq 60); do
   for j in $(seq 40); do
@@ -31,7 +31,7 @@ grep -q '"seen": 62' report.json || fail "not all files were seen"
 (($(stat -c %s corpus/train.bin) > 1024 + 2 * 32 * 100)) || fail "too little training data"
 ((($(stat -c %s corpus/train.bin) - 1024) % 64 == 0)) || fail "train.bin is not whole windows"
 
-# The same arguments give the same files; a second run does nothing; others are refused.
+# The same arguments give the same files; a second run does nothing; other arguments are refused.
 "$program" "${arguments[@]}" --out again >/dev/null
 for file in train.bin val.bin tokenizer.model; do cmp corpus/$file again/$file || fail "$file differs between runs"; done
 before=$(stat -c '%n %i %Y' corpus/*)
@@ -48,7 +48,7 @@ for number in 0x20 +32 32.0 3e1 " 32" "32 " 0b11 1_000 32k 99999999999999999999;
   expect_error "$number is not a whole number from 2" --input sources --out new --context "$number"
 done
 
-# A corpus that has moved together with its inputs is the same one still; without them it is not.
+# A corpus that was moved together with its inputs is still the same; without them it is not.
 mkdir -p here there
 cp -r sources here
 "$program" --input here/sources --vocab-size 600 --context 32 --out here/corpus >/dev/null
@@ -57,7 +57,7 @@ mv here there
 mv there/here/sources there
 expect_error "other arguments (inputs)" --input there/sources --vocab-size 600 --context 32 --out there/here/corpus
 
-# Inputs that have changed are told without being read again.
+# Changed inputs are detected without reading them again.
 cp -r sources grown
 "$program" --input grown --vocab-size 600 --context 32 --out of_grown >/dev/null
 "$program" --input grown --vocab-size 600 --context 32 --out of_grown | grep -q "from 62 files of" || fail "no inputs named"
@@ -70,7 +70,7 @@ expect_error "bytes then, 63 files of" --input grown --vocab-size 600 --context 
 "$program" --input grown --vocab-size 600 --context 32 --out of_grown --overwrite >/dev/null
 "$program" --input grown --vocab-size 600 --context 32 --out of_grown | grep -q "63 files" || fail "--overwrite did not"
 
-# Fingerprints tell corpora and tokenizers apart, and stay equal where both are the same.
+# Fingerprints distinguish corpora and tokenizers, and are equal if both are the same.
 fingerprint() { # <file> [which]: of the tokenizer in a description, or of a shard in a report
   grep -o "\"${2-tokenizer_}fingerprint\": \"[0-9a-f]\{16\}\"" "$1"
 }
@@ -83,20 +83,20 @@ fingerprint corpus/train.json >/dev/null || fail "no fingerprint of the tokenize
 [[ $(fingerprint again/corpus.json '') == "$(fingerprint report.json '')" ]] || fail "the same shards, other fingerprints"
 [[ $(fingerprint again/corpus.json '') != "$(fingerprint corpus/corpus.json '')" ]] || fail "other shards, the same fingerprints"
 
-# A tokenizer of one's own; at most so many tokens; nothing held out.
+# A given tokenizer; a maximum number of tokens; nothing held out.
 "$program" --input sources --tokenizer again/tokenizer.model --context 32 --held-out 0 --max-train-tokens 1000 --out capped >/dev/null
 grep -q '"tokens": 992' capped/train.json || fail "--max-train-tokens"
 cmp -s again/tokenizer.model capped/tokenizer.model || fail "--tokenizer is not copied"
 [[ ! -e capped/val.bin ]] || fail "val.bin without held-out documents"
 
-# A table as one long word, as generated code has it, is a document like others.
+# A table that is one long word, as in generated code, is a document like others.
 mkdir tables && cp sources/file_[1-3].py tables
 { printf 'data = "'; awk 'BEGIN { for (i = 0; i < 70000; ++i) printf "%c", 65 + i * i % 23 }'; printf '"\n'; } >tables/table.py
 { printf '\xef\xbb\xbf#'; LC_ALL=C awk 'BEGIN { for (i = 0; i < 20000; ++i) printf "\xe4\xb8%c\r\n", 128 + i * i % 23 }'; } >tables/han.py
 "$program" --input tables --vocab-size 600 --context 32 --held-out 0 --out of_tables >/dev/null || fail "long words: status $?"
 grep -q '"kept": 5' of_tables/corpus.json || fail "long words were left out"
 
-# The same documents as JSON lines, held out by a file of their own.
+# The same documents as JSON lines, with a separate held-out file.
 for i in 1 2; do
   printf '{"repo_name": "r", "path": "f%d.py", "copies": "1", "content": "' "$i"
   sed ':a;N;$!ba;s/\n/\\n/g' "sources/file_$i.py" | tr -d '\n'
@@ -112,7 +112,7 @@ printf '# caf\xe9\n%0120d\n' 0 >latin/latin.py
 cp sources/file_3.py latin/
 printf '{"content": "x"}\n{"content": \n' >broken.jsonl
 expect_error "--out is required" --input sources
-expect_error "--no-such-option is no option" --out new --no-such-option
+expect_error "--no-such-option is not an option" --out new --no-such-option
 expect_error "1 is not a whole number from 2" "${arguments[@]}" --out new --context 1
 expect_error "does not exist" --input nowhere --out new
 expect_error "is empty" --input empty --out new
@@ -122,7 +122,7 @@ expect_error "at most" --input sources --vocab-size 50000 --out new
 expect_error "not a SentencePiece model" "${arguments[@]}" --tokenizer sources/file_1.py --out new
 expect_error "vocabulary of 600, not of 700" --input sources --tokenizer again/tokenizer.model --vocab-size 700 --out new
 expect_error "gives one window of 1000000 tokens" --input sources --vocab-size 600 --context 1000000 --out new
-expect_error "cannot be made" "${arguments[@]}" --out sources/file_1.py/new
+expect_error "cannot be created" "${arguments[@]}" --out sources/file_1.py/new
 expect_error "is not UTF-8" --input latin --out again --overwrite
 [[ $before == $(stat -c '%n %i %Y' again/*) ]] || fail "a failed run changed the corpus that was there"
 [[ ! -e new ]] || fail "a failed run left files: $(ls -A new)"

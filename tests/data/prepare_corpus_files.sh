@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The program among files that are not as they should be: tests/data/prepare_corpus_files.sh <path of prepare_corpus>
+# The program with unusual or broken files: tests/data/prepare_corpus_files.sh <path of prepare_corpus>
 set -euo pipefail
 
 program=$1
@@ -13,7 +13,7 @@ done
 arguments=(--held-out 0 --context 16 --vocab-size 330)
 "$program" --input sources "${arguments[@]}" --out corpus >/dev/null
 
-# same_corpus <out>: what the program made of `sources` there is whole.
+# same_corpus <out>: checks that the corpus of `sources` there is complete.
 same_corpus() {
   for file in train.bin train.json tokenizer.model; do cmp corpus/$file "$1/$file" || fail "$1/$file is another"; done
   grep -q '^  "train"' "$1/corpus.json" && [[ $(tail -c 2 "$1/corpus.json") == "}" ]] || fail "$1/corpus.json is not whole"
@@ -21,7 +21,7 @@ same_corpus() {
   [[ -z $(find "$1" -name '.*.tmp') ]] || fail "left over in $1: $(ls -A "$1")"
 }
 
-# What does not fit leaves a corpus that is there as it is, and no new one begun.
+# A full disk leaves an existing corpus unchanged, and no partial new one.
 before=$(stat -c '%n %i %Y %s' corpus/*)
 for kilobytes in 1 2 4 6; do
   status=0
@@ -33,7 +33,7 @@ for kilobytes in 1 2 4 6; do
 done
 [[ $before == $(stat -c '%n %i %Y %s' corpus/*) && $(ls -A corpus | wc -l) == 4 ]] || fail "a corpus was spoilt: $(ls -A corpus)"
 
-# Standard streams that are closed, full or broken cost words about progress and nothing else.
+# Closed, full or broken standard streams only lose progress messages.
 "$program" --input sources "${arguments[@]}" --out no_stdout >&- || fail "stdout closed: status $?"
 same_corpus no_stdout
 "$program" --input sources "${arguments[@]}" --out no_streams <&- >&- 2>&- || fail "all streams closed: status $?"
@@ -44,7 +44,7 @@ same_corpus full_stdout
 [[ ! -e broken_status ]] || fail "stdout a broken pipe: status $(cat broken_status)"
 same_corpus broken_pipe
 
-# What was asked for on standard output must arrive there.
+# Results for standard output must arrive there.
 status=0
 "$program" --help 2>stderr >/dev/full || status=$?
 [[ $status == 1 && $(wc -l <stderr) == 1 ]] || fail "--help on a full disk: status $status, $(cat stderr)"
@@ -61,7 +61,7 @@ for stdout in /dev/full closed; do
   [[ $status == 1 && $(wc -l <stderr) == 1 ]] || fail "--json /dev/stdout, $stdout: status $status, $(cat stderr)"
 done
 
-# --json writes through what is no file, follows links, and refuses the rest before the work.
+# --json writes to devices and FIFOs, follows links, and refuses anything else before the work.
 mkfifo fifo
 cat fifo >from_fifo &
 "$program" --input sources "${arguments[@]}" --out corpus --json fifo >/dev/null
@@ -87,17 +87,17 @@ done
 "$program" --input sources "${arguments[@]}" --out own_report --json own_report/corpus.json >/dev/null
 same_corpus own_report
 
-# Files of the corpus may lie elsewhere; other things in their place are refused.
+# Files of the corpus may be links to elsewhere; anything but files is refused.
 mkdir linked elsewhere
 for file in train.bin corpus.json; do ln -s "../elsewhere/$file" linked/$file; done
 "$program" --input sources "${arguments[@]}" --out linked >/dev/null
 [[ -L linked/train.bin && -L linked/corpus.json ]] || fail "links in --out were replaced"
 same_corpus linked
 mkdir -p occupied/val.bin
-expect_error "is there and is not a file" --input sources "${arguments[@]}" --out occupied --overwrite
+expect_error "exists and is not a file" --input sources "${arguments[@]}" --out occupied --overwrite
 [[ $(ls -A occupied) == val.bin ]] || fail "left over: $(ls -A occupied)"
 
-# Names may be any bytes; messages stay on one line.
+# Names may have any bytes; messages stay on one line.
 latin=$'caf\xe9\n'
 mkdir "$latin"
 cp sources/*.py "$latin"
@@ -110,7 +110,7 @@ expect_error 'caf\xe9\x0a does not exist' --input "no/$latin" "${arguments[@]}" 
 printf '# caf\xe9\n%0120d\n' 0 >"$latin/$latin.py"
 expect_error 'caf\xe9\x0a.py is not UTF-8' --input "$latin" "${arguments[@]}" --out new
 
-# Messages quote the start and the end of what is long.
+# Messages quote the start and end of long texts.
 awk 'BEGIN { printf "{\"content\": \""; for (i = 0; i < 300000; ++i) printf "ten bytes " }' >cut.jsonl
 { printf '{"repo_name": "'; head -c 1000000 cut.jsonl | tail -c 900000; printf '", "path": 1, "content": "'; cat sources/file_1.py | tr '\n' ' '; printf '\xff"}\n'; } >named.jsonl
 long=$(printf 'x%.0s' {1..100000})
@@ -125,12 +125,12 @@ for option in --input --context --tokenizer --out --json "--$long"; do
   (($(wc -c <stderr) < 1000)) || fail "a message of $(wc -c <stderr) bytes for ${option:0:20}"
 done
 
-# What a folder holds besides documents is told.
+# What a folder holds besides documents is reported.
 mkdir links
 ln -s ../sources links/sources
 ln -s ../sources/file_1.py links/file_1.py
 ln -s . links/loop
-expect_error "left out: links (not followed; give what they lead to): 3" --input links "${arguments[@]}" --out new
+expect_error "left out: links (not followed; give their targets): 3" --input links "${arguments[@]}" --out new
 cp sources/file_1.py links/notes.txt
 expect_error "files of other names: 1" --input links "${arguments[@]}" --out new
 cp sources/file_[2-5].py links
@@ -140,7 +140,7 @@ ln -s sources by_link
 "$program" --input by_link "${arguments[@]}" --out of_by_link >/dev/null
 same_corpus of_by_link
 
-# Folders and files that may not be read are named, or left out.
+# Unreadable folders and files are named, or skipped.
 mkdir -p guarded/secret && cp sources/*.py guarded && cp sources/file_1.py guarded/secret
 as_other=()
 ((EUID != 0)) || as_other=(setpriv --reuid 65534 --regid 65534 --clear-groups)

@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# What the program takes and makes besides folders: tests/data/prepare_corpus_inputs.sh <path of prepare_corpus>
+# Inputs other than folders, and other outputs: tests/data/prepare_corpus_inputs.sh <path of prepare_corpus>
 set -euo pipefail
 
 program=$1
 source "${BASH_SOURCE%/*}/program_test.sh"
 
-# A corpus of JSON lines, the same packed in all ways, the same with its text in another field; and a tokenizer.json: all
-# bytes, the pairs of letters of "return", and the end of a text.
+# A corpus of JSON lines, also compressed in all formats, and with its text in another field; and a
+# tokenizer.json with all bytes, pairs of letters of "return", and the end of a text.
 /usr/bin/python3 - <<'END'
 import gzip, json, random, struct
 draw = random.Random(1)
@@ -40,7 +40,7 @@ arguments=(--tokenizer tokenizer.json --held-out 0.1 --context 32)
 # tokens <shard>: its ids, one a line.
 tokens() { tail -c +1025 "$1" | od -An -v -t u2 -w2 | tr -d ' '; }
 
-# The tokenizer goes along under its name, and says what the tokens are.
+# The tokenizer is copied under its name, and decodes the tokens.
 "$program" --input plain.jsonl "${arguments[@]}" --out plain >/dev/null
 cmp tokenizer.json plain/tokenizer.json || fail "tokenizer.json was not copied"
 grep -q '"tokenizer": "tokenizer.json"' plain/train.json || fail "train.json: $(cat plain/train.json)"
@@ -51,7 +51,7 @@ grep -q '"tokenizer": "tokenizer.json"' plain/train.json || fail "train.json: $(
 [[ -e plain/tokenizer.model && ! -e plain/tokenizer.json ]] || fail "two tokenizers: $(ls plain)"
 "$program" --input plain.jsonl "${arguments[@]}" --out plain --overwrite >/dev/null
 
-# Packed files and other fields are the same corpus.
+# Compressed files and other fields give the same corpus.
 same_as_plain() {
   for file in train.bin val.bin train.json val.json; do cmp "plain/$file" "$1/$file" || fail "$1/$file is another"; done
 }
@@ -63,7 +63,7 @@ if command -v zstd >/dev/null; then
   zstd -q plain.jsonl -o packed.jsonl.zst
   "$program" --input packed.jsonl.zst "${arguments[@]}" --out zstandard >/dev/null && same_as_plain zstandard
   head -c 20000 packed.jsonl.zst >cut.jsonl.zst
-  expect_error "cannot be read on: its Zstandard data end too early" --input cut.jsonl.zst "${arguments[@]}" --out new
+  expect_error "cannot be read further: its Zstandard data end too early" --input cut.jsonl.zst "${arguments[@]}" --out new
 fi
 
 # Packed chunks: every token of every document, an end of text after each.
@@ -89,12 +89,12 @@ grep -q '"tokens": 992' capped/train.json || fail "--max-train-tokens of packed 
 "$program" --input plain.jsonl --tokenizer own/tokenizer.model --held-out 0 --context 32 --chunking packed --out again >/dev/null
 cmp own/train.bin again/train.bin || fail "a tokenizer.model with an end of text"
 "$program" --input plain.jsonl --vocab-size 300 --held-out 0 --context 32 --out without >/dev/null
-expect_error "has no token for the end of a text" --input plain.jsonl --tokenizer without/tokenizer.model --chunking packed --out new
+expect_error "has no end-of-text token" --input plain.jsonl --tokenizer without/tokenizer.model --chunking packed --out new
 expect_error "has no token </doc>" --input plain.jsonl "${arguments[@]}" --chunking packed --end-of-text "</doc>" --out new
 expect_error "sliced is neither windows nor packed" --input plain.jsonl --chunking sliced --out new
 expect_error "other arguments" --input plain.jsonl "${arguments[@]}" --chunking packed --out plain
 
-# What is broken is named with its line, or counted and left out.
+# Invalid input is named with its line, or counted and skipped.
 sed '5s/.*/{"content": 5}/' plain.jsonl >field.jsonl
 sed '5s/.*/{"content": "x/' plain.jsonl >cut.jsonl
 sed $'5s/def/\xff/' plain.jsonl >latin.jsonl
@@ -108,7 +108,7 @@ expect_error "cut.jsonl:5 is not JSON" --input cut.jsonl "${arguments[@]}" --out
 expect_error "latin.jsonl:5 is not UTF-8 at byte offset" --input latin.jsonl "${arguments[@]}" --out new
 expect_error "its gzip data end too early" --input cut.jsonl.gz "${arguments[@]}" --out new
 expect_error "its gzip data are damaged" --input damaged.json.gz "${arguments[@]}" --out new
-expect_error "short.gz cannot be read on: its gzip data end too early" --input short.gz "${arguments[@]}" --out new
+expect_error "short.gz cannot be read further: its gzip data end too early" --input short.gz "${arguments[@]}" --out new
 expect_error "neither a folder of *.py files nor a file of JSON lines" --input expected_documents "${arguments[@]}" --out new
 for broken in field cut latin; do
   "$program" --input $broken.jsonl --skip-invalid "${arguments[@]}" --out "of_$broken" >log
@@ -116,13 +116,13 @@ for broken in field cut latin; do
 done
 "$program" --input cut.jsonl.gz --skip-invalid "${arguments[@]}" --out of_cut_gzip >log
 grep -q " 1 unreadable" log || fail "a cut file is not counted: $(cat log)"
-grep -q "note: not all could be used; the first: cut.jsonl.gz:[0-9]* cannot be read on: its gzip data end too early" log ||
+grep -q "note: some documents could not be used; the first: cut.jsonl.gz:[0-9]* cannot be read further: its gzip data end too early" log ||
   fail "a cut file is not named: $(cat log)"
 sed 's/"BPE"/"WordPiece"/' tokenizer.json >other.json
 expect_error "other.json has a model of type WordPiece; only BPE is supported" --input plain.jsonl --tokenizer other.json --out new
 [[ ! -e new ]] || fail "left over: $(ls -A new)"
 
-# A run that is killed goes on where it stopped, to the same files.
+# A run that is killed continues where it stopped, and gives the same files.
 /usr/bin/python3 - <<'END'
 import json
 lines = open("plain.jsonl").read().splitlines()
@@ -135,7 +135,7 @@ with open("large.jsonl", "w") as file:
 END
 large=(--input large.jsonl --held-out 0.1 --context 32)
 "$program" "${large[@]}" --tokenizer tokenizer.json --out whole >/dev/null
-# kill_once <out> <arguments>...: ends a run when it has left its note.
+# kill_once <out> <arguments>...: kills a run once it has written its note.
 kill_once() {
   local out=$1
   shift
@@ -148,23 +148,24 @@ kill_once() {
 }
 kill_once killed "${large[@]}" --tokenizer tokenizer.json
 "$program" "${large[@]}" --tokenizer tokenizer.json --out killed >log
-grep -q "going on where a run was interrupted" log || fail "began anew: $(cat log)"
+grep -q "continuing an interrupted run" log || fail "began anew: $(cat log)"
 for file in train.bin val.bin train.json val.json tokenizer.json; do cmp "whole/$file" "killed/$file" || fail "killed/$file is another"; done
 cmp <(sed '/"folder"/d' whole/corpus.json) <(sed '/"folder"/d' killed/corpus.json) || fail "another report"
 [[ $(ls -A killed | wc -l) == 6 ]] || fail "left over: $(ls -A killed)"
-# So does one that has trained its tokenizer; one of other arguments begins anew; other inputs are told.
+# So does one that has trained its tokenizer; one with other arguments starts over; changed inputs are
+# reported.
 "$program" "${large[@]}" --vocab-size 300 --chunking packed --out whole_own >/dev/null
 kill_once killed_own "${large[@]}" --vocab-size 300 --chunking packed
-"$program" "${large[@]}" --vocab-size 300 --chunking packed --out killed_own | grep -q "going on where" || fail "began anew"
+"$program" "${large[@]}" --vocab-size 300 --chunking packed --out killed_own | grep -q "continuing an interrupted" || fail "began anew"
 for file in train.bin val.bin tokenizer.model; do cmp "whole_own/$file" "killed_own/$file" || fail "killed_own/$file is another"; done
 kill_once other "${large[@]}" --tokenizer tokenizer.json
 "$program" --input large.jsonl --held-out 0 --context 16 --tokenizer tokenizer.json --out other >log
-! grep -q "going on where" log || fail "other arguments went on"
+! grep -q "continuing an interrupted" log || fail "other arguments went on"
 [[ $(ls -A other | wc -l) == 4 ]] || fail "left over: $(ls -A other)"
 kill_once changed "${large[@]}" --tokenizer tokenizer.json
 sed -i '1s/def/fed/' large.jsonl
 expect_error "the inputs are not those of the run that was interrupted" "${large[@]}" --tokenizer tokenizer.json --out changed
 "$program" "${large[@]}" --tokenizer tokenizer.json --out changed >log
-! grep -q "going on where" log || fail "other inputs went on"
+! grep -q "continuing an interrupted" log || fail "other inputs went on"
 
 echo "prepare_corpus and its inputs: all checks passed"

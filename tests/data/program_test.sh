@@ -1,5 +1,5 @@
-# What the tests of programs share; sourced after `program` is set. Leaves them in an empty folder that goes with
-# them.
+# Shared by the tests of programs; sourced after `program` is set. Changes to an empty folder that is removed
+# at the end.
 work=$(mktemp -d)
 trap 'chmod -R u+w "$work"; rm -rf "$work"' EXIT
 cd "$work"
@@ -9,8 +9,8 @@ fail() {
   exit 1
 }
 
-# expect_error <words> <arguments>...: exit status 1, and one sentence on stderr that holds the words; what the
-# program said besides is in the file stdout.
+# expect_error <words> <arguments>...: exit status 1, and one sentence on stderr that contains the words;
+# other output is in the file stdout.
 expect_error() {
   local words=$1 status=0 start=${program##*/}": "
   shift

@@ -14,7 +14,7 @@ using lnfree::TokenShardWriter;
 
 namespace {
 
-// A shard put together byte by byte, not by the writer under test.
+// A shard built byte by byte, not by the writer under test.
 template <typename Token>
 std::string raw_shard(std::int32_t magic, std::int32_t version, std::int32_t count,
                       std::vector<Token> tokens) {
@@ -139,16 +139,16 @@ BOOST_AUTO_TEST_CASE(bare_tokens_whose_vocabulary_is_known) {
   }
   BOOST_CHECK_EXCEPTION(TokenShard::open(folder.write("odd.bin", bare + "x")), Error,
                         says("odd.bin", "9 bytes"));
-  // A header counts whatever else is told.
+  // A header takes precedence over a given vocabulary size.
   const auto whole = folder.write("b.bin", raw_shard<std::uint16_t>(20240520, 1, 1, {3}));
   BOOST_TEST(TokenShard::open(whole, 5).size() == 1);
   BOOST_TEST(TokenShard::open(whole, 5).vocab_size() == 0);
   for (const char* bad : {"{", "[]", "{}", R"({"vocab_size": "many"})", R"({"vocab_size": 0})",
                           R"({"vocab_size": -1})", R"({"vocab_size": 1e99})"}) {
     folder.write("meta.json", bad);
-    BOOST_CHECK_EXCEPTION(TokenShard::open(path), Error, says("meta.json", "a.bin", "mend or remove"));
+    BOOST_CHECK_EXCEPTION(TokenShard::open(path), Error, says("meta.json", "a.bin", "fix or remove"));
     BOOST_TEST(TokenShard::open(path, 65536).size() == 4);
-    // Of a shard with a header it says nothing.
+    // It is ignored for a shard with a header.
     BOOST_TEST(TokenShard::open(whole).size() == 1);
     BOOST_TEST(!lnfree::read_shard_info(whole).has_value());
   }

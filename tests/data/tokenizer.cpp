@@ -77,8 +77,8 @@ BOOST_AUTO_TEST_CASE(gives_random_text_back) {
   }
 }
 
-// SentencePiece alone ends the program on words of more than 32768 characters, and leaves documents with
-// U+2585 out.
+// SentencePiece itself ends the program on words of more than 32768 characters, and skips documents with
+// U+2585.
 BOOST_AUTO_TEST_CASE(learns_from_every_text) {
   const auto repeated = [](std::string_view text, int times) {
     std::string all;
@@ -116,7 +116,7 @@ BOOST_AUTO_TEST_CASE(learns_from_every_text) {
     BOOST_TEST((tokenizer.decode(tokenizer.encode(text)) == text));
     BOOST_TEST(tokenizer.encode("        return").size() <= 2u);  // the other document counts as before
   }
-  // A long run is learnt from as a short one is.
+  // A long run is learned from like a short one.
   std::string run;
   for (int i = 0; i < 5000; ++i) run += "payload" + std::to_string(i % 10) + "_";
   BOOST_TEST(run.size() > 40000u);

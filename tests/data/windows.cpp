@@ -15,7 +15,7 @@ using lnfree::Windows;
 
 namespace {
 
-// Tokens 0, 1, 2, ... cut into windows of `context` (0: not said).
+// Tokens 0, 1, 2, ... cut into windows of `context` (0: unknown).
 TokenShard counting_shard(const TemporaryFolder& folder, std::int32_t tokens, std::int64_t context) {
   lnfree::TokenShardWriter writer(folder / "s.bin", 100000);
   std::vector<std::int32_t> ids(static_cast<std::size_t>(tokens));
@@ -54,7 +54,7 @@ BOOST_AUTO_TEST_CASE(shards_one_after_the_other) {
     writer.append(tokens);
     writer.finish({});
   };
-  write("t_2.bin", {20, 21, 22, 23, 24});  // the last does not fill a window
+  write("t_2.bin", {20, 21, 22, 23, 24});  // the last token does not fill a window
   write("t_10.bin", {10, 11, 12, 13});
   write("t_1.bin", {1});  // not one window
   write("t_3.bin", {30, 31});
@@ -62,7 +62,7 @@ BOOST_AUTO_TEST_CASE(shards_one_after_the_other) {
   const auto open = [&](std::vector<std::filesystem::path> patterns) {
     return lnfree::ShardSet::open(patterns);
   };
-  // By name, each file once, however it was named.
+  // Ordered by name, each file once, however it was given.
   const Windows windows(open({folder / "t_3.bin", folder / "t_*.bin", folder / "./t_2.bin"}), 2, 100);
   BOOST_REQUIRE(windows.count() == 5);
   std::vector<std::int32_t> seen(10);

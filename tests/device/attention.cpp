@@ -7,7 +7,7 @@ using namespace lnfree::test;
 
 namespace {
 
-/// What has a use for entropies.
+/// What uses the entropies.
 enum class Entropies { nobody, observer, loss };
 
 /// Forward, with entropies or without, and backward.
@@ -58,7 +58,7 @@ BOOST_AUTO_TEST_CASE_TEMPLATE(agrees, D, Devices) {
   }
 }
 
-// The last queries alone, of which each device may compute more, but none less.
+// Only the last queries; a device may compute more of them, but not fewer.
 BOOST_AUTO_TEST_CASE_TEMPLATE(later_queries, D, Devices) {
   for (const auto& [length, first] : {std::pair{2, 1}, {45, 44}, {45, 40}, {70, 3}, {128, 64}, {200, 196}}) {
     for (const int head_dim : {5, 16, 64}) {
@@ -113,15 +113,15 @@ BOOST_AUTO_TEST_CASE_TEMPLATE(bears_large_scores, D, Devices) {
 }
 
 #ifndef LNFREE_TEST_CUDA
-// Scores of 1e8, each query attending to one key: the logarithm of the sum of their exponentials has no
-// digits left from which the backward pass could make the weights again.
+// Scores of 1e8, each query attending to one key: the logarithm of the sum of their exponentials has lost the
+// digits from which the backward pass could recompute the weights.
 BOOST_AUTO_TEST_CASE_TEMPLATE(bears_huge_scores, D, Devices) {
   check<D>("huge scores",
            [](auto& bench) { attention_case(bench, {2, 45, 2, 5}, Entropies::nobody, 15000); });
 }
 #endif
 
-// What a later position holds, a NaN or an infinity included, is nothing to an earlier one.
+// The values of a later position, even NaN or infinity, do not affect an earlier one.
 BOOST_AUTO_TEST_CASE_TEMPLATE(bears_values_that_are_not_finite, D, Devices) {
   for (const double bad : {double(NAN), double(INFINITY)}) {
     check<D>("a bad value", [&](auto& bench) {

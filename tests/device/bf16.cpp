@@ -33,7 +33,7 @@ BOOST_AUTO_TEST_CASE(numbers_round_to_the_nearest_even) {
   }
 }
 
-// Of the inputs as they are stored, the entropies are as exact as those of floats.
+// Given the stored inputs, the entropies are as exact as those in float.
 BOOST_AUTO_TEST_CASE(entropies_are_computed_in_float) {
   LNFREE_LOG_SEED();
   const auto entropies = [](auto& bench) {
@@ -54,7 +54,7 @@ BOOST_AUTO_TEST_CASE(entropies_are_computed_in_float) {
 inline constexpr DecoderConfig narrow{
     .layers = 2, .heads = 2, .width = 32, .ffn_width = 128, .context = 32, .vocab_size = 64};
 
-/// The mean losses of the last tenth of `steps` steps on sequences in which the next token can be known.
+/// The mean losses of the last tenth of `steps` steps on sequences with predictable next tokens.
 template <class Device>
 double loss_after_training(int steps, std::vector<double>* entropies) {
   Decoder<narrow, LayerNorm, GELU, Device, EntropyObserver> model(8);

@@ -31,7 +31,7 @@ BOOST_AUTO_TEST_CASE_TEMPLATE(agrees, D, Devices) {
   }
 }
 
-// More than a block of the GPU keeps in its shared memory.
+// Longer than a GPU block keeps in shared memory.
 BOOST_AUTO_TEST_CASE_TEMPLATE(agrees_on_long_rows, D, Devices) {
   check<D>("long rows", [](auto& bench) { cross_entropy_case(bench, 3, 50'704, 1); });
 }

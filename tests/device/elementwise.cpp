@@ -26,7 +26,7 @@ void check_activation() {
           auto parameter = bench.scalars(std::vector<double>{0.3}, 1, 1);
           auto y = in_place ? x : bench.poisoned_scalars(rows, cols);
           const auto* p = LearnableActivation<A> ? parameter.data : nullptr;
-          // In place x is gone afterwards, which only an activation that saves its output can bear.
+          // In place, x is lost, which only works for an activation that saves its output.
           if (in_place && A::saved == Saved::input) {
             activation_forward(bench.device(), A{}, x, p, y);
             bench.result("y", y, 1);
@@ -39,7 +39,7 @@ void check_activation() {
                               LearnableActivation<A> ? d_parameter.data : nullptr);
           bench.result("y", y, 1);
           bench.result("d_x", d, 1);
-          // As exact as the sum's terms.
+          // As exact as the terms of the sum.
           bench.result("d_parameter", d_parameter, 3 * std::sqrt(static_cast<double>(rows * cols)));
         });
       }

@@ -7,8 +7,8 @@ using namespace lnfree::test;
 
 BOOST_AUTO_TEST_SUITE(device_embedding)
 
-// Vocabularies smaller than the largest batch, so that rows of the table are met many times: everywhere, or
-// far apart.
+// Vocabularies smaller than the largest batch, so that rows of the table occur many times: everywhere, or far
+// apart.
 BOOST_AUTO_TEST_CASE_TEMPLATE(agrees, D, Devices) {
   for (const BatchShape shape : {BatchShape{1, 1}, {3, 1}, {1, 7}, {3, 7}, {1, 128}, {3, 128}, {9, 127}}) {
     for (const auto& [width, vocab] :

@@ -102,7 +102,7 @@ BOOST_AUTO_TEST_CASE_TEMPLATE(uniform_rows_have_ln_i, D, AndTheOracle) {
   }
 }
 
-// Each query meets its own key alone with a score of 1000.
+// Each query has a score of 1000 with its own key only.
 BOOST_AUTO_TEST_CASE_TEMPLATE(one_hot_rows_have_none, D, AndTheOracle) {
   constexpr int length = 16, head_dim = 16;
   const auto unit = [](double scale) { return [scale](Index i, Index c) { return i == c ? scale : 0.0; }; };
@@ -131,7 +131,7 @@ BOOST_AUTO_TEST_CASE_TEMPLATE(random_scores, D, AndTheOracle) {
   }
 }
 
-// Counted, and not in the sum.
+// They are counted, but not in the sum.
 BOOST_AUTO_TEST_CASE_TEMPLATE(rows_that_are_not_finite, D, AndTheOracle) {
   const auto ramp = [](double step) {
     std::vector<double> values;

@@ -11,7 +11,7 @@ using namespace lnfree::test;
 
 namespace {
 
-/// C = ReLU(A B + bias), at once where the device can.
+/// C = ReLU(A B + bias), fused if the device can.
 template <class D>
 void biased_relu(D& device, Matrix<typename D::Scalar> a, Matrix<typename D::Scalar> b,
                  Output<typename D::Scalar> c, const typename D::Scalar* bias) {
@@ -29,7 +29,7 @@ void biased_relu(D& device, Matrix<typename D::Scalar> a, Matrix<typename D::Sca
 
 BOOST_AUTO_TEST_SUITE(device_epilogues)
 
-// With what may follow a product; rows of whole packs and others.
+// With every epilogue, and with rows of whole packs and others.
 BOOST_AUTO_TEST_CASE_TEMPLATE(agree, D, Devices) {
   for (const auto& [m, n, k] : {std::tuple<Index, Index, Index>{128, 256, 192}, {67, 45, 13}}) {
     for (const Added added : {Added::nothing, Added::itself, Added::another}) {
@@ -48,7 +48,7 @@ BOOST_AUTO_TEST_CASE_TEMPLATE(agree, D, Devices) {
   }
 }
 
-// ReLU lets through what is not a number, or infinite.
+// ReLU passes NaN and infinity through.
 BOOST_AUTO_TEST_CASE_TEMPLATE(hide_nothing, D, Devices) {
   check<D>("bad values",
            [](auto& bench) {

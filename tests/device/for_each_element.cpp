@@ -10,13 +10,13 @@ using namespace lnfree::test;
 namespace {
 
 constexpr Index counts[] = {1, 5, 17, 64, 100, 1001, 100'003};
-/// The second update of all, clipped.
+/// The second update, with clipping.
 template <class T>
 AdamWRule<T> rule() {
   return {{}, /*learning_rate=*/0.01, /*weight_decay=*/0.1, /*t=*/2, /*clip=*/0.7};
 }
 
-/// The state of one AdamW update. v is a square, so the others' squares stand in for it.
+/// The state of one AdamW update. v is a square, so squares of random numbers are used.
 template <class Bench>
 struct AdamWState {
   using Accumulator = typename Bench::Accumulator;

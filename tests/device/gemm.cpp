@@ -5,8 +5,7 @@ using namespace lnfree::test;
 
 BOOST_AUTO_TEST_SUITE(device_gemm)
 
-// Every way to read the factors and to leave the result, over odd sizes; each matrix is a part of a wider
-// one.
+// Every way to read the factors and to write the result, for odd sizes; each matrix is part of a wider one.
 BOOST_AUTO_TEST_CASE_TEMPLATE(agrees, D, Devices) {
   for (const auto& [m, n, k] : {std::tuple<Index, Index, Index>{1, 1, 1},
                                 {1, 64, 17},
@@ -17,12 +16,12 @@ BOOST_AUTO_TEST_CASE_TEMPLATE(agrees, D, Devices) {
                                 {384, 100, 17},
                                 {100, 384, 65},
                                 {129, 131, 127},
-                                {50, 100, 24},  // strips of a transposed factor without a line to spare
-                                // More than a panel is deep and a block has rows.
+                                {50, 100, 24},  // strips of a transposed factor without a spare cache line
+                                // Deeper than a panel, and more rows than a block.
                                 {203, 70, 391},
                                 {70, 203, 800},
                                 // Blocks of a transposed factor one after the other, on two threads as well:
-                                // panels that all of them meet, and more than fit at once.
+                                // panels that all of them use, and more than fit at once.
                                 {420, 40, 20},
                                 {820, 200, 20}}) {
     for (const bool transpose_a : {false, true}) {
@@ -49,8 +48,8 @@ BOOST_AUTO_TEST_CASE_TEMPLATE(agrees, D, Devices) {
   }
 }
 
-// As a model has them: results in what activations are stored in, over whole tiles and parts of some; and the
-// gradient of a weight, a sum over all rows of a batch.
+// As in a model: results of the type of activations, for whole and partial tiles; and the gradient of a
+// weight, a sum over all rows of a batch.
 BOOST_AUTO_TEST_CASE_TEMPLATE(products_of_activations, D, Devices) {
   for (const auto& [m, n, k] :
        {std::tuple<Index, Index, Index>{67, 48, 130}, {128, 256, 192}, {64, 1000, 96}, {1, 64, 64}}) {

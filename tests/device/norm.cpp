@@ -12,7 +12,7 @@ using namespace lnfree::test;
 
 namespace {
 
-/// Random parameters of a norm on a bench, named as the norm names them, and room for their gradients.
+/// Random parameters of a norm on a workbench, with the norm's names, and memory for their gradients.
 template <class N, class Bench>
 struct NormState {
   NormPointers<const typename Bench::Scalar, N> values;
@@ -69,7 +69,8 @@ void check_norm() {
   for (const Index rows : {1, 7, 128, 384}) {
     for (const Index cols : {5, 17, 64, 100}) check_norm<D, N>(rows, cols);
   }
-  // On a GPU: more rows than all blocks take at once, and so many columns that a block takes fewer rows.
+  // For a GPU: more rows than all blocks process at once, and so many columns that a block processes fewer
+  // rows.
   check_norm<D, N>(4101, 8);
   check_norm<D, N>(5, 2053);
   check_norm<D, N>(13, 2056);

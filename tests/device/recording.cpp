@@ -9,7 +9,7 @@ using namespace lnfree::test;
 
 BOOST_AUTO_TEST_SUITE(recording)
 
-// Whether it is asked for anew or repeated, the work is done each time, on what is in its memory then.
+// Whether executed or replayed, the work is done each time, on the present contents of memory.
 BOOST_AUTO_TEST_CASE_TEMPLATE(work_is_done_each_time, D, Devices) {
   using S = typename D::Scalar;
   D device;
@@ -31,12 +31,12 @@ BOOST_AUTO_TEST_CASE_TEMPLATE(work_is_done_each_time, D, Devices) {
     copy_to_host(device, result.data(), y.data, result.size() * sizeof(S));
     for (const S value : result) BOOST_TEST(static_cast<float>(value) == static_cast<float>(key) * bias);
   };
-  // More keys than are remembered, and some of them often.
+  // More keys than are stored, and some of them often.
   for (int round = 0; round < 4; ++round) {
     for (const int key : {1, 2, 3}) run(key, static_cast<float>(round + 1));
   }
 #ifdef LNFREE_TEST_CUDA
-  BOOST_TEST(asked == 6);  // for each key once at first, once to be recorded
+  BOOST_TEST(asked == 6);  // for each key once at first, and once for recording
 #else
   BOOST_TEST(asked == 12);
 #endif

@@ -22,7 +22,7 @@ BOOST_AUTO_TEST_CASE_TEMPLATE(agrees, D, Devices) {
   }
 }
 
-// One head of three pairs of channels, of which two turn: by t and by t / 100 radians.
+// One head of three pairs of channels, of which two are rotated, by t and by t / 100 radians.
 BOOST_AUTO_TEST_CASE_TEMPLATE(pairs_turn_by_their_angles, D, Devices) {
   const AttentionShape shape{2, 9, 1, 6};
   Workbench<D> bench(seed());

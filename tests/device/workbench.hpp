@@ -31,12 +31,12 @@
 #include "support/reference.hpp"
 #include "support/seed.hpp"
 
-/// The harness of the primitives' tests. A case is a generic function of a workbench: it asks for inputs,
+/// The harness of the primitives' tests. A case is a generic function of a workbench: it requests inputs,
 /// calls a primitive on the workbench's device and names its results. check() runs it on a device and on
 /// Reference<double>, and compares.
 namespace lnfree::test {
 
-/// The devices held against the oracle; a new one joins by its tag.
+/// The devices that are compared with the oracle; add the tag of a new one.
 #ifdef LNFREE_TEST_BF16
 using Devices = std::tuple<CpuBF16>;
 using Input = BFloat16;
@@ -51,26 +51,27 @@ using Input = float;
 using Devices = std::tuple<Cpu, Reference<float>>;
 using Input = float;
 #endif
-/// The same and the oracle itself, held against formulas.
+/// These and the oracle itself, for comparison with formulas.
 #ifndef LNFREE_TEST_CUDA
 using AndTheOracle = std::tuple<Cpu, Reference<float>, Reference<double>>;
 #endif
 
-/// What an Output adds to the result: nothing, what its matrix holds, or another matrix.
+/// What an Output adds to the result: nothing, the content of its matrix, or another matrix.
 enum class Added { nothing, itself, another };
 inline std::string name(Added added) {
   return added == Added::nothing ? "" : added == Added::itself ? ", added to itself" : ", added to another";
 }
 
-/// Numbers copied to the host. `size` is what an element is about as large as when nothing cancels, where
-/// something may: errors are relative to it then.
+/// Numbers copied to the host. `size` is the typical magnitude of an element without cancellation; if given,
+/// errors are relative to it.
 struct Result {
   std::string name;
   std::vector<double> values;
   double size = 0;
 };
 
-/// A device for one run of a case. A GPU's handles take longer to make than most cases: they are made once.
+/// A device for one run of a case. Creating a GPU's handles takes longer than most cases, so they are created
+/// once.
 template <class D>
 D make_device() {
 #ifdef LNFREE_TEST_CUDA
@@ -82,9 +83,8 @@ D make_device() {
   return D();
 }
 
-/// Device memory for one run of a case. Inputs are functions of the seed and their name alone, rounded to
-/// what each device can store, so that every device gets the same ones; all memory that is not an input is
-/// NaN.
+/// Device memory for one run of a case. Inputs depend only on the seed and their name, and are rounded to
+/// what every device can store, so that all devices get the same ones. All other memory is NaN.
 template <class D>
 class Workbench {
  public:
@@ -95,7 +95,7 @@ class Workbench {
 
   D& device() { return device_; }
 
-  /// Normal numbers. `stride`: with that many columns in memory, those beyond `cols` NaN.
+  /// Normal numbers. With `stride`, that many columns are in memory, and those beyond `cols` are NaN.
   Matrix<Scalar> scalars(std::string_view name, Index rows, Index cols, double std = 1, Index stride = 0) {
     return normal<Scalar>(name, rows, cols, std, stride);
   }
@@ -112,7 +112,7 @@ class Workbench {
     return poisoned<Accumulator>(rows, cols, stride);
   }
 
-  /// Where a primitive shall leave its result.
+  /// An output for a primitive's result.
   Output<Scalar> scalar_output(Added added, std::string_view name, Index rows, Index cols, Index stride = 0) {
     return output<Scalar>(added, name, rows, cols, stride);
   }
@@ -151,7 +151,7 @@ class Workbench {
     return static_cast<T*>(buffer.data());
   }
 
-  /// Records a tensor for comparison, the memory beyond its columns included.
+  /// Records a tensor for comparison, including the memory beyond its columns.
   template <class T>
   void result(std::string name, Matrix<T> matrix, double size = 0) {
     result(std::move(name), static_cast<const T*>(matrix.data), matrix.rows * matrix.stride, size);
@@ -217,7 +217,7 @@ class Workbench {
   std::vector<Result> results_;
 };
 
-/// What a device may be off by when it rounds its results.
+/// The error that a device may have from rounding its results.
 template <class D>
 inline constexpr double rounding = sizeof(typename D::Scalar) == 2 ? 1e-2 : 0;
 
@@ -227,11 +227,11 @@ concept UsesThreads = std::derived_from<D, Cores>;
 
 struct Expectation {
   double tolerance = 1e-5;       ///< Of ||result - reference|| / ||reference||.
-  bool any_thread_count = true;  ///< The result is the same bits at every thread count.
+  bool any_thread_count = true;  ///< The result has the same bits for every thread count.
 };
 
-/// ||a - b|| / ||b||, with `size` as the least root mean square of b's elements; ||a|| where b is 0; infinite
-/// where one of them alone is NaN.
+/// ||a - b|| / ||b||, with `size` as the minimum for the root mean square of b's elements; ||a|| if b is 0;
+/// infinite if only one of them is NaN.
 inline double distance(const std::vector<double>& a, const std::vector<double>& b, double size = 0) {
   if (a.size() != b.size()) return std::numeric_limits<double>::infinity();
   double difference = 0, norm = 0;
@@ -255,12 +255,12 @@ std::vector<Result> run(const Case& body, int threads = 1) {
   return bench.results();
 }
 
-/// What two runs of a case on one device gave.
+/// The results of two runs of a case on one device.
 struct Twice {
   std::vector<Result> first, second;
 };
 
-/// The judgement of check(), apart from it so that the compiler meets it once.
+/// The comparison of check(), separate so that it is compiled once.
 inline void compare(const std::string& label, const std::vector<Result>& reference, const Twice& one_thread,
                     const Twice& two_threads, Expectation expect) {
   LNFREE_LOG_SEED();
@@ -281,8 +281,8 @@ inline void compare(const std::string& label, const std::vector<Result>& referen
   }
 }
 
-/// Holds a case on D against Reference<double>, and two runs on D against each other bit for bit, on one
-/// thread and, if it uses them, on two.
+/// Compares a case on D with Reference<double>, and two runs on D with each other bit for bit, on one thread
+/// and, if it uses threads, on two.
 template <class D, class Case>
 void check(const std::string& label, const Case& body, Expectation expect = {}) {
   expect.tolerance = std::max(expect.tolerance, rounding<D>);

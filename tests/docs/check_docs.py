@@ -1,15 +1,16 @@
-"""Holds what the documents show against the programs that are built.
+"""Checks the documents against the programs.
 
     check_docs.py ROOT
 
-In README.md and docs/*.md a C++ block under a line such as <!-- examples/custom_norm.cpp --> must stand in that
-file word for word; the README's must be examples/quickstart.cpp from the first line to the last. The README and
-docs/adding-*.md and docs/change.md may hold no C++ that is not checked this way. Links to files of the repository must lead to one.
+In README.md and docs/*.md a C++ block under a line such as <!-- examples/custom_norm.cpp --> must be in that
+file verbatim; the README's must be examples/quickstart.cpp from the first line to the last. The README and
+docs/adding-*.md and docs/change.md may hold no C++ that is not checked in this way. Links to files of the
+repository must exist.
 
-In docs/coming-from.md every name in the last column of a table must be one that the sources have.
+In docs/coming-from.md every name in the last column of a table must exist in the sources.
 
-The documents' tables of configurations, shapes, recipes, experiments and scales must have a row for each that the programs know,
-and no other; a configuration that is named anywhere must exist.
+The documents' tables of configurations, shapes, recipes, experiments and scales must have a row for each one
+in the programs, and no other; any configuration that is named must exist.
 """
 
 import re
@@ -75,7 +76,7 @@ def lists_of(root):
 
 
 def faults_of_table(root, document, head, expected):
-    """What a table says that is not so, and what it leaves out."""
+    """The wrong and missing rows of a table."""
     text = (root / document).read_text()
     table = re.search(rf"^\| {re.escape(head)} \|.*\n\|[-:| ]+\n(?P<rows>(?:\|.*\n)+)", text, re.MULTILINE)
     if not table:
@@ -93,7 +94,7 @@ def faults_of_table(root, document, head, expected):
 
 
 def faults_of_names(root):
-    """Names of lnfree's that no source has, in the page that sets them beside those of other programs."""
+    """Names of lnfree that no source has, in the page that compares them with other programs."""
     document = "docs/coming-from.md"
     sources = [p for folder in ("include", "examples") for p in (root / folder).rglob("*") if p.is_file()]
     words = set(re.findall(r"\w+", "\n".join(p.read_text(errors="ignore") for p in sources)))

@@ -1,8 +1,9 @@
-"""Makes the site of the pages and headers without a warning, and follows its links.
+"""Builds the site from the pages and headers without a warning, and checks its links.
 
     check_site.py ROOT DOXYGEN DOXYFILE
 
-Each page of docs/ and each concept must be a page of the site, and every link within the site must lead somewhere.
+Each page of docs/ and each concept must be a page of the site, and every link within the site must have a
+target.
 """
 
 import html
@@ -16,7 +17,7 @@ from urllib.parse import unquote
 root, doxygen, doxyfile = Path(sys.argv[1]), sys.argv[2], Path(sys.argv[3])
 settings = doxyfile.read_text()
 site = Path(re.search(r"^OUTPUT_DIRECTORY *= (.*)", settings, re.MULTILINE)[1]) / "html"
-shutil.rmtree(site, ignore_errors=True)  # pages of headers that have another name now
+shutil.rmtree(site, ignore_errors=True)  # pages of headers that have been renamed
 result = subprocess.run([doxygen, doxyfile], capture_output=True, text=True)
 if result.returncode != 0 or "warning:" in result.stderr:
     sys.exit(f"check_site.py: Doxygen ended with status {result.returncode}:\n{result.stderr}")
@@ -37,7 +38,7 @@ for name, text in pages.items():
     for link in set(re.findall(r'<a\s[^>]*\bhref="([^"]+)"', text)):
         target, _, anchor = unquote(html.unescape(link)).partition("#")
         target = target or name
-        if re.match(r"\w+:", link) or anchor == "nested-classes":  # Doxygen links to those that are private, too
+        if re.match(r"\w+:", link) or anchor == "nested-classes":  # Doxygen also links to private ones
             continue
         if not (site / target).exists() or (anchor and target in anchors and anchor not in anchors[target]):
             faults.append(f"{name} links to {link}, which is not there")

@@ -1,9 +1,11 @@
-"""Runs every shell line that the documents show, at the scale of a smoke test, or checks it where it would build or install.
+"""Runs every shell line in the documents at the scale of a smoke test, or only checks it if it would build or
+install.
 
     run_shell_lines.py ROOT BUILD
 
 The lines of a document run in order, in a new folder that looks like a checkout of ROOT with BUILD as its build/release, by a
-user whose ~/my-python is a little Python code. A line that no rule here knows is a fault, so that none is shown untested.
+user whose ~/my-python is a little Python code. A line without a rule here is an error, so that none is
+untested.
 """
 
 import json
@@ -17,14 +19,14 @@ import tempfile
 from pathlib import Path
 
 BLOCK = re.compile(r"^```sh\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-# What makes the programs quick, in place of or after what the line says.
+# Options that make the programs quick, replacing or following those of the line.
 SMOKE = {
     "prepare_corpus": ["--vocab-size", "400"],
     "train": ["--steps", "3", "--batch-size", "2"],
     "generate": ["--tokens", "5"],
 }
-READERS_OWN = {"train_demo_sm_quad"}  # what docs/adding-an-activation.md adds
-READ = {"--input", "--held-out-input", "--tokenizer", "--from", "--checkpoint"}  # options that name what is there before
+READERS_OWN = {"train_demo_sm_quad"}  # the line that docs/adding-an-activation.md adds
+READ = {"--input", "--held-out-input", "--tokenizer", "--from", "--checkpoint"}  # options that name existing files
 OTHERS = {"lm_eval", "wandb", "trackio", "pip", "tensorboard"}  # programs that are not lnfree's
 SCRIPTS = {"examples/reproduce.sh", "examples/reproduce/live.py", "tests/run.sh", "tests/bare_machine.sh", "tests/package/debian_package.sh", "benchmarks/run.sh",
            "benchmarks/gpu/run.sh", "benchmarks/compile_time.py", "tests/check_format.sh"}
@@ -72,7 +74,7 @@ class Document:
     def command(self, command):
         words = shlex.split(command.removesuffix(" &"))
         if re.fullmatch(r"\w+=\S*", words[0]):
-            del words[0]  # a variable for this command alone
+            del words[0]  # a variable for only this command
         program = words[0]
         name = Path(program).name
         if program.startswith("build/release/bin/"):

@@ -1,4 +1,4 @@
-"""Runs examples/train_your_own.cpp on a small corpus: it must learn, leave a run behind, and go on from it.
+"""Runs examples/train_your_own.cpp on a small corpus: it must learn, save a run, and resume it.
 
     run_training.py TRAIN_YOUR_OWN
 """
@@ -25,7 +25,7 @@ def shard(path, windows, draw):
 
 
 def run(*arguments, status=0):
-    """What the program prints."""
+    """The program's output."""
     result = subprocess.run([sys.argv[1], *map(str, arguments)], capture_output=True, text=True)
     print(result.stdout + result.stderr, end="")
     assert result.returncode == status, f"exit status {result.returncode}"

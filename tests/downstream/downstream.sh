@@ -18,7 +18,7 @@ done
   --held-out-text corpus/held_out.jsonl >/dev/null
 mv corpus/held_out.jsonl .
 [[ $(wc -l <held_out.jsonl) == 1 ]] || fail "one text is held out"
-# Also of a corpus that is there already.
+# Also for an existing corpus.
 "$prepare_corpus" --input sources --held-out-input held_out --vocab-size 400 --tokenizer-sample-bytes 1000000 --out corpus \
   --held-out-text again.jsonl >/dev/null
 cmp held_out.jsonl again.jsonl || fail "another held-out text the second time"
@@ -28,7 +28,7 @@ cmp held_out.jsonl again.jsonl || fail "another held-out text the second time"
 model=(--checkpoint run/checkpoint --tokenizer corpus/tokenizer.model)
 windows=$(/usr/bin/python3 -c 'import json; print(json.load(open("corpus/corpus.json"))["held_out"]["windows"])')
 "$program" "${model[@]}" --annotated annotated.jsonl --json all.json >words
-# The whole windows of the held-out file are what the trainer evaluates on.
+# The trainer evaluates on the whole windows of the held-out file.
 "$program" "${model[@]}" --annotated annotated.jsonl --windows "$windows" --batch-size 3 --json whole.json >/dev/null
 OMP_NUM_THREADS=1 "$program" "${model[@]}" --annotated annotated.jsonl --windows "$windows" --batch-size 3 --json one.json >/dev/null
 cmp whole.json one.json || fail "the number of threads decides the result"
@@ -52,7 +52,7 @@ assert classes["number"]["targets"] > 200 and classes["comment"]["targets"] > 20
 assert every["brackets"]["all"]["targets"] == sum(every["brackets"][kind]["targets"] for kind in ")]}")
 assert every["brackets"]["all"]["targets"] > 200 and every["brackets"]["}"]["targets"] == 0, every["brackets"]
 assert every["names"]["first"]["targets"] > 200
-# A model that has learned next to nothing.
+# A model that has learned almost nothing.
 assert 0.95 * math.log(4096) < every["output_entropy"] < math.log(4096), every["output_entropy"]
 assert every["calibration"]["ece"] < 0.05 and len(every["calibration"]["bins"]) == 15
 assert sum(one["targets"] for one in every["calibration"]["bins"]) == every["all"]["targets"]
@@ -73,10 +73,10 @@ expect_error "is required" "${model[@]}"
 expect_error "nowhere.jsonl cannot be read" "${model[@]}" --annotated nowhere.jsonl
 expect_error "cannot read nowhere/config.json" --checkpoint nowhere --tokenizer corpus/tokenizer.model --annotated annotated.jsonl
 expect_error "has no tokenizer.json or tokenizer.model" --checkpoint run/checkpoint --annotated annotated.jsonl
-expect_error "line 1 is no JSON object" "${model[@]}" --annotated held_out.jsonl
+expect_error "line 1 is not a JSON object" "${model[@]}" --annotated held_out.jsonl
 "$prepare_corpus" --input held_out --held-out 0 --vocab-size 320 --tokenizer-sample-bytes 1000000 --out other >/dev/null
 expect_error "is not the tokenizer of" --checkpoint run/checkpoint --tokenizer other/tokenizer.model --annotated annotated.jsonl
 echo '{"text": "x", "classes": "i"}' >one.jsonl
-expect_error "no two tokens" "${model[@]}" --annotated one.jsonl
+expect_error "no window of two tokens" "${model[@]}" --annotated one.jsonl
 
 echo "downstream: all checks passed"

@@ -119,7 +119,7 @@ BOOST_AUTO_TEST_CASE(predictions_are_those_of_the_logits) {
   }
 }
 
-// More columns than one short sum takes, and logits beyond what exponentials bear.
+// More columns than one short sum has, and logits whose exponentials would overflow.
 BOOST_AUTO_TEST_CASE(predictions_of_many_and_of_large_logits) {
   std::vector<float> row(1000);
   for (std::size_t v = 0; v < row.size(); ++v) row[v] = static_cast<float>(std::sin(static_cast<double>(v)));
@@ -135,7 +135,7 @@ BOOST_AUTO_TEST_CASE(predictions_of_many_and_of_large_logits) {
   }
 }
 
-// All logits alike: nothing is known, and nothing pretended.
+// All logits equal: the model knows nothing and is calibrated.
 BOOST_AUTO_TEST_CASE(a_uniform_prediction) {
   const std::vector<float> row(50, 2.5f);
   Calibration calibration;
@@ -220,7 +220,7 @@ BOOST_AUTO_TEST_CASE(closing_brackets_of_tokens) {
   BOOST_TEST(closing_bracket("") == 0);
 }
 
-// Names in several tokens; the same spelling inside a longer one, or in a string, is none.
+// Names in several tokens; the same spelling inside a longer one, or in a string, does not count.
 BOOST_AUTO_TEST_CASE(distances_of_names) {
   //             0   1  2  3   4  5  6    7  8   9  10  11
   const Cut cut("alpha=al+alpha*'al'*al+beta\n",
@@ -233,7 +233,7 @@ BOOST_AUTO_TEST_CASE(distances_of_names) {
     const auto found = expected.find(t);
     BOOST_TEST(notes[t].distance == (found == expected.end() ? -1 : found->second), "token " << t);
   }
-  // A window that begins within a name does not know it, and knows nothing from before.
+  // A window that begins within a name does not count that name, or anything before.
   const auto later = cut.notes(1, 14);
   BOOST_TEST(later[0].distance == -1);
   BOOST_TEST(later[2].distance == 0);
@@ -254,8 +254,8 @@ BOOST_AUTO_TEST_CASE(annotated_files_that_are_none) {
     });
   };
   refuses("", "holds no text");
-  refuses("{\"text\": \"x\", \"classes\": \"i\"}\n[]\n", "line 2 is no JSON object with a text \"text\"");
-  refuses("{\"text\": \"x\"}\n", "line 1 is no JSON object with a text \"classes\"");
+  refuses("{\"text\": \"x\", \"classes\": \"i\"}\n[]\n", "line 2 is not a JSON object with a text \"text\"");
+  refuses("{\"text\": \"x\"}\n", "line 1 is not a JSON object with a text \"classes\"");
   refuses("{\"text\": \"\xc3\xa4\", \"classes\": \"i\"}\n", "line 1 has 1 classes for 2 bytes");
   refuses("{\"text\": \"x\", \"classes\": \"q\"}\n", "line 1 has an unknown class");
   BOOST_CHECK_THROW(read_annotated(folder.path()), Error);
@@ -263,8 +263,8 @@ BOOST_AUTO_TEST_CASE(annotated_files_that_are_none) {
   BOOST_TEST(read_annotated(path).at(0).text == "x");
 }
 
-// Without a final norm the contributions add up to the logit, and what attribution says is what removing
-// does: the error is rounding.
+// Without a final norm the contributions add up to the logit, and attribution equals the effect of removal up
+// to rounding.
 BOOST_AUTO_TEST_CASE(attribution_is_exact_without_a_final_norm) {
   LNFREE_LOG_SEED();
   for (const char* norm : {"identity", "layer_norm"}) {
@@ -277,14 +277,14 @@ BOOST_AUTO_TEST_CASE(attribution_is_exact_without_a_final_norm) {
       BOOST_TEST(attribution.json()["parts"][3]["part"] == "attention 1");
     }
   }
-  // The norms of a post-norm model stand in its stream.
+  // The norms of a post-norm model are in its stream.
   const Predicted post("layer_norm", "identity", "post_norm");
   BOOST_TEST(!static_cast<const AttributionObserver&>(post.model.observer()).is_defined());
   BOOST_TEST(static_cast<const AttributionObserver&>(post.model.observer()).json().is_null());
 }
 
-// With a LayerNorm at the end the contributions still add up, by its scale held fixed, but that is not what
-// removing one does.
+// With a final LayerNorm the contributions still add up, with its scale held fixed, but they are not the
+// effects of removal.
 BOOST_AUTO_TEST_CASE(attribution_with_a_final_norm) {
   LNFREE_LOG_SEED();
   for (const char* final_norm : {"layer_norm", "rms_norm"}) {
@@ -305,7 +305,7 @@ BOOST_AUTO_TEST_CASE(attribution_with_a_final_norm) {
                  .error() > 1e-3);
 }
 
-// The formulas once more by loops, for gain and bias that are not those of a new model.
+// The formulas written as loops, with gain and bias that differ from their initial values.
 BOOST_AUTO_TEST_CASE(the_map_of_a_layer_norm) {
   const std::vector<double> gain{1.5, -0.5, 2, 1}, bias{0.1, 0.2, -0.3, 0}, w{1, -2, 0.5, 3},
       x{2, -1, 0.5, 4}, c{1, 1, -0.5, 2};
@@ -331,7 +331,7 @@ BOOST_AUTO_TEST_CASE(the_map_of_a_layer_norm) {
   double of_bias = 0;
   for (std::size_t j = 0; j < 4; ++j) of_bias += w[j] * bias[j];
   BOOST_TEST(map.rest(w.data(), x.data()) == of_bias, closely);
-  // Of a pointwise norm the tangent: a gain of 2, tanh(0.5 x).
+  // For a pointwise norm, the tangent: a gain of 2, tanh(0.5 x).
   const LogitMap pointwise = norm_map<DynamicTanh>(1, {{0.5}, {2}, {0.25}});
   const double one = 1, at = 0.8, removed = 0.3, slope = 2 * 0.5 * (1 - std::pow(std::tanh(0.4), 2));
   BOOST_TEST(pointwise.logit(&one, &at) == 2 * std::tanh(0.4) + 0.25, closely);

@@ -1,4 +1,5 @@
-"""Whether examples/annotate_python.py says of each byte what Python says of it, and leaves out what Python cannot read."""
+"""examples/annotate_python.py must label each byte as Python's tokenizer does, and skip what Python cannot
+read."""
 
 import json
 import subprocess
@@ -21,7 +22,7 @@ class Annotating(unittest.TestCase):
         return subprocess.run(command, capture_output=True, text=True, cwd=self.folder, timeout=60)
 
     def classes_of(self, content):
-        """Of a file of these bytes."""
+        """The classes of a file with these bytes."""
         (self.folder / "file.py").write_bytes(content)
         result = self.run_program("file.py")
         self.assertEqual(result.returncode, 0, result.stderr)

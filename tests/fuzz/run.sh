@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Holds the readers of files against libFuzzer, each for some seconds: tests/fuzz/run.sh SECONDS [PROGRAM]
+# Fuzzes the readers of files with libFuzzer, each for some seconds: tests/fuzz/run.sh SECONDS [PROGRAM]
 #
-# PROGRAM is fuzz_readers; without it, the preset `sanitize` builds one. An input that a reader does not bear stays in
-# build/fuzz, and so do those that lead to new code. Begins with the inputs in tests/fuzz/corpus.
+# PROGRAM is fuzz_readers; without it, the preset `sanitize` builds one. Inputs that break a reader, or that
+# reach new code, are kept in build/fuzz. Starts from the inputs in tests/fuzz/corpus.
 set -euo pipefail
 
 here=$(dirname "$(realpath "${BASH_SOURCE[0]}")")
@@ -29,7 +29,7 @@ status=0
 for corpus in "$here"/corpus/*/; do
   reader=$(basename "$corpus")
   mkdir -p "$reader"
-  # Some seconds are to say the same each time, hours to look further.
+  # A short run should be reproducible, a long one should explore.
   arguments=(-max_total_time="$seconds" -seed="$((seconds < 10))" -timeout=20 -rss_limit_mb=2048 -max_len=20000 -print_final_stats=1
     -artifact_prefix="$reader-")
   if "$program" "$reader" "${arguments[@]}" "$reader" "$corpus" >"$reader.log" 2>&1; then

@@ -7,7 +7,7 @@
 
 #include <lnfree/device/cuda/runtime.hpp>
 
-/// The tests' main program. Without a GPU it says so, once, and exits with 4 as the trainers do.
+/// The tests' main program. Without a GPU it prints a message and exits with 4, like the trainers.
 int main(int argc, char** argv) {
   try {
     lnfree::cuda::Stream stream;

@@ -11,8 +11,8 @@
 #include <lnfree/device/primitives.hpp>
 #include <lnfree/norm/call.hpp>
 
-/// The primitives of EigenCpu as they are declared in include/lnfree/device/eigen/; those of
-/// elementwise.hpp, which has no Eigen in it, as they are.
+/// Declarations of EigenCpu's primitives in include/lnfree/device/eigen/; elementwise.hpp, which does not use
+/// Eigen, is included.
 namespace lnfree::eigen {
 
 template <class S>

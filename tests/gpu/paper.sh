@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
 # Trains the paper's four configurations at GPT-2's size on this machine's NVIDIA GPU, 100 million tokens each, and writes the
-# report: examples/reproduce.sh --scale gpt2_100m --device cuda, for machines that are at hand for minutes only and
-# reach no network.
+# report: examples/reproduce.sh --scale gpt2_100m --device cuda, for machines that are available only for
+# minutes and have no network.
 #
 #   tests/gpu/paper.sh [--minutes M] [--seed N] [--build DIR] [--sources FILE] [--tokenizer FILE] [--out DIR]
 #
-#   --minutes M       stop after so many minutes, everything saved; the same command goes on (default: no limit)
+#   --minutes M       stop after so many minutes, everything saved; the same command continues (default: no
+#   limit)
 #   --seed N          as in reproduce.sh (default 0)
 #   --build DIR       use the programs in DIR/bin instead of building them; nothing is installed then
 #   --sources FILE    unpack the corpus from this tar archive instead of fetching it: a folder made by
@@ -53,7 +54,7 @@ fi
 job=(--scale gpt2_100m --device cuda --seed "$seed" --out "$(realpath -m "$out")")
 [[ -z $tokenizer ]] || job+=(--tokenizer "$(realpath "$tokenizer")")
 if [[ -n $build ]]; then
-  # The interpreter that has what the report is drawn with.
+  # The interpreter that has the packages for the report.
   python=python3
   "$python" -c 'import markdown, matplotlib' 2>/dev/null || python=/usr/bin/python3
   job=("$python" -B "$project/examples/reproduce" "${job[@]}" --programs "$(realpath "$build")/bin")

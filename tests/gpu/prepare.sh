@@ -1,9 +1,10 @@
-# Sourced by what runs programs that need a GPU: reads the options --build DIR and --out DIR and FLAGS, and builds.
+# Sourced by scripts that run programs for a GPU: reads the options --build DIR and --out DIR and FLAGS, and
+# builds.
 #
 #   source prepare.sh TARGET OUT FLAGS "$@"
 #
 # TARGET is what to build, OUT the default of --out within out/, FLAGS the program's own options, as '--quick --other'. Leaves
-# the folders build and out, and flags, which holds those that were given.
+# the folders build and out, and flags, which holds the given ones.
 
 program=${0##*/}
 fail() {
@@ -42,7 +43,7 @@ if [[ -z $build ]]; then
     fail "there is no NVIDIA GPU that nvidia-smi can see; look at the driver, or use a machine with a GPU."
   if command -v apt-get >/dev/null; then "$project/examples/install_dependencies.sh" build test; fi
   mkdir -p "$project/build"
-  # Programs that start on a machine without a BLAS: none of what they time or test on the GPU needs one.
+  # Built without a BLAS, so that the programs start on machines without one; nothing on the GPU needs it.
   cmake -S "$project" -B "$build" -G Ninja -D CMAKE_BUILD_TYPE=Release -D CMAKE_CUDA_ARCHITECTURES="$compute_cap" \
     -D LNFREE_CUDA=ON -D LNFREE_GPU_TESTS=ON -D LNFREE_BLAS=OFF -D LNFREE_BUILD_EXAMPLES=OFF >"$build.log" 2>&1 || {
     cat "$build.log" >&2

@@ -1,10 +1,10 @@
-/// Processes with a GPU each: the members of Nccl, sums over ranks, and training to the same bits as in a
-/// single process. For itself it is one of them (RANK, WORLD_SIZE, LOCAL_RANK, LNFREE_MEETING); with a number
-/// it starts as many.
+/// Tests processes with one GPU each: the members of Nccl, sums over ranks, and training to the same bits as
+/// in a single process. Without an argument the program is one of the processes (RANK, WORLD_SIZE,
+/// LOCAL_RANK, LNFREE_MEETING); with a number it starts that many.
 ///
 ///   gpu_ranks [RANKS]
 ///
-/// Ends with 0, 1 for what failed, 4 without a GPU.
+/// Exits with 0, 1 after a failure, or 4 without a GPU.
 #include <spawn.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -41,13 +41,13 @@ void expect(bool holds, const Nccl& ranks, const char* what) {
   std::fflush(stdout);
 }
 
-/// A single process that adds up as several do.
+/// A single process that sums like several.
 struct Single : Alone {
   static constexpr int max_leaves = Nccl::max_leaves;
 };
 
 void check_members(const Nccl& ranks) {
-  // With one rank it swaps with itself.
+  // A single rank exchanges with itself.
   const int partner = ranks.size() == 1 ? 0 : ranks.rank() ^ 1;
   const std::vector<std::uint8_t> sent((2 << 20) + 3, static_cast<std::uint8_t>(10 + ranks.rank()));
   std::vector<std::uint8_t> received(sent.size());

@@ -1,7 +1,7 @@
-"""Runs the tests that need a GPU and writes results.json, anew after each of them: the job behind run.sh.
+"""Runs the tests that need a GPU and rewrites results.json after each of them: the job behind run.sh.
 
 Boost.Test programs count by their cases; every run of compute-sanitizer and every comparison with PyTorch counts as one
-test. Several run at a time, since most of their work is the processor's.
+test. Several run at a time, since most of their work is on the CPU.
 """
 
 import argparse
@@ -18,14 +18,14 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
 PARITY = Path(__file__).resolve().parents[1] / "parity/parity.py"
-TIME_LIMIT = 540  # seconds, for all together: a job of ten minutes has time to say what took too long
+TIME_LIMIT = 540  # seconds for all together, so that a job of ten minutes can still report what took too long
 AT_A_TIME = 4
 SKIPPED, NO_DEVICE, SANITIZER_ERRORS = 77, 4, 99
 
-# What compute-sanitizer looks at. cuBLASLt's own kernels are NVIDIA's affair; but to initcheck what they write counts as
-# initialized only if it watches them too. In the tests of single primitives all memory is initialized: initcheck is for
-# whole models. Even there it sees little: a model's memory is zeroed when it is taken (core/memory.hpp), so that only scratch
-# memory is not.
+# What compute-sanitizer checks. cuBLASLt's kernels are excluded, except for initcheck, which must watch them
+# to know that their output is initialized. The tests of single primitives initialize all memory, so initcheck
+# runs on whole models. Even there it finds little, since a model's memory is zeroed on allocation
+# (core/memory.hpp), except scratch memory.
 OWN_KERNELS = ["--kernel-name", "kernel_substring=lnfree"]
 SANITIZERS = {
     "memcheck": (OWN_KERNELS, "gpu_device", [
@@ -41,11 +41,11 @@ SANITIZERS = {
 
 
 class GpuTestError(Exception):
-    """One clear sentence for the person who started the tests."""
+    """A one-sentence error message for the user."""
 
 
 class Stage:
-    """One program's run: what it counted, and why it failed."""
+    """One program's run: its counts, and why it failed."""
 
     def __init__(self, name, command):
         self.name = name
@@ -73,7 +73,8 @@ class Stage:
         self.judge(status, log)
 
     def kill(self):
-        """Ends the program where it still runs, with all that it started: compute-sanitizer has a child on the GPU."""
+        """Ends the program if it still runs, with all its children: compute-sanitizer has a child on the
+        GPU."""
         if self._process and self._process.poll() is None:
             os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()
@@ -82,7 +83,7 @@ class Stage:
         return {name: value for name, value in vars(self).items() if not name.startswith("_")}
 
     def judge(self, status, log):
-        """Counts what came of a run: `status` is its exit status, or a word on why there is none."""
+        """Counts the results of a run: `status` is its exit status, or a word on why there is none."""
         if status == SKIPPED:
             self.skipped = 1
         elif status == 0:
@@ -123,7 +124,7 @@ class BoostStage(Stage):
 
 
 def check_device(build):
-    """One sentence where the programs cannot run at all."""
+    """One sentence if the programs cannot run at all."""
     program = build / "bin/gpu_device"
     try:
         listed = subprocess.run([program, "--list_content"], capture_output=True, text=True)
@@ -138,7 +139,7 @@ def check_device(build):
 
 
 def sanitizer_program():
-    """Its path; where there is none its name, which cannot be run."""
+    """Its path, or its bare name if it is missing."""
     return shutil.which("compute-sanitizer") or shutil.which("/usr/local/cuda/bin/compute-sanitizer") or "compute-sanitizer"
 
 
@@ -152,7 +153,7 @@ def stages_of(build, out, quick):
             command = [sanitizer, "--tool", tool, "--error-exitcode", SANITIZER_ERRORS, "--report-api-errors", "no", *options]
             stages.append(Stage(tool, [*command, programs / program, "--color_output=no", f"--run_test={':'.join(cases)}"]))
     stages += [BoostStage(name, programs / name, out) for name in ("gpu_whole_models", "gpu_device", "gpu_nn")]
-    # One process, and as many as there are GPUs; none where the programs were built without NCCL.
+    # One process, and one for each GPU; none if the programs were built without NCCL.
     if (programs / "gpu_ranks").exists():
         gpus = max(1, len(gpu().splitlines()))
         for count in {1, 1 << (gpus.bit_length() - 1)}:
@@ -163,7 +164,7 @@ def stages_of(build, out, quick):
 
 
 def gpu():
-    """What nvidia-smi says of the GPUs."""
+    """nvidia-smi's description of the GPUs."""
     query = ["nvidia-smi", "--query-gpu=name,driver_version,memory.total", "--format=csv,noheader"]
     try:
         return subprocess.run(query, capture_output=True, text=True).stdout.strip()
@@ -180,7 +181,7 @@ def table_of(stages):
 
 
 def write(path, text):
-    """Writes under a temporary name and renames, so that the file is never half there."""
+    """Writes under a temporary name and renames, so that the file is never incomplete."""
     temporary = path.with_name(path.name + ".part")
     temporary.write_text(text, encoding="utf-8")
     temporary.replace(path)
@@ -193,7 +194,7 @@ def main():
     parser.add_argument("--quick", action="store_true", help="without compute-sanitizer")
     options = parser.parse_args()
     started = time.monotonic()
-    # Leaves by an exception, which takes the running programs along.
+    # Exits by an exception, so that the running programs are also ended.
     signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))
     seed = os.environ.get("LNFREE_TEST_SEED") or str(secrets.randbelow(2**31))
     try:
@@ -215,7 +216,7 @@ def main():
     done = []
 
     def keep():
-        """Writes what is known by now."""
+        """Writes the present results."""
         results = {"gpu": device, "seed": seed, "quick": options.quick, "seconds": time.monotonic() - started,
                    "passed": sum(s.passed for s in done), "failed": sum(s.failed for s in done),
                    "stages": [s.results() for s in done], "unfinished": [s.name for s in stages if s not in done]}  # fmt: skip

@@ -1,4 +1,4 @@
-"""The job behind run.sh with programs that only claim what they did.
+"""The job behind run.sh, with programs that only print made-up results.
 
     test_run.py TEST_DEVICE_CUDA TEST_NN_CUDA    the programs of the simulator, which have the GPU's cases
 """
@@ -22,7 +22,7 @@ sys.path.insert(0, str(HERE))
 import run  # noqa: E402
 
 PROGRAMS = ("gpu_device", "gpu_nn", "gpu_whole_models", "gpu_parity_cuda", "gpu_parity_cudafp32")
-# What a Boost.Test program leaves, and how it ends.
+# A Boost.Test program's output and exit status.
 BOOST = """#!/bin/bash
 [[ $1 != --list_content ]] || exit 0
 [[ $* =~ JUNIT,error,([^ ]+) ]] && printf '<testsuite>%s</testsuite>' '{cases}' >"${{BASH_REMATCH[1]}}"
@@ -63,7 +63,7 @@ class Run(unittest.TestCase):
         return path
 
     def run_main(self, *options, sanitizer=None):
-        """The exit status, what was printed, and results.json."""
+        """The exit status, the output, and results.json."""
         out = self.folder / "out"
         arguments = ["run.py", "--build", str(self.folder), "--out", str(out), *options]
         printed = io.StringIO()
@@ -118,7 +118,7 @@ class Run(unittest.TestCase):
         self.assertEqual([self.stage(results, n)["skipped"] for n in PROGRAMS], [0, 0, 0, 1, 1])
 
     def test_ranks_are_one_and_as_many_as_there_are_gpus(self):
-        """A power of two of them; none where the programs were built without NCCL."""
+        """A power of two of them; none if the programs were built without NCCL."""
         self.program("gpu_ranks", '#!/bin/sh\necho "$1 ranks"\n')
         with mock.patch.object(run, "gpu", lambda: "first\nsecond\nthird"):
             status, printed, results = self.run_main("--quick")
@@ -152,7 +152,7 @@ class Run(unittest.TestCase):
                 self.assertIn(expected, printed)
 
     def left_over(self):
-        """A program whose child would outlive it, and the file in which the child's id will be."""
+        """A program whose child would outlive it, and the file for the child's id."""
         pid = self.folder / "pid"
         self.program("gpu_nn", f"#!/bin/bash\n[[ $1 != --list_content ]] || exit 0\nsleep 600 & echo $! >{pid}.part\n"
                                f"mv {pid}.part {pid}\nwait\n")  # fmt: skip
@@ -192,7 +192,7 @@ class Run(unittest.TestCase):
 
 class Sanitizers(unittest.TestCase):
     def test_every_case_they_look_at_exists(self):
-        """A filter that matches nothing is passed over in silence where another does."""
+        """Boost silently ignores a filter that matches nothing if another one matches."""
         programs = {"gpu_device": cases_of(DEVICE), "gpu_nn": cases_of(NN)}
         for tool, (_options, program, filters) in run.SANITIZERS.items():
             for wanted in filters:

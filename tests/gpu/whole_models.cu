@@ -17,12 +17,11 @@ namespace {
 
 using Devices = std::tuple<Cuda, CudaFp32>;
 
-/// A hidden unit that is 0 but for rounding may lie on the other side of ReLU's kink: among a million, one
-/// gives other gradients, and training goes another way from there. Two runs of the Cpu in float, whose first
-/// weights differ in their last bits, part by up to 2e-4 in their losses and 9e-3 in their norms where there
-/// is a kink (of 30 runs), and by 8e-8 and 6e-7 where there is none. Where they differ by up to bf16's
-/// rounding it is 2e-3 and 9e-2, and 1.5e-4 and 3e-3. In bf16 the gradients of single numbers, sums of terms
-/// of both signs, are not compared.
+/// A hidden unit that is 0 up to rounding may be on the other side of ReLU's kink: one among a million gives
+/// other gradients, and training diverges from there. Two runs of the Cpu in float, whose first weights
+/// differ in their last bits, differ by up to 2e-4 in their losses and 9e-3 in their norms with a kink (of 30
+/// runs), and by 8e-8 and 6e-7 without. With weights that differ by bf16's rounding it is 2e-3 and 9e-2, and
+/// 1.5e-4 and 3e-3. In bf16 the gradients of single numbers, sums of terms of both signs, are not compared.
 template <class D, class Activation>
 TrainingBounds bounds() {
   constexpr bool smooth = std::same_as<Activation, GELU>;
@@ -54,7 +53,7 @@ void check() {
   BOOST_TEST((first.trained == second.trained), "two runs end with other weights");
 }
 
-/// A number that tells parameters apart which differ in a single bit.
+/// A number that distinguishes parameters that differ in a single bit.
 template <class Model>
 std::size_t fingerprint(Model& model) {
   std::size_t all = 0;

@@ -11,7 +11,7 @@
 
 namespace lnfree::test {
 
-/// Sizes that tensor cores are used for.
+/// Sizes for which tensor cores are used.
 inline constexpr DecoderConfig even{
     .layers = 4, .heads = 4, .width = 256, .ffn_width = 1024, .context = 128, .vocab_size = 8192};
 

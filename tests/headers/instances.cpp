@@ -1,6 +1,7 @@
 #include "all.hpp"
 
-// Templates whole: a compiler warns of most of what is in them only where they are instantiated.
+// Explicit instantiations, since compilers give most warnings about templates only when they are
+// instantiated.
 namespace lnfree {
 
 constexpr DecoderConfig rotary{.layers = 2,

@@ -1,8 +1,8 @@
-"""The README's example compiled against cmake/single_header.py's one file alone, and run.
+"""Compiles the README's example against only the file made by cmake/single_header.py, and runs it.
 
     test_single_header.py ROOT COMPILER EIGEN
 
-Where the processor has AVX, nothing else is on the include path; the path of EIGEN is, where it has not.
+If the processor has AVX, nothing else is on the include path; otherwise EIGEN is.
 """
 
 import re
@@ -42,7 +42,7 @@ with tempfile.TemporaryDirectory(prefix="lnfree-test-") as name:
     assert foreign == {"<Eigen/Core>"}, f"it includes {foreign}"
     assert text.count("\n// ---- ") == len(set(re.findall(r"^// ---- .*", text, re.MULTILINE))), "a header is there twice"
 
-    # What else can be asked for, and what cannot.
+    # Other headers that can be requested, and some that cannot.
     assert "gradient_check(" in make(folder / "more.hpp", "lnfree/train/gradient_check.hpp")
     for header in ("lnfree/nothing.hpp", "lnfree/device/cuda/cuda.hpp", "vector"):
         assert f"no header {header}" in make(folder / "none.hpp", header, status=1)

@@ -1,9 +1,9 @@
-"""Exported models in the programs that people evaluate and study them with: lm-evaluation-harness and TransformerLens.
+"""Tests exported models in lm-evaluation-harness and TransformerLens.
 
     check_tools.py CONVERT INTEROP_MODELS PARITY_DUMP [unittest's options]
 
 Runs in the environment of run.sh. lm_eval's log-likelihoods on a task from a local file, and TransformerLens' logits and
-entropies, are held against lnfree's.
+entropies, are compared with lnfree's.
 """
 
 import json
@@ -109,7 +109,7 @@ class Tools(ConvertTest):
                 load_model(self.written(case))
 
     def test_transformer_lens_entropies(self):
-        """Of every head, as the observer of lnfree has them."""
+        """The entropy of every head, compared with lnfree's observer."""
         cases, listed = cases_of(PARITY_DUMP), subprocess.run([PARITY_DUMP, "--list"], capture_output=True, check=True)
         for name in ("sm_ln_g", "sm_r", "clean", "sm_leaky_layerwise", "sm_relu_gelu", "pythia_r"):
             with self.subTest(name):

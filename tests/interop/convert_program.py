@@ -1,4 +1,4 @@
-"""What the tests of the program convert share: running it and the lnfree program beside it."""
+"""Shared by the tests of the program convert: runs it and the lnfree program for comparison."""
 
 import json
 import struct
@@ -10,7 +10,7 @@ from pathlib import Path
 
 
 class ConvertTest(unittest.TestCase):
-    """Tests in a folder of their own. The programs come from the command line, see main()."""
+    """Tests in a temporary folder. The programs come from the command line, see main()."""
 
     convert: Path
     models: Path
@@ -32,7 +32,7 @@ class ConvertTest(unittest.TestCase):
         return target
 
     def refused(self, source, *says, options=(), name="refused"):
-        """convert must refuse with one sentence that says so, and leave nothing behind."""
+        """convert must refuse with one sentence that contains the words, and leave nothing behind."""
         before = sorted(self.folder.rglob("*"))
         run = self.run_convert(source, self.folder / name, *options)
         self.assertEqual(run.returncode, 1, run.stdout + run.stderr)
@@ -49,7 +49,7 @@ class ConvertTest(unittest.TestCase):
         return folder
 
     def logits(self, folder, tokens):
-        """Those of lnfree, by prefix of the tokens."""
+        """lnfree's logits, by prefix of the tokens."""
         run = subprocess.run([self.models, "logits", folder, *map(str, tokens)], capture_output=True, text=True)
         self.assertEqual(run.returncode, 0, run.stderr)
         return json.loads(run.stdout)

@@ -2,7 +2,7 @@
 /// interop_models write CASE FOLDER
 /// interop_models logits FOLDER TOKEN...
 ///
-/// The side of lnfree in what test_transformers.py and test_llm_c.py compare. `list` prints the names of the
+/// lnfree's side of the comparisons in test_transformers.py and test_llm_c.py. `list` prints the names of the
 /// cases; `write` makes a checkpoint of one with random numbers in every tensor; `logits` prints those of
 /// each prefix of the tokens, by the model in FOLDER.
 #include <cstdint>
@@ -25,8 +25,8 @@ namespace {
 
 using Target = Reference<double>;
 
-// No size is that of another model, none a multiple of a vector's, and a GPT-NeoX has not as many heads as
-// there are matrices in Q | K | V: else a mistake in their order could hide.
+// All sizes differ, none is a multiple of the vector width, and the GPT-NeoX does not have three heads:
+// otherwise a mistake in the order of Q, K and V could be hidden.
 constexpr DecoderConfig gpt2{.layers = 2,
                              .heads = 3,
                              .width = 12,
@@ -55,7 +55,7 @@ constexpr DecoderConfig with_positions(DecoderConfig config, int positions) {
   return config;
 }
 
-/// With a tied output matrix where `config` has one of its own, and the other way round.
+/// With a tied output matrix if that of `config` is untied, and vice versa.
 constexpr DecoderConfig other_output(DecoderConfig config) {
   config.tied_output = !config.tied_output;
   return config;
@@ -104,7 +104,7 @@ void write(const Architecture& architecture, const std::filesystem::path& folder
                           architecture.layout),
       1, Purpose::evaluation);
   for (auto& parameter : model.parameters().all()) {
-    // Nothing behind which a mistake could hide, such as a gain of 1 or a bias of 0.
+    // No values that could hide a mistake, such as a gain of 1 or a bias of 0.
     std::vector<double> values(static_cast<std::size_t>(parameter.size()));
     fill_normal(values.data(), parameter.trainable, 0.4, Philox(11, stream_of(parameter.name)), 0);
     if (parameter.kind == ParameterKind::norm) {

@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
-# Checks exported models in today's releases of transformers, lm-evaluation-harness and TransformerLens from PyPI, which
-# need a PyTorch newer than Debian's: 6 GB and some minutes for the first run. No part of tests/run.sh.
+# Checks exported models in current releases of transformers, lm-evaluation-harness and TransformerLens from
+# PyPI, which need a PyTorch newer than Debian's: 6 GB and some minutes for the first run. Not part of
+# tests/run.sh.
 #
 #   tests/interop/run.sh [BUILD_FOLDER]
 #
-# BUILD_FOLDER (default build/release) is configured already; the environment goes to BUILD_FOLDER/interop.
+# BUILD_FOLDER (default build/release) must be configured; the environment goes to BUILD_FOLDER/interop.
 set -euo pipefail
 
 here=$(dirname "$(realpath "${BASH_SOURCE[0]}")")

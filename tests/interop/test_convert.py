@@ -1,4 +1,4 @@
-"""The program convert on model files of llm.c, on lnfree's checkpoints, and on what is broken.
+"""The program convert on model files of llm.c, on lnfree's checkpoints, and on invalid input.
 
     test_convert.py CONVERT INTEROP_MODELS
 """
@@ -35,7 +35,7 @@ LLM_C_ORDER = [
 
 
 def llm_c_tensors(random):
-    """name -> array in the order of the file, as PyTorch's linear layers have it."""
+    """name -> array in the order of the file, in the layout of PyTorch's linear layers."""
     tensors = {"wte.weight": (VOCABULARY, WIDTH), "wpe.weight": (CONTEXT, WIDTH)}
     tensors |= {f"h.{layer}.{name}": shape for name, shape in LLM_C_ORDER for layer in range(LAYERS)}
     tensors |= {"ln_f.weight": (WIDTH,), "ln_f.bias": (WIDTH,)}
@@ -77,7 +77,7 @@ class Convert(ConvertTest):
     def test_llm_c_and_back(self):
         for is_bf16 in (False, True):
             with self.subTest(is_bf16=is_bf16):
-                if is_bf16:  # numbers that bf16 has
+                if is_bf16:  # numbers that bf16 can represent
                     for value in self.tensors.values():
                         value.view("<u4")[...] &= 0xFFFF0000
                 source = self.write("model.bin", llm_c_file(self.tensors, is_bf16))
@@ -92,7 +92,7 @@ class Convert(ConvertTest):
                 options = ["--format", "llmc", "--dtype", "bfloat16" if is_bf16 else "float32"]
                 back = self.converted(ours, f"back_{is_bf16}.bin", *options)
                 self.assertEqual(back.read_bytes(), source.read_bytes())
-                # By way of transformers.
+                # Through transformers.
                 there = self.converted(source, f"there_{is_bf16}", "--format", "hf")
                 again = self.converted(there, f"again_{is_bf16}.bin", *options)
                 self.assertEqual(again.read_bytes(), source.read_bytes())
@@ -123,7 +123,7 @@ class Convert(ConvertTest):
         same = self.converted(ours, "same")
         self.assertEqual((same / "config.json").read_text(), (ours / "config.json").read_text())
         self.assertEqual(raw_tensors(same), raw_tensors(ours))
-        # What an objective learned stays with its model.
+        # An objective's parameters stay with its model.
         guided = self.written("global_slope")
         self.assertEqual(raw_tensors(self.converted(guided, "guided")), raw_tensors(guided))
         self.assertEqual(config_of(self.folder / "guided"), config_of(guided))
@@ -162,7 +162,7 @@ class Convert(ConvertTest):
             self.refused(ours, "exists and is not empty", name="full", options=options)
         self.refused(ours, "is a folder", name="full", options=["--format", "llmc"])
         self.write("file", b"mine")
-        self.refused(ours, "is no folder", name="file")
+        self.refused(ours, "is not a folder", name="file")
         self.refused(ours, "exists and is not empty", name="file", options=["--format", "llmc"])
         self.refused(ours, "cannot create", name="file/below")
         self.assertEqual((self.folder / "file").read_bytes(), b"mine")
@@ -177,7 +177,7 @@ class Convert(ConvertTest):
 
     def test_what_llm_c_cannot_compute(self):
         def refused(source, *says):
-            self.refused(source, "llm.c computes", *says, options=["--format", "llmc"])
+            self.refused(source, "llm.c can compute", *says, options=["--format", "llmc"])
 
         refused(self.written("paper"), "activation_function", "gelu_new")
         refused(self.rewritten("paper", lambda config, _: config.update(activation_function="gelu_new")), "identity")
@@ -191,13 +191,14 @@ class Convert(ConvertTest):
         refused(self.rewritten("gpt2", change), "tie_word_embeddings")
 
     def test_norms_that_were_removed_fold(self):
-        """A model with norms becomes one whose norms are gone; folded it has none, and the same logits."""
+        """A model with norms becomes one whose norms are removed; the folded model has none, and the same
+        logits."""
 
         def without_norms(norm, gate):
             def change(config, tensors):
                 config["norm"] = norm
                 if config["final_norm"] == "layer_norm" and norm == "staged":
-                    config["final_norm"] = norm  # an output matrix of its own comes of that
+                    config["final_norm"] = norm  # this gives an untied output matrix
                 for name in [name for name in tensors if name.endswith("ln_1.weight")] * (norm == "staged"):
                     for part in ("weight", "bias"):
                         there = tensors[name.replace("weight", part)]
@@ -236,8 +237,8 @@ class Convert(ConvertTest):
         refused(whole[:-1], "damaged", str(len(whole)), str(len(whole) - 1))
         refused(whole + b"\0", "damaged")
         refused(whole[:100], "truncated")
-        refused(b"", "is no model")
-        refused(b"\0" * 2000, "is no model")
+        refused(b"", "is not a model")
+        refused(b"\0" * 2000, "is not a model")
         refused(llm_c_file(self.tensors, word_1=2), "version 2", "3")
         refused(llm_c_file(self.tensors, word_7=36), "padded vocabulary")
         refused(llm_c_file(self.tensors, word_7=2**31 - 1), "damaged")
@@ -253,7 +254,7 @@ class Convert(ConvertTest):
         (self.folder / "run/checkpoint").mkdir(parents=True)
         self.refused(self.folder / "run", "checkpoint/")
         os.mkfifo(self.folder / "fifo")
-        self.refused(self.folder / "fifo", "is no file")
+        self.refused(self.folder / "fifo", "is not a file")
 
         ours = self.written("gpt2")
         weights, config = (ours / name for name in ("model.safetensors", "config.json"))

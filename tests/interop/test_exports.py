@@ -1,7 +1,7 @@
-"""What the programs of examples/interop make of metrics.jsonl: TensorBoard's events are read back by TensorBoard, the
-calls to the other packages are those that they are documented to take.
+"""How the programs of examples/interop convert metrics.jsonl: TensorBoard's events are read back by
+TensorBoard, and the calls to the other packages are compared with their documentation.
 
-    test_exports.py ENVIRONMENT    folder of a Python environment with tensorboard, made when it is not there
+    test_exports.py ENVIRONMENT    folder of a Python environment with tensorboard, created if missing
 """
 
 import json
@@ -21,7 +21,7 @@ INTEROP = ROOT / "examples" / "interop"
 sys.path.insert(0, str(ROOT / "examples" / "reproduce"))
 from metrics import Metrics, by_step, series
 
-# With what of these Debian has installed for the report, numpy.
+# With Debian's numpy, which the report also uses.
 PACKAGES = ("tensorboard==2.20.0", "protobuf==6.33.0", "absl-py==2.3.1")
 
 READ_BACK = """
@@ -37,7 +37,7 @@ print(json.dumps({
 }))
 """
 
-# Stands in for wandb and trackio: notes every call.
+# Replaces wandb and trackio, recording every call.
 STUB = """
 import json, os
 def note(*what):
@@ -68,7 +68,7 @@ def environment(folder):
 
 
 def lines_of(step, loss=None):
-    """What a trainer writes at a step that is observed."""
+    """The lines that a trainer writes at an observed step."""
     entropy = [[step + layer + head / 10 for head in range(2)] for layer in range(3)]
     return [
         {"kind": "entropy", "step": step, "head_entropy": entropy, "nonfinite_rows": 0},
@@ -119,7 +119,7 @@ class Exports(unittest.TestCase):
         self.assertIn("entropy/head_entropy/layer_03/head_11", many)
 
     def test_a_file_that_grows(self):
-        """Lines count once they are whole; a file that was cut back and written anew is read anew."""
+        """Only whole lines are read; a file that was cut back and rewritten is read again."""
         metrics = Metrics(self.log)
         self.assertEqual((len(metrics.update()[0]), metrics.update()), (11, ([], False)))
         with open(self.log, "a", encoding="utf-8") as file:
@@ -167,7 +167,7 @@ class Exports(unittest.TestCase):
                 time.sleep(0.2)
 
         wait_for([[0, 8], [1, 7]])
-        # The run goes on from a checkpoint before step 1.
+        # The run resumes from a checkpoint before step 1.
         self.log.write_text(text_of([*lines_of(0), *lines_of(1, 6.5), *lines_of(2, 5.0), *lines_of(3, 4.0)]))
         wait_for([[0, 8], [1, 6.5], [2, 5], [3, 4]])
         program.send_signal(signal.SIGINT)
@@ -201,7 +201,8 @@ class Exports(unittest.TestCase):
         self.assertEqual(steps[1][1]["train/loss"], 2.0)
 
     def test_folders(self):
-        """A folder of reproduce.sh is all of its runs; what is none is refused before anything is written."""
+        """A folder of reproduce.sh stands for all of its runs; other folders are refused before anything is
+        written."""
         root = self.place / "root"
         for name in ("a", "b"):
             shutil.copytree(self.run_folder, root / "runs" / name)

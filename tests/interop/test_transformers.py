@@ -1,8 +1,8 @@
-"""Models go from transformers to lnfree and back, and from lnfree to transformers.
+"""Converts models from transformers to lnfree and back, and from lnfree to transformers.
 
     test_transformers.py CONVERT INTEROP_MODELS
 
-Both sides compute logits, transformers in double: they agree to 1e-5. Tensors come back byte by byte.
+Both sides compute logits, transformers in double: they agree to 1e-5. Tensors are restored byte by byte.
 """
 
 import importlib.util
@@ -40,7 +40,7 @@ generation.is_fsdp_managed_module = lambda module: False
 TOLERANCE = 1e-5
 TEXTS = ["def f(x):\n    return x + 1\n", "  two  spaces\tand ünïcödé ☃\n\n", " " * 29 + "b"]
 
-# As interop_models has them. Sizes are odd, so that no axis can be taken for another.
+# As in interop_models. Sizes differ, so that no axes can be confused.
 GPT2 = {"n_layer": 2, "n_head": 3, "n_embd": 12, "n_inner": 48, "n_positions": 9, "vocab_size": 37}
 NEOX = {
     "num_hidden_layers": 2,
@@ -67,7 +67,7 @@ def in_double(folder, **options):
 
 class Transformers(ConvertTest):
     def theirs(self, case, dtype=torch.float32, **options):
-        """A folder with a model of transformers, with random numbers in every tensor."""
+        """A folder with a transformers model, with random numbers in every tensor."""
         torch.manual_seed(7)
         model = OTHERS[case]()
         with torch.no_grad():
@@ -226,10 +226,10 @@ class Transformers(ConvertTest):
             self.assertEqual(opened(text, add_special_tokens=False)["input_ids"], ours.encode(text))
 
     def check_remote_code(self, model, tokens, logits, folder):
-        """What programs around transformers expect of a model besides its logits."""
+        """Checks what programs based on transformers expect of a model besides its logits."""
         prompt = torch.tensor([tokens[:5]])
         with torch.no_grad():
-            # Padding in front changes nothing.
+            # Padding on the left changes nothing.
             padded = torch.cat([torch.zeros(1, 3, dtype=torch.long), prompt], dim=1)
             mask = torch.tensor([[0] * 3 + [1] * 5])
             self.assertLess((model(padded, attention_mask=mask).logits[0, 3:] - logits[:5]).abs().max(), 1e-9)
@@ -244,7 +244,7 @@ class Transformers(ConvertTest):
             for position in range(5, 8):
                 row = model(extended[:, :position]).logits[0, -1]
                 self.assertEqual(extended[0, position], row.argmax())
-        # What transformers saves is still a model of lnfree's.
+        # A model saved by transformers is still an lnfree model.
         model.float().save_pretrained(self.folder / "saved")
         saved = self.converted(self.folder / "saved", f"saved_{folder.name}")
         self.assertEqual(raw_tensors(saved), raw_tensors(folder))

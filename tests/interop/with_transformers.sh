@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Runs a Python script with transformers, from an environment in FOLDER on top of the system's PyTorch. The first run
-# makes it. Ends with 77 where PyTorch is not installed or the packages cannot be had.
+# Runs a Python script with transformers, from an environment in FOLDER on top of the system's PyTorch. The
+# first run creates it. Exits with 77 if PyTorch is not installed or the packages cannot be downloaded.
 #
 #   with_transformers.sh FOLDER SCRIPT [ARGUMENT...]
 set -uo pipefail
 
-# The last release that runs with the PyTorch of Debian 12, and what it needs.
+# The last release that works with Debian 12's PyTorch, and its dependencies.
 packages=(transformers==4.46.3 tokenizers==0.20.3)
 folder=$1
 shift

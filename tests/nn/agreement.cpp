@@ -24,12 +24,12 @@ using namespace lnfree;
 
 namespace {
 
-/// Sizes that fill vectors, beside the odd ones of tiny.
+/// Sizes that fill vectors, in addition to the odd ones of tiny.
 constexpr DecoderConfig small{
     .layers = 3, .heads = 4, .width = 64, .ffn_width = 100, .context = 45, .vocab_size = 300};
 
-/// Whether the gradient of a single number, a sum of terms of both signs, comes to nearly nothing: what float
-/// leaves of that says nothing.
+/// Below this, the gradient of a single number is a sum of terms of both signs that nearly cancel, and float
+/// rounding dominates.
 constexpr double least_gradient = 1e-3;
 bool cancels(const test::Tensors& gradients) {
   return std::any_of(gradients.begin(), gradients.end(), [](const auto& tensor) {
@@ -106,7 +106,7 @@ BOOST_AUTO_TEST_CASE(other_sizes) {
 }
 
 #ifdef LNFREE_TEST_CUDA
-/// Sizes whose rows are whole packs: biases and ReLU join their products there.
+/// Sizes whose rows are whole packs, for which biases and ReLU are fused into products.
 constexpr DecoderConfig even = [] {
   DecoderConfig config{
       .layers = 2, .heads = 2, .width = 32, .ffn_width = 64, .context = 16, .vocab_size = 80};
@@ -114,7 +114,7 @@ constexpr DecoderConfig even = [] {
   return config;
 }();
 
-// Training that goes on from gradients on the other side of ReLU's kink goes another way.
+// Training diverges after a gradient from the other side of ReLU's kink.
 BOOST_AUTO_TEST_CASE(in_bf16) {
   constexpr double anything = 1;
   check_agreement<even, LayerNorm, GELU, EntropyObserver, Cuda>(
@@ -191,8 +191,8 @@ double loss_with_biases(const test::RandomBatch& random, std::uint64_t seed, dou
   return model.loss(random.batch());
 }
 
-// They are zero at first, and too small to be seen in bf16 after a few steps. Batches are drawn until these
-// make a difference.
+// Biases start at zero, and after a few steps are too small to show in bf16, so they are drawn large enough
+// to make a difference.
 BOOST_AUTO_TEST_CASE(biases_in_bf16) {
   LNFREE_LOG_SEED();
   constexpr double deviation = 2, least_difference = 0.1;

@@ -14,7 +14,7 @@
 #include "support/random_batch.hpp"
 #include "support/reference.hpp"
 
-// Every way to the heap passes here: the C library's own allocation functions, which operator new uses too.
+// All heap allocations pass here: the C library's allocation functions, which operator new also uses.
 namespace {
 
 std::atomic<long> allocations{0};
@@ -61,7 +61,7 @@ constexpr DecoderConfig shape{
 template <class A, class Device, class L = PreNorm>
 using Model =
     Decoder<shape, LayerNorm, A, Device, Observers<EntropyObserver, OutlierObserver>, L, EntropyGuided>;
-/// The last as a trainer has it, which can be asked to keep account.
+/// The last one has a profile, as in the trainers.
 using Models =
     std::tuple<Model<GELU, Cpu>, Model<LeakyLearnable<Scope::global>, Cpu>, Model<GELU, EigenCpu<float>>,
                Model<LeakyLearnable<Scope::global>, EigenCpu<double>>, Model<GELU, Profiled<Cpu>, PostNorm>>;
@@ -93,7 +93,7 @@ BOOST_AUTO_TEST_CASE_TEMPLATE(a_step_allocates_nothing, M, Models) {
       optimizer.step(schedule(static_cast<std::int64_t>(s)));
       return model.loss(random.batch());
     };
-    step(0);  // OpenMP starts its threads, each of which takes the memory that it keeps
+    step(0);  // OpenMP starts its threads, each of which allocates the memory that it keeps
     const long before = allocations;
     for (std::uint64_t s = 1; s < 4; ++s) step(s);
     const long during = allocations - before;

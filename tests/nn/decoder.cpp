@@ -33,7 +33,7 @@ using Devices = std::tuple<TestDevice, Reference<float>, Reference<double>>;
 template <class D = TestDevice, class Observer = NoObserver>
 using Model = Decoder<tiny, LayerNorm, GELU, D, Observer>;
 
-/// Large enough that every loop of a step is worth two threads.
+/// Large enough that every loop of a step uses two threads.
 constexpr DecoderConfig wide{
     .layers = 2, .heads = 4, .width = 64, .ffn_width = 256, .context = 64, .vocab_size = 300};
 
@@ -127,7 +127,7 @@ BOOST_AUTO_TEST_CASE(a_global_slope_is_one_parameter) {
   BOOST_TEST((slopes(per_layer) == std::vector<std::string>{"h.0.mlp.act.slope", "h.1.mlp.act.slope"}));
   BOOST_TEST((slopes(global) == std::vector<std::string>{"act.slope"}));
 
-  // Started equal, the shared one's gradient is the sum of the layers' own.
+  // From equal values, the gradient of the shared one is the sum of those of the layers.
   per_layer.initialize(1);
   global.initialize(1);
   const RandomBatch random({1, 9}, tiny.vocab_size, 3);
@@ -226,7 +226,7 @@ BOOST_AUTO_TEST_CASE_TEMPLATE(evaluation_has_the_same_loss_in_less_memory, D, De
              training.memory().parameters + training.memory().gradients + training.memory().activations);
 }
 
-// In an evaluation a block's input and output are the same memory, which sublayers side by side both read.
+// In an evaluation a block's input and output are the same memory, which both parallel sublayers read.
 BOOST_AUTO_TEST_CASE_TEMPLATE(evaluation_of_parallel_sublayers, D, Devices) {
   constexpr DecoderConfig parallel = [] {
     DecoderConfig config = tiny;
@@ -258,7 +258,7 @@ struct LateAddend {
 
 }  // namespace
 
-// And so with layers that need memory of another size, in every layout.
+// Also with layers that need memory of different sizes, in every layout.
 BOOST_AUTO_TEST_CASE_TEMPLATE(evaluation_is_the_loss_of_training, D, Devices) {
   const RandomBatch random({3, 9}, tiny.vocab_size, 3);
   const auto check = [&]<class L>(L) {
@@ -317,8 +317,8 @@ BOOST_AUTO_TEST_CASE(layouts_that_make_no_sense_are_refused_in_a_sentence) {
   };
   refused(UsesItsBranchTwice{}, "adds a branch that it uses elsewhere");
   refused(AttendsTwice{}, "must call attention() and feed_forward() once each");
-  refused(ForgetsItsAttention{}, "computes something that it does not use");
-  refused(ReturnsItsInput{}, "must return what its last step gave");
+  refused(ForgetsItsAttention{}, "computes a value that it does not use");
+  refused(ReturnsItsInput{}, "must return the output of its last step");
 }
 
 BOOST_AUTO_TEST_CASE_TEMPLATE(a_later_token_changes_no_earlier_loss, D, Devices) {
@@ -342,7 +342,7 @@ BOOST_AUTO_TEST_CASE_TEMPLATE(a_later_token_changes_no_earlier_loss, D, Devices)
   }
 }
 
-// A shorter sequence sees what the beginning of a longer one sees.
+// A shorter sequence gives the same as the beginning of a longer one.
 BOOST_AUTO_TEST_CASE_TEMPLATE(shorter_sequences, D, Devices) {
   const RandomBatch random({1, 9}, tiny.vocab_size, 3, true);
   Model<D, EntropyObserver> model(3);
@@ -414,7 +414,7 @@ BOOST_AUTO_TEST_CASE_TEMPLATE(nonfinite_rows_reach_the_observer, D, Devices) {
 }
 
 #ifndef LNFREE_TEST_CUDA
-// Under AddressSanitizer this fails where more threads than planned for reach for scratch memory.
+// Under AddressSanitizer this fails if more threads than planned use scratch memory.
 BOOST_AUTO_TEST_CASE(threads_added_after_a_model_is_built_stay_in_its_memory) {
   const int before = omp_get_max_threads();
   omp_set_num_threads(1);
@@ -485,7 +485,7 @@ BOOST_AUTO_TEST_CASE(two_runs_are_the_same_bit_for_bit) {
 }
 
 #ifndef LNFREE_TEST_CUDA
-// Eigen may round otherwise where the parts of other threads end.
+// Eigen may round differently at the borders between threads.
 BOOST_AUTO_TEST_CASE(a_run_is_the_same_at_any_number_of_threads,
                      *boost::unit_test::enable_if<!cpu::products_by_eigen>()) {
   const auto alone = train_wide(1);
@@ -522,7 +522,7 @@ BOOST_AUTO_TEST_CASE(errors_say_what_is_wrong) {
   Model<> evaluation(2, Purpose::evaluation);
   BOOST_TEST(message([&] { evaluation.forward_backward(good.batch()); }) ==
              "forward_backward needs a model built with Purpose::training");
-  BOOST_TEST(std::isfinite(model.loss(good.batch())));  // and the model is none the worse
+  BOOST_TEST(std::isfinite(model.loss(good.batch())));  // and the model is unchanged
 }
 
 BOOST_AUTO_TEST_CASE_TEMPLATE(a_model_without_weights_computes_nothing, D, Devices) {
@@ -545,8 +545,8 @@ BOOST_AUTO_TEST_CASE_TEMPLATE(a_model_without_weights_computes_nothing, D, Devic
   model.initialize(1);
   check_computes(model);
 
-  // Users may write weights of their own, through the set or through its pointers. Zeros that were written
-  // count.
+  // Users may write their own weights, through the set or through its pointers. Explicitly written zeros are
+  // accepted.
   using Number = typename D::Accumulator;
   const std::vector<Number> zeros(static_cast<std::size_t>(tiny.vocab_size * tiny.width));
   Model<D> written(1);

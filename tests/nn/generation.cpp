@@ -28,7 +28,7 @@ using TextDevices = std::tuple<TestDevice, Reference<double>>;
 #endif
 using Tokens = std::vector<std::int32_t>;
 
-/// More than a tile of queries, in every device.
+/// More than a tile of queries on every device.
 constexpr DecoderConfig long_context{
     .layers = 3, .heads = 2, .width = 20, .ffn_width = 24, .context = 101, .vocab_size = 37};
 constexpr DecoderConfig rotary = [] {
@@ -40,7 +40,7 @@ constexpr DecoderConfig rotary = [] {
   return shape;
 }();
 
-/// The same weights in a model that keeps keys and values, and in one that reads all tokens each time.
+/// The same weights in a model with a cache of keys and values, and in one that reads all tokens each time.
 template <class Model>
 struct Pair {
   Pair() : keeps(1, Purpose::generation), whole(1, Purpose::evaluation) {
@@ -132,7 +132,7 @@ BOOST_AUTO_TEST_CASE(what_was_read_is_forgotten_when_it_no_longer_holds) {
   const RandomBatch other({1, 101}, 37, 3);
   pair.keeps.loss(other.batch());
   BOOST_TEST(still_agrees());
-  // A token that is refused leaves the rest as it was.
+  // A refused token leaves everything else unchanged.
   Tokens wrong = text;
   wrong.push_back(37);
   BOOST_CHECK_THROW(pair.keeps.next_logits(wrong), Error);
@@ -302,7 +302,7 @@ BOOST_AUTO_TEST_CASE(a_row_of_a_product_does_not_depend_on_those_beside_it) {
   }
 }
 
-// Most of what a ReLU lets through is zero: rows of the second matrix that are not read change nothing.
+// Most outputs of a ReLU are zero: skipping rows of the second matrix changes nothing.
 BOOST_AUTO_TEST_CASE(rows_that_meet_a_zero_are_not_read) {
   constexpr int depth = 700, columns = 1500;
   const std::vector<float> matrix = [&] {

@@ -69,7 +69,7 @@ struct WrongParameterDerivative : LeakyLearnable<Scope::global> {
   }
 };
 
-/// Forgets that the mean depends on x: with the derivative the shift is a constant.
+/// Ignores that the mean depends on x: in the derivative the shift is constant.
 struct WrongNorm : LayerNorm {
   static RowStatistics<double> statistics(double mean, double variance) {
     return LayerNorm::statistics(mean, variance);
@@ -85,7 +85,8 @@ constexpr DecoderConfig no_final_norm = [] {
   return config;
 }();
 
-/// Both sublayers of the sum of two earlier values, and a gate: uses of a value that need a sum of gradients.
+/// Both sublayers read the sum of two earlier values, and there is a gate: values with several uses need a
+/// sum of gradients.
 struct Tangled {
   static constexpr std::string_view name = "tangled";
   static auto wire(auto& layout, auto x) {
@@ -104,7 +105,7 @@ void check_layout(std::size_t parameters) {
   BOOST_TEST(report.worst() < 1e-6, L::name << "\n" << report.text());
 }
 
-/// The parameters whose gradients are off.
+/// The parameters whose gradients are wrong.
 template <class M>
 std::string caught() {
   std::string names;
@@ -152,7 +153,7 @@ BOOST_AUTO_TEST_CASE(past_the_paper) {
   check_gradients<tiny, Identity, Layerwise<LeakyLearnable<Scope::per_layer>, 1, GELU>>(2 + 2 * 5 + 1 + 2);
 }
 
-// Settings are no parameters with a gradient.
+// Settings have no gradient.
 BOOST_AUTO_TEST_CASE(norms_on_their_way_out) {
   check_gradients<clean(tiny), test::HalfOpen<Tapered, 0>, GELU>(2 + 2 * 9 + 2);
   check_gradients<clean(tiny), test::HalfOpen<Tapered, 3>, GELU>(2 + 2 * 9 + 2);
@@ -161,7 +162,7 @@ BOOST_AUTO_TEST_CASE(norms_on_their_way_out) {
   check_gradients<clean(test::parallel_rotary), test::HalfOpen<Staged, 3>, GELU>(1 + 2 * 14 + 2 + 1);
 }
 
-// Under sanitizers, where a model takes the compiler many seconds, the ones that differ most.
+// Under sanitizers, where a model takes many seconds to compile, only those that differ most.
 BOOST_AUTO_TEST_CASE(layouts) {
   check_layout<clean(tiny), test::BentNorm, GELU, Sandwich>(2 + 2 * (5 + 4 * 5) + 5);
   check_layout<tiny, Identity, ReLU, Tangled>(2 + 2 * 6 + 2);
@@ -199,7 +200,7 @@ BOOST_AUTO_TEST_CASE(entropy_guided) {
     const GradientReport report = gradient_check<M>({}, strong);
     BOOST_TEST(report.parameters.size() == 2u + 2 * 5 + 2 + 1);
     BOOST_TEST(report.worst() < 1e-6, "\n" << report.text());
-    // The penalty has a say: without it no head's query and key matrices have that gradient.
+    // The penalty matters: without it the query and key matrices have another gradient.
     M model(2);
     strong(model);
     const test::RandomBatch random({2, tiny.context}, tiny.vocab_size, 1);
@@ -240,7 +241,7 @@ BOOST_AUTO_TEST_CASE(every_element_of_another_batch) {
 
 BOOST_AUTO_TEST_CASE(wrong_policies_are_caught) {
   BOOST_TEST((caught<Oracle<tiny, LayerNorm, GELU>>() == ""));
-  // What lies before the last activation, and nothing behind it, gets a wrong gradient.
+  // Only the parameters before the last activation get a wrong gradient.
   const std::string activation = caught<Oracle<tiny, LayerNorm, WrongDerivative>>();
   BOOST_TEST(activation.find("h.1.mlp.c_fc.weight ") != std::string::npos, activation);
   BOOST_TEST(activation.find("wte.weight ") != std::string::npos, activation);

@@ -20,7 +20,7 @@ using namespace lnfree;
 
 namespace {
 
-/// The oracle, on a machine whose memory is counted.
+/// The oracle, with counted memory.
 template <class S>
 struct Counted : Reference<S> {
   std::shared_ptr<std::map<void*, std::size_t>> taken = std::make_shared<std::map<void*, std::size_t>>();
@@ -52,7 +52,7 @@ using PlannedDevices = std::tuple<Cuda, CudaFp32>;
 using PlannedDevices = std::tuple<Counted<float>, Counted<double>>;
 #endif
 
-/// What lives on the device beside a model, for every kind of which a plan must know.
+/// Everything on the device besides a model that a plan must include.
 using Watching = Observers<EntropyObserver, OutlierObserver>;
 
 }  // namespace

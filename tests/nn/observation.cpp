@@ -18,7 +18,7 @@ using namespace lnfree;
 
 namespace {
 
-/// Asks for all that there is and keeps it.
+/// Asks for everything and keeps it.
 struct Everything {
   static constexpr bool observes_entropy = true, observes_stream = true, observes_scores = true,
                         observes_stream_values = true, observes_hidden_values = true, observes_losses = true,
@@ -139,7 +139,7 @@ void check_log_sums(const Everything& seen) {
       const Index b = at / (shape.heads * shape.length), h = at / shape.length % shape.heads,
                   i = at % shape.length;
       std::vector<double> scores;
-      double size = 0;  // of what the largest score is summed from
+      double size = 0;  // of the terms of the largest score
       for (Index j = 0; j <= i; ++j) {
         double score = 0, terms = 0;
         for (Index c = h * shape.head_dim; c < (h + 1) * shape.head_dim; ++c) {
@@ -164,7 +164,7 @@ void check_log_sums(const Everything& seen) {
 
 BOOST_AUTO_TEST_SUITE(observation)
 
-// Everything that is handed out fits everything else, in training and in evaluation.
+// All observed data are consistent, in training and in evaluation.
 BOOST_AUTO_TEST_CASE(what_an_observer_asks_for_is_what_the_pass_computes) {
   LNFREE_LOG_SEED();
   const test::RandomBatch random({3, 7}, tiny.vocab_size, test::seed());
@@ -219,8 +219,8 @@ BOOST_AUTO_TEST_CASE(what_an_observer_asks_for_is_what_the_pass_computes) {
   }
 }
 
-// The first query of a head sees one key: its largest score is q_0 k_0 / sqrt(head_dim), here of the first
-// layer, from weights that are read back.
+// The first query of a head attends to one key: its largest score is q_0 k_0 / sqrt(head_dim), here of the
+// first layer, from weights that are read back.
 BOOST_AUTO_TEST_CASE(the_largest_score_of_the_first_query) {
   LNFREE_LOG_SEED();
   const test::RandomBatch random({2, 5}, tiny.vocab_size, test::seed());

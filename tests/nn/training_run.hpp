@@ -15,13 +15,13 @@
 
 #include "support/random_batch.hpp"
 
-/// A whole model in training, on one device held against another.
+/// The training of a whole model on one device, compared with another.
 namespace lnfree::test {
 
 using Tensors = std::vector<std::pair<std::string, std::vector<double>>>;
 
-/// What a model does from its seed on: its weights, the loss and gradients of a batch, the entropies seen
-/// there, the losses and gradient norms of ten steps of training, and the weights after them.
+/// The course of a model from its seed: its weights, the loss, gradients and entropies of a batch, the losses
+/// and gradient norms of ten training steps, and the weights after them.
 struct TrainingRun {
   Tensors weights, gradients;
   double loss;
@@ -65,7 +65,7 @@ TrainingRun training_run(const RandomBatch& random, double peak_learning_rate = 
   return run;
 }
 
-/// What a run may be off by: relative to the other's, but entropies in nats.
+/// How much runs may differ: relative, but entropies in nats.
 struct TrainingBounds {
   double loss = 1e-5;
   double gradient = 1e-4;         ///< Of ||g - g'|| / ||g'||, for each tensor.
@@ -84,7 +84,7 @@ inline double relative_distance(const std::vector<double>& a, const std::vector<
   return std::sqrt(norm == 0 ? difference : difference / norm);
 }
 
-/// Holds a run against one in a precision no lower.
+/// Compares a run with one of the same or higher precision.
 inline void compare(const TrainingRun& device, const TrainingRun& exact, const TrainingBounds& bounds = {}) {
   const auto close = [](double a, double b, double bound) { return std::abs(a - b) <= bound * std::abs(b); };
   BOOST_REQUIRE_EQUAL(device.weights.size(), exact.weights.size());

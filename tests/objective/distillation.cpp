@@ -47,7 +47,7 @@ std::vector<double> log_softmax(std::vector<double> logits, double temperature) 
   return logits;
 }
 
-/// What is minimized beyond the mean cross-entropy, from next_logits() of both models.
+/// The penalty added to the mean cross-entropy, from next_logits() of both models.
 template <class S, class T>
 double expected_penalty(S& student, T& teacher, const test::RandomBatch& random, int length,
                         const DistillationOptions& options) {
@@ -90,7 +90,7 @@ BOOST_AUTO_TEST_CASE_TEMPLATE(the_penalty_is_the_divergence_from_the_teacher, D,
 BOOST_AUTO_TEST_CASE(gradients_are_those_of_what_is_minimized) {
   for (const DistillationOptions& options : {DistillationOptions{0.5, 1}, {1, 3}, {0.25, 0.6}}) {
     using Smooth = Decoder<tiny, LayerNorm, GELU, Reference<double>, NoObserver, PreNorm, Distillation>;
-    // A sum of larger numbers than others: wider steps, lest their rounding shows.
+    // A sum of larger numbers, so wider steps avoid their rounding.
     const auto report = gradient_check<Smooth>({.step = 5e-5}, [&](auto& student) {
       student.objective().options() = options;
       student.objective().set_teacher(teacher_of(make_teacher<Reference<double>>(student.max_batch())));
@@ -327,7 +327,7 @@ BOOST_AUTO_TEST_CASE(what_cannot_be_is_refused) {
   BOOST_CHECK_THROW(student.forward_backward(random.batch()), Error);
 }
 
-// With ReLU and the penalty alone, more hidden units go to 0.
+// With ReLU and only the penalty, more hidden units become 0.
 BOOST_AUTO_TEST_CASE(a_penalty_on_hidden_units_makes_zeros) {
   const test::RandomBatch random({3, 9}, tiny.vocab_size, 5);
   const auto zeros = [&](double coefficient) {

@@ -16,7 +16,7 @@ namespace {
 
 using Model = Decoder<tiny, Identity, GELU, Cpu, EntropyObserver, PreNorm, EntropyGuided>;
 
-/// Mean over the heads of how far their entropy is from their threshold, in nats.
+/// The mean distance of the heads' entropies from their thresholds, in nats.
 double mean_deviation(Model& model) {
   double sum = 0;
   for (const auto& p : model.parameters().all()) {
@@ -34,8 +34,7 @@ double mean_deviation(Model& model) {
 
 BOOST_AUTO_TEST_SUITE(entropy_guided)
 
-// With all weights 0 a query's keys weigh alike: the entropy of query i is ln i, in every head of every
-// layer.
+// With all weights 0 a query attends uniformly: the entropy of query i is ln i, in every head of every layer.
 BOOST_AUTO_TEST_CASE(penalty_of_uniform_heads) {
   const test::RandomBatch random({3, tiny.context}, tiny.vocab_size, test::seed());
   Model model(3);
@@ -51,7 +50,7 @@ BOOST_AUTO_TEST_CASE(penalty_of_uniform_heads) {
   model.objective().options() = {.coefficient = 1e-3, .margin = 0.25};
   const double loss = model.forward_backward(random.batch(), {.gradient_scale = 0.25, .observe = false});
   BOOST_TEST(model.penalty() == 1e-3 * 3 * sum, boost::test_tools::tolerance(1e-5));
-  // The loss is the cross-entropy alone, as without the penalty.
+  // The loss is only the cross-entropy, as without the penalty.
   BOOST_TEST(loss == std::log(37.0), boost::test_tools::tolerance(1e-5));
   BOOST_TEST(std::isnan(model.observer().head_entropy(0, 0)));  // nobody asked to observe
   model.objective().options().sums_rows = false;

@@ -96,7 +96,7 @@ BOOST_AUTO_TEST_CASE(penalty_of_rows) {
   const auto close = boost::test_tools::tolerance(1e-12);
   BOOST_TEST(penalty(3, -1) == 3 * spread(all), close);
   BOOST_TEST(penalty(3, 7) == 3 * spread(but_sevens), close);
-  // Rows that are left out have no gradient, the others have.
+  // Rows that are left out have no gradient; the others do.
   std::fill(d_x.begin(), d_x.end(), 0.5);
   penalty(3, 7);
   for (int row = 0; row < batch * length; ++row) {

@@ -15,7 +15,7 @@ using namespace lnfree::test;
 
 namespace {
 
-/// Counts what it is handed.
+/// Counts its calls.
 template <bool Entropy, bool Stream>
 struct Counts {
   static constexpr bool observes_entropy = Entropy;
@@ -66,7 +66,7 @@ BOOST_AUTO_TEST_CASE(each_records_what_it_observes) {
   check(static_cast<const Both&>(seen), 0, 0);
 }
 
-// A part that is off records nothing, and the others go on.
+// A part that is off records nothing, and the others continue.
 BOOST_AUTO_TEST_CASE(a_part_can_be_switched_off) {
   using First = Counts<true, true>;
   using Second = Counts<true, false>;

@@ -35,7 +35,7 @@ BOOST_AUTO_TEST_CASE(moments_are_of_all_passes) {
   BOOST_TEST(observer.kurtosis()[0] == 1.0, close);
 }
 
-// With all weights 0 the blocks add nothing: after every layer the stream is what the token table holds.
+// With all weights 0 the blocks add nothing: after every layer the stream is the token table's rows.
 BOOST_AUTO_TEST_CASE(a_model_shows_its_stream) {
   Decoder<tiny, Identity, ReLU, Cpu, Observers<EntropyObserver, OutlierObserver>> model(3);
   auto& table = model.parameters().all().front();
@@ -51,7 +51,7 @@ BOOST_AUTO_TEST_CASE(a_model_shows_its_stream) {
                boost::test_tools::tolerance(1e-6));
     BOOST_TEST(model.observer().zeros()[layer] == 1.0);
   }
-  // Both parts see the pass, and forget it together.
+  // Both parts record the pass, and are reset together.
   BOOST_TEST(model.observer().head_entropy(0, 0) > 0);
   model.observer().reset();
   BOOST_TEST(std::isnan(model.observer().head_entropy(0, 0)));

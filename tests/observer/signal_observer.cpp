@@ -49,7 +49,7 @@ BOOST_AUTO_TEST_CASE(nothing_seen_is_no_number) {
   BOOST_TEST(observer.effective_rank()[1] > 1);
 }
 
-// Tokens that are all alike: the stream has collapsed. In float as in double, however large.
+// All tokens are alike: the stream has collapsed. In float and double, however large.
 BOOST_AUTO_TEST_CASE(identical_rows_have_one_direction) {
   const BatchShape shape{2, 5};
   for (const double size : {1.0, 1e-18, 1e18}) {
@@ -61,7 +61,7 @@ BOOST_AUTO_TEST_CASE(identical_rows_have_one_direction) {
   }
 }
 
-// Rows of other lengths point the same way; those of another sequence make no pairs with them.
+// Rows of other lengths have the same direction; rows of different sequences do not form pairs.
 BOOST_AUTO_TEST_CASE(cosines_are_of_directions_within_a_sequence) {
   const BatchShape shape{2, 3};
   SignalObserver observer(1, 1);

@@ -85,7 +85,8 @@ BOOST_AUTO_TEST_CASE(the_first_column_of_the_softmax) {
   BOOST_TEST(std::isnan(observer.shares()[1][0]));
 }
 
-// Equal scores: query i pays 1 / (i + 1). One head whose first key draws everything is a sink among four.
+// With equal scores query i gives 1 / (i + 1). One head of four, whose first key gets all attention, is a
+// sink.
 BOOST_AUTO_TEST_CASE(uniform_heads_and_a_sink) {
   const AttentionShape shape{1, 4, 2, 1};
   const HandMade uniform(shape, [](Index, Index) { return 0.0; });

@@ -22,7 +22,7 @@ namespace {
 
 const auto closely = boost::test_tools::tolerance(1e-6);
 
-/// By power iteration: |w v| for the v that w^T w stretches most, once it turns no further.
+/// By power iteration: |w v| for the converged v that w^T w stretches most.
 double by_power_iteration(Matrix<const float> w) {
   std::vector<double> v(static_cast<std::size_t>(w.cols)), u(static_cast<std::size_t>(w.rows));
   for (std::size_t j = 0; j < v.size(); ++j) v[j] = 1 + 0.1 * std::sin(static_cast<double>(j * j));
@@ -69,7 +69,7 @@ BOOST_AUTO_TEST_CASE(zeros_and_what_is_no_number) {
   }
 }
 
-// Of every weight matrix of the blocks, by layer, under its name; three where three stand side by side.
+// Every weight matrix of the blocks, by layer, under its name; three numbers for three matrices side by side.
 BOOST_AUTO_TEST_CASE(the_matrices_of_a_model) {
   static_assert(Observer<WeightObserver>);
   Decoder<tiny, LayerNorm, GELU, Cpu, EntropyObserver> model(1);

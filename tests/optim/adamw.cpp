@@ -117,7 +117,7 @@ BOOST_AUTO_TEST_CASE(ten_steps_as_torch_defines_them) {
              1e-12);
 }
 
-// With no gradient only the decay moves a weight, which shows who decays.
+// Without a gradient only decay changes a weight, which shows what decays.
 BOOST_AUTO_TEST_CASE(decay_groups) {
   for (const bool decay_slopes : {true, false}) {
     Learning<Reference<double>> model(1);

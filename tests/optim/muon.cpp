@@ -52,7 +52,7 @@ Plain operator*(const Plain& a, const Plain& b) {
   return c;
 }
 
-/// Newton and Schulz' iteration as its authors' code has it: of a tall matrix the transpose is taken.
+/// Newton-Schulz iteration as in its authors' code: a tall matrix is transposed.
 Plain orthogonal(Plain x, int iterations) {
   if (x.rows > x.cols) return orthogonal(x.transposed(), iterations).transposed();
   double squares = 0;
@@ -69,7 +69,7 @@ Plain orthogonal(Plain x, int iterations) {
   return x;
 }
 
-/// Three updates of every matrix between activations, beside those of an independent Muon in double.
+/// Three updates of every hidden weight matrix, compared with an independent Muon in double.
 template <class Device>
 double worst_of_matrices(const MuonOptions& options) {
   Moving<Device> model(1);
@@ -148,7 +148,7 @@ BOOST_AUTO_TEST_CASE(five_iterations_make_a_matrix_about_orthogonal) {
   BOOST_TEST(trace < 1.3);
 }
 
-// Tables, vectors and scalars are AdamW's, with its own options.
+// Embeddings, vectors and scalars are updated by AdamW, with its own options.
 BOOST_AUTO_TEST_CASE(the_rest_is_adamws) {
   LNFREE_LOG_SEED();
   using M = Moving<Reference<double>>;

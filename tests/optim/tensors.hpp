@@ -24,7 +24,7 @@ TensorsByName read(M& model) {
   return tensors;
 }
 
-/// Puts random numbers into every parameter, so that nothing starts at 0 or 1.
+/// Writes random numbers to every parameter, so that nothing starts at 0 or 1.
 template <class M>
 void draw_weights(M& model, double std) {
   for (auto& p : model.parameters().all()) {
@@ -34,7 +34,7 @@ void draw_weights(M& model, double std) {
   }
 }
 
-/// Puts random gradients into the model and returns them.
+/// Writes random gradients to the model and returns them.
 template <class M>
 TensorsByName draw_gradients(M& model, double std, std::uint64_t draw) {
   using Accumulator = typename M::Accumulator;

@@ -1,11 +1,12 @@
 # Builds and runs program/ in the folder WORK against the sources LNFREE, built in BUILT:
 #   subdirectory     with add_subdirectory
 #   fetched          with FetchContent
-#   build_folder     with find_package from BUILT itself, which is asked for all PARTS that were built
+#   build_folder     with find_package from BUILT itself, requesting all PARTS that were built
 #   installed        the same from a prefix
 #   installed_alone  the same where neither a BLAS, oneDNN, SentencePiece nor CUDA is to be found
 #   library_alone    lnfree configured where those are missing, and what only its examples and tests need as well; installed
-#                    below a DESTDIR, then moved to a folder with a space in its name, and asked for all PARTS there
+#                    below a DESTDIR, then moved to a folder with a space in its name, requesting all PARTS
+#                    there
 #   pkg_config       without CMake, by the flags that pkg-config names for a prefix that was moved
 #   refused          nothing is built: what find_package says to versions and components that are not there; and that the
 #                    port for vcpkg has lnfree's version
@@ -28,7 +29,7 @@ foreach(package BLAS SentencePiece xxHash oneDNN CUDAToolkit MPI)
   list(APPEND absent -D CMAKE_DISABLE_FIND_PACKAGE_${package}=ON)
 endforeach()
 
-# Installs, and moves what was installed.
+# Installs, and moves the installed files.
 function(install_and_move built)
   set(ENV{DESTDIR} ${WORK}/root)
   run(${CMAKE_COMMAND} --install ${built} --prefix /usr)
@@ -55,7 +56,7 @@ elseif(WAY STREQUAL library_alone)
   list(APPEND options -D "CMAKE_PREFIX_PATH=${WORK}/a prefix")
 elseif(WAY STREQUAL pkg_config)
   install_and_move(${BUILT})
-  # Only this prefix, besides what the machine has.
+  # Only this prefix, besides the system's.
   set(ENV{PKG_CONFIG_PATH} "${WORK}/a prefix/share/pkgconfig")
   run(${PKG_CONFIG} --modversion lnfree)
   file(STRINGS ${LNFREE}/include/lnfree/version.hpp version REGEX "define LNFREE_VERSION ")

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Makes the Debian package, checks it with lintian, installs it on a bare Debian and builds two programs with it there, with
-# CMake and with pkg-config. The programs come from the last commit, the package from the working tree.
+# Builds the Debian package, checks it with lintian, installs it on a bare Debian and builds two programs
+# there, with CMake and with pkg-config. The programs come from the last commit, the package from the working
+# tree.
 #
 #   tests/package/debian_package.sh [--release NAME] [--tree DIR]
 #

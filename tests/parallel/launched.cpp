@@ -26,7 +26,7 @@ constexpr const char* names[] = {"OMPI_COMM_WORLD_SIZE",
                                  "SLURM_PROCID",
                                  "SLURM_LOCALID"};
 
-/// What is found where the environment says this and no more.
+/// The result with only these variables in the environment.
 Launched found_in(const Variables& variables) {
   for (const char* name : names) ::unsetenv(name);
   for (const auto& [name, value] : variables) ::setenv(name.c_str(), value.c_str(), 1);

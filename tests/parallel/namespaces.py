@@ -1,6 +1,7 @@
-"""Machines for ranks that are none: network namespaces of this machine, joined by a switch. Needs root and iproute2.
+"""Simulated machines for ranks: network namespaces of this machine, connected by a switch. Needs root and
+iproute2.
 
-The addresses are those of 10.77.0.0/24, seen in these namespaces alone.
+The addresses are in 10.77.0.0/24, visible only in these namespaces.
 """
 
 import contextlib
@@ -47,7 +48,7 @@ class Machines:
         except BaseException:
             self.remove()
             raise
-        # What mpirun starts its helpers with, in place of ssh: into the namespace with that address.
+        # Used by mpirun instead of ssh: enters the namespace with that address.
         self.agent = Path(self.folder.name) / "agent"
         self.agent.write_text(
             "#!/bin/bash\n"
@@ -67,12 +68,12 @@ class Machines:
                 "--mca", "hwloc_base_binding_policy", "none", *launch]  # fmt: skip
 
     def cut(self, machine):
-        """Pulls the cable of a machine."""
+        """Disconnects a machine."""
         ip("-n", self.switch, "link", "set", f"port{machine}", "down")
 
     def remove(self):
         for name in [*self.names, self.switch]:
-            # What a machine that was cut off still runs.
+            # Processes that a disconnected machine still runs.
             for process in subprocess.run(["ip", "netns", "pids", name], capture_output=True, text=True).stdout.split():
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(int(process), signal.SIGKILL)

@@ -1,9 +1,9 @@
-/// The members of Nccl between processes that mpirun has started, on what nccl_by_mpi/ has in place of GPUs
-/// and NCCL; on GPUs they run in tests/gpu/ranks.cu.
+/// Tests the members of Nccl between processes started by mpirun, on nccl_by_mpi/ in place of GPUs and NCCL;
+/// tests/gpu/ranks.cu does so on GPUs.
 ///
 ///   nccl_ranks mpi|environment
 ///
-/// The ranks meet through Mpi, or as the environment says.
+/// The ranks find each other through Mpi, or through the environment.
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
@@ -30,7 +30,7 @@ bool are_all(const std::vector<std::uint8_t>& bytes, int value) {
 }
 
 void check(const Nccl& ranks) {
-  // More than the staging memory holds, and of another size in every other rank. A single one swaps with
+  // More than the staging memory holds, and of another size in every other rank. A single one exchanges with
   // itself.
   const auto size_of = [](int rank) {
     return (std::size_t{2} << 20) + 3 + static_cast<std::size_t>(rank % 2);

@@ -1,11 +1,13 @@
-"""What the network costs: the same steps on machines joined at 10 Gbit/s and on machines joined without a limit, in turns.
+"""Measures the cost of the network: the same steps alternately on machines connected at 10 Gbit/s and without
+a limit.
 
     tests/parallel/network.py PROGRAM [--ranks N] [--gigabits G] [--windows B] [--accumulate A] [--context T]
                               [--steps S] [--rounds R]
 
 PROGRAM is a trainer ..._mpi of the gpt2 or the demo shape. The machines are network namespaces of this one (namespaces.py): root
-and iproute2 are needed, and cores that nothing else uses. Of each step the share is told that went into waiting for the
-other ranks and for the network, which is never less than the exposed communication; and the formula of docs/parallel.md.
+and iproute2 are needed, and cores that nothing else uses. Prints the share of each step spent waiting for the
+other ranks and the network, an upper bound for the exposed communication, and the formula of
+docs/parallel.md.
 """
 
 import argparse
@@ -36,14 +38,15 @@ def shard(path, windows, context, vocabulary):
 
 
 def seconds_of_steps(out, options):
-    """Of a run, but for the first step, which touches all memory once."""
+    """Seconds of a run's steps, except the first, which touches all memory for the first time."""
     lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
     tokens = options.windows * options.accumulate * options.context
     return [tokens / line["tokens_per_second"] for line in lines if line["kind"] == "train"][1:]
 
 
 def run(machines, options, folder, name):
-    """Seconds of a step, those of them that rank 0 waited, the bytes that it sent, and seconds of the fastest step."""
+    """Seconds of a step, how many of them rank 0 waited, the bytes that it sent, and seconds of the fastest
+    step."""
     out = folder / name
     words = [options.program, "--train", folder / "train.bin", "--out", out, "--steps", options.steps, "--batch-size",
              options.windows, "--accumulate", options.accumulate, "--context", options.context, "--threads", options.threads, "--log-every", 1,
@@ -73,7 +76,7 @@ def main():
     options.shape = options.program.name.split("_")[1]
     options.threads = max(1, len(os.sched_getaffinity(0)) // options.ranks)
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-    signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))  # namespaces and mounts go with it
+    signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))  # namespaces and mounts end with it
     found = {"shaped": [], "unshaped": []}
     with tempfile.TemporaryDirectory(prefix="lnfree-network-") as temporary:
         folder = Path(temporary)

@@ -1,4 +1,5 @@
-"""Two ranks with a core each against one process with two threads, in turns: what ranks cost where nobody needs them.
+"""Two ranks with one core each against one process with two threads, alternately: the overhead of ranks on
+one machine.
 
     tests/parallel/one_machine.py PROGRAM [--windows B] [--accumulate A] [--steps S] [--rounds R]
 

@@ -1,11 +1,12 @@
-"""Fifty steps with any number of ranks give the same bits, and move and keep no more than they should. Takes minutes.
+"""Checks that fifty steps give the same bits with any number of ranks, and move and store no more than they
+should. Takes minutes.
 
     tests/parallel/prove_bits.py BIN [--steps N]
 
-BIN has train_demo_sm_ln_g_mpi and train_demo_sm_r_mpi. Both train with dropout as 1, 2 and 4 ranks, with the optimizer's
-state divided and not. Of every run the checkpoint and the metrics are compared with those of one rank, the bytes that a step
-sent with 2 (N - 1) / N times those of the gradients, and the memory of AdamW's moments that a rank plans with a quarter where
-four share it.
+BIN has train_demo_sm_ln_g_mpi and train_demo_sm_r_mpi. Both train with dropout as 1, 2 and 4 ranks, with and
+without sharding the optimizer's state. Of every run the checkpoint and the metrics are compared with those of
+one rank, the bytes that a step sent with 2 (N - 1) / N times those of the gradients, and the memory of
+AdamW's moments that a rank plans with a quarter where four share it.
 """
 
 import argparse
@@ -36,7 +37,7 @@ def shard(path, windows, seed):
 
 
 def result_of(run):
-    """What must be the same: the checkpoint, and the metrics but for the speed."""
+    """What must be the same: the checkpoint, and the metrics except the speed."""
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     for line in lines:
         line.pop("tokens_per_second", None)

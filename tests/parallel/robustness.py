@@ -1,10 +1,11 @@
-"""What happens to a run whose rank is killed or stopped, whose network is cut or whose disk is full, at random moments.
+"""Tests a run whose rank is killed or stopped, whose network is cut or whose disk is full, at random moments.
 
     tests/parallel/robustness.py PROGRAM [--moments N] [--seed S] [kill] [stop] [cut] [disk]
 
-PROGRAM is train_demo_sm_r_mpi. Every run that had not ended must end with another status than 0 and a sentence that says why, all its
-ranks within 30 s of the fault; then it is resumed, by 1, 2 or 4 ranks, and must end with the bits of a run that nothing has befallen. cut and
-disk need root: they make network namespaces (namespaces.py) and a small tmpfs.
+PROGRAM is train_demo_sm_r_mpi. Every run that had not ended must end with a non-zero status and a sentence
+that says why, all its ranks within 30 s of the fault. Then it is resumed with 1, 2 or 4 ranks, and must end
+with the same bits as an undisturbed run. cut and disk need root: they create network namespaces
+(namespaces.py) and a small tmpfs.
 """
 
 import argparse
@@ -63,14 +64,14 @@ class Trial:
                 "--observe-every", 10, "--eval-every", 20, "--checkpoint-every", 7, "--rank-timeout", RANK_TIMEOUT, *more]]  # fmt: skip
 
     def whole(self):
-        """Seconds that a run takes that nothing befalls."""
+        """Seconds of an undisturbed run."""
         started = time.monotonic()
         subprocess.run([*LAUNCH, "2", *self.words()], check=True, capture_output=True)
         return time.monotonic() - started
 
     def inflict(self, kind, moment, chance):
-        """Starts a run and lets something happen to it. Returns seconds until all ranks had ended, the status and the output;
-        nothing where the run had ended before."""
+        """Starts a run and causes a fault. Returns the seconds until all ranks had ended, the status and the
+        output; nothing if the run had ended before."""
         zero = ["--zero"] * chance.randrange(2)
         with contextlib.ExitStack() as cleanup:
             machines = None
@@ -111,14 +112,14 @@ class Trial:
             for process in ranks_of(self.out).values():
                 os.kill(process, signal.SIGKILL)
             status = program.poll()
-            if status == 0:  # it had written all that it had to
+            if status == 0:  # it had already written everything
                 return None
             log.seek(0)
             return took, ended, status, log.read()
 
     def resume(self, ranks):
         out = subprocess.run([*LAUNCH, str(ranks), *self.words("--resume")], capture_output=True, text=True)
-        if out.returncode and "no checkpoint" in out.stderr:  # it had not come so far
+        if out.returncode and "no checkpoint" in out.stderr:  # it had not got that far
             out = subprocess.run([*LAUNCH, str(ranks), *self.words()], capture_output=True, text=True)
         return out
 
@@ -133,7 +134,7 @@ def main():
     options = parser.parse_args()
     options.program = options.program.resolve()
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-    signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))  # namespaces and mounts go with it
+    signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))  # namespaces and mounts end with it
     faults = 0
     with tempfile.TemporaryDirectory(prefix="lnfree-robust-") as temporary:
         data = Path(temporary)
@@ -168,7 +169,7 @@ def main():
                     after = trial.resume(ranks)
                     problems = [problem for problem, is_so in (
                         (f"the ranks took {took:.1f} s to end", took > MAX_SECONDS),
-                        # mpirun may look for a machine that is gone for longer than its own ranks.
+                        # mpirun may wait for a lost machine longer than its ranks do.
                         (f"mpirun had not ended after {ended:.1f} s", status is None and kind != "cut"),
                         ("nothing says why: " + output[-600:], not re.search(SAYS[kind], output)),
                         (f"{ranks} ranks could not resume: {after.stderr[-600:]}", after.returncode != 0),

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Ranks meet in every way that Nccl offers, and are told why where they cannot.
+# Ranks find each other in every way that Nccl offers, or get a reason if they cannot.
 #
 #   test_nccl.sh MPIRUN NCCL_RANKS
 set -euo pipefail

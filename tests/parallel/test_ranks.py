@@ -1,4 +1,4 @@
-"""Training with several processes, as mpirun starts them.
+"""Training with several processes started by mpirun.
 
     test_ranks.py MPIRUN TRAIN_DEMO_SM_R_MPI TRAIN_TINY_MPI
 """
@@ -19,11 +19,11 @@ from pathlib import Path
 if len(sys.argv) < 4:
     sys.exit(__doc__)
 MPIRUN, PROGRAM, TINY = (Path(os.path.abspath(sys.argv.pop(1))) for _ in range(3))
-# MPICH's mpirun takes more ranks than cores, and root, for granted.
+# MPICH's mpirun always allows root, and more ranks than cores.
 IS_OPEN_MPI = "HYDRA" not in subprocess.run([MPIRUN, "--version"], capture_output=True, text=True).stdout
 LAUNCH = [MPIRUN, *["--oversubscribe", "--allow-run-as-root"] * IS_OPEN_MPI, "-n"]
 RANK = b"OMPI_COMM_WORLD_RANK=" if IS_OPEN_MPI else b"PMI_RANK="
-# Tests share the cores: threads that spin while they wait would keep each other from working.
+# Tests share the cores, so waiting threads must not spin.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 CONTEXT, VOCABULARY = 128, 4096  # of the demo shape
@@ -69,7 +69,7 @@ def processes_of(out):
 
 
 def runs(process):
-    """Whether a process is there and more than a name that nobody has asked for yet."""
+    """Whether a process exists and is not a zombie."""
     try:
         return Path(f"/proc/{process}/stat").read_text().rsplit(")", 1)[1].split()[0] not in "ZX"
     except OSError:
@@ -176,14 +176,14 @@ class Ranks(unittest.TestCase):
         evaluation = ["--evaluate-only", "--init-from", run / "checkpoint" / "model.safetensors", "--val", self.val,
                       "--batch-size", 1, "--threads", 1, "--observe-signal", "--json"]  # fmt: skip
         results = []
-        for ranks in (None, 2, 4):  # of which one has nothing to do: there are 3 windows
+        for ranks in (None, 2, 4):  # one of which has nothing to do: there are 3 windows
             results.append(self.folder / f"{ranks}.json")
             self.succeed(ranks, *evaluation, results[-1])
             self.assertEqual(results[0].read_text(), results[-1].read_text())
         self.refuse(3, *evaluation, self.folder / "3.json", says=["cannot be shared by 3 ranks"])
 
     def test_a_run_that_diverges(self):
-        """Also where each rank knows a part of the gradients alone."""
+        """Also if each rank has only a part of the gradients."""
         folders = []
         for ranks, options in ((None, []), (4, []), (4, ["--zero"])):
             folders.append(self.folder / " ".join([str(ranks), *options]))
@@ -210,12 +210,12 @@ class Ranks(unittest.TestCase):
         os.kill(found[1], signal.SIGSTOP)
         status, output = self.end(program, found)
         self.assertEqual(status, 1, output)
-        self.assertRegex(output, r"rank 0: waited 3[.\d]* s for .*; go on from the last checkpoint")
+        self.assertRegex(output, r"rank 0: waited 3[.\d]* s for .*; resume from the last checkpoint")
         size_of_weights(run / "checkpoint" / "model.safetensors")
 
     @unittest.skipUnless(IS_OPEN_MPI, "MPICH's own files would be too large as well")
     def test_a_disk_that_is_full_ends_all(self):
-        """A limit on the size of files stands for it, which the first checkpoint passes."""
+        """Simulated by a limit on file size that the first checkpoint stays below."""
         run = self.folder / "run"
         words = self.command(None, PROGRAM, *self.training(run))
         both = [*map(str, LAUNCH), "1", "bash", "-c", 'ulimit -f 1000 && exec "$@"', "bash", *words, ":", "-n", "1", *words]
@@ -239,10 +239,10 @@ class Ranks(unittest.TestCase):
         self.refuse(2, *self.training(run, "--dropout", 7), says=["--dropout: 7 is not"])
         data = ["--train", self.train, "--out", run]
         self.refuse(2, "--train", self.folder / "none.bin", "--out", run, says=["none.bin"])
-        self.refuse(2, *data, "--step-windows", 9, "--batch-size", 2, says=["9 is no multiple of --batch-size 2"])
+        self.refuse(2, *data, "--step-windows", 9, "--batch-size", 2, says=["9 is not a multiple of --batch-size 2"])
         self.refuse(2, *data, "--step-windows", 9, says=["9 passes", "start 1 rank,"])
-        self.refuse(2, *data, "--batch-size", 1, "--profile", 1, says=["--profile is for a single process"])
-        # Ranks that were not started alike.
+        self.refuse(2, *data, "--batch-size", 1, "--profile", 1, says=["--profile needs a single process"])
+        # Ranks that were started with different options.
         for options, says in ((["--seed", 7], "rank 1 was started with other options"), (["--seed", "x"], "--seed")):
             second = self.command(None, PROGRAM, *self.training(run, *options))
             both = [*self.command(1, PROGRAM, *self.training(run)), ":", "-n", "1", *second]

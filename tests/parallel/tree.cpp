@@ -16,7 +16,7 @@ using namespace lnfree;
 
 namespace {
 
-/// One of a number of ranks, for what asks for no more.
+/// A rank's number and the number of ranks, for code that needs only these.
 struct RankOf {
   static constexpr int max_leaves = 64;
   int number = 0, all = 1;
@@ -77,7 +77,7 @@ BOOST_AUTO_TEST_CASE(parts_cover_everything_once_and_the_first_has_something) {
 BOOST_AUTO_TEST_CASE(a_branch_sums_pair_by_pair) {
   BOOST_TEST(sum_over({0, 1}) == "0");
   BOOST_TEST(sum_over({4, 4}) == "((4+5)+(6+7))");
-  // Two ranks have the two halves of what one rank sums.
+  // Two ranks have the two halves of one rank's sum.
   const auto whole = sum_over(Branch::of(RankOf{0, 1}, 8));
   const auto halves = both(sum_over(Branch::of(RankOf{0, 2}, 8)), sum_over(Branch::of(RankOf{1, 2}, 8)));
   BOOST_TEST(whole == halves);

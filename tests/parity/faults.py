@@ -1,12 +1,12 @@
-"""Whether the comparison with PyTorch sees faults of the size of those that happen.
+"""Checks that the comparison with PyTorch detects faults of realistic size.
 
     faults.py PARITY_DUMP [--seed N]
 
-Each fault is put into the oracle in place of the C++, which comes to the same: one of both sides has it. The true program must
-then breach a bound of the true oracle. Prints by how many times, and exits with 1 if a fault is not seen.
+Each fault is injected into the oracle instead of the C++, which is equivalent. The true program must then
+breach a bound of the true oracle. Prints by how many times, and exits with 1 if a fault is not detected.
 
-Not among them: the 1e-6 that clipping adds to the norm. It scales a whole gradient by less than a millionth, and what is left
-of that after AdamW's division by the gradient's own size is less than a rounding of the weights.
+Not among them: the 1e-6 that clipping adds to the norm. It scales a whole gradient by less than a millionth,
+and after AdamW's division by the gradient's size that is less than a rounding of the weights.
 """
 
 import argparse
@@ -29,7 +29,7 @@ ATTEMPTS = 3
 
 def fault(configuration, part, owner, attribute):
     """Decorates what takes the place of an attribute of `owner`: a function that gets the true one first. `part` is that of
-    the comparison which has to see it."""
+    the comparison which must detect it."""
 
     def register(replacement):
         def make(true):
@@ -290,7 +290,7 @@ class Case:
         self.found = {"first_pass": first_pass, "trained": trained}[part]
 
     def ratios(self, f):
-        """Each error as a multiple of its bound, where the oracle has the fault."""
+        """Each error as a multiple of its bound, when the oracle has the fault."""
         with mock.patch.object(f.owner, f.attribute, f.make(getattr(f.owner, f.attribute))):
             faulty = self.oracle.result(self.run)
         return {key: error / self.bounds[key] for key, error in self.found.errors(faulty).items()}
@@ -308,7 +308,7 @@ def main():
     cases = {}
     unseen = []
     for f in FAULTS:
-        # Where something lies on its kink the bounds are wide: then other weights.
+        # If something is at its kink, the bounds are wide, so other weights are drawn.
         for attempt in range(ATTEMPTS):
             key = f.configuration, f.part, attempt
             if key not in cases:

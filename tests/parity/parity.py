@@ -1,17 +1,18 @@
-"""Holds the C++ model against an independent PyTorch one: the same random weights and tokens, every configuration.
+"""Compares the C++ model with an independent PyTorch one: the same random weights and tokens, for every
+configuration.
 
     parity.py PARITY_DUMP [--seed N] [--full-size] [--bf16]
 
 For each configuration it compares loss, every gradient tensor, the entropy of every head, and the loss and every tensor after
 ten optimizer steps, prints a table, and exits with 1 and the reason on any breach.
 
-The oracle computes in double precision, the C++ in float. How far off float may be is measured for each case: the oracle runs
-in float as well, several times with its weights rounded otherwise, and the bound of every number is a small multiple of the
-largest difference from double that it shows there (float_precision.py), but never less than a few roundings. So the bounds are
-as tight as the case allows, and any seed will do.
+The oracle computes in double precision, the C++ in float. The allowed error of float is measured for each
+case: the oracle also runs in float, several times with its weights rounded differently, and the bound of
+every number is a small multiple of its largest difference from double there (float_precision.py), but never
+less than a few roundings. So the bounds are as tight as the case allows, for any seed.
 
 --full-size compares Pythia-70M itself instead, before any step (2 minutes, 7 GB). --bf16 is for a program that computes in
-bf16: fixed, wider bounds, and no word on single numbers, whose gradients are sums that nearly cancel.
+bf16: fixed, wider bounds, and no comparison of single numbers, whose gradients are sums that nearly cancel.
 """
 
 import argparse
@@ -37,8 +38,8 @@ from formats import read_safetensors, write_safetensors, write_shard
 from parity_model import Configuration, Model, Shape, head_entropies, is_setting, tensor_shapes, train
 
 FULL_SIZE = "pythia_70m"
-GAIN_WIDTH = 64  # at which random weights have the size that they have here
-# As parity_dump.cpp has it.
+GAIN_WIDTH = 64  # at which random weights have the size used here
+# As in parity_dump.cpp.
 WINDOWS_PER_STEP = 4
 STEPS = 10
 PEAK_LEARNING_RATE = 1e-3
@@ -46,18 +47,18 @@ PEAK_LEARNING_RATE = 1e-3
 
 @dataclass(frozen=True)
 class Tolerance:
-    """What may be off, and by how much: relative, but entropies in nats."""
+    """The allowed errors: relative, but entropies in nats."""
 
     least_bounds: dict  # of each kind of number
-    # A bound is more where it is so many times the largest error of so many runs in float.
+    # A bound is larger if this multiple of the largest error of this many runs in float is.
     multiples: dict | None = None
     gradient_runs: int = 0
     training_runs: int = 0
     least_size: int = 1  # elements of a tensor that is compared
 
 
-# Weights after training may differ in a single element alone, whose gradient is so close to 0 that AdamW makes something
-# else of it each time: its largest error in a few runs says less.
+# Weights after training may differ in a single element whose gradient is so close to 0 that AdamW's step
+# varies each time: the largest error of a few runs is then less meaningful.
 FLOAT = Tolerance(
     {"loss": 1e-6, "gradient": 5e-6, "entropy": 1e-6, "trained loss": 1e-6, "trained tensor": 1e-6},
     {"loss": 5, "gradient": 5, "entropy": 5, "trained loss": 5, "trained tensor": 8},
@@ -66,8 +67,8 @@ FLOAT = Tolerance(
 )
 # For a model that takes minutes, and has no kink.
 FLOAT_FULL_SIZE = Tolerance(FLOAT.least_bounds, FLOAT.multiples, gradient_runs=2, training_runs=1)
-# Three to ten times what the kernels are off by. Hidden units near ReLU's kink are on its other side now and then, which their
-# weights' gradients show.
+# Three to ten times the kernels' errors. Hidden units near ReLU's kink are sometimes on its other side, which
+# shows in their weights' gradients.
 BF16 = Tolerance(
     {"loss": 1e-2, "gradient": 0.5, "entropy": 5e-2, "trained loss": 1e-2, "trained tensor": 2e-2}, least_size=2
 )
@@ -75,8 +76,8 @@ BF16 = Tolerance(
 
 def random_weights(shape, configuration, random):
     """Weights large enough that some heads attend sharply and clipping has work to do, and in one configuration only at
-    times; no value that a mistake could hide behind, such as a gain of 1, a bias of 0, or a residual stream beside which
-    a norm's epsilon is nothing."""
+    times; no values that could hide a mistake, such as a gain of 1, a bias of 0, or a residual stream for
+    which a norm's epsilon is negligible."""
     weights = {}
     gain = (GAIN_WIDTH / shape.width) ** 0.5  # the same effect of a matrix at every width
     has_epsilon = configuration.norm in ("layer_norm", "rms_norm", "tapered", "staged")
@@ -103,14 +104,14 @@ def random_weights(shape, configuration, random):
 
 @dataclass
 class FirstPass:
-    """What a model says of the first step's windows."""
+    """A model's results for the first step's windows."""
 
-    losses: numpy.ndarray  # of every target, or their mean
+    losses: numpy.ndarray  # for every target, or their mean
     gradients: dict
     entropies: numpy.ndarray  # [layer][head]
 
     def errors(self, exact):
-        """(kind, name of a tensor) -> how far it is off."""
+        """(kind, name of a tensor) -> its error."""
         return {
             ("loss", None): loss_error(self.losses, exact.losses),
             ("entropy", None): numpy.abs(self.entropies - exact.entropies).max(),
@@ -132,8 +133,8 @@ class Trained:
 
 
 def loss_error(found, exact):
-    """Relative. Where the losses of all targets are there, their errors do not cancel: those of float must not be small
-    by luck."""
+    """The relative error. With the losses of all targets, errors do not cancel, so those of float cannot be
+    small by luck."""
     if numpy.ndim(found) == 0:
         exact = exact.mean()
     return numpy.abs(found - exact).mean() / exact.mean()
@@ -145,8 +146,8 @@ def tensor_error(found, exact):
 
 
 def without_key_bias(name, tensor):
-    """A bias of the keys adds the same to all scores of a query, which softmax takes out again: its gradient is
-    nothing but rounding, out of which AdamW makes steps of full size. Their direction cannot be compared."""
+    """A bias of the keys adds the same to all scores of a query, which softmax cancels: its gradient is only
+    rounding, which AdamW turns into full steps. Their direction cannot be compared."""
     if not name.endswith("c_attn.bias"):
         return tensor
     width = tensor.size // 3
@@ -164,7 +165,7 @@ class Case:
 
 
 def cases_of(program):
-    """name -> Case, of all that the program says it has."""
+    """name -> Case, for all cases that the program lists."""
     run = subprocess.run([program, "--list"], capture_output=True, text=True)
     if run.returncode != 0:
         raise Failure(f"parity_dump --list exited with {run.returncode}: {run.stderr.strip()}")
@@ -180,7 +181,7 @@ def cases_of(program):
 
 
 class Oracle:
-    """A case's weights and windows, and what PyTorch makes of them."""
+    """A case's weights and windows, and PyTorch's results for them."""
 
     def __init__(self, case, steps, seed):
         self.name, self.shape, self.configuration = case.name, case.shape, case.configuration
@@ -217,7 +218,8 @@ class Oracle:
         return run(self.model())
 
     def result_and_bounds(self, run, tolerance):
-        """And (kind, name of a tensor) -> by how much the result of another program may differ from that."""
+        """The result, and (kind, name of a tensor) -> how much another program's result may differ from
+        it."""
         model = self.model()
         exact = run(model)
         count = tolerance.gradient_runs if run == self.first_pass else tolerance.training_runs
@@ -234,7 +236,7 @@ class Failure(Exception):
 
 
 def run_program(program, oracle):
-    """What the C++ program says of the first pass, and after training."""
+    """The C++ program's results for the first pass, and after training."""
     with tempfile.TemporaryDirectory() as folder:
         folder = Path(folder)
         write_safetensors(folder / "model.safetensors", oracle.weights)

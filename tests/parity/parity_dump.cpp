@@ -1,12 +1,12 @@
 /// parity_dump CASE FOLDER
 /// parity_dump --list
 ///
-/// What parity.py compares with PyTorch: from FOLDER/model.safetensors and FOLDER/tokens.bin, the loss, the
-/// gradients (FOLDER/gradients.safetensors) and head entropies of the first optimizer step's windows; and
-/// after as many steps as there are windows for, the weights (FOLDER/trained.safetensors) and the first
-/// step's loss again. The numbers go to FOLDER/result.json. --list prints the cases as JSON: the architecture
-/// of each as in config.json, its rate of dropout, its objective and its optimizer. An objective that learns
-/// from a teacher has it in FOLDER/teacher.safetensors, of the model's own architecture.
+/// Computes what parity.py compares with PyTorch: from FOLDER/model.safetensors and FOLDER/tokens.bin, the
+/// loss, the gradients (FOLDER/gradients.safetensors) and head entropies of the first optimizer step's
+/// windows; and after as many steps as there are windows for, the weights (FOLDER/trained.safetensors) and
+/// the first step's loss again. The numbers go to FOLDER/result.json. --list prints the cases as JSON: the
+/// architecture of each as in config.json, its rate of dropout, its objective and its optimizer. The teacher
+/// of an objective that needs one is FOLDER/teacher.safetensors, of the model's own architecture.
 #include <cstdint>
 #include <exception>
 #include <filesystem>
@@ -67,8 +67,7 @@ void dump(const std::filesystem::path& folder, double dropout_rate) {
   constexpr DecoderConfig config = Model::config;
   Model model(batch_size);
   load_weights(model, folder / "model.safetensors");
-  // One head's row is as good as another: the mean does not depend on how a step's windows are cut into
-  // passes.
+  // Rows have equal weight: the mean does not depend on how a step's windows are divided into passes.
   if constexpr (std::is_same_v<typename Model::Objective, EntropyGuided<typename Model::Device>>) {
     // Not assigned as {.coefficient = 0.3, .sums_rows = false}: nvcc 13 gives the second value to the second
     // member.
@@ -159,7 +158,7 @@ void dump(const std::filesystem::path& folder, double dropout_rate) {
   write_file(folder / "result.json", result.dump(2) + "\n");
 }
 
-/// What is compared, under one name.
+/// A named case for comparison.
 struct Case {
   std::string_view name;
   double dropout;
@@ -193,7 +192,7 @@ using post_norm = configurations::Configuration<LayerNorm, GELU, PostNorm>;
 template <DecoderConfig>
 using sandwich = configurations::Configuration<RMSNorm, ReLU, Sandwich>;
 
-// Every configuration of the trainers, and what else changes a model's mathematics.
+// Every configuration of the trainers, and everything else that changes a model's mathematics.
 constexpr Case cases[] = {
 #define CONFIGURATION(name, ...) case_of<shape, configurations::name>(#name),
 #include "../../examples/configurations.def"

@@ -1,7 +1,7 @@
-"""The paper's models, their loss and its training step in plain PyTorch: the oracle the C++ is held against.
+"""The paper's models, their loss and its training step in plain PyTorch: the oracle for the C++.
 
-Written from the paper and its recipe alone. It runs in double precision, whatever the weights were stored in, so that a
-difference is the other side's rounding or the other side's error. In float it shows how much rounding there has to be
+Written only from the paper and its recipe. It runs in double precision, whatever the type of the weights, so
+that a difference is the other side's rounding or error. In float it shows the expected rounding
 (float_precision.py).
 """
 
@@ -23,7 +23,7 @@ class Shape:
     context: int
     vocab_size: int
     positions: int
-    rotary_dims: int = 0  # channels of each head that positions turn; 0: learned positions
+    rotary_dims: int = 0  # channels of each head that are rotated; 0: learned positions
 
     @classmethod
     def of(cls, architecture):
@@ -34,14 +34,14 @@ class Shape:
 
 @dataclass(frozen=True)
 class Configuration:
-    """One architecture of the comparison, its parts under the names of config.json."""
+    """One architecture of the comparison, with its parts named as in config.json."""
 
     norm: str | None  # in front of the sublayers
-    # Or that of the first layers and that of the rest, "relu*2+gelu"; "relu*1+gelu*1" where they take turns.
+    # Or that of the first layers and that of the rest, "relu*2+gelu"; "relu*1+gelu*1" if they alternate.
     activation: str
     final_norm: str | None = "layer_norm"  # behind the last block
-    pythia: bool = False  # rotary positions, sublayers side by side, biases everywhere, an output matrix of its own
-    layout: str = "pre_norm"  # where the norms stand; that of Pythia is parallel
+    pythia: bool = False  # rotary positions, parallel sublayers, biases everywhere, an untied output matrix
+    layout: str = "pre_norm"  # where the norms are; Pythia's is parallel
     objective: str = "cross_entropy"  # or "entropy_penalty", "distillation", "sparse_hidden"
     dropout: float = 0  # rate, of the embedding
 
@@ -59,11 +59,11 @@ class Configuration:
 
     @property
     def activations(self):
-        """Of the first layers and of the rest, the same where there is one."""
+        """The activations of the first layers and of the rest, equal if there is only one."""
         return re.sub(r"\*\d+$", "", re.sub(r"\*\d+\+", "+", self.activation)).split("+")
 
     def activation_of(self, layer):
-        """That of one layer."""
+        """The activation of one layer."""
         counts = [int(count) for count in re.findall(r"\*(\d+)", self.activation)]
         if len(counts) == 2:
             layer %= sum(counts)
@@ -77,7 +77,7 @@ NORMS_OF_LAYOUT = {
     "post_norm": ("ln_1", "ln_2"),
     "sandwich": ("ln_1", "ln_1_post", "ln_2", "ln_2_post"),
 }
-# What a norm learns, of which size: one number, or one for each channel.
+# The learned parameters of a norm, with their size: one number, or one for each channel.
 LEARNED_BY_NORM = {
     None: {},
     "layer_norm": {"weight": "width", "bias": "width"},
@@ -102,7 +102,7 @@ PENALTY_COEFFICIENT, PENALTY_MARGIN = 0.3, 0.2
 SPREAD_PENALTY, ANCHOR_PENALTY, FIRST_ANCHOR = 0.7, 0.3, 1.25
 # Of a removal of norms: the shares of the steps after which it begins and ends.
 REMOVAL_FROM, REMOVAL_TO = 0.1, 0.7
-# Of dropout: the run's seed, and the windows of a forward pass, each of which draws anew.
+# For dropout: the run's seed, and the windows of a forward pass, each of which draws a new mask.
 DROPOUT_SEED, WINDOWS_PER_PASS = 0x0123456789ABCDEF, 2
 
 
@@ -146,12 +146,13 @@ class Model:
     """A decoder over a dictionary of weights: a GPT-2 of any layout or Pythia, with or without norms."""
 
     def __init__(self, shape, configuration, weights, dtype=torch.float64, sides=(), teacher=None):
-        """`teacher`: the weights of a model of this architecture to learn from. `sides` overrules on which side of a kink numbers lie: for the first kinks that forward passes come to, a
-        mask of the numbers that it speaks of, and whether those are beyond the kink."""
+        """`teacher`: the weights of a model of this architecture to learn from. `sides` overrides on which
+        side of a kink numbers are: for the first kinks in forward passes, a mask of the affected numbers, and
+        whether these are beyond the kink."""
         self.shape = shape
         self.configuration = configuration
-        # Whatever met a kink at 0, in the order of the passes: hidden units in front of ReLU and its kin, and how far
-        # entropies are outside the margin around their threshold.
+        # All numbers with a kink at 0, in the order of the passes: inputs of ReLU and similar activations,
+        # and how far entropies are outside the margin around their threshold.
         self.distances = []
         self._sides = iter(sides)
         expected = tensor_shapes(shape, configuration)
@@ -183,7 +184,7 @@ class Model:
         return F.layer_norm(x, (self.shape.width,), w[name + ".weight"], w[name + ".bias"], eps=1e-5)
 
     def _norm(self, name, x, kind):
-        """What stands in front of a sublayer, or behind the last block."""
+        """The norm before a sublayer, or after the last block."""
         w = self.weights
         if kind is None:
             return x
@@ -211,12 +212,12 @@ class Model:
         return y + self.weights[name + ".bias"] if self.configuration.pythia else y
 
     def _attention(self, h, x, of_values=None):
-        """Values are made from `of_values` where that is given."""
+        """Values are computed from `of_values` if given."""
         w, s = self.weights, self.shape
         batch, length, width = x.shape
         bias = w[h + "attn.c_attn.bias"]
         if not self.configuration.pythia:
-            # Only queries and keys have a bias: the last third of the stored vector is no parameter.
+            # Only queries and keys have a bias: the last third of the stored vector is not a parameter.
             bias = torch.cat([bias[: 2 * width], torch.zeros(width, dtype=x.dtype)])
         qkv = x @ w[h + "attn.c_attn.weight"] + bias
         if of_values is not None:
@@ -232,7 +233,7 @@ class Model:
         return self._linear(h + "attn.c_proj", heads), weights
 
     def _scores(self, q, k):
-        """(B, H, T, T), -inf where a query does not see a key."""
+        """(B, H, T, T), -inf where a query does not attend to a key."""
         length, head_dim = q.shape[2:]
         future = torch.ones(length, length, dtype=torch.bool).triu(1)
         return (q @ k.transpose(2, 3) / math.sqrt(head_dim)).masked_fill(future, -math.inf)
@@ -325,16 +326,16 @@ class Model:
         return (self.stream.var(dim=-1, unbiased=False) + 1e-5).sqrt()[:, 1:]
 
     def spread_penalty(self):
-        """What the scales of the last stream's rows differ from their mean in a pass, squared."""
+        """The mean squared deviation of the scales of the last stream's rows from their mean in a pass."""
         passes = [(part - part.mean()).square().mean() for part in self._scales().split(WINDOWS_PER_PASS)]
         return SPREAD_PENALTY * torch.stack(passes).mean()
 
     def anchor_penalty(self):
-        """What they differ from the anchor, squared."""
+        """The mean squared deviation of these scales from the anchor."""
         return ANCHOR_PENALTY * (self._scales() - self.anchor).square().mean()
 
     def move_anchor(self, step):
-        """Towards the scale that the last forward pass had."""
+        """Moves the anchor towards the scale of the last forward pass."""
         with torch.no_grad():
             self.anchor = self.anchor + max(1 / (step + 1), 0.01) * (self._scales().mean() - self.anchor)
 
@@ -357,7 +358,7 @@ class Model:
         return 2 - 2 * torch.stack(cosines).mean()
 
     def _target_losses(self, logits, tokens):
-        """Cross-entropies in nats: a token predicts the next one, the last one nothing."""
+        """Cross-entropies in nats: each token predicts the next one, and the last one nothing."""
         predicting = logits[:, :-1].reshape(-1, self.shape.vocab_size)
         return F.cross_entropy(predicting, tokens[:, 1:].reshape(-1), reduction="none")
 
@@ -399,8 +400,9 @@ def head_entropies(weights):
 
 
 def dropout_numbers(number, count):
-    """The 32-bit numbers that decide about the first `count` elements in the pass of that number: Philox4x32-10 with
-    the seed as its key, and as its counter which four numbers, and the stream: the name's FNV-1a hash plus `number`."""
+    """The 32-bit random numbers of the first `count` elements in pass `number`: Philox4x32-10 with the seed
+    as its key, and as its counter which four numbers, and the stream: the name's FNV-1a hash plus
+    `number`."""
     stream = 0xCBF29CE484222325
     for byte in b"dropout":
         stream = (stream ^ byte) * 0x100000001B3 % 2**64
@@ -429,7 +431,7 @@ def rotated(x, dims):
 
 
 def learning_rate(step, steps, peak, warmup_ratio, floor=1e-7):
-    """The rate of step 0, 1, ...: up from 0 over the warm-up, then down to the floor in a straight line."""
+    """The rate of step 0, 1, ...: linear from 0 over the warm-up, then linear down to the floor."""
     warmup = math.ceil(warmup_ratio * steps)
     if step < warmup:
         return peak * step / warmup
@@ -437,12 +439,12 @@ def learning_rate(step, steps, peak, warmup_ratio, floor=1e-7):
 
 
 def is_setting(name):
-    """Whether a number is set and not learned."""
+    """Whether a number is set, not learned."""
     return name.endswith((".gate", ".scale"))
 
 
 class Removal:
-    """Takes the norms out of a model in the course of `steps` optimizer steps: "tapered" ones together along a cosine,
+    """Removes the norms of a model during `steps` optimizer steps: "tapered" ones together along a cosine,
     "staged" ones one after another, those of feed-forward networks, of queries and keys, of values, the final one."""
 
     def __init__(self, model, steps):
@@ -453,7 +455,7 @@ class Removal:
         self.order = [name for name in [*self.order, "ln_f"] if name + ".gate" in model.weights]
 
     def gate(self, name, step):
-        """How open the schedule has a norm in a step."""
+        """The gate of a norm at a step of the schedule."""
         if self.kind == "staged":
             place = self.order.index(name) / (len(self.order) - 1)
             return float(step < max(1, math.floor(self.first + (self.last - self.first) * place)))
@@ -466,11 +468,11 @@ class Removal:
             self.model.weights[name + ".gate"].clamp_(max=self.gate(name, step))
 
     def measured(self, variances, inverses):
-        """The number that takes the place of the rows' own."""
+        """The number that replaces the rows' own."""
         return inverses.mean() if self.kind == "staged" else (variances * inverses).sum() / variances.sum()
 
     def after(self, step):
-        """Measures the scales of norms that are whole, and that of the stream while there is such a norm."""
+        """Measures the scales of norms whose gate is 1, and that of the stream while there is such a norm."""
         if any(self.model.weights[name + ".gate"] == 1 for name in self.order):
             self.model.move_anchor(step)
         for name in self.order:
@@ -484,8 +486,8 @@ def is_decayed(name):
 
 
 def orthogonal(matrix, iterations=5):
-    """About U V^T of a matrix U S V^T, by the iteration of Newton and Schulz with Jordan's coefficients, after his
-    description of Muon (2024): on the wider of the matrix and its transpose."""
+    """Approximately U V^T for a matrix U S V^T, by Newton-Schulz iteration with Jordan's coefficients, from
+    his description of Muon (2024), on the wider of the matrix and its transpose."""
     x = matrix.T if matrix.shape[0] > matrix.shape[1] else matrix
     x = x / (torch.linalg.matrix_norm(x) + 1e-7)
     for _ in range(iterations):
@@ -495,7 +497,8 @@ def orthogonal(matrix, iterations=5):
 
 
 class Muon:
-    """Of matrices, by name, as Liu et al. (2025) scale it: a step has the size of AdamW's. Q | K | V are three."""
+    """Muon for matrices, by name, scaled as by Liu et al. (2025): steps have the size of AdamW's. Q | K | V
+    are three."""
 
     MOMENTUM = 0.95
 
@@ -518,8 +521,8 @@ def is_matrix_of_a_block(name):
 
 
 def train(model, batches, peak, warmup_ratio=0.05, weight_decay=0.1, optimizer="adamw"):
-    """One optimizer step for each (B, T) of `batches`; with "muon" the blocks' matrices are Muon's. Returns the losses of
-    each one's targets before its update and the gradients' norm before clipping."""
+    """One optimizer step for each (B, T) of `batches`; with "muon" the blocks' matrices use Muon. Returns
+    each step's target losses before its update and the gradient norm before clipping."""
     matrices = {name: w for name, w in model.weights.items() if optimizer == "muon" and is_matrix_of_a_block(name)}
     muon = Muon(matrices, weight_decay)
     rest = {name: w for name, w in model.weights.items() if name not in matrices and not is_setting(name)}

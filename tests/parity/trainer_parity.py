@@ -1,11 +1,11 @@
-"""Holds the trainer programs against an independent PyTorch model, through their files alone.
+"""Compares the trainer programs with an independent PyTorch model, only through their files.
 
     trainer_parity.py TRAIN_DEMO_SM_LN_G [TRAIN_DEMO_...]
 
 Each program writes its initial checkpoint; PyTorch reads it, and both evaluate it on the same held-out windows
 and train from it on the same windows in file order. Evaluation loss, head entropies and the loss of every step
-are compared. The oracle computes in double precision, the program in float; how far that may be off is measured for each
-seed, as in parity.py.
+are compared. The oracle computes in double precision, the program in float; the allowed error is measured for
+each seed, as in parity.py.
 """
 
 import argparse
@@ -35,7 +35,8 @@ HELD_OUT_WINDOWS = 5  # no multiple of the batch
 LEARNING_RATE = 2e-3
 WARMUP_RATIO = 0.1
 
-# Of all bounds: the least one, relative, but of entropies in nats; and the multiple of what the oracle is off by in float.
+# For all bounds: the smallest one, relative, but in nats for entropies; and the multiple of the oracle's
+# error in float.
 LEAST_BOUND = 1e-6
 MULTIPLE = 5
 
@@ -52,7 +53,8 @@ def run(program, *arguments):
 
 
 def hold(what, errors, errors_in_float):
-    """The largest of `errors`, none of which may be more than a multiple of those at its place in float."""
+    """The largest of `errors`, each of which must be at most a multiple of the corresponding error in
+    float."""
     bounds = numpy.maximum(LEAST_BOUND, MULTIPLE * numpy.max(errors_in_float, axis=0))
     for place in numpy.ndindex(numpy.shape(errors)):
         # Written so that NaN is a breach.
@@ -63,13 +65,13 @@ def hold(what, errors, errors_in_float):
 
 
 def loss_errors(found, exact):
-    """Of losses of all targets: their errors do not cancel, as they may in the mean."""
+    """For the losses of all targets, whose errors do not cancel as they may in the mean."""
     return [numpy.abs(f - e).mean() / e.mean() for f, e in zip(found, exact)]
 
 
 def windows_like_text(shape, count, random):
-    """Windows for models of a shape, whose ids are as unevenly frequent as a text's, and half of the time repeat what stood a little
-    before: there is something to learn within a few steps."""
+    """Windows for models of a shape, whose ids have frequencies like those of text and half of the time
+    repeat recent tokens, so that a few steps can learn something."""
     ids = random.zipf(1.3, (count, shape.context)) % shape.vocab_size
     for t in range(8, shape.context):
         ids[:, t] = numpy.where(random.random(count) < 0.5, ids[:, t - 8], ids[:, t])
@@ -83,7 +85,7 @@ def compare(program, name, folder, seed):
     weights = folder / "initial" / "checkpoint" / "model.safetensors"
     architecture = json.loads((weights.parent / "config.json").read_text())
     shape, configuration = Shape.of(architecture), Configuration.of(architecture)
-    # Fewer windows than the steps visit: the file is gone through again.
+    # Fewer windows than the steps visit, so the file is read more than once.
     windows = windows_like_text(shape, STEPS * BATCH - 7, random)
     held_out = windows_like_text(shape, HELD_OUT_WINDOWS, random)
     write_shard(folder / "train.bin", windows.reshape(-1).numpy())
@@ -116,7 +118,7 @@ def compare(program, name, folder, seed):
 
     model = Model(shape, configuration, weights)
     losses, entropies = results(model)
-    # Many numbers are in each error: they can be small by luck only where there are kinks.
+    # Each error covers many numbers, so it can be small by luck only at kinks.
     in_float = list(runs_in_float(results, model, weights, 2 if model.distances else 1, random))
     loss_errors_in_float = numpy.array([loss_errors(run, losses) for run, _ in in_float])
     entropy_errors_in_float = [numpy.abs(run - entropies).max() for _, run in in_float]

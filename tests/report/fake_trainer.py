@@ -1,12 +1,12 @@
 #!/usr/bin/python3
 """Stands in for a trainer (or, under the names prepare_corpus and downstream, for those programs) to test the job around them.
 
-It keeps the programs' promises on files and signals and trains nothing. Environment: FAKE_HOLD=CONFIG:STEP
-waits there for a signal; FAKE_DIVERGE=CONFIG:STEP diverges there; FAKE_FAIL=CONFIG:STEP fails there, not
-before the file $FAKE_FAIL_AFTER exists. CONFIG is a trainer's name without train_demo_. FAKE_BATCH is the most
-windows in a pass that its device has memory for; FAKE_NO_DEVICE that it has no device at all. FAKE_REFUSAL is a
+It handles files and signals as the programs do, but trains nothing. Environment: FAKE_HOLD=CONFIG:STEP waits
+there for a signal; FAKE_DIVERGE=CONFIG:STEP diverges there; FAKE_FAIL=CONFIG:STEP fails there, once the file
+$FAKE_FAIL_AFTER exists. CONFIG is a trainer's name without train_demo_. FAKE_BATCH is the largest number of
+windows in a pass that fits in memory; FAKE_NO_DEVICE means that there is no device. FAKE_REFUSAL is a
 sentence with which prepare_corpus refuses its input, FAKE_TEXT the file that it holds out. Every start is
-noted in $FAKE_STARTS.
+recorded in $FAKE_STARTS.
 """
 
 import argparse
@@ -77,7 +77,7 @@ def prepare_corpus():
     (out / "tokenizer.model").write_bytes(b"pieces")
     if options.held_out_text:
         options.held_out_text.write_text(json.dumps({"content": os.environ.get("FAKE_TEXT", "x = 1\n")}) + "\n")
-    # Each of 16 tokens equally often: whoever knows only that has a loss of ln 16.
+    # 16 tokens with equal frequencies, so the unigram loss is ln 16.
     tokens = array.array("H", list(range(16)) * (options.context // 8))
     for name in ("train.bin", "val.bin"):
         header = array.array("i", [20240520, 1, len(tokens)] + [0] * 253)
@@ -92,7 +92,7 @@ def prepare_corpus():
 
 
 def batch_of(options):
-    """(windows in a pass, passes in a step): as asked for, as memory allows, or as the run began."""
+    """(windows in a pass, passes in a step): as requested, as memory allows, or as the run started."""
     checkpoint = options.out / "checkpoint" / "trainer.json" if options.out else None
     if options.resume:
         return tuple(json.loads(checkpoint.read_text())["course"].values())
@@ -179,7 +179,7 @@ def train():
     if learns != (options.teacher is not None):
         sys.exit(f"{NAME}: --teacher is missing or not for this program")
     if options.teacher and not (options.teacher / "model.safetensors").exists():
-        sys.exit(f"{NAME}: {options.teacher} is no checkpoint")
+        sys.exit(f"{NAME}: {options.teacher} is not a checkpoint")
     if options.profile:
         options.json.write_text(json.dumps({"steps": options.profile, "milliseconds_per_step": 1000.0}))
         return
@@ -215,7 +215,7 @@ def train():
     if checkpoint.exists() != options.resume:
         sys.exit(f"{NAME}: --resume does not fit {checkpoint}")
     if options.init_from and (options.resume or not (options.init_from / "model.safetensors").exists()):
-        sys.exit(f"{NAME}: --init-from {options.init_from} is no checkpoint, or --resume was given, too")
+        sys.exit(f"{NAME}: --init-from {options.init_from} is not a checkpoint, or --resume was given, too")
     first = json.loads(checkpoint.read_text())["step"] if options.resume else 0
     batch = batch_of(options)
     stopped = []

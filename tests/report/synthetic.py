@@ -1,4 +1,4 @@
-"""Root folders as the trainers leave them, with curves made up to end at given values."""
+"""Root folders as written by the trainers, with made-up curves that end at given values."""
 
 import json
 import math
@@ -11,7 +11,7 @@ import runs
 from configurations import CONFIGURATIONS
 
 # fmt: off
-# A run in which the paper's table shows: perplexity, and the mean entropy of each layer (nats).
+# Runs that reproduce the paper's table: perplexity, and the mean entropy of each layer (nats).
 PERPLEXITY = {"sm_ln_g": 26.96, "sm_ln_r": 27.45, "sm_g": 30.12, "sm_r": 28.64}
 LAYER_ENTROPY = {
     "sm_ln_g": [3.35, 3.63, 1.90, 2.26, 2.12, 2.45, 2.57, 2.71],

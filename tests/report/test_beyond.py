@@ -34,7 +34,7 @@ class BeyondTest(unittest.TestCase):
         synthetic.write_run(self.folder, spec, perplexity, layers, **changes)
 
     def report(self, rendered=False):
-        """The text of the report, what ends lines included."""
+        """The text of the report, including line ends."""
         with contextlib.nullcontext() if rendered else mock.patch.object(figures, "save", unrendered.save):
             report.write_report(self.folder)
         text = (self.folder / "report.md").read_text()
@@ -93,7 +93,7 @@ class BeyondTest(unittest.TestCase):
         self.assertNotIn("own learning rate", self.report())
 
     def test_the_search(self):
-        """The losses of a bowl around any rate lead there; one that never ends has an end."""
+        """The search finds the minimum of a convex loss; it also ends for losses that keep falling."""
 
         def found(loss_of):
             known = {}
@@ -110,12 +110,12 @@ class BeyondTest(unittest.TestCase):
             self.assertTrue(factors[0] < best < factors[-1], factors)
         self.assertEqual(found(lambda factor: -factor), ([1, 2, 4, 8, 16, 32, 64], 64))
         self.assertEqual(found(lambda factor: factor), ([1 / 16, 1 / 8, 1 / 4, 1 / 2, 1, 2, 4], 1 / 16))
-        # Diverged runs are worst; where all are, there is no rate.
+        # Diverged runs are worst; if all diverge, there is no rate.
         self.assertEqual(found(lambda factor: 1 if factor == 0.5 else math.inf)[1], 0.5)
         self.assertEqual(found(lambda factor: math.inf)[1], None)
 
     def write_removal(self, tapered, seeds=(0, 1)):
-        """Runs around SM + LN + G; `tapered` are perplexities by seed, None of a diverged run."""
+        """Runs around SM + LN + G; `tapered` are perplexities by seed, None for a diverged run."""
         options = tuple({"steps": 976, "learning_rate": 1e-3, "eval_every": 122}.items())
         for seed in seeds:
             base = synthetic.spec_of("sm_ln_g", seed)
@@ -134,7 +134,7 @@ class BeyondTest(unittest.TestCase):
         self.assertEqual(kept, ["10.0 M", "25.00 ± 0.00", "0"])
         tapered = self.cells(text, "SM + LN + G, trained on, norms tapered")
         self.assertEqual(tapered[1:], ["26.50 ± 0.71", "+6.00 ± 2.83"])
-        self.assertEqual(self.cells(text, "SM + G, from scratch, as many tokens in all"), ["10.0 M", "30.00 ± 0.00", "+20.00 ± 0.00"])
+        self.assertEqual(self.cells(text, "SM + G, from scratch, same total tokens"), ["10.0 M", "30.00 ± 0.00", "+20.00 ± 0.00"])
         # (26 / 25 + 27 / 25) / 2 and (26 / 30 + 27 / 30) / 2
         self.assertIn("is 6.0 % above its control at best (norms tapered), and 11.7 % below SM + G from scratch", text)
         self.assertTrue((self.folder / "figures" / "removal.png").exists())
@@ -182,7 +182,7 @@ class BeyondTest(unittest.TestCase):
 
     def test_distillation_by_a_teacher_that_is_behind(self):
         self.write_distilled((28.0, 28.0), sm_r=(29.0, 27.0))
-        self.assertIn("a share of the gap has no meaning", self.section("Distillation"))
+        self.assertIn("a share of the gap is not defined", self.section("Distillation"))
 
     def test_distillation_with_a_diverged_run(self):
         self.write_distilled((28.0, None))
@@ -208,7 +208,7 @@ class BeyondTest(unittest.TestCase):
         self.assertEqual(self.cells(text, "SM + R")[3], "0")
         self.assertIn(
             "the best mixture is SM + R, then G, 8.0 % below SM + G and 1.7 % below SM + R, within one standard deviation of "
-            "nothing; the order by perplexity is SM + R, then G < SM + R < SM + R, G in turn < SM + G < SM + G, then R.",
+            "zero; the order by perplexity is SM + R, then G < SM + R < SM + R, G in turn < SM + G < SM + G, then R.",
             text,
         )
         self.assertIn("of one configuration's seeds deviate by up to 1.41.", text)

@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-"""A configuration, a shape, a recipe and an experiment are added in one place and known to every reader.
+"""A configuration, a shape, a recipe and an experiment are added in one place and found by every reader.
 
 Works in a copy of the sources, which it changes as a contributor would.
 """
@@ -23,7 +23,7 @@ LINES = {
     ".weight_decay = 0, .init_std = 0.5)",
     "RECIPE": "RECIPE(wet, .final_norm = FinalNorm::same_as_norm, .dropout = 0.25, .decay_slopes = true)",
 }
-# What the compiler says of those lines, and of the list as a whole.
+# The compiler's messages about those lines, and about the list as a whole.
 CHECKS = """
 #include "configurations.hpp"
 using namespace configurations;
@@ -80,14 +80,14 @@ class ConfigurationsTest(unittest.TestCase):
         self.definitions = self.root / "examples" / "configurations.def"
 
     def add(self, **lines):
-        """Each line before the first of its kind."""
+        """Adds each line before the first of its kind."""
         text = self.definitions.read_text(encoding="utf-8")
         for macro, line in lines.items():
             text = text.replace(f"\n{macro}(", f"\n{line}\n{macro}(", 1)
         self.definitions.write_text(text, encoding="utf-8")
 
     def run_in_tree(self, *command, status=0, **environment):
-        """What a program in the copied tree prints."""
+        """The output of a program in the copied tree."""
         result = subprocess.run(
             [str(word) for word in command],
             cwd=self.root,
@@ -101,7 +101,7 @@ class ConfigurationsTest(unittest.TestCase):
         return result.stdout
 
     def refused(self, *options):
-        """reproduce.sh's sentence about options that it does not know, or cannot follow."""
+        """reproduce.sh's message about unknown or impossible options."""
         return self.run_in_tree(self.root / "examples" / "reproduce.sh", *options, status=1)
 
     def job(self, *options, **others):
@@ -171,7 +171,7 @@ class ConfigurationsTest(unittest.TestCase):
                 if name != "prepare_corpus":  # which needs more libraries
                     self.assertRegex(before, rf"(?m)^{name}:", name)
         self.run_in_tree("cmake", "--build", self.place / "build", "--target", "checks")
-        # Nobody need configure again after a change.
+        # No reconfiguration is needed after a change.
         text = self.definitions.read_text(encoding="utf-8")
         self.definitions.write_text(text.replace("(sm_dyt_relu_silu", "(sm_other"), encoding="utf-8")
         self.run_in_tree("cmake", "--build", self.place / "build", "--target", "build.ninja")

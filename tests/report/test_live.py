@@ -1,4 +1,4 @@
-"""The live page over run folders that grow, as a browser gets it."""
+"""The live page of growing run folders, as a browser receives it."""
 
 import json
 import re
@@ -55,18 +55,18 @@ class LiveTest(unittest.TestCase):
             file.write("".join(json.dumps(line) + "\n" for line in lines) + end)
 
     def content(self, server):
-        """What the page shows of the files as they are now."""
+        """The page's content for the present files."""
         server.board.due = 0.0
         return fetch(server.url + "content")
 
     def test_a_run_that_grows(self):
         server = self.serve()
-        self.assertIn("No run has begun", fetch(server.url))
+        self.assertIn("No run has started", fetch(server.url))
         self.write(*lines_of(0), *lines_of(1))
         text = self.content(server)
         for expected in ("my run", "training", "2/10", "7.900", "512", "0:04", "<svg", "data:image/png;base64,", "step 1<"):
             self.assertIn(expected, text)
-        # The line that is being written does not count until it is whole.
+        # An incomplete line is not read.
         self.write(end='{"kind": "train", "step": 2, "loss": 7.6')
         self.assertIn("2/10", self.content(server))
         self.write(end='25, "tokens_per_second": 256.0}\nnot JSON\n')
@@ -110,13 +110,13 @@ class LiveTest(unittest.TestCase):
         self.assertIn("1/10", self.content(server))
 
     def test_heat_map_pixels(self):
-        """Grey, the two ends of the scale, and the middle, as a PNG holds them."""
+        """Grey, the two ends of the scale, and the middle, in a PNG."""
         image = live.png([[live.color_of(value, 4.0) for value in (None, 0.0, 4.0, 2.0)]])
         data = image[image.index(b"IDAT") + 4 : image.index(b"IEND") - 8]
         self.assertEqual(zlib.decompress(data), b"\0" + bytes([207] * 3 + [68, 1, 84] + [253, 231, 37] + [33, 144, 141]))
 
     def test_a_folder_of_experiments(self):
-        """Runs that are planned and have not begun are shown too, and counted in the time left."""
+        """Planned runs that have not begun are also shown, and included in the time left."""
         root = self.folder.parent / "root"
         synthetic.write_folder(root, configs=("sm_g", "sm_r"))
         server = self.serve(root)
@@ -163,7 +163,7 @@ class LiveTest(unittest.TestCase):
         text = fetch(self.serve().url)
         self.assertNotIn("<script>alert", text)
         self.assertIn("&lt;script&gt;alert(1)&amp;", text)
-        # Nothing comes from elsewhere.
+        # Nothing is loaded from elsewhere.
         self.assertNotRegex(text, r"(src|href)=\"(?!data:)")
         self.assertNotIn("https://", text)
 
@@ -189,7 +189,7 @@ class LiveTest(unittest.TestCase):
         for folder, port, told in (
             (self.folder, taken.getsockname()[1], "cannot be used"),
             (self.folder, 70000, "cannot be used"),
-            (self.folder / "nowhere", 0, "is no folder"),
+            (self.folder / "nowhere", 0, "is not a folder"),
         ):
             command = [sys.executable, "-B", REPRODUCE / "live.py", folder, "--port", str(port)]
             done = subprocess.run(command, capture_output=True, text=True, timeout=60)

@@ -39,7 +39,7 @@ class ReportTest(unittest.TestCase):
         return self.report(rendered)
 
     def report(self, rendered=False):
-        """Writes the report. Figures are put together always, but only `rendered` ones become pictures."""
+        """Writes the report. Figures are always built, but only saved as images if `rendered`."""
         with contextlib.nullcontext() if rendered else mock.patch.object(figures, "save", unrendered.save):
             report.write_report(self.folder)
 
@@ -179,7 +179,7 @@ class ReportTest(unittest.TestCase):
         self.assertEqual(self.row(text, "SM + G")[:2], ["diverged", "–"])
         self.assertIn("**SM + G diverged**", text)
         self.assertIn("77 attention rows", text)
-        self.assertIn("no comparison, SM + G diverged", text)
+        self.assertIn("no comparison, since SM + G diverged", text)
         self.assertNotIn("nan", text.lower())
 
     def test_diverged_baseline(self):
@@ -196,7 +196,7 @@ class ReportTest(unittest.TestCase):
 
     def test_smoke_says_what_it_is(self):
         _, text = self.write(scale="smoke")
-        self.assertIn("shows nothing but that the path works", text)
+        self.assertIn("only shows that the path works", text)
         self.assertNotIn("trials of this recipe", text)
 
     def test_logs_of_a_crashed_and_resumed_run(self):
@@ -211,7 +211,7 @@ class ReportTest(unittest.TestCase):
         self.assertEqual(run.evaluations[-1], (3906, math.log(28.64)))
 
     def test_metrics_that_begin_late(self):
-        """As where a run went on from its checkpoint alone, on another machine."""
+        """As if a run was resumed on another machine from only its checkpoint."""
         synthetic.write_folder(self.folder, configs=("sm_g", "sm_r"), seeds=(3, 4))
         for path, first in ((self.path("sm_r", "metrics.jsonl"), 2000), (self.path("sm_g", "metrics.jsonl"), 1e9)):
             lines = [line for line in path.read_text().splitlines(keepends=True) if json.loads(line)["step"] >= first]
@@ -245,7 +245,7 @@ class ReportTest(unittest.TestCase):
             "SM + R is **5.3 % below** SM + G (mean of 3 seeds, standard deviation of the difference 0.6 %)",
             text,
         )
-        self.assertIn("The paper's figure 1. Shown is seed 0.", text)
+        self.assertIn("The paper's figure 1. Seed 0 is shown.", text)
 
     def test_a_seed_that_diverged_is_left_out_of_the_means(self):
         _, text = self.write(
@@ -261,7 +261,7 @@ class ReportTest(unittest.TestCase):
             seeds=(0, 1),
             perplexity={"sm_g": lambda seed: 30.0, "sm_r": {0: 27.0, 1: 32.0}.get},
         )
-        self.assertIn("within one standard deviation of nothing", text)
+        self.assertIn("within one standard deviation of zero", text)
 
     def test_estimate(self):
         estimate = Estimate.of([1.0, math.nan, 2.0, 6.0])
@@ -293,7 +293,7 @@ class ReportTest(unittest.TestCase):
         self.assertRegex(
             text, r"global, decayed: the slope rose to \+0\.085 \(50 % .*\*\*is\*\* the paper's course"
         )
-        self.assertIn("only with decay: decay **is** what brings them there", text)
+        self.assertIn("only with decay: decay **is** the cause", text)
         # exp(-0.1 * 2e-3 * 3906 / 2)
         self.assertIn("Decay alone would shrink a slope to 68 % of itself", text)
         for name in ("slopes_layerwise", "slopes_global", "slopes_layer_entropy"):
@@ -302,7 +302,7 @@ class ReportTest(unittest.TestCase):
     def test_slopes_that_decay_does_not_explain(self):
         for decay, final, words in (
             (0.005, 0.005, "decay is **not** the cause"),
-            (0.05, 0.06, "do **not** come to about zero"),
+            (0.05, 0.06, "do **not** end about zero"),
             (0.05, 0.005, "only without decay"),
         ):
             with self.subTest(words=words):
@@ -352,7 +352,7 @@ class ReportTest(unittest.TestCase):
         )
         self.assertIn("At 2 x the learning rate SM + LN + G still trains; SM + R does not.", text)
         self.assertIn("At 4 x the learning rate none of them", text)
-        # Multiples of the rate stay out of the tables of perplexity.
+        # Multiples of the rate are not in the tables of perplexity.
         self.assertEqual(self.row(text, "SM + R")[0], "28.64")
 
     def test_loss_back_near_unigram_has_collapsed(self):
@@ -412,7 +412,7 @@ class ReportTest(unittest.TestCase):
         self.assertEqual([run["stream"] != {} for run in results["runs"]], [False, True])
 
     def test_what_the_evaluation_measured_counts(self):
-        """Not the batch that was observed last."""
+        """Not the last observed batch."""
         spec = synthetic.spec_of("sm_r")
         logged, measured = ({"rms": [value] * 8, "kurtosis": [1.0] * 8, "zeros": [0.5] * 8} for value in (1.0, 7.0))
         synthetic.write_root(self.folder)
@@ -449,7 +449,7 @@ class ReportTest(unittest.TestCase):
         self.assertNotIn("| SM + LN + G |", text[: text.index("## Private inference")])
         self.assertIn("does **not** show. Tokens are most alike in SM + G, after block 7: 0.81.", text)
         self.assertIn("the mean cosine is 0.61 ± 0.01 with GELU and 0.46 ± 0.01 with ReLU, the effective rank 42.5", text)
-        self.assertIn("tokens are more alike with GELU, and the stream makes use of more directions with ReLU.", text)
+        self.assertIn("tokens are more alike with GELU, and the stream uses more directions with ReLU.", text)
         self.assertIn("(of 64) after the last block: SM + G 0.81 ± 0.01 and 25.0 ± 0.0; SM + R 0.61", text)
         self.assertEqual([run["signal"] != {} for run in results["runs"]], [False, True, True] * 3)
         image = matplotlib.image.imread(self.folder / "figures" / "signal_propagation.png")
@@ -499,10 +499,10 @@ class ReportTest(unittest.TestCase):
         self.assertNotIn("| SM + LN + R |", text[: text.index("## Private inference")])
         self.assertIn("SM + LN + G is right most often (41.0 %), SM + G least (31.0 %); the order by accuracy **is** that", text)
         self.assertEqual(self.row(text, "SM + LN + G", table=1)[-2:], ["50 ± 0", "25 ± 0"])
-        self.assertIn("less that on new ones: +5.0 ± 0.0 points in SM + LN + G, +5.0", text)
+        self.assertIn("minus that on new ones: +5.0 ± 0.0 points in SM + LN + G, +5.0", text)
         self.assertIn("SM + LN + G, SM + G and SM + R gain more than one nat", text)
         self.assertIn("SM + LN + G 0.0100 ± 0.0000 (underconfident) at best, SM + G 0.0300 ± 0.0000 (overconfident) at worst", text)
-        self.assertIn("**exact**, up to rounding, in SM + G and SM + R, which have no final norm. Behind a final norm, direct logit attribution is off by 50 % in SM + LN + G", text)
+        self.assertIn("**exact**, up to rounding, in SM + G and SM + R, which have no final norm. After a final norm, direct logit attribution is off by 50 % in SM + LN + G", text)
         self.assertEqual(["downstream" in run for run in results["runs"]], [True, False, True, True] * 2)
         self.assertGreater(matplotlib.image.imread(self.folder / "figures" / "downstream.png").shape[1], 800)
 

@@ -1,4 +1,4 @@
-"""The job around the trainers: what it starts, how it stops, how it goes on. The trainers are stand-ins."""
+"""The job around the trainers: what it starts, how it stops, how it resumes. The trainers are fake."""
 
 import argparse
 import dataclasses
@@ -33,7 +33,7 @@ from configurations import CONFIGURATIONS, RECIPES
 from scales import SCALES
 
 ALL = ["sm_ln_g", "sm_ln_r", "sm_g", "sm_r"]
-PATIENCE = 120  # seconds until a hanging job is called hanging
+PATIENCE = 120  # seconds until a job counts as hanging
 
 
 class ReproduceTest(unittest.TestCase):
@@ -115,7 +115,7 @@ class ReproduceTest(unittest.TestCase):
         return json.loads((self.out / "results.json").read_text())
 
     def test_live_page(self):
-        """It is there while runs are trained, knows those that wait, and ends with the job."""
+        """It is served while runs are trained, shows waiting runs, and ends with the job."""
         job = self.start("--live", "0", "--configs", "sm_g", "sm_r", FAKE_HOLD="sm_g:3")
         self.addCleanup(job.communicate)
         self.addCleanup(job.kill)
@@ -134,7 +134,7 @@ class ReproduceTest(unittest.TestCase):
             urllib.request.urlopen(url, timeout=PATIENCE)
 
     def test_a_port_that_is_taken(self):
-        """Is told before anything is made."""
+        """This is reported before anything is created."""
         with socket.create_server(("127.0.0.1", 0)) as taken:
             status, output, starts = self.run_job("--live", str(taken.getsockname()[1]))
         self.assertEqual((status, starts), (1, []))
@@ -173,7 +173,7 @@ class ReproduceTest(unittest.TestCase):
                 job.send_signal(number)
                 output, _ = job.communicate(timeout=PATIENCE)
                 self.assertEqual(job.returncode, 128 + number, output)
-                self.assertIn("The same command goes on", output)
+                self.assertIn("The same command continues", output)
                 saved = json.loads((self.folder(config) / "checkpoint" / "trainer.json").read_text())
                 self.assertEqual(saved["step"], 9)
                 self.assertFalse((self.out / "results.json").exists())
@@ -244,7 +244,7 @@ class ReproduceTest(unittest.TestCase):
         self.wait_for(lambda: self.logged_step("sm_r") == 5)
         status, output, _ = self.run_job("--configs", "sm_r")
         self.assertEqual(status, 1, output)
-        self.assertIn("at work", output)
+        self.assertIn("another job is running", output)
         job.send_signal(signal.SIGTERM)
         job.communicate(timeout=PATIENCE)
 
@@ -303,11 +303,11 @@ class ReproduceTest(unittest.TestCase):
         self.assertIn("seeds 0 and 1", (self.out / "report.md").read_text())
 
     def test_a_student_waits_for_its_teacher(self):
-        """It is trained after the teacher, with its checkpoint, and goes on with it."""
+        """It is trained after the teacher, with its checkpoint, and is resumed with it."""
         experiment = ("--experiment", "distillation")
         job = self.start(*experiment, FAKE_HOLD="sm_ln_g:3")
         self.wait_for(lambda: self.logged_step("sm_ln_g") == 3 and (self.folder("sm_r") / "evaluation.json").exists())
-        time.sleep(1)  # in which a student that does not wait would begin
+        time.sleep(1)  # in which a student that does not wait would start
         job.send_signal(signal.SIGTERM)
         job.communicate(timeout=PATIENCE)
         self.assertFalse([start for start in self.trained(self.started()) if "distilled" in start])
@@ -373,8 +373,8 @@ class ReproduceTest(unittest.TestCase):
         ]
 
     def test_the_learning_rate_is_searched_and_then_compared(self):
-        """The best of 1, 2 and 4 lies at the end, so 8 and 16 are tried with the first seed alone; the other seed is
-        trained at what was best there. All of it is found again."""
+        """The best of 1, 2 and 4 is the last, so 8 and 16 are tried with the first seed only; the other seed
+        is trained at the best rate. A second run finds all of it."""
         options = ("--experiment", "tuned", "--configs", "sm_r", "--seeds", "2")
         status, output, starts = self.run_job(*options, FAKE_BEST="8")
         self.assertEqual(status, 0, output)
@@ -404,7 +404,7 @@ class ReproduceTest(unittest.TestCase):
         self.assertIn("no longer has its checkpoint", output)
 
     def test_runs_that_start_from_others(self):
-        """A chain: each run begins with the weights of the one before it, and has options of its own."""
+        """A chain: each run starts from the weights of the one before it, and has its own options."""
         self.out.mkdir()
         for name in ("train.bin", "val.bin"):
             (self.out / name).write_bytes(b"")
@@ -428,7 +428,7 @@ class ReproduceTest(unittest.TestCase):
         self.assertEqual(third.name, "demo-sm_r-T128-paper-init_from_sm_g_steps_6_decay_slopes_True_init_from_sm_ln_g-seed0")
 
     def test_downstream(self):
-        """Runs that are there are measured, each once; what diverged is not."""
+        """Finished runs are measured, each once; diverged ones are not."""
         status, output, starts = self.run_job("--configs", "sm_g", "sm_r")
         self.assertEqual(status, 0, output)
         self.assertFalse([start for start in starts if "--held-out-text" in start or start.startswith("downstream")])
@@ -448,7 +448,7 @@ class ReproduceTest(unittest.TestCase):
         self.assertEqual(sum(start.startswith("prepare_corpus") for start in starts), 1)
 
     def test_downstream_of_another_language(self):
-        """A corpus that is no Python has a report without that section."""
+        """The report of a corpus that is not Python lacks that section."""
         status, output, starts = self.run_job(
             "--experiment", "downstream", "--configs", "sm_g", FAKE_TEXT="int main() { return 0; }"
         )
@@ -470,7 +470,7 @@ class ReproduceTest(unittest.TestCase):
         self.assertTrue(all(start.split()[0].endswith("_clean") for start in self.trained(starts)))
         self.assertTrue(all("--dropout 0.0" in start for start in self.trained(starts)))
         self.assertIn("(clean recipe)", (self.out / "report.md").read_text())
-        # The other recipe finds its place beside it.
+        # The other recipe can share the folder.
         status, output, starts = self.run_job("--configs", "sm_r")
         self.assertEqual((status, len(self.trained(starts))), (0, 1), output)
         self.assertIn("--dropout 0.1", self.trained(starts)[0])
@@ -484,11 +484,11 @@ class ReproduceTest(unittest.TestCase):
         self.assertIn("--steps 3 ", training)
         self.assertIn("--batch-size 8 --accumulate 64 --learning-rate 0.001", training)
         # 3 steps of 65,536 tokens at 1,024 tokens a second.
-        self.assertIn("plan: about 3:12 in all", output)
+        self.assertIn("plan: about 3:12 in total", output)
         self.assertLess(output.index("plan: about"), output.index("seed 0: training"))
 
     def test_a_gpu_trains_with_the_batch_that_fits_it(self):
-        """One run at a time, in passes as large as its memory allows; resumed, in those it began with."""
+        """One run at a time, in passes as large as memory allows; a resumed run keeps its passes."""
         options = ("--scale", "gpt2", "--device", "cuda", "--configs", "sm_g", "sm_r")
         job = self.start(
             *options, FAKE_WINDOWS="5120", FAKE_BATCH="100", FAKE_HOLD="train_gpt2_sm_g_cuda:3"
@@ -515,7 +515,7 @@ class ReproduceTest(unittest.TestCase):
         self.assertIn("--device cuda", report)
 
     def test_several_processes_train_each_run(self):
-        """As mpirun starts them, each with a part of the passes; a folder stays with their number."""
+        """Started by mpirun, each with a part of the passes; a folder keeps its number of processes."""
         mpirun = self.root / "mpirun"
         mpirun.write_text('#!/bin/bash\n[[ "$1 $2" == "-n 2" ]] || exit 9\nshift 2\nexec "$@"\n')
         mpirun.chmod(0o755)
@@ -613,7 +613,7 @@ class ReproduceTest(unittest.TestCase):
 
 
 class GridTest(unittest.TestCase):
-    """What is run, without running it."""
+    """The planned runs, without running them."""
 
     def test_names_are_unique_and_come_back(self):
         for recipe in RECIPES:
@@ -631,7 +631,7 @@ class GridTest(unittest.TestCase):
             self.assertEqual(len(tokens), 1)
 
     def test_names_tell_what_a_run_needs(self):
-        """Each way in which a prerequisite may differ makes another name."""
+        """Each difference in a prerequisite gives another name."""
         plain = runs.Spec("demo", "sm_ln_g", 128, 0)
         others = [plain] + [
             dataclasses.replace(plain, **change)
@@ -657,7 +657,7 @@ class GridTest(unittest.TestCase):
         self.assertEqual(len({spec.name for spec in specs}), len(set(specs)))
         for spec in specs:
             self.assertEqual(runs.Spec.from_json(json.loads(json.dumps(spec.as_json()))), spec)
-        # A run of an earlier version says less.
+        # A run of an earlier version has fewer fields.
         self.assertEqual(runs.Spec.from_json({"shape": "demo", "config": "sm_ln_g", "context": 128, "seed": 0}), plain)
 
     def test_layers_that_take_turns(self):
@@ -684,13 +684,13 @@ class GridTest(unittest.TestCase):
 
 
 class CommandLineTest(unittest.TestCase):
-    """reproduce.sh tells mistakes before it installs or builds anything."""
+    """reproduce.sh reports mistakes before it installs or builds anything."""
 
     def test_mistakes(self):
         with tempfile.TemporaryDirectory() as place:
             file = Path(place) / "file"
             file.write_text("")
-            # An empty PATH folder with only what the checks need: nothing could be installed or built.
+            # A PATH folder with only what the checks need, so that nothing can be installed or built.
             tools = Path(place) / "tools"
             tools.mkdir()
             for tool in ("bash", "dirname", "realpath", "sed"):

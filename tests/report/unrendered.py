@@ -1,4 +1,4 @@
-"""examples/reproduce with figures that are put together, but do not become pictures: that takes nine tenths of a
+"""examples/reproduce with figures that are built but not saved as images, which takes nine tenths of a
 report's time."""
 
 import importlib.util
@@ -10,14 +10,14 @@ REPRODUCE = Path(__file__).resolve().parent.parent.parent / "examples" / "reprod
 
 
 def save(figure, path):
-    """In place of figures.save: an empty file."""
+    """Replaces figures.save: writes an empty file."""
     path.write_bytes(b"")
     sys.modules["figures"].plt.close(figure)
 
 
 def main():
     sys.path.insert(0, str(REPRODUCE))
-    # The module is loaded when the report asks for it, as in the program itself, and keeps what is set before.
+    # The module is loaded when the report needs it, as in the program itself, and keeps earlier changes.
     spec = importlib.util.find_spec("figures")
     spec.loader = importlib.util.LazyLoader(spec.loader)
     figures = importlib.util.module_from_spec(spec)

@@ -21,21 +21,20 @@
 
 #include "support/seed.hpp"
 
-/// A GPU's way to run a kernel, on the host: the threads of a block are fibers. A warp at a time goes as far
-/// as it can without the others, its lanes taking turns, all in an order drawn anew each time, so that a
-/// kernel which lacks a barrier gives other results than with one. Shared memory is NaN at first, and of its
-/// exact size, so that AddressSanitizer sees what lies beyond. A barrier that some threads never reach ends
-/// the program.
+/// Runs kernels on the host as a GPU would: the threads of a block are fibers. One warp at a time runs as far
+/// as it can without the others, with its lanes taking turns, all in a new random order each time, so that a
+/// missing barrier changes a kernel's results. Shared memory starts as NaN and has its exact size, so that
+/// AddressSanitizer detects accesses beyond it. A barrier that some threads never reach ends the program.
 ///
-/// Kernels find here the names of CUDA that they use.
+/// This header defines the CUDA names that kernels use.
 namespace simt {
 
 struct Dim {
   unsigned x = 0;
 };
 
-/// AddressSanitizer is told of each switch between stacks: before it, where the stack to come lies, and after
-/// it, what was kept for the stack now in use. It says where the stack left behind lies.
+/// AddressSanitizer must be informed of each switch between stacks: before it, of the new stack's location,
+/// and after it, of the data saved for the stack now in use. It returns the location of the previous stack.
 #ifdef LNFREE_SANITIZE
 inline void begin_switch(void** kept, const void* bottom, std::size_t bytes) {
   __sanitizer_start_switch_fiber(kept, bottom, bytes);
@@ -68,7 +67,7 @@ class Simulator {
 
   unsigned char* shared() const { return shared_.get(); }
 
-  /// Waits for all threads of the block; gives whether any came with `flag`.
+  /// Waits for all threads of the block; returns whether any passed `flag`.
   bool wait_for_block(bool flag) {
     Thread& me = threads_[current_];
     const unsigned parity = me.block_waits++ % 2;
@@ -83,8 +82,8 @@ class Simulator {
     return block_flag_[parity];
   }
 
-  /// Waits for all lanes of the warp; gives what each lane brought, valid until the next but one wait. The
-  /// last lane to come passes the 32 to `combine` first.
+  /// Waits for all lanes of the warp; returns what each lane passed, valid until the wait after the next. The
+  /// last lane to arrive first passes the 32 values to `combine`.
   template <class T, class Combine>
   const T* exchange(const T& mine, const Combine& combine) {
     static_assert(sizeof(T) <= max_bytes);
@@ -119,7 +118,7 @@ class Simulator {
 
   /// A stack on which threads run, one after the other unless one waits.
   struct Fiber {
-    /// Of a known place, as AddressSanitizer asks for it; the fiber owns it.
+    /// At a known location, for AddressSanitizer; the fiber owns it.
     struct Stack {
       char* bytes;
       boost::context::stack_context allocate() const {
@@ -157,7 +156,7 @@ class Simulator {
   std::unique_ptr<unsigned char[]> shared_;
   std::vector<Thread> threads_;
   std::vector<Warp> warps_;
-  std::vector<unsigned> order_;  // of the threads of the warp at work
+  std::vector<unsigned> order_;  // of the threads of the running warp
   std::size_t next_ = 0;         // thread to start, in order_
   unsigned current_ = 0;
   unsigned block_arrived_ = 0;
@@ -219,7 +218,7 @@ inline void Simulator::run_block(unsigned threads) {
   }
 }
 
-/// Runs a warp until all its threads wait for other warps or have finished; gives whether it could.
+/// Runs a warp until all its threads wait for other warps or have finished; returns whether any ran.
 inline bool Simulator::run_warp(unsigned warp) {
   std::iota(order_.begin(), order_.end(), warp * warp_size);
   std::shuffle(order_.begin(), order_.end(), random_);
@@ -284,7 +283,7 @@ inline boost::context::fiber Simulator::run_threads(boost::context::fiber schedu
   return std::move(scheduler_);
 }
 
-/// What lane l of the warp brought is read by lane `source(l)`.
+/// Lane l reads what lane `source(l)` of the warp passed.
 template <class T>
 T shuffle(const T& value, unsigned source) {
   return Simulator::instance().exchange(value)[source];
@@ -306,7 +305,7 @@ inline void __syncwarp() {
   simt::Simulator::instance().exchange(0);
 }
 
-/// All lanes take part: that is the only mask the kernels use.
+/// All lanes take part, which is the only mask that the kernels use.
 template <class T>
 T __shfl_xor_sync(unsigned /*mask*/, T value, int lanes) {
   return simt::shuffle(value, simt::Simulator::instance().lane() ^ static_cast<unsigned>(lanes));
@@ -334,7 +333,7 @@ inline float cospif(float x) {
 inline float sinpif(float x) {
   return static_cast<float>(std::sin(M_PI * static_cast<double>(x)));
 }
-/// One thread runs at a time.
+/// Not atomic, since one thread runs at a time.
 inline int atomicMin(int* at, int value) {
   return std::exchange(*at, std::min(*at, value));
 }

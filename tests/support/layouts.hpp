@@ -4,7 +4,7 @@
 
 namespace lnfree::test {
 
-/// Biases everywhere, and an output matrix of its own.
+/// Biases everywhere, and an untied output matrix.
 inline constexpr DecoderConfig untied_all_biases = [] {
   DecoderConfig config = tiny;
   config.biases = Biases::all;
@@ -12,7 +12,7 @@ inline constexpr DecoderConfig untied_all_biases = [] {
   return config;
 }();
 
-/// Pythia's layout: nothing in front of the blocks but the token table.
+/// Pythia's layout, with only the token table before the blocks.
 inline constexpr DecoderConfig parallel_rotary = [] {
   DecoderConfig config = untied_all_biases;
   config.rotary_dims = 4;

@@ -24,8 +24,8 @@ struct PlainNorm {
   }
 };
 
-/// A norm with scalars and vectors of its own, in every role: a share of the row's scale, a learned part of
-/// its mean, and a gain on either side of 0.
+/// A norm with its own scalars and vectors in every role: a share of the row's scale, a learned part of its
+/// mean, and separate gains for either side of 0.
 struct BentNorm {
   static constexpr std::string_view name = "bent_norm";
   static constexpr std::array parameters{per_channel("above", 1.0), scalar("share", {0.5, 0.25, 0.75}),
@@ -44,7 +44,7 @@ struct BentNorm {
   }
 };
 
-/// A pointwise norm with nothing but a scalar: a branch that starts at 0 (ReZero).
+/// A pointwise norm with only a scalar: a branch that starts at 0 (ReZero).
 struct Gate {
   static constexpr std::string_view name = "gate";
   static constexpr std::array parameters{scalar("alpha", 0.0)};

@@ -8,7 +8,7 @@
 
 namespace lnfree::test {
 
-/// Random tokens and targets of one batch; every eighth target or so is not counted.
+/// Random tokens and targets of one batch; about every eighth target is ignored.
 struct RandomBatch {
   BatchShape shape;
   std::vector<std::int32_t> tokens, targets;
@@ -26,7 +26,7 @@ struct RandomBatch {
 
   Batch batch() const { return {shape, tokens, targets}; }
 
-  /// The sequences [begin, begin + count) alone.
+  /// Only the sequences [begin, begin + count).
   Batch part(int begin, int count) const {
     const std::size_t first = std::size_t(begin) * shape.length, size = std::size_t(count) * shape.length;
     return {{count, shape.length},

@@ -2,8 +2,8 @@
 
 #include <lnfree/core/macros.hpp>
 
-/// Reference<double>, against which the other devices are held. Eigen is not for nvcc, which gets its
-/// primitives declared; tests/gpu/oracle.cpp has them from another compiler.
+/// Reference<double>, with which the other devices are compared. nvcc does not compile Eigen, so it gets only
+/// declarations; tests/gpu/oracle.cpp is compiled by another compiler.
 #if LNFREE_GPU_COMPILER
 #include "gpu/oracle.hpp"
 #else

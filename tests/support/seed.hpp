@@ -18,5 +18,5 @@ inline std::uint64_t seed() {
 
 }  // namespace lnfree::test
 
-/// Names the seed beside every failure in this scope.
+/// Adds the seed to every failure message in this scope.
 #define LNFREE_LOG_SEED() BOOST_TEST_INFO_SCOPE("repeat with LNFREE_TEST_SEED=" << lnfree::test::seed())

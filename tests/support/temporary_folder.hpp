@@ -9,7 +9,7 @@
 #include <string>
 #include <string_view>
 
-/// A folder of its own for one test, removed with everything in it.
+/// A temporary folder for one test, removed with everything in it.
 class TemporaryFolder {
  public:
   TemporaryFolder() {
@@ -23,7 +23,7 @@ class TemporaryFolder {
   const std::filesystem::path& path() const { return path_; }
   std::filesystem::path operator/(const std::string& name) const { return path_ / name; }
 
-  /// Writes a file, with the folders above it; gives its path.
+  /// Writes a file, creating its parent folders; returns its path.
   std::filesystem::path write(const std::string& name, std::string_view content) const {
     const auto file = path_ / name;
     std::filesystem::create_directories(file.parent_path());
@@ -40,7 +40,7 @@ inline std::string read_file(const std::filesystem::path& path) {
   return {std::istreambuf_iterator<char>(file), {}};
 }
 
-/// A predicate for BOOST_CHECK_EXCEPTION: the message holds all of these words.
+/// A predicate for BOOST_CHECK_EXCEPTION: the message contains all of these words.
 template <typename... Words>
 auto says(Words... words) {
   return [=](const std::exception& error) {

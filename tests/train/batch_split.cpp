@@ -29,7 +29,7 @@ BOOST_AUTO_TEST_CASE(the_paper_s_step) {
   BOOST_TEST(batch(std::numeric_limits<std::size_t>::max()) == 512);
 }
 
-// Held against trying every batch.
+// Compared with trying every batch size.
 BOOST_AUTO_TEST_CASE(the_largest_divisor_that_fits) {
   LNFREE_LOG_SEED();
   std::mt19937_64 random(test::seed());
@@ -48,7 +48,7 @@ BOOST_AUTO_TEST_CASE(the_largest_divisor_that_fits) {
   }
 }
 
-// Windows of a step that no int holds.
+// Windows of a step that do not fit in an int.
 BOOST_AUTO_TEST_CASE(numbers_stay_in_range) {
   const std::int64_t most = std::numeric_limits<int>::max();
   const auto split = largest_split(4 * most, 1, [](int) { return std::size_t{1}; });

@@ -69,7 +69,7 @@ BOOST_AUTO_TEST_CASE(a_checkpoint_replaces_the_last_one_and_leaves_nothing_else)
   }
 }
 
-// What a process leaves that dies while it saves on a file system that cannot exchange two folders.
+// The state after a process dies while saving on a file system that cannot exchange two folders.
 BOOST_AUTO_TEST_CASE(a_checkpoint_that_was_being_replaced_is_found) {
   TemporaryFolder folder;
   Plain model(1);
@@ -99,13 +99,13 @@ BOOST_AUTO_TEST_CASE(a_checkpoint_that_was_being_replaced_is_found) {
   BOOST_TEST(read_checkpoint_state(folder / "c")["step"] == 2);
   BOOST_CHECK_NO_THROW(load_checkpoint(folder / "c", model, optimizer));
 
-  // The next save puts it right as well, and its own checkpoint is the one that counts.
+  // The next save also repairs it, and its own checkpoint is the valid one.
   leave(3);
   save_checkpoint(folder / "c", model, optimizer, {{"step", 4}});
   BOOST_TEST((names() == std::vector<std::string>{"c"}));
   BOOST_TEST(read_checkpoint_state(folder / "c")["step"] == 4);
 
-  // One that was being removed is none any more.
+  // One that was being removed is not valid.
   save_checkpoint(folder / "c.next", model, optimizer, {{"step", 5}});
   std::filesystem::remove(folder / "c.next/trainer.json");
   BOOST_TEST(read_checkpoint_state(folder / "c")["step"] == 4);

@@ -86,7 +86,7 @@ BOOST_FIXTURE_TEST_CASE(errors_are_said, Untrained) {
   BOOST_CHECK_EXCEPTION(generate(model, prompt, 1, {.repetition_penalty = 0}), Error, says("penalty"));
 }
 
-// At 10,000 evenly spaced draws every token comes as often as softmax(logits / temperature) says.
+// With 10,000 evenly spaced draws every token occurs as often as softmax(logits / temperature) predicts.
 BOOST_AUTO_TEST_CASE(tokens_come_as_often_as_the_softmax_says) {
   const std::vector<double> logits{0.5, 2, -1, 1.5, 1000 * -1.0};
   for (const int top_k : {0, 2, 99}) {
@@ -104,7 +104,7 @@ BOOST_AUTO_TEST_CASE(tokens_come_as_often_as_the_softmax_says) {
   }
 }
 
-// Of probabilities 0.5, 0.25, 0.125, 0.0625 and the rest: which tokens come at all, and how often.
+// Of probabilities 0.5, 0.25, 0.125, 0.0625 and the rest: which tokens occur, and how often.
 BOOST_AUTO_TEST_CASE(unlikely_tokens_are_left_out) {
   std::vector<double> logits;
   for (const double p : {0.0625, 0.5, 0.125, 0.0625, 0.25}) logits.push_back(std::log(p));

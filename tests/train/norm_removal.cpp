@@ -62,7 +62,7 @@ struct Removing {
     return trainer.run([=]() mutable { return steps-- == 0; });
   }
 
-  /// Those of its metrics that are called norm_gate.
+  /// The norm_gate values of its metrics.
   std::vector<double> gates(const char* name) const {
     std::istringstream lines(read_file(folder / name / "metrics.jsonl"));
     std::vector<double> found;
@@ -91,7 +91,7 @@ void anchor([[maybe_unused]] Model& model, [[maybe_unused]] double coefficient) 
   if constexpr (HasTarget<typename Model::Objective>) model.objective().options().anchor = coefficient;
 }
 
-/// A model with gains and biases that are no round numbers.
+/// A model with gains and biases that differ from their initial values.
 template <class Model>
 void initialize_unevenly(Model& model) {
   model.initialize(3, 0.2);
@@ -218,7 +218,7 @@ BOOST_AUTO_TEST_CASE(a_tapered_model_folds_when_its_gate_is_0) {
   BOOST_TEST(std::abs(gates[5] - 0.5) < 1e-6);  // half way of a cosine from step 2 to step 8
   BOOST_TEST(gates.back() == 0);
   BOOST_TEST(error_of_folded(model, run.folder / "run" / "checkpoint") < 1e-5);
-  // The embedding is no output matrix any more.
+  // The embedding is no longer the output matrix.
   BOOST_TEST(!read_architecture(run.folder / "run" / "checkpoint.folded").sizes.tied_output);
 }
 

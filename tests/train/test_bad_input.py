@@ -79,8 +79,8 @@ class BadInput(TrainerTest):
     def test_command_line(self):
         out = self.folder / "run"
         for arguments, says in (
-            (["--out", out, "--wrong", 3], ["--wrong is no option"]),
-            (["--wrong", 3], ["--wrong is no option"]),
+            (["--out", out, "--wrong", 3], ["--wrong is not an option"]),
+            (["--wrong", 3], ["--wrong is not an option"]),
             (["--out", out, "word"], ["word"]),
             (["--out", out, "--steps"], ["--steps"]),
             (["--out", out, "--steps", "ten"], ["--steps", "ten is not a whole number"]),
@@ -103,7 +103,7 @@ class BadInput(TrainerTest):
                 self.refuse(*arguments, says=says)
         config = self.folder / "config.toml"
         config.write_text("stepps = 3\n")
-        self.refuse("--out", out, "--config", config, says=["config.toml: stepps is no option"])
+        self.refuse("--out", out, "--config", config, says=["config.toml: stepps is not an option"])
 
     def test_out_in_the_way(self):
         (self.folder / "file").write_text("in the way")
@@ -130,7 +130,7 @@ class BadInput(TrainerTest):
         self.refuse(*self.training(run, 2, "--resume"), says=["config.json"])
 
     def describe(self, path, tokenizer, vocabulary=VOCABULARY):
-        """What prepare_corpus writes beside a shard."""
+        """Writes a description beside a shard, as prepare_corpus does."""
         description = {"vocab_size": vocabulary, "context": CONTEXT, "tokenizer_fingerprint": tokenizer}
         path.with_suffix(".json").write_text(json.dumps(description))
 
@@ -143,13 +143,14 @@ class BadInput(TrainerTest):
         self.refuse("--train", other, *validated, *resume, says=["other.bin", "train.bin", "holds other tokens"])
         shard(other, 3, seed=4)
         self.refuse("--train", self.train, "--val", other, *resume, says=["other.bin", "val.bin", "evaluated on"])
-        # The same tokens are the same corpus, wherever they lie, and a description that comes later changes nothing.
+        # The same tokens are the same corpus, wherever they are, and a description added later changes
+        # nothing.
         moved.write_bytes(self.train.read_bytes())
         self.describe(moved, "aaaa")
         self.succeed("--train", moved, *resume)
-        # A run that is not evaluated for a while still knows what it was evaluated on.
+        # A run that is not evaluated for a while still remembers its validation data.
         self.refuse("--train", moved, "--val", other, *resume, says=["other.bin", "val.bin"])
-        # Checkpoints of earlier versions knew the number of windows alone.
+        # Checkpoints of earlier versions had only the number of windows.
         state = run / "checkpoint" / "trainer.json"
         earlier = json.loads(state.read_text())
         del earlier["data"]
@@ -211,7 +212,7 @@ class BadInput(TrainerTest):
         self.succeed(*evaluation)
         self.describe(self.train, "bbbb")
         self.refuse(*self.training(run, 2, "--resume"), says=["tokenizer aaaa", "tokenizer bbbb"])
-        # Without fingerprints the sizes of the vocabularies tell, or the tokenizer's model beside the shard.
+        # Without fingerprints the vocabulary sizes are compared, or the tokenizer's models beside the shards.
         self.describe(self.train, "", VOCABULARY - 1)
         self.describe(self.val, "")
         self.refuse(*self.training(self.folder / "new", 2, "--val", self.val), says=["of 4095 tokens", "of 4096 tokens"])

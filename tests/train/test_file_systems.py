@@ -1,6 +1,6 @@
-"""Trainers on file systems that are full, read-only or layered, and with folders that something is mounted on.
+"""Trainers on file systems that are full, read-only or layered, and with mounted folders.
 
-Each test mounts what it needs in a mount namespace of its own. Where the system allows none, all are skipped.
+Each test mounts what it needs in its own mount namespace. If the system allows none, all are skipped.
 """
 
 import json
@@ -34,14 +34,14 @@ class FileSystems(TrainerTest):
         self.addCleanup(subprocess.run, ["umount", "--lazy", str(arguments[-1])], check=True)
 
     def file_system(self, size):
-        """A file system of its own, of `size`."""
+        """A separate file system of that size."""
         folder = self.folder / "mounted"
         folder.mkdir()
         self.mounted("-t", "tmpfs", "-o", f"size={size}", "none", folder)
         return folder
 
     def layered(self, lower):
-        """A writable view of `lower`, as a container has it of its image."""
+        """A writable overlay of `lower`, like a container's view of its image."""
         own = self.file_system("64m")
         for name in ("upper", "work", "view"):
             (own / name).mkdir()
@@ -89,7 +89,7 @@ class FileSystems(TrainerTest):
         self.assertEqual(content(image), before)
 
     def test_a_mounted_checkpoint(self):
-        """Every save has to copy its files into the folder that is there."""
+        """Every save has to copy its files into the mounted folder."""
         whole, run, elsewhere = (self.folder / name for name in ("whole", "run", "elsewhere"))
         self.succeed(*self.arguments(whole))
         self.begin(run)
@@ -128,7 +128,7 @@ class FileSystems(TrainerTest):
 
 
 def enter_namespace():
-    """Starts this program again in a mount namespace, where one can be had."""
+    """Restarts this program in a mount namespace, if possible."""
     try:
         possible = subprocess.run([*UNSHARE, "true"], capture_output=True).returncode == 0
     except FileNotFoundError:

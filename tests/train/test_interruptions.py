@@ -1,4 +1,4 @@
-"""Trainers that are stopped or killed go on as if they had not been."""
+"""Trainers that are stopped or killed resume as if nothing had happened."""
 
 import json
 import random
@@ -40,26 +40,26 @@ class Interruptions(TrainerTest):
                 run = self.folder / f"stopped by {number}"
                 status, output = self.stop(run, number)
                 self.assertEqual(status, 128 + number)
-                self.assertIn("go on with --resume", output)
+                self.assertIn("continue with --resume", output)
                 step = json.loads((run / "checkpoint" / "trainer.json").read_text())["step"]
                 self.assertTrue(0 < step < self.STEPS, step)
                 self.assertIn(f"resumed at step {step}", self.succeed(*self.arguments(run, "--resume")).stdout)
                 self.assert_same_run(whole, run)
 
     def test_signals_that_come_twice(self):
-        """As from timeout(1), and from a terminal that closes."""
+        """As from timeout(1), and from a closing terminal."""
         for numbers in ([signal.SIGTERM] * 2, [signal.SIGHUP] * 2, [signal.SIGTERM, signal.SIGHUP]):
             run = self.folder / str(numbers)
             program = self.start(*self.arguments(run))
             for number in numbers:
                 program.send_signal(number)
-                time.sleep(0.005)  # pending twice, a signal comes once
-            self.assertIn("go on with --resume", program.stdout.read())
+                time.sleep(0.005)  # a signal that is pending twice is delivered once
+            self.assertIn("continue with --resume", program.stdout.read())
             self.assertEqual(program.wait(60), 128 + numbers[0])
 
     def test_a_second_interruption_does_not_wait(self):
         run = self.folder / "run"
-        # A step of many passes, so that the program is in the midst of one when it is interrupted again.
+        # A step of many passes, so that the second interrupt comes within a step.
         program = self.start(*self.training(run, 100, "--log-every", 1), "--accumulate", 5000, wait=False)
         while not (run / "checkpoint").exists():
             time.sleep(0.01)

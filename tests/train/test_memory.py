@@ -1,4 +1,4 @@
-"""What the trainers do with the memory that there is: the plan, and the batch that follows from it."""
+"""How the trainers use the available memory: the plan, and the batch chosen from it."""
 
 import json
 import unittest
@@ -7,7 +7,7 @@ from trainer_program import TrainerTest, content
 
 
 class Memory(TrainerTest):
-    """The memory that a run needs, that its device has, and the batch that comes of both."""
+    """The memory that a run needs, that its device has, and the resulting batch."""
 
     RESERVE = 500_000_000
     STEPS = 40
@@ -22,7 +22,8 @@ class Memory(TrainerTest):
         return plan
 
     def limit_between(self, batch, more, besides=0):
-        """A limit that lets passes of `batch` windows fit, with so many bytes besides, and none of `more`."""
+        """A limit in which passes of `batch` windows fit, with that many extra bytes, and passes of `more` do
+        not."""
         totals = [self.plan("--batch-size", size)["bytes"]["total"] if size else 0 for size in (batch, more)]
         generous = 2_000_000_000
         used = generous - self.plan(limit=generous)["free_bytes"]
@@ -68,11 +69,11 @@ class Memory(TrainerTest):
         self.assertEqual((plan["batch_size"], plan["accumulate"]), (4, 3))
         plan = self.plan("--step-windows", 12, "--batch-size", 3)
         self.assertEqual((plan["batch_size"], plan["accumulate"]), (3, 4))
-        self.refuse("--plan-only", "--step-windows", 12, "--batch-size", 5, says=["12 is no multiple of --batch-size 5"])
+        self.refuse("--plan-only", "--step-windows", 12, "--batch-size", 5, says=["12 is not a multiple of --batch-size 5"])
         self.refuse("--plan-only", "--step-windows", 12, "--accumulate", 4, says=["--step-windows", "--accumulate"])
 
     def test_a_run_goes_on_with_its_batch(self):
-        """Whatever memory there is then."""
+        """Whatever memory is then available."""
         whole, run = self.folder / "whole", self.folder / "run"
         self.succeed(*self.training(whole, "--batch-size", 2, "--accumulate", 2))
         step = ["--step-windows", 4]
@@ -85,7 +86,7 @@ class Memory(TrainerTest):
         self.assertEqual(self.plan(*step)["batch_size"], 4)
         self.assertEqual(self.plan(*step, "--resume", "--out", run)["batch_size"], 2)
         self.refuse(*self.training(run, "--step-windows", 8), "--resume", says=["steps of 4 windows, not 8"])
-        self.refuse(*self.training(run, *step), "--resume", limit=self.limit_between(1, 2), says=["its own batch"])
+        self.refuse(*self.training(run, *step), "--resume", limit=self.limit_between(1, 2), says=["must keep its batch"])
         self.succeed(*self.training(run, *step), "--resume")
         self.assert_same_run(whole, run)
 

@@ -1,4 +1,4 @@
-"""What the trainers write and print, by option."""
+"""The trainers' files and output, by option."""
 
 import json
 import math
@@ -55,7 +55,7 @@ class Runs(TrainerTest):
             self.assertIn(expected, entry[0])
 
     def test_threads_do_not_spin_for_long(self):
-        """Unless the user wants it so: what counts is the environment of the program that runs."""
+        """Unless the user wants that: the environment of the running program decides."""
         names = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME", "KMP_LIBRARY")
         unset = {name: value for name, value in os.environ.items() if name not in names}
         brief = {"GOMP_SPINCOUNT": "1000", "KMP_BLOCKTIME": "0"}
@@ -73,14 +73,14 @@ class Runs(TrainerTest):
                 entries = (process / "environ").read_bytes().decode().split("\0")
                 found = dict(entry.split("=", 1) for entry in entries if "=" in entry)
                 self.assertEqual({name: found[name] for name in names if name in found}, expected)
-                # Whoever looks for the program finds it under its name.
+                # The restarted program keeps its name.
                 self.assertEqual((process / "comm").read_text().strip(), PROGRAM.name[:15])
                 self.assertEqual((process / "cmdline").read_bytes().split(b"\0")[0].decode(), str(PROGRAM))
                 program.kill()
                 program.wait()
 
     def test_small_stacks(self):
-        """Of the program and of its threads: no part of a step takes much of a stack."""
+        """Of the program and of its threads: no part of a step needs a large stack."""
         small = 128 << 10
         limit = lambda: resource.setrlimit(resource.RLIMIT_STACK, (small, small))  # noqa: E731, ulimit -s
         for name, preexec, environment in (
@@ -107,7 +107,7 @@ class Runs(TrainerTest):
             begin, end = header[name]["data_offsets"]
             return data[begin:end]
 
-        # One seed, one start, whatever the configuration.
+        # The same seed gives the same initial weights in every configuration.
         for name in ("wte.weight", "h.7.mlp.c_proj.weight"):
             self.assertEqual(tensor(name, header, data), tensor(name, normed, normed_data))
         self.assertEqual((self.folder / "a" / "metrics.jsonl").read_text(), "")
@@ -158,7 +158,7 @@ class Runs(TrainerTest):
             for name in ("attn.c_proj", "mlp.c_fc", "mlp.c_proj"):
                 self.assertEqual(len(line[name]), LAYERS)
                 self.assertTrue(all(0.1 < value < 10 for value in line[name]))
-        # Both are measurements: neither changes the training.
+        # Both only measure, and do not change the training.
         plain = self.folder / "plain"
         self.succeed("--train", self.train, "--val", self.val, "--out", plain, "--steps", 4, "--batch-size", BATCH,
                      "--threads", 1, "--observe-every", 3, "--eval-every", 2)  # fmt: skip
@@ -166,7 +166,7 @@ class Runs(TrainerTest):
         self.assertEqual({line["kind"] for line in metrics(plain)}, {"train", "eval", "entropy", "stream"})
 
     def test_schedules(self):
-        """After the warm-up; a run goes on with its own alone."""
+        """After the warm-up; a run can only be resumed with its own schedule."""
         options = ["--learning-rate", 1e-3, "--warmup-ratio", 0.1, "--log-every", 1]
         decay = {
             None: lambda progress: 1 - progress,
@@ -225,7 +225,7 @@ class Runs(TrainerTest):
         self.assertEqual(results[1], results[2])
         self.assertEqual(content(self.folder / "run"), before)
 
-        # The same tensors under another activation are another model.
+        # The same tensors with another activation are another model.
         config = weights.parent / "config.json"
         config.write_text(config.read_text().replace('"relu"', '"gelu"'))
         evaluation = ["--init-from", weights, "--evaluate-only", "--val", self.val, "--batch-size", 1]
@@ -264,8 +264,8 @@ class Runs(TrainerTest):
         shuffled = run("shuffled", "--shuffle")
         self.assertNotEqual(in_order, shuffled)
         self.assertEqual(shuffled, run("default"))
-        # With next to nothing learned (the rate ends at 1e-7) a batch has its loss whenever it comes: 7 windows,
-        # in batches of 2, come round after 7 steps and not before.
+        # With almost no learning (the rate ends at 1e-7) each batch always has the same loss: 7 windows in
+        # batches of 2 repeat after 7 steps and not before.
         same = [step for step, loss in enumerate(in_order) if abs(loss - in_order[0]) < 1e-3]
         self.assertEqual(same, [0, 7])
         # In file order the first batch is the first two windows of the file.

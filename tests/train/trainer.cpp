@@ -25,7 +25,7 @@ using namespace lnfree::test;
 
 namespace {
 
-/// Runs are killed in forked processes, in which OpenMP's threads do not live on: nothing may wait for them.
+/// Runs are killed in forked processes, in which OpenMP's threads do not exist, so nothing may wait for them.
 struct OneThread {
   OneThread() { omp_set_num_threads(1); }
 };
@@ -33,8 +33,8 @@ BOOST_GLOBAL_FIXTURE(OneThread);
 
 using Model = TinyModel<Identity, LeakyLearnable<Scope::per_layer>>;
 
-/// Everything that a run's course can depend on is there: accumulation, dropout, an order of its own in each
-/// of several epochs.
+/// Has everything that a run's course can depend on: accumulation, dropout, several epochs with different
+/// orders.
 const TrainerOptions options{.steps = 7,
                              .batch_size = 2,
                              .accumulate = 3,
@@ -86,7 +86,7 @@ void check_same_run(const std::filesystem::path& a, const std::filesystem::path&
     BOOST_TEST(read_checkpoint_state(a / "checkpoint")[key] == read_checkpoint_state(b / "checkpoint")[key]);
 }
 
-/// Where the first slope lies among the parameters.
+/// The offset of the first slope in the parameters.
 Index slope_offset(Model& model) {
   for (const auto& parameter : model.parameters().all()) {
     if (parameter.kind == ParameterKind::slope) return parameter.offset;
@@ -94,7 +94,7 @@ Index slope_offset(Model& model) {
   throw Error("the model has no slope");
 }
 
-/// A stop that is asked for after `steps` steps of this call.
+/// Stops after `steps` steps of this call.
 std::function<bool()> after(int steps) {
   return [=]() mutable { return steps-- == 0; };
 }
@@ -227,7 +227,7 @@ BOOST_AUTO_TEST_CASE(a_run_stopped_after_any_step_resumes_bit_for_bit) {
   }
 }
 
-// What came after the last checkpoint is done again, its metrics are not there twice.
+// Steps after the last checkpoint are repeated, without duplicate metrics.
 BOOST_AUTO_TEST_CASE(a_run_killed_between_checkpoints_resumes_bit_for_bit) {
   Data data;
   TrainerOptions sparse = options;
@@ -337,7 +337,7 @@ BOOST_AUTO_TEST_CASE(another_course_is_refused_by_name) {
 
 namespace {
 
-/// A schedule of one's own.
+/// A custom schedule.
 struct Halving {
   static constexpr std::string_view name = "halving";
   double operator()(std::int64_t step) const { return 1e-2 / static_cast<double>(1 << step); }
@@ -347,7 +347,7 @@ struct Halving {
 
 namespace {
 
-/// An observer of one's own quantity: the largest loss of a token.
+/// A custom observer: the largest loss of a token.
 class WorstToken {
  public:
   static constexpr std::string_view name = "worst_token";
@@ -370,7 +370,8 @@ class WorstToken {
 
 }  // namespace
 
-// What an observer reports is in the metrics by itself, of training and of evaluation, beside the others'.
+// An observer's report appears in the metrics automatically, for training and evaluation, together with those
+// of the others.
 BOOST_AUTO_TEST_CASE(an_observer_s_report_is_in_the_metrics) {
   Data data;
   Decoder<tiny, Identity, ReLU, Cpu, Observers<EntropyObserver, WorstToken>> model(options.batch_size);
@@ -387,7 +388,7 @@ BOOST_AUTO_TEST_CASE(an_observer_s_report_is_in_the_metrics) {
   BOOST_TEST(of_evaluation == 4);
 }
 
-// Muon's momentum and the rates of another schedule go on as AdamW's and the paper's do.
+// Muon's momentum and another schedule's rates resume like AdamW's and the paper's.
 BOOST_AUTO_TEST_CASE(another_optimizer_and_schedule_resume_bit_for_bit) {
   Data data;
   using WithMuon = Trainer<Model, Muon, Halving>;
@@ -422,7 +423,7 @@ BOOST_AUTO_TEST_CASE(another_optimizer_and_schedule_resume_bit_for_bit) {
 
 namespace {
 
-/// The cross-entropy, and nothing of its own but a name.
+/// The cross-entropy, with only a name added.
 template <class Device>
 struct Renamed {
   static constexpr std::string_view name = "renamed";
@@ -432,7 +433,7 @@ struct Renamed {
 
 }  // namespace
 
-// Its weights compute what others do, but its run is another one.
+// Its weights are interchangeable with others, but its run is not.
 BOOST_AUTO_TEST_CASE(an_objective_belongs_to_the_run_and_not_to_the_weights) {
   Data data;
   using Trained = Decoder<tiny, Identity, ReLU, Cpu, NoObserver, PreNorm, Renamed>;
@@ -450,7 +451,7 @@ BOOST_AUTO_TEST_CASE(an_objective_belongs_to_the_run_and_not_to_the_weights) {
                         says("was made with objective \"renamed\"", "\"cross_entropy\""));
 }
 
-// A run that has ended goes on when it may have more steps; what it wrote stays.
+// A finished run continues if it may have more steps; its output is kept.
 BOOST_AUTO_TEST_CASE(a_finished_run_can_be_extended) {
   Data data;
   {
@@ -497,7 +498,7 @@ BOOST_AUTO_TEST_CASE(nothing_is_overwritten) {
   BOOST_TEST(read_file(data.folder / "run/metrics.jsonl") == lines);
   BOOST_TEST(read_file(data.folder / "run/checkpoint/model.safetensors") == weights);
 
-  // Metrics alone are somebody's work, too.
+  // A folder with only metrics is not overwritten either.
   data.folder.write("old/metrics.jsonl", "{}\n");
   Run third(data, data.folder / "old");
   BOOST_CHECK_EXCEPTION(third.trainer.start(), Error, says("already holds a run"));
@@ -540,7 +541,7 @@ BOOST_AUTO_TEST_CASE(a_damaged_run_is_not_resumed) {
   const std::string lines = read_file(data.folder / "run/metrics.jsonl"),
                     others = std::string(lines.size() - 1, '?') + "\n\n";
   data.folder.write("run/metrics.jsonl", others.substr(0, lines.size() - 1) + "??");
-  refused("metrics.jsonl", "not the one of this checkpoint");
+  refused("metrics.jsonl", "does not belong to this checkpoint");
   BOOST_TEST(read_file(data.folder / "run/metrics.jsonl").size() == lines.size() + 1);
   data.folder.write("run/metrics.jsonl", lines);
 
@@ -564,7 +565,7 @@ BOOST_AUTO_TEST_CASE(a_damaged_run_is_not_resumed) {
   BOOST_CHECK_NO_THROW(run.trainer.resume());
 }
 
-// As when the checkpoint alone was copied to another machine, or a copy of the metrics was cut short.
+// As if only the checkpoint was copied to another machine, or a copy of the metrics was truncated.
 BOOST_AUTO_TEST_CASE(a_run_goes_on_without_its_earlier_metrics) {
   Data data;
   TrainerOptions sparse = options;
@@ -603,7 +604,7 @@ BOOST_AUTO_TEST_CASE(a_run_goes_on_without_its_earlier_metrics) {
       trainer.resume();
       return trainer.run(stop);
     };
-    // Killed before its next checkpoint it has still no step twice.
+    // Even when killed before its next checkpoint, it has no step twice.
     const pid_t child = ::fork();
     if (child == 0) {
       go_on([stop = after(1)]() mutable {
@@ -729,7 +730,7 @@ BOOST_AUTO_TEST_CASE(evaluation_counts_every_target_once) {
   BOOST_TEST(b.targets == a.targets);
   BOOST_TEST(a.eval_loss == b.eval_loss, boost::test_tools::tolerance(1e-6));
   BOOST_TEST(a.perplexity() == std::exp(a.eval_loss));
-  // The observer holds this evaluation alone.
+  // The observer holds only this evaluation.
   const auto entropy = one.observer().head_entropy();
   evaluate(one, data.validation);
   BOOST_TEST((one.observer().head_entropy() == entropy));

@@ -1,4 +1,4 @@
-"""The trainer programs seen from outside: what the tests of them share. Each is run as
+"""Shared by the tests of the trainer programs. Each is run as
 
     test_NAME.py TRAIN_DEMO_SM_R TRAIN_DEMO_SM_LN_G
 """
@@ -18,7 +18,7 @@ from pathlib import Path
 if len(sys.argv) < 3:
     sys.exit(__doc__)
 PROGRAM, NORMED = (Path(os.path.abspath(sys.argv.pop(1))) for _ in range(2))
-# Tests share the cores: threads that spin while they wait would keep each other from working.
+# Tests share the cores, so waiting threads must not spin.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 # The demo shape, DecoderConfig demo in core/config.hpp.
@@ -29,7 +29,7 @@ COMMON = ["--batch-size", BATCH, "--threads", 1, "--eval-every", 0, "--observe-e
 
 
 def shard(path, windows, seed=0, tokens=None):
-    """A token shard in llm.c's format: 256 little-endian int32, of which three say something, then uint16."""
+    """A token shard in llm.c's format: 256 little-endian int32, of which three are used, then uint16."""
     tokens = tokens or random.Random(seed).choices(range(VOCABULARY), k=windows * CONTEXT)
     header = struct.pack("<256i", 20240520, 1, len(tokens), *[0] * 253)
     path.write_bytes(header + struct.pack(f"<{len(tokens)}H", *tokens))
@@ -37,7 +37,7 @@ def shard(path, windows, seed=0, tokens=None):
 
 
 def read_weights(path):
-    """Header and data of a safetensors file; fails when it is not whole."""
+    """Header and data of a safetensors file; fails if it is incomplete."""
     content = path.read_bytes()
     (size,) = struct.unpack("<Q", content[:8])
     header = json.loads(content[8 : 8 + size])
@@ -47,7 +47,7 @@ def read_weights(path):
 
 
 def content(folder):
-    """What is in a folder: the hash of every file, and every name."""
+    """The content of a folder: the hash of every file, and every name."""
     return {
         str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else "folder"
         for path in sorted(folder.rglob("*"))
@@ -66,7 +66,7 @@ def losses(run):
 
 
 def limit_memory(limit):
-    """What sets the limit in a program before it starts; None without one."""
+    """The function that sets the limit in a program before it starts; None without a limit."""
     return limit and (lambda: resource.setrlimit(resource.RLIMIT_AS, (limit, limit)))
 
 
@@ -79,7 +79,7 @@ class TrainerTest(unittest.TestCase):
         self.val = shard(self.folder / "val.bin", 3, seed=2)
 
     def call(self, *arguments, program=None, limit=None):
-        """`limit` is that of the program's memory in bytes."""
+        """`limit` is the program's memory limit in bytes."""
         command = [str(x) for x in [program or PROGRAM, *arguments]]
         return subprocess.run(command, capture_output=True, text=True, timeout=120, preexec_fn=limit_memory(limit))
 
@@ -92,7 +92,8 @@ class TrainerTest(unittest.TestCase):
         return ["--train", self.train, "--out", out, "--steps", steps, *COMMON, *more]
 
     def refuse(self, *arguments, says, program=None, limit=None):
-        """The program must exit with 1 and one line that holds every word of `says`; no file may change."""
+        """The program must exit with 1 and one line that contains every text of `says`; no file may
+        change."""
         before = content(self.folder)
         result = self.call(*arguments, program=program, limit=limit)
         self.assertEqual(result.returncode, 1, f"{arguments}: {result.stderr}")
@@ -104,7 +105,7 @@ class TrainerTest(unittest.TestCase):
         self.assertEqual(content(self.folder), before)
 
     def start(self, *arguments, limit=None, preexec=None, wait=True, environment=None):
-        """A program that has trained at least a step, unless it is not to `wait` for that."""
+        """A program that has trained at least a step, unless `wait` is false."""
         command = [str(x) for x in [PROGRAM, *arguments]]
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
         program = subprocess.Popen(command, **pipes, env=environment, preexec_fn=preexec or limit_memory(limit))

@@ -1,4 +1,4 @@
-"""lnfree as a Conan 2 package, from the checkout that this recipe lies in:
+"""lnfree as a Conan 2 package, from the checkout that contains this recipe:
 
 conan create cmake/packaging/conan
 """
@@ -32,7 +32,7 @@ class Lnfree(ConanFile):
             copy(self, pattern, PROJECT, self.export_sources_folder)
 
     def requirements(self):
-        # Any newer one does: their headers are part of lnfree's.
+        # Any newer version works; their headers are included by lnfree's.
         self.requires("eigen/[>=3.4 <6]", transitive_headers=True)
         self.requires("nlohmann_json/[>=3.10 <4]", transitive_headers=True)
 

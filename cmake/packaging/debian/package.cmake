@@ -32,7 +32,7 @@ set(CPACK_DEBIAN_PACKAGE_RECOMMENDS "g++ | clang, cmake (>= 3.22) | pkgconf | pk
 set(CPACK_DEBIAN_PACKAGE_SUGGESTS
   "libopenblas-openmp-dev, libdnnl-dev, libsentencepiece-dev, libxxhash-dev, libomp-dev, nvidia-cuda-toolkit")
 
-# What Debian wants to see in /usr/share/doc.
+# Files that Debian requires in /usr/share/doc.
 set(documents ${PROJECT_BINARY_DIR}/debian)
 file(READ ${PROJECT_SOURCE_DIR}/LICENSE LICENSE_TEXT)
 string(REGEX REPLACE "^MIT License\n+Copyright[^\n]*\n+" "" LICENSE_TEXT "${LICENSE_TEXT}")

@@ -1,4 +1,5 @@
-# lnfree from the checkout that this port lies in. A registry's port has vcpkg_from_github in place of the first command.
+# lnfree from the checkout that contains this port. A registry's port would use vcpkg_from_github instead of
+# the first command.
 get_filename_component(SOURCE_PATH "${CMAKE_CURRENT_LIST_DIR}/../../.." ABSOLUTE)
 
 set(VCPKG_BUILD_TYPE release)  # Headers are the same in every configuration.

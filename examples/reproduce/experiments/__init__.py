@@ -1,26 +1,24 @@
-"""The experiments, a file each: a module of this folder is an experiment of its name. It has
+"""The experiments: each module of this folder is an experiment of that name. It has
 
-    ORDER               its place in --help and in the report
-    HELP                what it is, for --help, in one line; without it the module has no runs of its own and adds
-                        a section about those of others
-    BEYOND = True       where it goes past the paper: `all` leaves it out, `beyond` is all of these
-    grid(request)       the runs that it needs of one seed, made by request.spec(); one that needs another's checkpoint
-                        names it (init_from=..., teacher=...), and that one need not be named besides. It is asked
-                        again whenever a run has ended, and may go by request.selection_loss(); its programs and
-                        contexts must be among those that it names at first
-    IN_HALVES = True    where its runs are evaluated on the first half of the held-out files as well, so that a choice
-                        can be made there and its outcome told on the second: request.selection_loss(), Run.halves
-    section(chapter)    its part of the report on the runs of one recipe, as Markdown, with its figures; nothing where
-                        none of its runs are there
+    ORDER               its position in --help and in the report HELP                a one-line description
+    for --help; without it the module has no runs of its own and adds a section about those of others BEYOND =
+    True       for an experiment that goes past the paper: not part of `all`, but of `beyond` grid(request)
+    the runs that it needs for one seed, made by request.spec(). A run that needs another's checkpoint names
+    that run (init_from=..., teacher=...), which need not be listed itself. grid() is called again whenever a
+    run has ended, and may use request.selection_loss(); its programs and contexts must be among those of the
+    first call IN_HALVES = True    if its runs are also evaluated on the first half of the held-out files, so
+    that a choice can be made there and tested on the second: request.selection_loss(), Run.halves
+    section(chapter)    its part of the report on the runs of one recipe, as Markdown, with its figures;
+    nothing if it has no runs
 
-An experiment that measures its runs when they are trained and evaluated also has
+An experiment that measures its runs after training and evaluation also has
 
     PROGRAMS            the programs that it needs for that
     measure(jobs, arguments, corpus, stop)
-                        leaves what it measures in the folders of these jobs, where it is not yet; `corpus` is the folder
-                        of the shards, which then has the held-out files as held_out.jsonl
+                        writes missing measurements into the folders of these jobs; `corpus` is the folder of
+                        the shards, which then has the held-out files as held_out.jsonl
 
-and holds what the paper says about it. reproduce.sh finds the lines ORDER and HELP by themselves.
+and holds the paper's numbers for it. reproduce.sh reads the lines ORDER and HELP from the source.
 """
 
 import importlib
@@ -36,9 +34,9 @@ from scales import CONTEXT, SCALES, Scale
 
 @dataclass(frozen=True)
 class Request:
-    """What runs are asked for: `configs` where an experiment does not say itself which it compares.
-    `selection_loss(spec)` is the loss of a run that has ended on the first half of the held-out files, where runs are
-    evaluated in halves: infinite for a diverged one, None before it has ended."""
+    """A request for runs. `configs` are for experiments that do not choose their own configurations.
+    `selection_loss(spec)` is the loss of a finished run on the first half of the held-out files, for runs
+    that are evaluated in halves: infinite for a diverged run, None before it has ended."""
 
     scale: Scale
     recipe: str
@@ -47,9 +45,10 @@ class Request:
     selection_loss: Callable = lambda spec: None
 
     def spec(self, config, shape=None, context=CONTEXT, rate_factor=1, decay_slopes=None, options=None, **prerequisites):
-        """One run, of the scale's main shape unless another is named. Slopes decay as in the recipe unless said.
-        `options` are further ones of its trainer, {"teacher_weight": 0.5}, which win over the recipe's; a prerequisite,
-        init_from=... or teacher=..., is another run, whose checkpoint it gets and which is trained first."""
+        """One run, of the scale's main shape unless another is named. Slopes decay as in the recipe by
+        default. `options` are further options of its trainer, {"teacher_weight": 0.5}, which override the
+        recipe's. A prerequisite, init_from=... or teacher=..., is another run, which is trained first and
+        whose checkpoint it gets."""
         if CONFIGURATIONS[config].learnable and decay_slopes is None:
             decay_slopes = RECIPES[self.recipe]["decay_slopes"]
         return Spec(
@@ -66,14 +65,14 @@ class Request:
 
 
 def _load():
-    """The modules of this folder in their order; ends the program at one that is no experiment."""
+    """The modules of this folder in order; ends the program if one is not an experiment."""
     modules = []
     for name in sorted(module.name for module in pkgutil.iter_modules(__path__)):
         module = importlib.import_module(f"{__name__}.{name}")
         module.name = name
         lines = Path(module.__file__).read_text(encoding="utf-8").splitlines()
         if f"ORDER = {getattr(module, 'ORDER', None)}" not in lines or not hasattr(module, "section"):
-            raise Malformed(f"{module.__file__} is no experiment: it needs a line ORDER = N and section(chapter)")
+            raise Malformed(f"{module.__file__} is not an experiment: it needs a line ORDER = N and section(chapter)")
         if hasattr(module, "HELP") != hasattr(module, "grid"):
             raise Malformed(f"{module.__file__} needs both HELP and grid(request), or neither")
         if hasattr(module, "HELP") and f'HELP = "{module.HELP}"' not in lines:
@@ -85,7 +84,7 @@ def _load():
 
 
 def grid(experiments, scale, recipe, seeds, configs=PAPER_CONFIGS, selection_loss=Request.selection_loss):
-    """The runs that these experiments need as far as they are known, each once, seed by seed, each behind its
+    """The runs that these experiments are known to need, each once, seed by seed, each after its
     prerequisites: {Spec: whether it is evaluated in halves}."""
     configs = tuple(config for config in CONFIGURATIONS if config in configs)
     chosen = [module for name, module in EXPERIMENTS.items() if name in expanded(experiments)]
@@ -101,18 +100,18 @@ def grid(experiments, scale, recipe, seeds, configs=PAPER_CONFIGS, selection_los
 
 
 def expanded(names):
-    """The names of experiments, those of a group in place of the group's."""
+    """The names of experiments, with groups expanded."""
     return [name for asked in names for name in GROUPS.get(asked, [asked])]
 
 
 def with_prerequisites(spec):
-    """A run behind all that must be trained before it."""
+    """A run, preceded by all that must be trained before it."""
     before = [needed for other in spec.prerequisites.values() for needed in with_prerequisites(other)]
     return [*before, spec]
 
 
 def that_measure(experiments):
-    """Those of these experiments that measure their runs, as modules."""
+    """The modules of those experiments that measure their runs."""
     return [module for name, module in EXPERIMENTS.items() if name in expanded(experiments) and hasattr(module, "measure")]
 
 

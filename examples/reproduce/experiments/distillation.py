@@ -1,7 +1,7 @@
 """A norm-free student that learns from a model with LayerNorm as well as from the text.
 
 The paper's Appendix D proposes it. The student's loss is (1 - weight) cross-entropy + weight temperature² KL(teacher
-|| student); the teacher is the finished SM + LN + G of the same seed. Perplexities are of the text alone.
+|| student); the teacher is the finished SM + LN + G of the same seed. Perplexities are of the text only.
 """
 
 from comparison import Comparison, Estimate, paired_percent
@@ -37,8 +37,8 @@ def triples(chapter):
 
 
 def closed_share(sound):
-    """Share of the gap between student and teacher that teaching closes, in %: an Estimate over the seeds; without a
-    value where the teacher is not ahead in each of them."""
+    """Share of the gap between student and teacher that teaching closes, in %: an Estimate over the seeds,
+    empty if the teacher is not ahead with every seed."""
     gaps = [student.perplexity - teacher.perplexity for teacher, student, _ in sound]
     if not gaps or min(gaps) <= 0:
         return Estimate.of([])
@@ -54,7 +54,7 @@ def found_sentence(sound):
     one, other, best = (CONFIGURATIONS[config].label for config in (TAUGHT, STUDENT, TEACHER))
     text = f"{one} is {direction(to_student.mean)} {other} of the same seed, which is {direction(gap.mean)} {best}"
     if not share.count:
-        return text + f"; a share of the gap has no meaning, since {best} is not ahead of {other} with every seed."
+        return text + f"; a share of the gap is not defined, since {best} is not ahead of {other} with every seed."
     if share.mean < 0:
         return text + f": teaching widens the gap, by {number_text(-share.mean, '.0f')} %."
     return text + f": teaching closes {share.text('.0f')} % of the gap between them."

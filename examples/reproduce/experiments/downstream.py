@@ -1,5 +1,6 @@
-"""What the models of the perplexity experiment are good for, measured on held-out files by the program downstream
-(docs/downstream.md): classes of tokens, names, brackets, repetition, calibration, sinks, attribution."""
+"""The abilities of the models of the perplexity experiment, measured on held-out files by the program
+downstream (docs/downstream.md): classes of tokens, names, brackets, repetition, calibration, sinks,
+attribution."""
 
 import math
 
@@ -11,14 +12,14 @@ from programs import ProgramRefused, run_to_end
 from text import bullets, names, table
 
 ORDER = 19
-HELP = "the runs of perplexity, and what they are good for: names, brackets, calibration, attribution"
+HELP = "the runs of perplexity, and their abilities: names, brackets, calibration, attribution"
 BEYOND = True
 PROGRAMS = ("downstream",)
 
-# At most so many windows of the held-out files, which on a CPU is seconds for the demo and minutes for GPT-2.
+# The maximum number of windows of the held-out files: on a CPU, seconds for the demo and minutes for GPT-2.
 WINDOWS = 2000
 CLASSES = ("identifier", "keyword", "number", "string", "comment", "operator", "whitespace")
-# A sum of contributions in float and the logit, or a prediction of that sum, differ by less.
+# Rounding in float keeps the attribution error and the error of the sum below this.
 ROUNDING = 1e-6
 # (place in downstream.json, what it is called, factor, format)
 OTHERS = (
@@ -40,8 +41,8 @@ def grid(request):
 
 
 def measure(jobs, arguments, corpus, stop):
-    """Leaves a downstream.json in the folder of every run that did not diverge and has none yet; `corpus` is the
-    folder of the shards, with the held-out text."""
+    """Writes a downstream.json into the folder of every run that did not diverge and has none yet; `corpus`
+    is the folder of the shards, with the held-out text."""
     waiting = [job for job in jobs if not job.diverged and not (job.folder / "downstream.json").exists()]
     if not waiting:
         return
@@ -53,7 +54,7 @@ def measure(jobs, arguments, corpus, stop):
             run_to_end(
                 [annotate, corpus / "held_out.jsonl", "--out", annotated], log, stop, "annotating the held-out files"
             )
-        except ProgramRefused as refusal:  # a corpus of another language, which is no fault of the runs
+        except ProgramRefused as refusal:  # a corpus of another language; the runs are fine
             print(f"downstream: not measured: {refusal}", flush=True)
             return
     for job in waiting:
@@ -79,7 +80,7 @@ def measure(jobs, arguments, corpus, stop):
 
 
 def value(run, *place):
-    """A number of a run's downstream.json; NaN where there is none."""
+    """A number of a run's downstream.json; NaN if there is none."""
     found = run.downstream
     for name in place:
         found = found.get(name) if isinstance(found, dict) else None
@@ -98,7 +99,8 @@ def ranked(comparison, *place):
 
 
 def accuracy_sentence(comparison):
-    """Who predicts best, where the configurations differ most, and whether that is the order by perplexity."""
+    """Which configuration predicts best, where they differ most, and whether the order is that by
+    perplexity."""
     order = ranked(comparison, "all", "accuracy")
     if len(order) < 2:
         return None
@@ -113,14 +115,16 @@ def accuracy_sentence(comparison):
             spreads[name] = 100 * (of_class[-1][1].mean - of_class[0][1].mean)
     widest = max(spreads, key=spreads.get)
     return (
-        f"Next token: {CONFIGURATIONS[best].label} is right most often ({100 * high.mean:.1f} %), {CONFIGURATIONS[worst].label} least "
-        f"({100 * low.mean:.1f} %); the order by accuracy **is{'' if same else ' not'}** that by perplexity. The configurations differ "
+        f"Next token: {CONFIGURATIONS[best].label} is right most often ({100 * high.mean:.1f} %), "
+        f"{CONFIGURATIONS[worst].label} least "
+        f"({100 * low.mean:.1f} %); the order by accuracy **is{'' if same else ' not'}** that by perplexity. "
+        "The configurations differ "
         f"most on {widest} tokens, by {spreads[widest]:.1f} points."
     )
 
 
 def copying_sentence(comparison):
-    """How much better a name is predicted that is there already."""
+    """How much better a name is predicted that has occurred before."""
     parts = []
     for config in comparison.configs:
         gains = [
@@ -130,11 +134,11 @@ def copying_sentence(comparison):
         gain = Estimate.of(gains)
         if gain.count:
             parts.append(f"{gain.text('+.1f')} points in {CONFIGURATIONS[config].label}")
-    return f"Accuracy on names seen 20 to 100 tokens before, less that on new ones: {names(parts)}." if parts else None
+    return f"Accuracy on names seen 20 to 100 tokens before, minus that on new ones: {names(parts)}." if parts else None
 
 
 def induction_sentence(comparison):
-    """Whether repetition of what means nothing is noticed."""
+    """Whether repetition of random tokens is noticed."""
     gains = {}
     for config in comparison.configs:
         gain = Estimate.of(
@@ -148,16 +152,17 @@ def induction_sentence(comparison):
     if not gains:
         return None
     best = max(gains, key=lambda config: gains[config].mean)
-    # The first half costs about ln V, all of which is to be gained.
+    # The first half costs about ln V, so at most that much can be gained.
     noticed = [CONFIGURATIONS[config].label for config, gain in gains.items() if gain.mean > 1]
     return (
-        f"Random tokens repeated: {names(noticed) if noticed else 'no configuration'} gain{'s' if len(noticed) < 2 else ''} more than one nat "
-        f"from having seen them; the largest gain is {gains[best].text()} nats, of {CONFIGURATIONS[best].label}."
+        f"Random tokens repeated: {names(noticed) if noticed else 'no configuration'} "
+        f"gain{'s' if len(noticed) < 2 else ''} more than one nat "
+        f"from having seen them before; the largest gain is {gains[best].text()} nats, of {CONFIGURATIONS[best].label}."
     )
 
 
 def calibration_sentence(comparison):
-    """Who is calibrated best and worst, and to which side."""
+    """Which configurations are calibrated best and worst, and in which direction."""
     order = ranked(comparison, "calibration", "ece")
     if not order:
         return None
@@ -176,7 +181,7 @@ def calibration_sentence(comparison):
 
 
 def attribution_sentence(comparison):
-    """Where direct logit attribution is exact."""
+    """In which configurations direct logit attribution is exact."""
     order = ranked(comparison, "attribution", "error")
     exact = [CONFIGURATIONS[config].label for config, error in order if error.mean < ROUNDING]
     others = [
@@ -187,11 +192,12 @@ def attribution_sentence(comparison):
     sentences = []
     if exact:
         sentences.append(
-            f"Direct logit attribution is **exact**, up to rounding, in {names(exact)}, which ha{'s' if len(exact) == 1 else 've'} no final norm."
+            f"Direct logit attribution is **exact**, up to rounding, in {names(exact)}, which "
+            f"ha{'s' if len(exact) == 1 else 've'} no final norm."
         )
     if others:
         sentences.append(
-            f"Behind a final norm, direct logit attribution is off by {names(others)}, relative to the true effects."
+            f"After a final norm, direct logit attribution is off by {names(others)}, relative to the true effects."
         )
     return " ".join(sentences) or None
 
@@ -218,7 +224,7 @@ def tables(comparison):
 
 
 def section(chapter):
-    """What was measured of the runs that were."""
+    """The measurements of the runs that have them."""
     runs = [run for run in chapter.fixed if run.downstream and not run.diverged]
     if not runs:
         return []
@@ -227,11 +233,13 @@ def section(chapter):
     several = len(comparison.seeds) > 1
     return [
         chapter.title("Downstream"),
-        f"What the models do with Python source that they have not seen: {sources['windows']} windows of {sources['context']} "
-        f"tokens from {sources['texts']} held-out files, by the classes of Python's own tokenizer. A name counts where the same "
-        "spelling began 20 to 100 tokens before and not nearer, beside names that are new in the window. A closing bracket is right where "
-        "the most probable token closes with the same one. Attribution error: how far the effect of a part on the logit of the true token, "
-        "as direct logit attribution has it, is from what removing that part in front of the final norm does, relative to the latter."
+        f"The models on Python source that they have not seen: {sources['windows']} windows of {sources['context']} "
+        f"tokens from {sources['texts']} held-out files, by the classes of Python's own tokenizer. A name "
+        "counts if it last occurred 20 to 100 tokens before; names that are new in the window are listed for "
+        "comparison. A closing bracket is right if the most probable token closes with the same one. "
+        "Attribution error: the difference between a part's effect on the logit of the true token by direct "
+        "logit attribution and the true effect of removing that part before the final norm, relative to the "
+        "latter."
         + (" Mean ± standard deviation over the seeds." if several else ""),
         *tables(comparison),
         bullets(
@@ -244,7 +252,7 @@ def section(chapter):
             ]
         ),
         chapter.draw(draw, comparison, name="downstream", alt="Accuracy by class of token, and calibration"),
-        "Left: accuracy by class. Right: how often predictions of a confidence are right; on the diagonal they are calibrated.",
+        "Left: accuracy by class. Right: accuracy of predictions by confidence; on the diagonal they are calibrated.",
     ]
 
 

@@ -1,5 +1,5 @@
-"""Entropies of attention heads: which heads are near uniform, in which layers, beside the paper. The runs are those of
-the perplexity experiment."""
+"""Entropies of attention heads: which heads are near uniform, and in which layers, compared with the paper.
+The runs are those of the perplexity experiment."""
 
 import math
 
@@ -18,8 +18,8 @@ PAPER_QUARTERS = {
     "sm_g": (1, 18, 23, 58),
     "sm_r": (3, 20, 53, 24),
 }
-# Mean entropies of early layers that differ by less (nats) are called equal; where overload showed, it was
-# 0.3 to 0.8.
+# Mean entropies of early layers that differ by less (nats) are called equal; where overload showed, the
+# difference was 0.3 to 0.8.
 CLEAR_DIFFERENCE = 0.1
 QUARTERS = ("0 – ¼", "¼ – ½", "½ – ¾", "¾ – 1")
 
@@ -61,7 +61,8 @@ def largest_sentence(comparison):
 
 
 def top_quarter_sentence(comparison):
-    """Whose heads crowd the top quarter; None with fewer than two configurations of the paper."""
+    """Which configuration has most heads in the top quarter; None with fewer than two configurations of the
+    paper."""
     top = {
         config: comparison.quarters(config)[3].mean
         for config in comparison.configs
@@ -86,7 +87,7 @@ def overload_sentence(comparison):
         return None
     gelu, relu = comparison.early_entropy("sm_g"), comparison.early_entropy("sm_r")
     if not (gelu.count and relu.count):
-        return "Early layers without LayerNorm: no comparison, some of their entropies are not finite."
+        return "Early layers without LayerNorm: no comparison, since some of their entropies are not finite."
     first, last = comparison.early[0], comparison.early[-1]
     layers = f"layers {first} to {last}" if first != last else f"layer {first}"
     difference = gelu.mean - relu.mean
@@ -108,7 +109,7 @@ def findings(comparison):
     lost = [CONFIGURATIONS[config].label for config in comparison.configs if not comparison.sound(config)]
     return [
         largest_sentence(comparison),
-        f"{' and '.join(lost)} diverged: what follows leaves {'it' if len(lost) == 1 else 'them'} out."
+        f"{' and '.join(lost)} diverged and {'is' if len(lost) == 1 else 'are'} left out below."
         if lost
         else None,
         top_quarter_sentence(comparison),
@@ -126,11 +127,11 @@ def section(chapter):
     return [
         chapter.title("Attention entropy"),
         chapter.draw(draw_heatmaps, comparison, name="entropy_heatmaps", alt="Entropy of every head"),
-        "The paper's figure 1." + (f" Shown is seed {comparison.seeds[0]}." if several else ""),
+        "The paper's figure 1." + (f" Seed {comparison.seeds[0]} is shown." if several else ""),
         bullets(findings(comparison)),
         quarters_table(comparison),
-        "Quarters of E_max, the largest head entropy among all runs above; beside each share the "
-        "paper's (GPT-2, 144 heads).",
+        "Quarters of E_max, the largest head entropy among all runs above; next to each share is the paper's "
+        "(GPT-2, 144 heads).",
         chapter.draw(
             draw_quarters, comparison, name="entropy_quarters", alt="Heads by quarter of the largest entropy"
         ),
@@ -147,7 +148,7 @@ def section(chapter):
 
 def draw_heatmaps(figures, comparison):
     """Entropy of every head (rows: layers, columns: heads), all on one colour scale from 0 to the causal
-    maximum; of several seeds the first."""
+    maximum; with several seeds, the first."""
     runs, largest = comparison.shown(), comparison.largest_possible
     layers, heads = comparison.layers, comparison.heads
     annotate = layers * heads <= 64
@@ -214,7 +215,7 @@ def draw_quarters(figures, comparison):
         )
         axis.bar_label(bars, fmt="%.0f", fontsize=8 if len(configs) <= 5 else 6, padding=2, color="#444444")
     axis.set_xticks(range(4), ["0 – ¼", "¼ – ½", "½ – ¾", "¾ – 1"])
-    axis.set_xlabel("head entropy, as a part of the largest one (E$_{max}$)")
+    axis.set_xlabel("head entropy, as a fraction of the largest one (E$_{max}$)")
     axis.set_ylabel("share of heads (%)")
     axis.grid(axis="y", zorder=0)
     axis.tick_params(axis="x", length=0)

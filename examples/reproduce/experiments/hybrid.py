@@ -1,5 +1,6 @@
-"""ReLU in some layers and GELU in the others, without LayerNorm: the hybrid strategies of the paper's Appendix D, ReLU
-in the earlier layers and GELU in the later ones, beside the reverse and beside the two in turn."""
+"""ReLU in some layers and GELU in the others, without LayerNorm: the hybrid strategies of the paper's
+Appendix D. ReLU in the earlier layers and GELU in the later ones is compared with the reverse and with
+alternating layers."""
 
 import numpy as np
 
@@ -21,7 +22,7 @@ def grid(request):
 
 
 def found_sentence(comparison):
-    """How the best mixture lies to the pure models, and what the place of ReLU is worth."""
+    """How the best mixture compares with the pure models, and what the position of ReLU matters."""
     means = {config: comparison.perplexity(config).mean for config in comparison.configs if comparison.sound(config)}
     mixed = [config for config in MIXED if config in means]
     if not mixed:
@@ -31,7 +32,7 @@ def found_sentence(comparison):
     for config in PURE:
         delta = comparison.delta(best, config)
         if delta.count:
-            doubt = ", within one standard deviation of nothing" if abs(delta.mean) < delta.deviation else ""
+            doubt = ", within one standard deviation of zero" if abs(delta.mean) < delta.deviation else ""
             parts.append(f"{direction(delta.mean)} {CONFIGURATIONS[config].label}{doubt}")
     text = f"the best mixture is {CONFIGURATIONS[best].label}" + (f", {names(parts)}" if parts else "")
     order = " < ".join(CONFIGURATIONS[config].label for config in sorted(means, key=means.get))
@@ -45,8 +46,8 @@ def limits_sentence(comparison):
     if spread:
         seeds = f"the perplexities of one configuration's seeds deviate by up to {number_text(max(spread))}"
     return (
-        f"which layers need which activation: of all mixtures of {comparison.layers} layers these are three, each trained "
-        f"at one learning rate, and {seeds}."
+        f"which layers need which activation: these are only three of all mixtures of {comparison.layers} "
+        f"layers, each trained at one learning rate, and {seeds}."
     )
 
 
@@ -90,7 +91,8 @@ def layers_text(config, layers):
 
 
 def draw_hybrids(figures, comparison, configs):
-    """Two panels: perplexity with its deviation; mean entropy of the heads of each layer, full where it has ReLU."""
+    """Two panels: perplexity with its deviation; mean entropy of the heads of each layer, with filled markers
+    for ReLU."""
     figure, (left, right) = figures.plt.subplots(1, 2, figsize=(9.6, 3.9), layout="constrained")
     for place, config in enumerate(reversed(configs)):
         estimate = comparison.perplexity(config)
@@ -114,7 +116,7 @@ def draw_hybrids(figures, comparison, configs):
             )
     right.set_xticks(range(comparison.layers))
     right.set_ylim(0, 1.08 * comparison.largest_possible)
-    right.set_xlabel("layer (full: ReLU, hollow: GELU)")
+    right.set_xlabel("layer (filled: ReLU, hollow: GELU)")
     right.set_ylabel("mean entropy of the heads (nats)")
     right.grid(axis="y", zorder=0)
     handles, labels = right.get_legend_handles_labels()

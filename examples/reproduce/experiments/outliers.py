@@ -1,5 +1,5 @@
-"""The residual stream and the hidden layer by layer: size, outliers, zeros. The runs are those of the perplexity
-experiment."""
+"""The residual stream and the hidden layers, by layer: size, outliers, zeros. The runs are those of the
+perplexity experiment."""
 
 import numpy as np
 
@@ -53,15 +53,15 @@ def findings(comparison):
 
 
 def section(chapter):
-    """What flows through the residual stream and the hidden layer, where it was logged."""
+    """Statistics of the residual stream and the hidden layer, if they were logged."""
     if not any(name in run.by_layer for run in chapter.fixed for name, _, _ in QUANTITIES):
         return []
     comparison = Comparison(chapter.fixed)
     return [
         chapter.title("Residual stream and hidden layer"),
-        "At the end of training, on the held-out files where the evaluation measured it. Kurtosis of the "
-        "channels' RMS, mean s⁴ / (mean s²)² over the channels (He et al. 2024): 1 when all channels are "
-        "equally strong, the width when one is alone.",
+        "At the end of training, on the held-out files if the evaluation measured it. Kurtosis of the "
+        "channels' RMS, mean s⁴ / (mean s²)² over the channels (He et al. 2024): 1 if all channels are "
+        "equally strong, the width if one channel holds everything.",
         *tables(comparison, QUANTITIES),
         bullets(findings(comparison)),
     ]

@@ -1,4 +1,4 @@
-"""The perplexities of configurations beside the paper's, and what they say."""
+"""The perplexities of configurations compared with the paper's, and the findings."""
 
 import math
 
@@ -16,8 +16,8 @@ PAPER = {"sm_ln_g": (2.688, 0.00), "sm_ln_r": (2.757, 2.53), "sm_g": (3.197, 18.
 PAIRS = (
     ("sm_r", "sm_g", "ReLU for GELU without LayerNorm"),
     ("sm_ln_r", "sm_ln_g", "ReLU for GELU with LayerNorm"),
-    ("sm_g", "sm_ln_g", "Taking LayerNorm away from GELU"),
-    ("sm_r", "sm_ln_r", "Taking LayerNorm away from ReLU"),
+    ("sm_g", "sm_ln_g", "Removing LayerNorm with GELU"),
+    ("sm_r", "sm_ln_r", "Removing LayerNorm with ReLU"),
 )
 
 
@@ -60,17 +60,18 @@ def perplexity_table(columns):
 
 
 def seeds_sentence(comparison):
-    """How numbers over several seeds are to be read; empty for one seed."""
+    """How to read numbers over several seeds; empty for one seed."""
     if len(comparison.seeds) < 2:
         return ""
     return (
         f"Mean ± standard deviation over the seeds {names(map(str, comparison.seeds))}; changes in % are "
-        "taken seed by seed, so that their deviation is that of the difference, not of the perplexities."
+        "computed seed by seed, so their deviation is that of the difference, not of the perplexities."
     )
 
 
 def pair_sentence(comparison, config, reference, subject, printed):
-    """How one configuration's perplexity lies to another's, beside the paper; None if one is missing."""
+    """How one configuration's perplexity compares with another's, and with the paper; None if one is
+    missing."""
     if not {config, reference} <= set(comparison.configs):
         return None
     one, other = CONFIGURATIONS[config].label, CONFIGURATIONS[reference].label
@@ -78,8 +79,8 @@ def pair_sentence(comparison, config, reference, subject, printed):
     if not delta.count:
         lost = [CONFIGURATIONS[key].label for key in (config, reference) if not comparison.sound(key)]
         if lost:
-            return f"{subject}: no comparison, {names(lost)} diverged."
-        return f"{subject}: no comparison, no seed has a sound run of both."
+            return f"{subject}: no comparison, since {names(lost)} diverged."
+        return f"{subject}: no comparison, since for no seed both runs trained."
     theirs = change(printed, config, reference)
     agrees = (
         "the same direction as in the paper"
@@ -92,12 +93,12 @@ def pair_sentence(comparison, config, reference, subject, printed):
             f" (mean of {delta.count} seeds, standard deviation of the difference {delta.deviation:.1f} %)"
         )
         if abs(delta.mean) < delta.deviation:
-            agrees += ", but within one standard deviation of nothing"
+            agrees += ", but within one standard deviation of zero"
     return f"{subject}: {one} is **{direction(delta.mean)}** {other}{spread}, {agrees} ({direction(theirs)})."
 
 
 def order_sentence(comparison, printed):
-    """The order by perplexity, held against the paper's order of the same configurations."""
+    """The order by perplexity, compared with the paper's order of the same configurations."""
     ours = [config for config in PAPER_CONFIGS if config in comparison.configs and comparison.sound(config)]
     if len(ours) < 2:
         return None
@@ -113,7 +114,7 @@ def order_sentence(comparison, printed):
 
 
 def other_sentence(comparison):
-    """Configurations that the paper does not have, against the baseline."""
+    """Configurations that the paper does not have, compared with the baseline."""
     others = [config for config in comparison.configs if config not in PAPER_CONFIGS]
     deltas = {config: comparison.delta(config) for config in others}
     told = [
@@ -127,14 +128,14 @@ def other_sentence(comparison):
 
 
 def findings(comparison, printed):
-    """Sentences, all computed."""
+    """The findings, as sentences."""
     several = len(comparison.seeds) > 1
 
     def name(run):
         return run.label + (f" (seed {run.spec.seed})" if several else "")
 
     sentences = [
-        f"**{name(run)} diverged**: its loss stopped being a number. Its entropies are those of its last "
+        f"**{name(run)} diverged**: its loss is no longer finite. Its entropies are those of its last "
         "checkpoint."
         for run in comparison.runs
         if run.diverged
@@ -157,7 +158,7 @@ def findings(comparison, printed):
 
 
 def change(table, config, reference):
-    """How far one configuration's perplexity lies above another's in %, in a table of the paper."""
+    """By how many % one configuration's perplexity is above another's, in a table of the paper."""
     return 100 * ((100 + table[config][1]) / (100 + table[reference][1]) - 1)
 
 
@@ -182,8 +183,8 @@ def section(chapter):
 
 
 def draw_evaluation_loss(figures, comparison):
-    """Evaluation loss over training tokens, the values after the first fifth filling the height; of several
-    seeds the mean and the range."""
+    """Evaluation loss over training tokens; the axis is scaled to the values after the first fifth. With
+    several seeds, the mean and the range."""
     figure, axis = figures.plt.subplots(figsize=(7.2, 4.2), layout="constrained")
     most = max(run.tokens for run in comparison.runs)
     settled, ends, lost = [], {}, False
@@ -217,7 +218,7 @@ def draw_evaluation_loss(figures, comparison):
         low, high = min(settled), max(settled)
         margin = max(0.06 * (high - low), 0.01)
         axis.set_ylim(low - margin, high + margin)
-        # Direct labels, spread so that lines that end close together stay readable.
+        # Labels at the ends of lines, spread so that they do not overlap.
         gap, above = 0.055 * (high - low + 2 * margin), -np.inf
         for config, end in sorted(ends.items(), key=lambda item: item[1]):
             above = max(end, above + gap)

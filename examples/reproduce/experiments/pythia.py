@@ -32,8 +32,8 @@ def section(chapter):
     found = {context: Comparison([run for run in pythia if run.spec.context == context]) for context in contexts}
     parts = [
         chapter.title("Pythia"),
-        "Rotary positions, parallel residual, untied output. Longer windows come with as many fewer "
-        "steps, so that the tokens are the same.",
+        "Rotary positions, parallel residual, untied output. Longer windows have proportionally fewer steps, "
+        "so that the number of tokens is the same.",
         perplexity_table(
             [
                 (f"T = {context}: ", comparison, PAPER.get(context, {}))

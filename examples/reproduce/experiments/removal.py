@@ -1,9 +1,9 @@
-"""A trained model with LayerNorms that loses them while it trains on.
+"""Removes the LayerNorms of a trained model during further training.
 
-The finished SM + LN model of a seed trains on for a quarter of its steps: with its norms, which is the control; with
-norms that taper off all together; and with norms that go one after another. The last two end as models of the norm-free
-architecture, whose perplexity this is. Beside them is the norm-free model that has trained from scratch on as many tokens
-in all.
+The finished SM + LN model of a seed is trained further for a quarter of its steps: with its norms, as the
+control; with all norms tapered off together; and with norms removed one after another. The last two end as
+models of the norm-free architecture and are evaluated as such. They are compared with the norm-free model
+trained from scratch on the same total number of tokens.
 """
 
 from comparison import Comparison, Estimate, paired_percent
@@ -12,21 +12,21 @@ from experiments.perplexity import seeds_sentence
 from text import bullets, conclusion, direction, table
 
 ORDER = 24
-HELP = "SM + LN + G and SM + LN + R that lose their norms while they train on"
+HELP = "SM + LN + G and SM + LN + R, whose norms are removed during further training"
 BEYOND = True
 
 # Models with norms, and their counterparts without.
 FREE = {"sm_ln_g": "sm_g", "sm_ln_r": "sm_r"}
 WAYS = {"": "norms kept", "_tapered": "norms tapered", "_staged": "norms removed one by one"}
 COLORS = {"": "#444444", "_tapered": "#c8553d", "_staged": "#2a7f9e"}
-# How long the runs go on, as a share of the scale's steps, and from which share of the learning rate downwards.
+# Length of the further training as a share of the scale's steps, and its initial share of the learning rate.
 SHARE, RATE = 0.25, 0.5
-STEPS = 1000  # where the scale is an epoch
+STEPS = 1000  # if the scale is an epoch
 EVALUATIONS = 6
 
 
 def options_of(request):
-    """Of the runs that go on."""
+    """Steps of the further training."""
     steps = round(SHARE * request.scale.steps) if request.scale.steps else STEPS
     rate = SHAPES[request.scale.shape].training["learning_rate"]
     return {"steps": steps, "learning_rate": RATE * rate, "eval_every": max(1, steps // EVALUATIONS)}
@@ -44,8 +44,8 @@ def grid(request):
 
 
 class Removed:
-    """The runs of a model with norms, {column: sound runs of the seeds that have all that went on from it}: "base", those
-    of WAYS, "free" and "longer", the last two as far as they are there."""
+    """The runs of a model with norms, {column: runs of the seeds whose further runs all trained}: "base",
+    those of WAYS, and, if available, "free" and "longer"."""
 
     def __init__(self, chapter, normed):
         self.normed = normed
@@ -68,13 +68,13 @@ class Removed:
         return run.config == self.normed + way and base is not None and base.config == self.normed and base.is_bare
 
     def change(self, way, reference=""):
-        """Perplexity above that of another column in %, an Estimate over the seeds."""
+        """By how many % the perplexity is above another column's, an Estimate over the seeds."""
         return paired_percent(self.by_way[way], self.by_way[reference])
 
     def rows(self):
         normed, free = CONFIGURATIONS[self.normed].label, CONFIGURATIONS[FREE[self.normed]].label
         labels = {"base": normed} | {way: f"{normed}, trained on, {words}" for way, words in WAYS.items()}
-        labels |= {"free": f"{free}, from scratch", "longer": f"{free}, from scratch, as many tokens in all"}
+        labels |= {"free": f"{free}, from scratch", "longer": f"{free}, from scratch, same total tokens"}
         for way, label in labels.items():
             runs = self.by_way[way]
             if not runs:
@@ -88,7 +88,7 @@ class Removed:
             ]
 
     def found(self):
-        """What its norms are worth at the end, in a part of a sentence; None where that cannot be told."""
+        """What the model's norms are worth at the end, as part of a sentence; None if unknown."""
         costs = {way: self.change(way) for way in WAYS if way}
         costs = {way: cost for way, cost in costs.items() if cost.count}
         if not costs:
@@ -103,21 +103,22 @@ class Removed:
 
 
 def section(chapter):
-    """Perplexities with the norms kept, removed and never there, and how the loss went while they were removed."""
+    """Perplexities with norms kept, removed and never present, and the loss during the removal."""
     groups = [group for group in (Removed(chapter, normed) for normed in FREE) if group.seeds]
     if not groups:
         return []
     limits = (
-        "what more steps, another rate or another schedule of the removal would give, each of which was tried once; and the "
+        "what more steps, another rate or another schedule of the removal would give; only one of each was tried; and the "
         "final LayerNorm stays, as in every model of this recipe."
         if chapter.recipe != "clean"
-        else "what more steps, another rate or another schedule of the removal would give, each of which was tried once."
+        else "what more steps, another rate or another schedule of the removal would give; only one of each was tried."
     )
     found = [text for group in groups if (text := group.found())]
     return [
         chapter.title("Removing the norms of a trained model"),
-        f"Trained models go on for {100 * SHARE:.0f} % of the steps, from {RATE:g} times the learning rate down to 0. At the end "
-        "those whose norms were removed are evaluated without any: what is left of a norm is linear, and folds into the next "
+        f"Trained models are trained further for {100 * SHARE:.0f} % of the steps, from {RATE:g} times the "
+        "learning rate down to 0. At the end "
+        "those whose norms were removed are evaluated without any: a removed norm is linear, and folds into the next "
         "matrix.",
         table(
             ["Runs", "tokens", "Eval PPL", "to norms kept (%)"],
@@ -131,7 +132,8 @@ def section(chapter):
 
 
 def draw_removal(figures, groups):
-    """A panel for each model: the evaluation loss of the runs that go on, means over the seeds, and below it the gates."""
+    """A panel for each model: the evaluation loss during the further training, means over the seeds, and
+    below it the gates."""
     figure, axes = figures.plt.subplots(
         2,
         len(groups),

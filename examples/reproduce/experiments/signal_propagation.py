@@ -1,5 +1,5 @@
-"""How the residual stream carries tokens through the layers: how alike they become, in how many directions. The runs
-are those of the perplexity experiment."""
+"""How well the residual stream distinguishes tokens through the layers: their mean cosine and its effective
+rank. The runs are those of the perplexity experiment."""
 
 import math
 
@@ -16,12 +16,12 @@ QUANTITIES = (
     ("cosine", "Mean cosine of two tokens after block", ".2f"),
     ("effective_rank", "Effective rank of the stream", ".1f"),
 )
-# A mean cosine from which on the tokens of a sequence are called alike.
+# The mean cosine from which the tokens of a sequence are called alike.
 COLLAPSED = 0.9
 
 
 def after_last_block(comparison, config, name):
-    """An Estimate over the seeds that did not diverge."""
+    """An Estimate over the seeds whose runs did not diverge."""
     runs = [run for run in comparison.sound(config) if name in run.by_layer]
     return Estimate.of([float(run.by_layer[name][-1]) for run in runs])
 
@@ -49,7 +49,7 @@ def collapse_sentence(comparison):
 
 
 def last_block_sentence(comparison, width):
-    """What arrives at the end of the stream, of each configuration."""
+    """The state at the end of the stream, for each configuration."""
     parts = []
     for config in comparison.configs:
         cosine, rank = (after_last_block(comparison, config, name) for name, _, _ in QUANTITIES)
@@ -74,13 +74,13 @@ def activation_sentence(comparison):
     return (
         f"Without LayerNorm, on average over the layers, the mean cosine is {found['cosine', 'sm_g'].text()} with GELU and "
         f"{found['cosine', 'sm_r'].text()} with ReLU, the effective rank {found['effective_rank', 'sm_g'].text('.1f')} and "
-        f"{found['effective_rank', 'sm_r'].text('.1f')}: tokens are more alike with {more('cosine')}, and the stream makes "
-        f"use of more directions with {more('effective_rank')}."
+        f"{found['effective_rank', 'sm_r'].text('.1f')}: tokens are more alike with {more('cosine')}, and the "
+        f"stream uses more directions with {more('effective_rank')}."
     )
 
 
 def section(chapter):
-    """Cosines and effective rank by layer, where they were observed."""
+    """Cosines and effective rank by layer, if they were observed."""
     runs = [run for run in chapter.fixed if all(name in run.by_layer for name, _, _ in QUANTITIES)]
     if not runs:
         return []
@@ -89,10 +89,11 @@ def section(chapter):
     several = len(comparison.seeds) > 1
     return [
         chapter.title("Signal propagation"),
-        "What the residual stream still tells apart after each block, at the end of training on the held-out files. The "
-        "mean cosine is over all pairs of tokens of a sequence: 1 when attention has made them all alike (rank collapse, "
-        "Dong et al. 2021). The effective rank, exp of the entropy of the spectrum of xᵀx, says how many directions the "
-        f"stream makes use of: 1 to its width, {width} (Roy and Vetterli 2007).",
+        "How well the residual stream still distinguishes tokens after each block, at the end of training, on "
+        "the held-out files. The mean cosine is over all pairs of tokens of a sequence: 1 if attention has "
+        "made them all alike (rank collapse, Dong et al. 2021). The effective rank, exp of the entropy of the "
+        "spectrum of xᵀx, is the number of directions that the stream uses: 1 to its width, {width} (Roy and "
+        "Vetterli 2007).",
         chapter.draw(
             draw_layers, comparison, width, name="signal_propagation", alt="Mean cosine and effective rank by layer"
         ),

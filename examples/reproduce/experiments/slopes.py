@@ -1,4 +1,5 @@
-"""Learnable slopes of the leaky ReLU over training, decayed and not, held against what the paper says."""
+"""Learnable slopes of the leaky ReLU over training, with and without weight decay, compared with the
+paper."""
 
 import math
 
@@ -9,18 +10,18 @@ from configurations import CONFIGURATIONS
 from text import bullets, number_text, table
 
 ORDER = 3
-HELP = "learnable slopes of a leaky ReLU, decayed and not; figures 3 and 5"
+HELP = "learnable slopes of a leaky ReLU, with and without weight decay; figures 3 and 5"
 
 LEARNED = [config for config, configuration in CONFIGURATIONS.items() if configuration.learnable]
 CONFIGS = ("sm_leaky_layerwise", "sm_leaky_global", "sm_ln_leaky_layerwise", "sm_ln_leaky_global")
-# What the paper says of learned slopes.
+# The paper's statements about learned slopes.
 PAPER = {
-    "layerwise": "early layers first learn positive slopes, deeper ones negative; later all come to about "
+    "layerwise": "early layers first learn positive slopes, deeper ones negative; later all approach "
     "zero",
-    "global": "the slope first goes positive, then comes to about zero",
+    "global": "the slope first becomes positive, then approaches zero",
 }
-# Every slope starts here. "About zero" means: no farther from zero than it started; a rise is clear when it is
-# at least half as large.
+# The initial slope. "About zero" means no farther from zero than this; a rise is clear if it is at least half
+# of this.
 START = 0.01
 CLEAR_RISE = START / 2
 
@@ -40,8 +41,8 @@ class SlopeRuns:
         return f"{CONFIGURATIONS[self.config].label}, {'decayed' if self.decayed else 'not decayed'}"
 
     def course(self):
-        """(part of the training from 0 to 1, slopes (times, layers)), the mean over seeds of the times that
-        all have."""
+        """(progress of the training from 0 to 1, slopes (times, layers)), the mean over seeds at the times
+        that all have."""
         by_seed = [{step / run.steps: slopes for step, slopes in run.slopes} for run in self.runs]
         times = sorted(set.intersection(*(set(slopes) for slopes in by_seed)))
         return np.array(times), np.mean([[slopes[time] for time in times] for slopes in by_seed], axis=0)
@@ -51,7 +52,8 @@ class SlopeRuns:
         return np.mean([run.slopes[-1][1] for run in self.runs], axis=0)
 
     def alone(self):
-        """What weight decay alone would leave of a slope: exp(-decay * sum of the learning rates)."""
+        """The factor by which weight decay alone would shrink a slope: exp(-decay * sum of the learning
+        rates)."""
         recipe = self.runs[0].recipe
         return math.exp(-recipe["weight_decay"] * recipe["learning_rate"] * recipe["steps"] / 2)
 
@@ -86,21 +88,21 @@ def slope_table(groups):
 
 
 def _move(times, values, rises):
-    """How a mean slope moved away from its start, in words, and whether it did."""
+    """How a mean slope moved away from its initial value, in words, and whether it did."""
     index = int(np.argmax(values) if rises else np.argmin(values))
     at = f"{100 * times[index]:.0f} % of the training"
     value = number_text(values[index], "+.3f")
     if rises:
         moved = values[index] >= START + CLEAR_RISE
         return (
-            f"rose to {value} ({at})" if moved else f"never rose clearly above their start, {START}"
+            f"rose to {value} ({at})" if moved else f"never rose clearly above their initial value, {START}"
         ), moved
     moved = values[index] < 0
     return (f"fell to {value} ({at})" if moved else "never became negative"), moved
 
 
 def course_sentence(group):
-    """What the slopes of one group did, and whether that is what the paper saw."""
+    """How the slopes of one group moved, and whether that agrees with the paper."""
     times, course = group.course()
     final = group.final()
     near = int(np.sum(np.abs(final) <= START))
@@ -123,17 +125,17 @@ def course_sentence(group):
 
 
 def decay_sentence(decayed, undecayed):
-    """Whether it is weight decay that makes slopes go to zero."""
+    """Whether weight decay is what makes slopes approach zero."""
     means = [float(np.abs(group.final()).mean()) for group in (decayed, undecayed)]
     near = [bool(np.all(np.abs(group.final()) <= START)) for group in (decayed, undecayed)]
     if near == [True, False]:
-        verdict = "they come to about zero only with decay: decay **is** what brings them there"
+        verdict = "they end about zero only with decay: decay **is** the cause"
     elif near == [True, True]:
-        verdict = "they come to about zero with and without decay: decay is **not** the cause"
+        verdict = "they end about zero with and without decay: decay is **not** the cause"
     elif near == [False, True]:
-        verdict = "they come to about zero only without decay"
+        verdict = "they end about zero only without decay"
     else:
-        verdict = "they do **not** come to about zero, with decay or without"
+        verdict = "they do **not** end about zero, with or without decay"
     return (
         f"{CONFIGURATIONS[decayed.config].label}: the mean distance of a final slope from zero is "
         f"{means[0]:.3f} with decay and {means[1]:.3f} without; {verdict}. Decay alone would shrink a slope "
@@ -145,7 +147,7 @@ def findings(groups):
     scopes = dict.fromkeys(scope_of(group.config) for group in groups)
     sentences = [
         f"The paper: {'; '.join(f'{scope}, {PAPER[scope]}' for scope in scopes)}. *About zero* means "
-        f"here: no farther from zero than the {START} where slopes start."
+        f"here: no farther from zero than their initial value, {START}."
     ]
     sentences += [course_sentence(group) for group in groups]
     for config in LEARNED:
@@ -175,7 +177,7 @@ def section(chapter):
         if same:
             parts += [
                 chapter.draw(draw_slopes, same, name=f"slopes_{scope}", alt=f"Slopes over training, {scope}"),
-                f"The paper's figure {figure}, decayed as in its code beside not decayed.",
+                f"The paper's figure {figure}, with decay as in its code, and without.",
             ]
     panels = [(group.label, group.runs) for group in groups]
     largest = Comparison([group.runs[0] for group in groups]).largest_possible
@@ -191,8 +193,8 @@ def section(chapter):
 
 
 def draw_slopes(figures, groups):
-    """Slopes over training tokens, one panel for each SlopeRuns, decayed beside not decayed; one line
-    per layer, or one for all with the range over seeds."""
+    """Slopes over training tokens, a panel for each SlopeRuns, with and without decay; one line per layer, or
+    one for all with the range over seeds."""
     rows = {config: index for index, config in enumerate(dict.fromkeys(group.config for group in groups))}
     columns = {
         decayed: index for index, decayed in enumerate(dict.fromkeys(group.decayed for group in groups))
@@ -229,7 +231,7 @@ def draw_slopes(figures, groups):
         axis.grid(zorder=0)
         label = figures.tokens_axis(axis, most)
     figure.supxlabel(label, fontsize=10)
-    figure.supylabel(f"negative slope (dashed: where it starts, {START})", fontsize=10)
+    figure.supylabel(f"negative slope (dashed: initial value, {START})", fontsize=10)
     if layerwise:
         figures.layer_bar(figure, axes, layers, colors)
     return figure

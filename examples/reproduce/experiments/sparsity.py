@@ -1,7 +1,7 @@
-"""What an L1 penalty on the hidden units of SM + R makes of its zeros, and of its perplexity.
+"""How an L1 penalty on the hidden units of SM + R changes its share of zeros and its perplexity.
 
-The penalty is the coefficient times the sum over layers of the mean over tokens of the sum over hidden units of |h|. It
-is no part of the perplexities.
+The penalty is the coefficient times the sum over layers of the mean over tokens of the sum over hidden units
+of |h|. It is not part of the perplexities.
 """
 
 import numpy as np
@@ -16,7 +16,7 @@ BEYOND = True
 
 FREE, PENALISED = "sm_r", "sm_r_sparse"
 PENALTIES = (1e-4, 1e-3, 1e-2)
-# A penalty costs little when it costs no more perplexity than this, in %.
+# A penalty costs little if it raises the perplexity by no more than this, in %.
 LITTLE = 1.0
 
 
@@ -27,7 +27,7 @@ def grid(request):
 
 
 def by_penalty(chapter):
-    """{penalty: runs of the seeds that have the plain run as well}, from 0 on."""
+    """{penalty: runs of the seeds that also have the plain run}, from 0 on."""
     free = [run for run in chapter.fixed if run.config == FREE]
     found = {0.0: free}
     for run in chapter.main:
@@ -37,7 +37,7 @@ def by_penalty(chapter):
 
 
 def zeros(runs):
-    """(seeds, layers) share of the hidden units that are 0, in %; None where it was not observed."""
+    """(seeds, layers) share of the hidden units that are 0, in %; None if it was not observed."""
     shares = [run.by_layer["zeros"] for run in runs if "zeros" in run.by_layer]
     return 100 * np.stack(shares) if shares else None
 
@@ -73,11 +73,11 @@ def zeros_table(groups):
 
 
 def found_sentence(groups):
-    """The strongest penalty that costs little, and what the strongest of all costs."""
+    """The strongest penalty that costs little, and the cost of the strongest of all."""
     costs = {penalty: paired_percent(runs, groups[0.0]) for penalty, runs in groups.items() if penalty and runs}
     costs = {penalty: cost for penalty, cost in costs.items() if cost.count}
     if not costs:
-        return "nothing, since no penalised run has a sound plain one of its seed beside it."
+        return "nothing, since no seed has both a penalized and a plain run that trained."
 
     def told(penalty):
         change = number_text(costs[penalty].mean, "+.1f")
@@ -106,11 +106,11 @@ def limits_sentence(groups):
         ]
     )
     speed = (
-        f", and penalised runs have {number_text(speeds.mean)} times the speed of plain ones" if speeds.count else ""
+        f", and penalized runs have {number_text(speeds.mean)} times the speed of plain ones" if speeds.count else ""
     )
     return (
-        f"what zeros are worth: nothing skips them here{speed}; and a coefficient weighs the sum over all hidden units, "
-        "so that it is stronger in larger models."
+        f"the value of zeros, since nothing skips them here{speed}; and a coefficient weighs the sum over all hidden units, "
+        "so it is stronger in larger models."
     )
 
 
@@ -122,7 +122,7 @@ def section(chapter):
         return []
     return [
         chapter.title("Sparsity"),
-        f"{CONFIGURATIONS[FREE].label} with an L1 penalty on what its activations let through. Zeros are hidden units that are "
+        f"{CONFIGURATIONS[FREE].label} with an L1 penalty on the outputs of its activations. Zeros are hidden units that are "
         "exactly 0, on the held-out files.",
         zeros_table(groups),
         bullets([f"**{label} diverged** and is left out." for label in lost]),

@@ -1,12 +1,12 @@
 """Which configurations still train at multiples of the learning rate.
 
-A run's gain is how far its evaluation loss lies below that of the model that knows only how often each token
-occurs (the unigram loss). A run still trains when it keeps at least KEPT of the gain of its own configuration
-and seed at the plain rate: at the demo's scale that gain is 3.2 nats, and final losses of sound runs differ
-between seeds by at most 0.03 and between the four configurations by at most 0.1. Below HALF, or with the
-heads of its deeper layers at no entropy, it has collapsed; in between it is damaged. Where the plain run
-itself failed, the best plain run of the seed takes its place; where all of them are no better than the
-unigram loss, nothing can be judged.
+A run's gain is how far its evaluation loss is below that of the model that knows only the token frequencies
+(the unigram loss). A run still trains if it keeps at least KEPT of the gain of its own configuration and seed
+at the plain rate: at the demo's scale that gain is 3.2 nats, and final losses of good runs differ between
+seeds by at most 0.03 and between the four configurations by at most 0.1. Below HALF, or with heads of its
+deeper layers at no entropy, it has collapsed; in between it is damaged. If the plain run itself failed, the
+best plain run of the seed replaces it; if none of them is better than the unigram loss, nothing can be
+judged.
 """
 
 import math
@@ -29,18 +29,18 @@ VERDICTS = ("trains", "damaged", "collapsed", "diverged", "not judged")
 
 
 def deep_entropy(run):
-    """Least mean entropy among the deeper half of the layers."""
+    """The smallest mean entropy among the deeper half of the layers."""
     means = run.head_entropy.mean(axis=1)
     return float(np.nanmin(means[len(means) // 2 :])) if np.isfinite(means).any() else math.nan
 
 
 def is_sound(run, unigram):
-    """Whether a run has learned more than how often each token occurs, in all its layers."""
+    """Whether a run has learned more than token frequencies, in all its layers."""
     return not run.diverged and run.eval_loss < unigram and not deep_entropy(run) <= NO_ENTROPY
 
 
 def verdict(run, plain, unigram):
-    """One of VERDICTS; `plain` is the loss of the run to be compared with, NaN without one."""
+    """One of VERDICTS; `plain` is the loss of the run to compare with, NaN without one."""
     if run.diverged:
         return "diverged"
     if not math.isfinite(plain):
@@ -74,7 +74,7 @@ class Stability:
             cell.append((verdict(run, reference(run), unigram), run))
 
     def trains(self, config, factor):
-        """Whether all seeds still train, None without a run or a judgement."""
+        """Whether all seeds still train, None without a run or a verdict."""
         cell = self.cells.get((config, factor))
         if cell is None or any(found == "not judged" for found, _ in cell):
             return None
@@ -102,16 +102,16 @@ class Stability:
             for config in self.configs
         ]
         return table(
-            ["Verdict (Eval PPL where it trains)", *(f"{factor} x learning rate" for factor in self.factors)],
+            ["Verdict (Eval PPL if it trains)", *(f"{factor} x learning rate" for factor in self.factors)],
             rows,
         )
 
     def findings(self):
         sentences = [
-            f"The unigram loss is {self.unigram:.3f} nats. A run *trains* when it keeps at least "
+            f"The unigram loss is {self.unigram:.3f} nats. A run *trains* if it keeps at least "
             f"{100 * KEPT:.0f} % of what its own configuration gains over it at the plain rate, with the "
-            f"same seed; it has *collapsed* when it keeps less than {100 * HALF:.0f} %, or when a layer in "
-            f"the deeper half has heads of no entropy (below {NO_ENTROPY} nats); in between it is *damaged*."
+            f"same seed; it has *collapsed* if it keeps less than {100 * HALF:.0f} %, or if a layer in the "
+            f"deeper half has heads without entropy (below {NO_ENTROPY} nats); in between it is *damaged*."
         ]
         for factor in self.factors:
             ask = {config: self.trains(config, factor) for config in self.configs}
@@ -138,7 +138,7 @@ def grid(request):
 
 
 def section(chapter):
-    """Multiples of the learning rate, of the configurations that were tried at any."""
+    """Results at multiples of the learning rate, of the configurations that were tried at any."""
     runs = [run for run in chapter.plain if run.spec.rate_factor in RATE_FACTORS]
     tried = {(run.config, run.spec.decay_slopes) for run in runs if run.spec.rate_factor != 1}
     runs = [run for run in runs if (run.config, run.spec.decay_slopes) in tried]

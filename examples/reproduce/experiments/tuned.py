@@ -1,7 +1,7 @@
 """Each configuration at its own best learning rate.
 
-The rate is found among multiples of the shape's with one seed, by the loss on the first half of the held-out files;
-what it is worth is told by the second half. Rates lie a factor of 2 apart. Where the best of those tried is the largest
+The rate is chosen among multiples of the shape's with one seed, by the loss on the first half of the held-out
+files, and tested on the second half. Rates are a factor of 2 apart. If the best of those tried is the largest
 or the smallest, the next one is tried as well.
 """
 
@@ -19,13 +19,13 @@ IN_HALVES = True
 
 FIRST_FACTORS = (1, 2, 4)
 LEAST, LARGEST = 1 / 16, 64
-# The seed that the rate is found with, whichever are compared.
+# The seed of the search, whichever seeds are compared.
 SEED = 0
 
 
 def search(loss_of):
-    """(factors tried or to be tried, the best of them or None while losses are missing). `loss_of(factor)` is
-    infinite for a run that diverged, None for one that has not ended."""
+    """(factors to try, the best of them or None while losses are missing). `loss_of(factor)` is infinite for
+    a run that diverged, None for one that has not ended."""
     factors = list(FIRST_FACTORS)
     while True:
         losses = {factor: loss_of(factor) for factor in factors}
@@ -68,24 +68,24 @@ class Tuning:
                 self.losses[config], self.best[config] = losses, best
 
     def first_half(self, config, factor):
-        """As Request.selection_loss, of the seed that the search is made with."""
+        """Request.selection_loss for the seed of the search."""
         for run in self.by_rate.get((config, factor), []):
             if run.spec.seed == SEED:
                 return math.inf if run.diverged else run.halves[0]
         return None
 
     def runs(self, config, own):
-        """The sound runs at the configuration's own rate, or at the plain one."""
+        """The runs that did not diverge at the configuration's own rate, or at the plain one."""
         return [run for run in self.by_rate.get((config, self.best[config] if own else 1), []) if not run.diverged]
 
     def delta(self, config, reference, own):
-        """Perplexity on the second half above another configuration's in %."""
+        """By how many % the perplexity on the second half is above another configuration's."""
         if reference not in self.best:
             return Estimate.of([])
         return paired_percent(self.runs(config, own), self.runs(reference, own), second_half)
 
     def margin(self, config):
-        """How far the next best rate lies above the best one in %, on the first half."""
+        """By how many % the next best rate is above the best one, on the first half."""
         losses = sorted(self.losses[config].values())
         return 100 * (math.exp(losses[1] - losses[0]) - 1)
 
@@ -137,7 +137,7 @@ def comparison_table(tuning):
 
 
 def found_sentence(tuning):
-    """The order at the configurations' own rates, and what became of the paper's two comparisons."""
+    """The order at the configurations' own rates, and the paper's two comparisons there."""
     own = {config: Estimate.of(map(second_half, tuning.runs(config, True))).mean for config in tuning.configs}
     order = " < ".join(CONFIGURATIONS[config].label for config in sorted(own, key=own.get))
     parts = []
@@ -154,17 +154,17 @@ def found_sentence(tuning):
 
 
 def within(delta):
-    """Says where a difference is no larger than its deviation."""
-    return ", within one standard deviation of nothing," if abs(delta.mean) < delta.deviation else ""
+    """A note if a difference is smaller than its deviation."""
+    return ", within one standard deviation of zero," if abs(delta.mean) < delta.deviation else ""
 
 
 def limits_sentence(tuning):
     margins = [tuning.margin(config) for config in tuning.configs]
     low, high = number_text(min(margins), ".1f"), number_text(max(margins), ".1f", "far more than 100")
     return (
-        f"what a finer search would find: the rates lie a factor of 2 apart and are judged by seed {SEED} alone, where the "
-        f"next best of a configuration is {low} to {high} % worse; and other schedules, batches and lengths of training "
-        "have best rates of their own."
+        f"what a finer search would find: the rates are a factor of 2 apart and are judged by seed {SEED} only, where the "
+        f"next best of a configuration is {low} to {high} % worse; and other schedules, batch sizes and "
+        "lengths of training have other best rates."
     )
 
 
@@ -176,8 +176,9 @@ def section(chapter):
     rate = SHAPES[chapter.scale.shape].training["learning_rate"]
     return [
         chapter.title("Each configuration at its own learning rate"),
-        f"Multiples of the learning rate of {rate:g}. The best one is chosen on the first half of the held-out files; what "
-        "it is worth is told by the second half, in which the first has no file but one that may lie across the border.",
+        f"Multiples of the learning rate of {rate:g}. The best one is chosen on the first half of the held-out "
+        "files; its results are from the second half, which has no file in common with the first, except one "
+        "that may span the border.",
         search_table(tuning),
         comparison_table(tuning),
         chapter.draw(draw_tuning, tuning, name="tuned", alt="Perplexity by learning rate, and at the best one"),
@@ -186,7 +187,8 @@ def section(chapter):
 
 
 def draw_tuning(figures, tuning):
-    """Two panels: the search by learning rate; perplexity at the plain and at the own rate with its deviation."""
+    """Two panels: perplexity by learning rate; perplexity at the plain and at the own rate with its
+    deviation."""
     figure, (search_axis, axis) = figures.plt.subplots(1, 2, figsize=(9.4, 4.0), layout="constrained")
     for config in tuning.configs:
         losses = {factor: loss for factor, loss in tuning.losses[config].items() if math.isfinite(loss)}

@@ -3,8 +3,7 @@
 #include <lnfree/core/concepts.hpp>
 #include <lnfree/core/macros.hpp>
 
-/// One way to call every activation: with its parameter if it has one. `saved` is what the policy says it
-/// saves.
+/// One way to call every activation, with or without a parameter. `saved` is the value that the policy saves.
 namespace lnfree {
 
 /// A(x).
@@ -17,7 +16,7 @@ LNFREE_HOST_DEVICE inline T activation_value(T x, [[maybe_unused]] T parameter) 
   }
 }
 
-/// A'(x), from what the policy saves.
+/// A'(x), computed from the saved value.
 template <Activation A, class T>
 LNFREE_HOST_DEVICE inline T activation_derivative(T saved, [[maybe_unused]] T parameter) {
   if constexpr (LearnableActivation<A>) {

@@ -8,11 +8,11 @@
 namespace lnfree {
 
 /// One activation in the first `Count` layers and another in the rest, for example Layerwise<ReLU, 4, GELU>;
-/// with `OtherCount`, the other in as many layers, then again from the first: Layerwise<ReLU, 1, GELU, 1>
-/// alternates.
+/// with `OtherCount`, the other in that many layers, and then the pattern repeats: Layerwise<ReLU, 1, GELU,
+/// 1> alternates.
 template <class FirstLayers, int Count, class OtherLayers, int OtherCount = 0>
 struct Layerwise {
-  static_assert(Count >= 0 && OtherCount >= 0, "lnfree: a Layerwise counts layers");
+  static_assert(Count >= 0 && OtherCount >= 0, "lnfree: the counts of a Layerwise must not be negative");
 
   using First = FirstLayers;  ///< The activation of the first layers.
   using Rest = OtherLayers;   ///< The activation of all others.
@@ -31,11 +31,11 @@ struct Layerwise {
   }();
 
  public:
-  /// "relu*4+gelu", or "relu*1+gelu*1" where the layers take turns.
+  /// "relu*4+gelu", or "relu*1+gelu*1" if the pattern repeats.
   static constexpr std::string_view name = text.view();
 };
 
-/// Calls f with the activation that A has in a layer.
+/// Calls f with A's activation in a layer.
 template <ActivationOfLayers A, class F>
 decltype(auto) with_activation([[maybe_unused]] int layer, F&& f) {
   if constexpr (Activation<A>) {

@@ -8,13 +8,13 @@
 namespace lnfree {
 
 /// Leaky ReLU whose negative slope is learned (the paper's section 3, figure 3): one slope for each layer, or
-/// one that all layers truly share. Starts at 0.01.
+/// one shared by all. Starts at 0.01.
 template <Scope ParameterScope>
 struct LeakyLearnable {
   static constexpr std::string_view name =
       ParameterScope == Scope::per_layer ? "leaky_learnable_per_layer" : "leaky_learnable_global";
   static constexpr Saved saved = Saved::input;
-  /// Whether each layer learns a slope of its own or all share one.
+  /// Whether each layer has its own slope or all share one.
   static constexpr Scope scope = ParameterScope;
   static constexpr std::string_view parameter_name = "slope";  ///< The parameter's name in checkpoints.
   static constexpr double initial = 0.01;                      ///< The slope before training.

@@ -9,8 +9,8 @@
 
 namespace lnfree {
 
-/// x where x >= 0, slope x elsewhere, with a slope fixed at compile time, for example LeakyReLU<std::ratio<1,
-/// 100>>.
+/// x for x >= 0 and slope x for x < 0, with a slope fixed at compile time, for example
+/// LeakyReLU<std::ratio<1, 100>>.
 template <class Slope = std::ratio<1, 100>>
 struct LeakyReLU {
  private:

@@ -7,12 +7,12 @@
 
 namespace lnfree {
 
-/// max(0, x). Its output tells its derivative, so only the output is kept for the backward pass.
+/// max(0, x). Its derivative follows from its output, so only the output is kept for the backward pass.
 struct ReLU {
   static constexpr std::string_view name = "relu";
   static constexpr Saved saved = Saved::output;
 
-  // x > 0 would turn a NaN into 0 and hide it.
+  // Not x > 0 ? x : 0, which would hide a NaN.
   template <class T>
   LNFREE_HOST_DEVICE static T value(T x) {
     return x < T(0) ? T(0) : x;

@@ -234,7 +234,7 @@ class ArchitectureReader {
     sizes.rotary_dims = count("rotary_dims", 0, max_width);
     if (sizes.width % sizes.heads != 0) {
       throw Error(path_.string() + ": its n_embd of " + std::to_string(sizes.width) +
-                  " is no multiple of its n_head of " + std::to_string(sizes.heads));
+                  " is not a multiple of its n_head of " + std::to_string(sizes.heads));
     }
     if (sizes.rotary_dims % 2 != 0 || sizes.rotary_dims > sizes.head_dim())
       throw wrong("rotary_dims", "an even number up to " + std::to_string(sizes.head_dim()));

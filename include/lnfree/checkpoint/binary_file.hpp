@@ -50,7 +50,7 @@ inline float half_to_float(std::uint16_t half) {
 /// A file that is read at any place.
 class BinaryFile {
  public:
-  /// Throws Error for what cannot be opened and what is no file; `kind` says what was expected.
+  /// Throws Error for what cannot be opened and what is not a file; `kind` says what was expected.
   BinaryFile(std::filesystem::path path, const std::string& kind) : path_(std::move(path)) {
     descriptor_ = ::open(path_.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     if (descriptor_ < 0) fail();
@@ -64,7 +64,7 @@ class BinaryFile {
     ::close(descriptor_);
     errno = error;
     if (failed != 0) fail();
-    throw Error(path_.string() + " is no file; " + kind + " was expected");
+    throw Error(path_.string() + " is not a file; " + kind + " was expected");
   }
 
   BinaryFile(BinaryFile&& other) noexcept

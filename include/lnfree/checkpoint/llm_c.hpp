@@ -81,7 +81,7 @@ inline Model read_model(const std::filesystem::path& path) {
   }
   file->read(0, header.data(), sizeof(header));
   if (header[0] != magic) {
-    throw Error(path.string() + " is no model file of llm.c: it begins with " + std::to_string(header[0]) +
+    throw Error(path.string() + " is not a model file of llm.c: it begins with " + std::to_string(header[0]) +
                 ", not " + std::to_string(magic));
   }
   if (header[1] != version_float && header[1] != version_bf16) {

@@ -112,7 +112,7 @@ class SafetensorsFile {
     file_.read(sizeof(header_size), text.data(), text.size());
     const auto header = Json::parse(text, nullptr, false);
     if (!header.is_object())
-      throw Error(path().string() + " is no safetensors file: its header is no JSON object");
+      throw Error(path().string() + " is not a safetensors file: its header is not a JSON object");
     for (const auto& [name, entry] : header.items()) {
       if (name != "__metadata__") tensors_.push_back(parse(name, entry, file_size - data_begin_));
     }

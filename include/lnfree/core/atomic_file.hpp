@@ -21,7 +21,7 @@
 
 namespace lnfree {
 
-/// Forces a folder's entries, such as a rename, to the disk. A file system that cannot do that does no harm.
+/// Forces a folder's entries, such as a rename, to disk. File systems that cannot do that are left alone.
 inline void sync_folder(const std::filesystem::path& folder) {
   if (const int descriptor = ::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC); descriptor >= 0) {
     ::fsync(descriptor);
@@ -29,7 +29,7 @@ inline void sync_folder(const std::filesystem::path& folder) {
   }
 }
 
-/// Forces all that was written to a folder's file system to the disk.
+/// Forces everything written to a folder's file system to disk.
 inline void sync_file_system(const std::filesystem::path& folder) {
   if (const int descriptor = ::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC); descriptor >= 0) {
     ::syncfs(descriptor);
@@ -38,19 +38,20 @@ inline void sync_file_system(const std::filesystem::path& folder) {
 }
 
 /// A file that appears under its name only when it is complete: written to a hidden temporary beside it,
-/// synced to the disk and renamed by commit(). Without commit() the destructor removes the temporary and what
-/// was there before stays. One process at a time may write a given file; a temporary left by a killed one is
-/// reused, and the start of it may be kept.
+/// synced to disk and renamed by commit(). Without commit() the destructor removes the temporary and leaves
+/// the old file as it was. Only one process at a time can write a given file. A temporary left by a killed
+/// process is reused, and its start can be kept.
 ///
-/// A link stays a link: the file it leads to is the one that is replaced. What is no regular file (a FIFO, a
+/// A symbolic link stays a link: the file it points to is replaced. Anything but a regular file (a FIFO, a
 /// device, /dev/stdout or another of the process's own descriptors) is never replaced: commit() writes to it.
 class AtomicFile {
  public:
-  /// Opens the temporary for writing, and a FIFO or device, which waits for a FIFO's reader. Throws Error if
-  /// the path leads to a folder or nowhere, cannot be written, or another process is at it.
+  /// Opens the temporary for writing, and the FIFO or device if the path is one; a FIFO blocks until it has a
+  /// reader. Throws Error if the path is a folder or leads nowhere, cannot be written, or is being written by
+  /// another process.
   ///
-  /// With `keep`, the first `keep` bytes of the temporary that a killed process left stay, and writing goes
-  /// on behind them; throws Error if there are not so many.
+  /// With `keep`, the first `keep` bytes of the temporary left by a killed process are kept, and writing
+  /// continues after them; throws Error if there are fewer.
   explicit AtomicFile(std::filesystem::path path, std::int64_t keep = 0)
       : path_(std::move(path)), target_(path_) {
     follow_links();
@@ -71,18 +72,19 @@ class AtomicFile {
 
   ~AtomicFile() { discard(); }
 
-  /// The name it was given.
+  /// The path given to the constructor.
   const std::filesystem::path& path() const { return path_; }
 
-  /// The file that is replaced: path(), or where that link leads.
+  /// The file that is replaced: path(), or the file that the link points to.
   const std::filesystem::path& target() const { return target_; }
 
-  /// The temporary of `path`, whether it is there or not; links are not followed.
+  /// The temporary of `path`, whether or not it exists; links are not followed.
   static std::filesystem::path temporary_of(const std::filesystem::path& path) {
     return path.parent_path() / std::filesystem::path(".").concat(path.filename().string()).concat(".tmp");
   }
 
-  /// Writes `size` bytes at the current position. Throws Error if the disk refuses (full, for one).
+  /// Writes `size` bytes at the current position. Throws Error if that fails, for example because the disk is
+  /// full.
   void write(const void* data, std::size_t size) {
     if (size != 0 && std::fwrite(data, 1, size, file_) != size) fail("could not be written");
   }
@@ -92,7 +94,7 @@ class AtomicFile {
     if (::fseeko(file_, 0, SEEK_SET) != 0) fail("could not be written");
   }
 
-  /// Brings everything written so far to the disk, so that little can go wrong in commit().
+  /// Syncs everything written so far to disk, so that little can go wrong in commit().
   void flush() {
     if (std::fflush(file_) != 0 || ::fsync(::fileno(file_)) != 0) fail("could not be written");
   }
@@ -126,7 +128,7 @@ class AtomicFile {
     return file.has_parent_path() ? file.parent_path() : std::filesystem::path(".");
   }
 
-  // The number of the descriptor of this process that `path` names (/proc/self/fd/1), -1 for other paths.
+  // The descriptor of this process that `path` names (/proc/self/fd/1), or -1 for other paths.
   static int own_descriptor(const std::filesystem::path& path) {
     const std::string name = path.filename().string();
     int number = -1;
@@ -137,10 +139,10 @@ class AtomicFile {
     return !missing && std::filesystem::canonical(folder_of(path), missing) == own ? number : -1;
   }
 
-  // Finds the file to replace, or opens what can only be written to.
+  // Finds the file to replace, or opens the FIFO or device.
   void follow_links() {
     for (int links = 0;; ++links) {
-      // Opened anew, a file behind a descriptor would be overwritten from its start.
+      // Opening the path again would overwrite a file from its start, so the descriptor is duplicated.
       if (const int number = own_descriptor(target_); number >= 0) {
         special_ = ::fcntl(number, F_DUPFD_CLOEXEC, 3);
         if (special_ < 0) fail("cannot be written");
@@ -190,7 +192,7 @@ class AtomicFile {
         throw Error(excerpt(path_.native()) +
                     " is being written by another process; wait for it or stop it.");
       }
-      // Between the opening and the lock another process may have made the temporary its finished file.
+      // Between open and lock another process may have renamed the temporary into its finished file.
       if (::lstat(temporary_.c_str(), &named) == 0 && named.st_ino == opened.st_ino &&
           named.st_dev == opened.st_dev)
         break;
@@ -200,7 +202,7 @@ class AtomicFile {
     if (keep > 0 && (::fstat(descriptor, &older) != 0 || older.st_size < keep)) {
       ::close(descriptor);
       throw Error(excerpt(temporary_.native()) + " no longer holds the " + std::to_string(keep) +
-                  " bytes that an interrupted run has left; start again.");
+                  " bytes that an interrupted run left; start again.");
     }
     if (::ftruncate(descriptor, keep) == 0 && ::lseek(descriptor, keep, SEEK_SET) == keep)
       file_ = ::fdopen(descriptor, "w+b");
@@ -214,7 +216,7 @@ class AtomicFile {
 
   // Copies the temporary to the FIFO or device.
   void pass_on() {
-    std::fflush(stdout);  // which may be the same; what was printed before stays before
+    std::fflush(stdout);  // in case it is the same file: keep the order
     rewind();
     std::array<char, 1 << 16> block;
     while (const std::size_t read = std::fread(block.data(), 1, block.size(), file_)) {
@@ -237,7 +239,7 @@ class AtomicFile {
 
   std::filesystem::path path_;
   std::filesystem::path target_;
-  std::filesystem::path temporary_;  // empty for what is not replaced
+  std::filesystem::path temporary_;  // empty for a FIFO or device
   int special_ = -1;                 // the FIFO or device
   std::FILE* file_ = nullptr;
 };

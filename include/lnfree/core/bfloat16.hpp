@@ -7,10 +7,10 @@
 
 namespace lnfree {
 
-/// A float without its lower 16 bits: the range of a float with 8 bits of precision. Arithmetic is done in
-/// float, which it converts to; from a float it is rounded to nearest, ties to even. Plain integer
-/// operations, so that compilers turn loops over conversions into vector code: over assignments, that is;
-/// g++ 12 makes none of a constructor.
+/// A float without its lower 16 bits: the range of a float with 8 bits of precision. It converts to float, in
+/// which arithmetic is done; conversion from float rounds to nearest, ties to even. The conversions are plain
+/// integer operations, so that compilers vectorize loops over them. Use assignment in such loops: g++ 12 does
+/// not vectorize the constructor.
 class BFloat16 {
  public:
   BFloat16() = default;
@@ -20,7 +20,7 @@ class BFloat16 {
   LNFREE_HOST_DEVICE BFloat16& operator=(float value) {
     const auto bits = std::bit_cast<std::uint32_t>(value);
     const std::uint32_t rounded = bits + 0x7fffu + (bits >> 16 & 1u);
-    // Rounding could carry a NaN into another number: it keeps its upper bits and a set one.
+    // Rounding could carry a NaN into a number, so a NaN keeps its upper bits and one bit that is set.
     bits_ = static_cast<std::uint16_t>((value != value ? bits | 0x400000u : rounded) >> 16);
     return *this;
   }

@@ -11,8 +11,8 @@
 #include <lnfree/core/policies.hpp>
 #include <lnfree/core/tensor.hpp>
 
-/// What the template arguments of Decoder must offer. The concepts are small and each is checked by a
-/// static_assert of its own, so that a mistake reads as one sentence.
+/// What the template arguments of Decoder must offer. The concepts are small and each has its own
+/// static_assert, so that a mistake gives one readable sentence.
 namespace lnfree {
 
 struct Identity;
@@ -23,7 +23,7 @@ concept Named = requires {
   { P::name } -> std::convertible_to<std::string_view>;
 };
 
-/// An activation without parameters: value(x), and derivative of what it says it saves.
+/// An activation without parameters: value(x), and derivative() of whatever `saved` says it keeps.
 template <class A>
 concept FixedActivation = requires(double x) {
   { A::value(x) } -> std::same_as<double>;
@@ -42,22 +42,22 @@ concept LearnableActivation = requires(double x, double p) {
   { A::initial } -> std::convertible_to<double>;
 };
 
-/// What a layer has between its two matrices; says of which of its ends the derivative is taken (`saved`).
+/// An activation, fixed or learnable. `saved` says whether derivative() takes its input or its output.
 template <class A>
 concept Activation = Named<A> && (FixedActivation<A> || LearnableActivation<A>) && requires {
   { A::saved } -> std::convertible_to<Saved>;
 };
 
-/// What a decoder's layers have between the two matrices of their feed-forward networks: one activation, or
-/// one in the layers that has_first() names and another in the rest (Layerwise). No slope can be shared by
-/// layers of two kinds.
+/// The activation of a decoder's feed-forward networks: the same in every layer, or one in the layers that
+/// has_first() selects and another in the rest (Layerwise). Layers with different activations cannot share a
+/// slope.
 template <class A>
 concept ActivationOfLayers =
     Activation<A> || (Named<A> && Activation<typename A::First> && Activation<typename A::Rest> && requires {
       { A::has_first(0) } -> std::same_as<bool>;
     });
 
-/// The learnable parameters that a norm declares in `static constexpr std::array parameters`.
+/// A norm that declares learnable parameters in `static constexpr std::array parameters`.
 template <class N>
 inline constexpr int norm_parameter_count = [] {
   if constexpr (requires { N::parameters.size(); }) {
@@ -67,7 +67,7 @@ inline constexpr int norm_parameter_count = [] {
   }
 }();
 
-/// `count` numbers as a policy takes them, or none.
+/// `count` parameters in the form a policy takes them, or none.
 template <class T, int Count>
 using NormNumbers = const T (&)[Count > 0 ? Count : 1];
 
@@ -89,44 +89,44 @@ concept HasPointwiseNormValue = requires(T x, NormNumbers<T, norm_parameter_coun
   requires norm_parameter_count<N> == 0;
 };
 
-/// Whether a norm looks at the row as a whole: it has statistics(mean, variance).
+/// Whether a norm depends on the whole row, that is, has statistics(mean, variance).
 template <class N>
 concept HasRowStatistics = requires(double x) {
   { N::statistics(x, x) } -> std::same_as<RowStatistics<double>>;
 };
 
 /// A norm that maps each element of a row given two numbers of the row, statistics(mean, variance):
-/// y = value(x, row) or, with parameters, value(x, row, p). Its derivatives are taken by computing with Dual.
+/// y = value(x, row) or, with parameters, value(x, row, p). Its derivatives are computed with Dual.
 template <class N>
 concept RowNorm = HasRowStatistics<N> && HasNormValue<N, double> && HasNormValue<N, Dual<double>>;
 
-/// A norm that knows nothing of the row: y = value(x) or value(x, p).
+/// A norm of each element by itself: y = value(x) or value(x, p).
 template <class N>
 concept PointwiseNorm =
     !HasRowStatistics<N> && HasPointwiseNormValue<N, double> && HasPointwiseNormValue<N, Dual<double>>;
 
-/// What stands in front of a sublayer: nothing (Identity), or a norm of one of the two kinds.
+/// The norm of a sublayer: none (Identity), or one of the two kinds.
 template <class N>
 concept Norm = Named<N> && (std::same_as<N, Identity> || RowNorm<N> || PointwiseNorm<N>);
 
-/// Looks at the passes of a model with a number of layers and of heads; reset() forgets what was seen. What
-/// it asks for, by one of the flags below, is handed to it; nothing else is computed or compiled for it. With
-/// a `name` and a member template report(f), which calls f(series, value) for numbers, std::vectors of them
-/// and vectors of those, its results are in metrics.jsonl under that name; report(parameters, device, f) is
-/// the same for what is seen of the weights.
+/// Observes the passes of a model. It is constructed from the number of layers and of heads, and reset()
+/// clears what it has gathered. It asks for data by the flags below; nothing else is computed or compiled for
+/// it. An observer with a `name` and a member template report(f) appears in metrics.jsonl under that name:
+/// report() calls f(series, value) for numbers, vectors of numbers and vectors of vectors. report(parameters,
+/// device, f) does the same for an observer of the weights.
 template <class O>
 concept Observer = std::constructible_from<O, int, int> && requires(O observer) { observer.reset(); };
 
-/// What an observer asks for; a flag that it does not have is false.
+/// What an observer asks for; a flag that it does not declare is false.
 template <class O>
 struct Observes {
-  /// The entropies of heads, record().
+  /// Entropies of the heads, record().
   static constexpr bool entropy = requires { requires O::observes_entropy; };
-  /// The squares of the stream, record_layer().
+  /// Squares of the residual stream, record_layer().
   static constexpr bool stream = requires { requires O::observes_stream; };
-  /// The largest scores, record_scores().
+  /// Largest attention scores, record_scores().
   static constexpr bool scores = requires { requires O::observes_scores; };
-  /// The stream itself, record_stream().
+  /// The residual stream, record_stream().
   static constexpr bool stream_values = requires { requires O::observes_stream_values; };
   /// Hidden layers, record_hidden().
   static constexpr bool hidden_values = requires { requires O::observes_hidden_values; };
@@ -135,14 +135,14 @@ struct Observes {
   static constexpr bool logits = requires { requires O::observes_logits; };  ///< Logits, record_logits().
   /// Queries, keys and values, record_attention().
   static constexpr bool attention = requires { requires O::observes_attention; };
-  /// The stream after each sublayer, record_part().
+  /// The residual stream after each sublayer, record_part().
   static constexpr bool stream_parts = requires { requires O::observes_stream_parts; };
 
-  /// Whether the device has to be read while a pass is under way.
+  /// Whether device memory has to be read during a pass.
   static constexpr bool during_the_pass =
       stream || stream_values || hidden_values || logits || attention || stream_parts;
 
-  /// Whether it looks at passes at all.
+  /// Whether it observes passes at all.
   static constexpr bool anything = during_the_pass || entropy || scores || losses;
 };
 
@@ -180,8 +180,8 @@ concept RecordsHidden =
       observer.record_hidden(0, shape, hidden);
     };
 
-/// observes_losses: after a pass the loss of every token and its target, (B T); a negative one does not
-/// count.
+/// observes_losses: after a pass the loss of every token and its target, (B T); tokens with a negative target
+/// do not count.
 template <class O, class A>
 concept RecordsLosses = !Observes<O>::losses ||
                         requires(O observer, BatchShape shape, const A* losses, const std::int32_t* targets) {
@@ -204,7 +204,7 @@ concept RecordsAttention = !Observes<O>::attention || requires(O observer, Atten
 };
 
 /// observes_stream_parts: the residual stream (B T, C) after the embedding, as layer 0, and after each
-/// addition of a sublayer's output to it. Of a layout in which a norm stands in the stream, nothing.
+/// addition of a sublayer's output. Layouts with a norm within the stream record nothing.
 template <class O, class A>
 concept RecordsParts =
     !Observes<O>::stream_parts || requires(O observer, BatchShape shape, Matrix<const A> x) {

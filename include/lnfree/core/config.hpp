@@ -13,30 +13,30 @@ enum class Biases {
   all,        ///< Every projection of attention and feed-forward network: GPT-2 as published.
 };
 
-/// What stands between the last block and the logits.
+/// The norm between the last block and the logits.
 enum class FinalNorm {
   layer_norm,    ///< A LayerNorm in every configuration, the norm-free ones included: the paper's reference
                  ///< code.
   same_as_norm,  ///< The norm policy of the blocks: a norm-free model then has no norm at all.
-  none           ///< Nothing, whatever the norm of the blocks: after PostNorm, for one.
+  none           ///< No final norm, whatever the norm of the blocks; for PostNorm.
 };
 
 /// The architecture of a decoder-only transformer, a compile-time value: the first template argument of
-/// Decoder. The defaults are the paper's recipe; everything not named here (batch size, dropout, seed) is a
-/// run-time choice.
+/// Decoder. The defaults are the paper's recipe; everything else (batch size, dropout, seed) is chosen at run
+/// time.
 struct DecoderConfig {
   int layers;                         ///< L, number of blocks.
   int heads;                          ///< H, attention heads per block.
   int width;                          ///< C, width of the residual stream; a multiple of heads.
   int ffn_width;                      ///< Width of the feed-forward network's hidden layer, 4 C in GPT-2.
-  int context;                        ///< T, the most tokens that a position can attend to, itself included.
+  int context;                        ///< T, how many tokens a position can attend to, itself included.
   int vocab_size;                     ///< V, number of token ids.
-  int positions = 0;                  ///< Rows of the position table, at least context; 0 stands for context.
+  int positions = 0;                  ///< Rows of the position table, at least context; 0 means context.
   Biases biases = Biases::query_key;  ///< Which projections have a bias.
-  FinalNorm final_norm = FinalNorm::layer_norm;  ///< What stands before the logits.
-  bool tied_output = true;                       ///< Logits from the token embedding's own weights.
-  int rotary_dims = 0;  ///< Channels of each head that positions turn (RoPE); 0: learned positions.
-  bool parallel_residual = false;  ///< The layout is Parallel where none is named, else PreNorm.
+  FinalNorm final_norm = FinalNorm::layer_norm;  ///< The norm before the logits.
+  bool tied_output = true;                       ///< Whether the output matrix is the token embedding.
+  int rotary_dims = 0;             ///< Channels of each head that RoPE rotates; 0: learned positions.
+  bool parallel_residual = false;  ///< The default layout: Parallel if true, else PreNorm.
 
   constexpr bool operator==(const DecoderConfig&) const = default;
 
@@ -45,17 +45,17 @@ struct DecoderConfig {
   /// Rows of the position table.
   constexpr int position_rows() const { return positions == 0 ? context : positions; }
 
-  /// Standard deviation of the initial weights: 0.02 at GPT-2's width of 768, and at other widths what keeps
-  /// the gain of each matrix the same, 0.02 sqrt(768 / C). A narrow norm-free model trains late or not at all
-  /// with less.
+  /// Standard deviation of the initial weights: 0.02 at GPT-2's width of 768, and 0.02 sqrt(768 / C) at other
+  /// widths, which keeps the gain of each matrix the same. With less, a narrow norm-free model trains late or
+  /// not at all.
   double init_std() const { return 0.02 * std::sqrt(768.0 / width); }
 };
 
-/// What is true of a DecoderConfig that makes sense.
+/// A valid DecoderConfig has positive sizes.
 constexpr bool sizes_are_positive(const DecoderConfig& c) {
   return c.layers > 0 && c.heads > 0 && c.width > 0 && c.ffn_width > 0 && c.context > 0 && c.vocab_size > 0;
 }
-/// Each head gets as many channels.
+/// All heads have the same number of channels.
 constexpr bool width_is_a_multiple_of_heads(const DecoderConfig& c) {
   return c.heads <= 0 || c.width % c.heads == 0;
 }
@@ -63,7 +63,7 @@ constexpr bool width_is_a_multiple_of_heads(const DecoderConfig& c) {
 constexpr bool positions_cover_the_context(const DecoderConfig& c) {
   return c.position_rows() >= c.context;
 }
-/// Positions turn pairs of channels within a head.
+/// RoPE rotates pairs of channels within a head.
 constexpr bool rotary_dims_fit_the_head(const DecoderConfig& c) {
   return c.heads <= 0 || (c.rotary_dims >= 0 && c.rotary_dims % 2 == 0 && c.rotary_dims <= c.width / c.heads);
 }
@@ -78,8 +78,8 @@ inline constexpr DecoderConfig gpt2_small{.layers = 12,
                                           .positions = 1024};
 
 /// Pythia-70M (Biderman et al., 2023), a GPT-NeoX: rotary positions in a quarter of each head's channels,
-/// attention and feed-forward network side by side, biases everywhere, an output matrix of its own. Windows
-/// of up to 256 tokens.
+/// parallel attention and feed-forward network, biases everywhere, an untied output matrix. Windows of up to
+/// 256 tokens.
 inline constexpr DecoderConfig pythia_70m{.layers = 6,
                                           .heads = 8,
                                           .width = 512,
@@ -107,12 +107,12 @@ inline constexpr DecoderConfig pythia_demo{.layers = 8,
                                            .rotary_dims = 4,
                                            .parallel_residual = true};
 
-/// A shape for tests and first experiments: every part there, and no size a multiple of a vector's.
+/// A shape for tests and first experiments: it has every part, and no size is a multiple of the vector width.
 inline constexpr DecoderConfig tiny{
     .layers = 2, .heads = 3, .width = 15, .ffn_width = 44, .context = 9, .vocab_size = 37, .positions = 11};
 
-/// `shape` as the paper's text describes it: without a final norm in the norm-free configurations. (What the
-/// reference code does instead is each shape's default.)
+/// `shape` as the paper's text describes it: without a final norm in the norm-free configurations. (Each
+/// shape's default follows the paper's reference code, which keeps one.)
 constexpr DecoderConfig clean(DecoderConfig shape) {
   shape.final_norm = FinalNorm::same_as_norm;
   return shape;

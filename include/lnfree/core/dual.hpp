@@ -4,8 +4,8 @@
 
 namespace lnfree {
 
-/// A number and its derivative with respect to some other one: a function template that computes with it
-/// computes its own derivative (forward-mode automatic differentiation). Constants have derivative 0.
+/// A number and its derivative with respect to some variable: a function template evaluated on Dual also
+/// computes its derivative (forward-mode automatic differentiation). Constants have derivative 0.
 template <class T>
 struct Dual {
   T value;  ///< The number.
@@ -16,7 +16,7 @@ struct Dual {
   LNFREE_HOST_DEVICE constexpr Dual(T number) : value(number), slope(0) {}
   /// A number and its derivative.
   LNFREE_HOST_DEVICE constexpr Dual(T number, T derivative) : value(number), slope(derivative) {}
-  /// For literals: T(1e-5), whatever T is.
+  /// For literals: T(1e-5) works for every T.
   template <class U>
   LNFREE_HOST_DEVICE explicit constexpr Dual(U number) : value(static_cast<T>(number)), slope(0) {}
 
@@ -45,11 +45,11 @@ struct Dual {
   LNFREE_HOST_DEVICE friend constexpr bool operator>=(Dual a, Dual b) { return a.value >= b.value; }
 
  private:
-  // What is no function of the variable has slope 0 as a constant that the compiler sees, and costs nothing.
-  // By itself the compiler may not leave out x + 0 and 0 x, for the sake of -0 and infinity.
+  // Where a slope is a 0 known at compile time, its terms are skipped. The compiler itself may not drop x + 0
+  // and 0 x, because of -0 and infinity.
   LNFREE_HOST_DEVICE static constexpr bool is_known_zero([[maybe_unused]] T slope) {
 #if LNFREE_GPU_COMPILER
-    return false;  // nvcc cannot tell, and a GPU waits for memory here
+    return false;  // nvcc cannot tell, and these loops are memory-bound on a GPU anyway
 #else
     return __builtin_constant_p(slope == T(0)) && slope == T(0);
 #endif

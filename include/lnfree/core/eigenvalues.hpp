@@ -15,8 +15,8 @@
 
 namespace lnfree {
 
-/// The eigenvalues of a symmetric matrix, of which the lower half is read, in ascending order. Costs a
-/// compiler seconds: a program of many sources instantiates it in one of them, as
+/// The eigenvalues of a symmetric matrix in ascending order; only the lower half is read. It takes seconds to
+/// compile, so a program of many sources should instantiate it in one of them, as
 /// examples/trainers/observers.hpp shows.
 template <class T>
 Eigen::VectorX<T> eigenvalues(const RowMajorMatrix<T>& symmetric) {

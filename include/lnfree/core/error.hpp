@@ -12,7 +12,7 @@ class Error : public std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
-/// Thrown where a program's device is not there, a GPU for one. Programs exit with 4.
+/// Thrown when a program's device, such as a GPU, is missing. Programs exit with 4.
 class NoDevice : public Error {
  public:
   using Error::Error;

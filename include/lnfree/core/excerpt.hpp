@@ -8,8 +8,8 @@
 
 namespace lnfree {
 
-/// Any bytes as UTF-8 on one line: control characters and bytes that are not UTF-8 become `\xHH`, all else
-/// stays as it is. A path goes to JSON and to messages in this form, because a file's name may be anything.
+/// Any bytes as UTF-8 on one line: control characters and bytes that are not UTF-8 become `\xHH`. Paths are
+/// written to JSON and to messages in this form, because a file name may hold any bytes.
 inline std::string printable(std::string_view text) {
   constexpr std::string_view digits = "0123456789abcdef";
   std::string result;
@@ -27,8 +27,8 @@ inline std::string printable(std::string_view text) {
   return result;
 }
 
-/// What a message quotes of foreign text: printable(), and of more than `max_bytes` only the start and the
-/// end, three dots between them.
+/// Text of unknown origin for use in a message: printable(), and if longer than `max_bytes` only its start
+/// and end, with three dots between them.
 inline std::string excerpt(std::string_view text, std::size_t max_bytes = 300) {
   const std::size_t head = max_bytes * 2 / 3, tail = max_bytes - head;
   if (text.size() <= max_bytes) return printable(text);

@@ -10,19 +10,19 @@
 
 namespace lnfree {
 
-/// A fingerprint of any bytes, 16 hexadecimal digits: equal bytes have equal ones, others differ but for one
-/// case in 2^64. It reads memory as fast as it comes, and withstands accidents, not intent. The bytes may
-/// come in parts.
+/// A 64-bit hash of any bytes as 16 hexadecimal digits; different bytes collide with probability 2^-64. It
+/// runs at the speed of memory. It guards against accidents, not against attackers. The bytes may be added in
+/// parts.
 class Fingerprint {
  public:
-  /// Parts but for the last must have multiples of this many bytes.
+  /// The size of every part but the last must be a multiple of this.
   static constexpr std::size_t part_bytes = 64;
 
   Fingerprint() {
     for (std::size_t i = 0; i < lanes_.size(); ++i) lanes_[i] = (i + 1) * factor;
   }
 
-  /// Bytes that follow those before.
+  /// Adds the next bytes.
   void add(std::string_view bytes) {
     size_ += bytes.size();
     std::size_t position = 0;
@@ -32,7 +32,7 @@ class Fingerprint {
     if (rest_ > 0) std::memcpy(rest_bytes_.data(), bytes.data() + position, rest_);
   }
 
-  /// The fingerprint of all of them.
+  /// The fingerprint of all bytes added.
   std::string text() {
     words_.fill(0);
     take(rest_bytes_.data(), rest_);
@@ -68,7 +68,7 @@ class Fingerprint {
   std::uint64_t size_ = 0;
 };
 
-/// The Fingerprint of bytes that are all there.
+/// The Fingerprint of `bytes`.
 inline std::string fingerprint(std::string_view bytes) {
   Fingerprint fingerprint;
   fingerprint.add(bytes);

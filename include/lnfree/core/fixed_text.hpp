@@ -7,8 +7,8 @@
 
 namespace lnfree {
 
-/// Text of at most `Capacity` characters that is put together at compile time, as the name of a policy with
-/// parameters is: the name tells one architecture from another.
+/// Text of at most `Capacity` characters built at compile time, for the name of a policy with parameters:
+/// names distinguish architectures.
 template <std::size_t Capacity>
 class FixedText {
  public:

@@ -13,8 +13,8 @@
 
 namespace lnfree {
 
-/// What the machine could give this process without swapping, and `ulimit -v` allows; more than any machine
-/// has where the system does not say. A container's own limit is not seen.
+/// How much memory this process can still take without swapping and within `ulimit -v`; a huge number where
+/// the system does not say. The memory limit of a container is not considered.
 inline std::size_t host_free_bytes() {
   std::size_t free = std::numeric_limits<std::size_t>::max();
 #ifdef __linux__

@@ -4,7 +4,7 @@
 
 namespace lnfree {
 
-/// The one JSON type of the library: keys keep their order. (A second type would compile a second parser into
+/// The library's only JSON type: keys keep their order. (A second type would compile a second parser into
 /// every program.)
 using Json = nlohmann::ordered_json;
 

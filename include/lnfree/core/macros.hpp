@@ -4,8 +4,8 @@
 #error "lnfree needs C++20; compile with -std=c++20, or link the CMake target lnfree::lnfree"
 #endif
 
-// Such arithmetic makes losses and entropies wrong without a word: core/math.hpp rounds by adding a large
-// number and taking it away again, and a divergence shows as NaN.
+// These options make losses and entropies silently wrong: core/math.hpp rounds by adding and subtracting a
+// large number, and divergence is detected as NaN.
 #if defined(__FAST_MATH__) || defined(__ASSOCIATIVE_MATH__) || \
     (defined(__FINITE_MATH_ONLY__) && __FINITE_MATH_ONLY__ > 0)
 #error "lnfree computes wrong losses under -ffast-math, -Ofast and their parts; add -fno-fast-math"
@@ -16,10 +16,10 @@
 #endif
 #endif
 
-/// Marks scalar mathematics that every device compiles for itself: on a GPU compiler a function that runs on
-/// both sides, elsewhere one that becomes part of its caller even where that has grown large, since a loop
-/// that calls a function is no vector code. LNFREE_INLINE_LAMBDA does that for a lambda. Whether this is a
-/// GPU compiler says LNFREE_GPU_COMPILER.
+/// Marks scalar mathematics that every device compiles for itself. A GPU compiler makes it a host and device
+/// function. Other compilers always inline it, however large the caller, since a loop that calls a function
+/// is not vectorized. LNFREE_INLINE_LAMBDA does the same for a lambda. LNFREE_GPU_COMPILER tells whether this
+/// is a GPU compiler.
 #if defined(__CUDACC__)
 #define LNFREE_HOST_DEVICE __host__ __device__
 #define LNFREE_INLINE_LAMBDA

@@ -8,8 +8,8 @@
 #include <lnfree/core/dual.hpp>
 #include <lnfree/core/macros.hpp>
 
-/// Elementary functions without branches or calls, so that a compiler turns a loop over them into vector
-/// code. In double they are the standard library's.
+/// Elementary functions without branches or calls, so that compilers vectorize loops over them. In double
+/// they are the standard library's.
 namespace lnfree::math {
 
 /// x, or `low` < 0 where x is less; NaN stays NaN.
@@ -18,11 +18,12 @@ LNFREE_HOST_DEVICE inline float at_least(float x, float low) {
   asm("max.NaN.f32 %0, %0, %1;" : "+f"(x) : "f"(low));
   return x;
 #else
-  // As integers: g++ makes vector code of their minimum, where with choices between floats it may pull the
-  // whole computation into a branch, which ends the vectors. A float's bits, read as an unsigned number, grow
-  // away from 0, and NaNs come last of each sign. Counted from the first NaN of one sign, that sign's NaNs
-  // come first and its other numbers last, so that a minimum meets only those beyond the bound. It is a
-  // statement of its own: within the sum below g++ 12 would make a choice of it again.
+  // Compared as integers, because g++ vectorizes their minimum, while for a choice between floats it may put
+  // the whole computation into a branch, which prevents vectorization. Read as unsigned integers, the bits of
+  // floats grow with the distance from 0, and NaNs come last for each sign. Offset by the first NaN of one
+  // sign, that sign's NaNs come first and its other numbers last, so the minimum changes only numbers beyond
+  // the bound. The minimum is a separate statement, because within the sum below g++ 12 turns it back into a
+  // branch.
   constexpr std::uint32_t negative_nan = 0xff800001u;
   const std::uint32_t bound = std::bit_cast<std::uint32_t>(low) - negative_nan;
   std::uint32_t bits = std::bit_cast<std::uint32_t>(x) - negative_nan;
@@ -50,7 +51,7 @@ LNFREE_HOST_DEVICE inline float clamp(float x, float low, float high) {
   return at_most(at_least(x, low), high);
 }
 
-/// x / y for y in [1, 2^126]. A GPU rounds it twice: its division takes nine instructions, this takes two.
+/// x / y for y in [1, 2^126]. A GPU rounds it twice, in two instructions instead of the nine of a division.
 LNFREE_HOST_DEVICE inline float quotient(float x, float y) {
 #if defined(__CUDA_ARCH__)
   return __fdividef(x, y);
@@ -59,7 +60,7 @@ LNFREE_HOST_DEVICE inline float quotient(float x, float y) {
 #endif
 }
 
-/// c_n x^n + ... + c_0 of the coefficients from the highest on.
+/// c_n x^n + ... + c_0, with the coefficients given from the highest down.
 template <class... Coefficients>
 LNFREE_HOST_DEVICE inline float polynomial(float x, float highest, Coefficients... lower) {
   float p = highest;
@@ -67,11 +68,12 @@ LNFREE_HOST_DEVICE inline float polynomial(float x, float highest, Coefficients.
   return p;
 }
 
-/// What rounds a number below 2^22 when it is added: the nearest integer is left in the low bits of the sum.
+/// Adding this rounds a number below 2^22: the nearest integer is then in the low bits of the sum.
 inline constexpr float rounder = 12582912.0f;  // 1.5 * 2^23
 
-/// sum - rounder: the integer that the sum was rounded to. In clang no option lets the two be merged: some,
-/// like -funsafe-math-optimizations, define no macro by which macros.hpp could refuse them.
+/// sum - rounder: the integer that the sum was rounded to. It keeps clang from merging the two operations
+/// under options, like -funsafe-math-optimizations, that define no macro by which macros.hpp could refuse
+/// them.
 LNFREE_HOST_DEVICE inline float without_rounder(float sum) {
 #if defined(__clang__)
 #pragma clang fp reassociate(off)
@@ -84,8 +86,8 @@ LNFREE_HOST_DEVICE inline float without_rounder(float sum) {
 refuse_fast_math();
 #endif
 
-/// Makes g++ refuse a source in which a pragma allows what macros.hpp refuses as an option: pragmas change no
-/// macros. What is compared is a constant only where the rounding is optimised away.
+/// Makes g++ refuse a source in which a pragma enables what macros.hpp refuses as an option; pragmas do not
+/// change macros. The comparison is a constant only where the rounding is optimized away.
 LNFREE_HOST_DEVICE inline void require_exact_rounding() {
 #if defined(__GNUC__) && !defined(__clang__) && !LNFREE_GPU_COMPILER
   volatile float unknown = 0.25f;
@@ -95,7 +97,7 @@ LNFREE_HOST_DEVICE inline void require_exact_rounding() {
 #endif
 }
 
-/// Whether x is neither NaN nor infinite. By its bits: pragmas can make std::isfinite always true.
+/// Whether x is neither NaN nor infinite. Tests the bits, since pragmas can make std::isfinite always true.
 LNFREE_HOST_DEVICE inline bool is_finite(float x) {
   return (std::bit_cast<std::uint32_t>(x) & 0x7f800000u) != 0x7f800000u;
 }
@@ -104,7 +106,7 @@ LNFREE_HOST_DEVICE inline bool is_finite(double x) {
   return (std::bit_cast<std::uint64_t>(x) & 0x7ff0000000000000u) != 0x7ff0000000000000u;
 }
 
-/// 2^n of the integer n that `rounder` has left in a sum, -127 < n < 128.
+/// 2^n for the integer n that `rounder` left in the low bits of `sum`, -127 < n < 128.
 LNFREE_HOST_DEVICE inline float power_of_two(float sum) {
   return std::bit_cast<float>((std::bit_cast<std::uint32_t>(sum) << 23) + 0x3f800000u);
 }
@@ -117,20 +119,19 @@ LNFREE_HOST_DEVICE inline double exp(double x) {
 /// The exponential function.
 LNFREE_HOST_DEVICE inline float exp(float x) {
 #if defined(__CUDA_ARCH__)
-  return expf(x);  // of which a GPU has the better half in an instruction
+  return expf(x);  // a GPU has an instruction for most of it
 #else
   x = clamp(x, -87.0f, 88.0f);
   const float sum = x * 1.44269504f + rounder, n = without_rounder(sum);
   const float r = (x - n * 0.693359375f) + n * 2.12194440e-4f;  // x - n ln 2
-  // 2^n as a factor, not as an addition to the exponent, which would turn some NaNs into numbers.
+  // 2^n is a factor; adding n to the exponent bits would turn some NaNs into numbers.
   return polynomial(r, 0.00829030617f, 0.0418979754f, 0.166676366f, 0.499991492f, 0.999999707f, 1.0f) *
          power_of_two(sum);
 #endif
 }
 
 /// 2^x for x <= 127. In float: relative error below 2.4e-7 for x >= -126, smaller x give 2e-38 or less, NaN
-/// gives NaN, and beyond 127 it may be anything. Loops over it take three quarters of the time of those over
-/// exp.
+/// gives NaN, and beyond 127 it may be anything. It takes three quarters of the time of exp.
 LNFREE_HOST_DEVICE inline double exp2(double x) {
   return std::exp2(x);
 }
@@ -162,7 +163,8 @@ LNFREE_HOST_DEVICE inline double erf(double x) {
 }
 /// The error function.
 LNFREE_HOST_DEVICE inline float erf(float x) {
-  // x^2 as its bits, which grow with it. A NaN may become a number here, but not in the product below.
+  // x^2 is capped by its bits, which grow with it. A NaN may become a number here, but not in the product
+  // below.
   const float square = x * x, max_square = 3.925f * 3.925f;
   const std::int32_t bits = std::bit_cast<std::int32_t>(square),
                      max_bits = std::bit_cast<std::int32_t>(max_square);
@@ -171,7 +173,8 @@ LNFREE_HOST_DEVICE inline float erf(float x) {
                              5.2503450169725270e-02f, 1.8840851160977290e-01f, 1.1283791530400213e+00f);
   const float q = polynomial(t, 3.8351058628663894e-05f, 1.1453292226456986e-03f, 1.4807888806571275e-02f,
                              1.1330077024910230e-01f, 5.0030561181674770e-01f, 1.0f);
-  return clamp(quotient(x * p, q), -1.0f, 1.0f);  // where the square is capped the ratio grows with x
+  return clamp(quotient(x * p, q), -1.0f,
+               1.0f);  // the ratio grows where the square is capped
 }
 
 /// The hyperbolic tangent. In float through e^(-2 |x|): absolute error below 2e-7.
@@ -185,7 +188,7 @@ LNFREE_HOST_DEVICE inline float tanh(float x) {
   return x < 0.0f ? -y : y;
 }
 
-// The same of numbers with their derivatives.
+// The same for dual numbers.
 
 /// The exponential function, with its derivative.
 template <class T>

@@ -11,7 +11,7 @@ namespace lnfree {
 struct MemoryPlan {
   std::size_t parameters = 0;   ///< Weights, and their master copies.
   std::size_t gradients = 0;    ///< Of all parameters; 0 in a model for evaluation.
-  std::size_t optimizer = 0;    ///< 0 where a plan is of a model alone.
+  std::size_t optimizer = 0;    ///< 0 in the plan of a model alone.
   std::size_t activations = 0;  ///< Everything that passes need.
   std::size_t teacher = 0;      ///< A model that is learned from, and what is kept of its passes.
   /// All of it together.
@@ -55,13 +55,13 @@ class Buffer {
   std::size_t bytes_ = 0;
 };
 
-/// Hands out pieces of one block of memory. A plan is laid twice by the same code: first over no memory,
-/// which counts the bytes, then over a buffer of that size.
+/// Hands out pieces of one block of memory. The same code runs twice: first without memory, to count the
+/// bytes, then over a buffer of that size.
 class Arena {
  public:
-  /// Counts only: every piece is a null pointer.
+  /// Only counts bytes: every piece is a null pointer.
   Arena() = default;
-  /// Pieces of the memory at `base`; null counts the bytes only.
+  /// Hands out the memory at `base`; with null it only counts bytes.
   explicit Arena(void* base) : base_(static_cast<std::byte*>(base)) {}
 
   /// The next `count` elements, aligned for vectors.
@@ -88,7 +88,7 @@ class Arena {
   std::size_t peak() const { return peak_; }
 
  private:
-  static constexpr std::size_t alignment = 64;  // a cache line, and the widest vector register
+  static constexpr std::size_t alignment = 64;  // of a cache line and the widest vector register
 
   std::byte* base_ = nullptr;
   std::size_t used_ = 0;

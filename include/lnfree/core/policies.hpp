@@ -4,32 +4,32 @@
 
 namespace lnfree {
 
-/// What an activation keeps of the forward pass to tell its derivative in the backward pass.
+/// What an activation saves in the forward pass to compute its derivative in the backward pass.
 enum class Saved {
   input,  ///< x: derivative(x).
-  output  ///< y = value(x): derivative(y); one buffer of (B, T, 4 C) less per layer.
+  output  ///< y = value(x): derivative(y); saves one (B, T, 4 C) buffer per layer.
 };
 
-/// Who shares the learnable parameter of an activation.
+/// Which layers share the learnable parameter of an activation.
 enum class Scope {
   per_layer,  ///< One for each layer.
   global      ///< One for the whole model.
 };
 
-/// Where in a model a norm stands. The last one is in front of the values alone, where a model has two norms
-/// for its attention (norm/staged.hpp).
+/// Where in a model a norm is. `values` is a norm in front of the values alone, in a model with two norms for
+/// its attention (norm/staged.hpp).
 enum class NormSite { attention, feed_forward, final_norm, values };
 
-/// How a norm is removed from a model that trains on (norm/tapered.hpp, norm/staged.hpp).
+/// How norms are removed during training (norm/tapered.hpp, norm/staged.hpp).
 enum class Removal {
-  taper,  ///< All norms together, little by little.
-  staged  ///< One norm after another, each at once.
+  taper,  ///< All norms together, gradually.
+  staged  ///< One norm after another, each in one step.
 };
 
 /// What is added to the residual stream.
 enum class StreamPart { embedding, attention, feed_forward };
 
-/// The number that a norm's parameter starts from: one for all norms, or one for each site.
+/// The initial value of a norm's parameter: one for all norms, or one for each site.
 struct InitialValue {
   /// The value at each kind of site.
   double attention, feed_forward, final_norm;
@@ -53,7 +53,7 @@ struct InitialValue {
 struct NormParameter {
   std::string_view name;  ///< In checkpoints, after the norm's: "weight" is ln_1.weight.
   InitialValue initial;   ///< Its value before training.
-  bool is_per_channel;    ///< Whether there is one for each channel, or one for the norm.
+  bool is_per_channel;    ///< One number for each channel, or one for the norm.
   bool is_learned;        ///< Whether it has a gradient.
 };
 /// A learned number for each channel.
@@ -64,7 +64,7 @@ constexpr NormParameter per_channel(std::string_view name, InitialValue initial)
 constexpr NormParameter scalar(std::string_view name, InitialValue initial) {
   return {name, initial, false, true};
 }
-/// One number that is set from outside while a model trains, and kept in its checkpoints.
+/// One number that is not learned but set from outside during training, and saved in checkpoints.
 constexpr NormParameter setting(std::string_view name, InitialValue initial) {
   return {name, initial, false, false};
 }
@@ -73,10 +73,10 @@ constexpr NormParameter setting(std::string_view name, InitialValue initial) {
 template <class T>
 struct RowMoments {
   T mean;      ///< The mean over the channels.
-  T variance;  ///< The mean square of the differences to it.
+  T variance;  ///< The mean squared deviation from it.
 };
 
-/// What a norm makes of them.
+/// What a norm computes from the moments.
 template <class T>
 struct RowStatistics {
   T shift;  ///< The first number, the mean in a LayerNorm.
@@ -87,7 +87,7 @@ struct RowStatistics {
 template <class T>
 struct NormRow {
   RowMoments<T> moments;        ///< The row's mean and variance.
-  RowStatistics<T> statistics;  ///< What the norm made of them.
+  RowStatistics<T> statistics;  ///< What the norm computed from them.
 };
 
 }  // namespace lnfree

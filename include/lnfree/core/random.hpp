@@ -10,16 +10,16 @@
 #include <lnfree/core/macros.hpp>
 #include <lnfree/core/tensor.hpp>
 
-/// Counter-based random numbers: a number is a pure function of (seed, stream, position), so every device and
-/// every thread count draws the same ones, and nothing has to be stored to resume.
+/// Counter-based random numbers: each number is a pure function of (seed, stream, position), so all devices
+/// and thread counts draw the same numbers, and resuming a run needs no stored state.
 namespace lnfree {
 
 /// Philox4x32-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", 2011).
 class Philox {
  public:
-  using Block = std::array<std::uint32_t, 4>;  ///< Four numbers, which are made together.
+  using Block = std::array<std::uint32_t, 4>;  ///< Four numbers, which are generated together.
 
-  /// Independent streams for every (seed, stream).
+  /// Every (seed, stream) gives an independent stream.
   LNFREE_HOST_DEVICE constexpr Philox(std::uint64_t seed, std::uint64_t stream)
       : seed_(seed), stream_(stream) {}
 
@@ -52,7 +52,7 @@ class Philox {
   std::uint64_t stream_;
 };
 
-/// A stream of its own for each name (FNV-1a).
+/// A separate stream for each name (FNV-1a hash).
 constexpr std::uint64_t stream_of(std::string_view name) {
   std::uint64_t hash = 0xcbf29ce484222325u;
   for (const char c : name) hash = (hash ^ static_cast<unsigned char>(c)) * 0x100000001b3u;
@@ -60,7 +60,8 @@ constexpr std::uint64_t stream_of(std::string_view name) {
 }
 
 /// Fills `values` with N(0, std) by the Box-Muller transform; on the host, in double, so that every device
-/// starts from the same weights. They are the numbers of a longer array from `first` on, a multiple of 4.
+/// starts from the same weights. They are the elements of a longer array starting at `first`, a multiple of
+/// 4.
 template <class T>
 void fill_normal(T* values, Index count, double std, Philox random, Index first = 0) {
   constexpr double scale = 1.0 / 4294967296.0;

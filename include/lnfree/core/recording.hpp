@@ -2,13 +2,13 @@
 
 namespace lnfree {
 
-/// Work that is asked of a device again and again, the same wherever `Key` is the same: the same primitives
-/// on the same memory with the same numbers. On most devices it is asked for anew each time; one that can
-/// repeat work as a whole has a specialization (device/cuda/recording.hpp).
+/// Work that a device repeats: for equal `Key` values, the same primitives on the same memory with the same
+/// arguments. Most devices simply run it each time; a device that can record and replay work has a
+/// specialization (device/cuda/recording.hpp).
 template <class Device, class Key>
 class Recording {
  public:
-  /// Has the work done that body() asks for. body() allocates nothing and copies nothing to or from the host.
+  /// Runs body(), or replays it. body() must not allocate or copy to or from the host.
   template <class Body>
   void run(Device&, const Key&, const Body& body) {
     body();

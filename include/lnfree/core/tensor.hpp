@@ -27,7 +27,7 @@ struct Matrix {
   constexpr Matrix(T* first, Index row_count, Index col_count, Index row_stride)
       : data(first), rows(row_count), cols(col_count), stride(row_stride) {}
 
-  /// A view to read through is had from one to write through.
+  /// A mutable view converts to a read-only one.
   template <class U>
   requires(std::is_same_v<U, const T> && !std::is_const_v<T>)
   constexpr operator Matrix<U>() const {
@@ -61,7 +61,7 @@ struct Matrix {
 template <class T>
 struct Operand {
   Matrix<const T> matrix;   ///< The factor as it is stored.
-  bool transposed = false;  ///< Whether its transpose is meant.
+  bool transposed = false;  ///< Whether the factor is its transpose.
 
   /// A stored matrix, or its transpose.
   constexpr Operand(Matrix<const T> stored, bool as_transpose = false)
@@ -81,14 +81,14 @@ constexpr Operand<std::remove_const_t<T>> transpose(Matrix<T> matrix) {
   return {matrix, true};
 }
 
-/// Where a primitive leaves its result: in a matrix, whatever was there (any Matrix converts to that), or the
+/// Where a primitive writes its result. It overwrites a matrix (any Matrix converts to that), or writes the
 /// sum of the result and another matrix, which may be the same one (accumulate(matrix)).
 template <class T>
 struct Output {
   Matrix<T> matrix;        ///< Where the result goes.
-  Matrix<const T> addend;  ///< No data where nothing is added.
+  Matrix<const T> addend;  ///< Null data if nothing is added.
 
-  /// Overwrites `result`, with the sum of what is computed and `added` where that is given.
+  /// Overwrites `result`, adding `added` if given.
   constexpr Output(Matrix<T> result, Matrix<const T> added = {}) : matrix(result), addend(added) {
     assert(!adds() || (addend.rows == matrix.rows && addend.cols == matrix.cols));
   }
@@ -129,10 +129,10 @@ struct AttentionShape {
   int length = 0;    ///< T, tokens of each.
   int heads = 0;     ///< H, heads.
   int head_dim = 0;  ///< D, channels of each head.
-  int first = 0;     ///< Position of the first query that is computed; keys and values of all are there.
-  /// C, channels of all heads.
+  int first = 0;     ///< Position of the first query to compute; the keys and values of all tokens are given.
+  /// C, channels of all heads together.
   constexpr int width() const { return heads * head_dim; }
-  /// B T, rows of a matrix of all tokens.
+  /// B T, rows of a matrix with a row for each token.
   constexpr Index rows() const { return Index{batch} * length; }
 };
 

@@ -31,10 +31,10 @@ inline std::size_t utf8_length(std::string_view text, std::size_t position) {
   return 0;
 }
 
-/// Offset of the first byte that is not UTF-8, nothing if all are.
+/// Offset of the first byte that is not valid UTF-8, or nothing if all are.
 inline std::optional<std::size_t> find_invalid_utf8(std::string_view text) {
   for (std::size_t position = 0; position < text.size();) {
-    // Most text is ASCII, which goes eight bytes at a time.
+    // Most text is ASCII, which is checked eight bytes at a time.
     if (std::uint64_t word = 0; text.size() - position >= sizeof word) {
       std::memcpy(&word, text.data() + position, sizeof word);
       if ((word & 0x8080808080808080) == 0) {

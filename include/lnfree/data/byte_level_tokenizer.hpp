@@ -30,15 +30,15 @@
 
 namespace lnfree {
 
-/// A tokenizer.json of Hugging Face with byte-level BPE, as GPT-2, Llama 3 and their relatives have it. Text
-/// gets the tokens that Hugging Face's `tokenizers` give it with add_special_tokens=False.
+/// A Hugging Face tokenizer.json with byte-level BPE, as used by GPT-2, Llama 3 and others. It gives the same
+/// tokens as Hugging Face's `tokenizers` with add_special_tokens=False.
 ///
-/// A file is refused if it holds what would change tokens and is not read here. Not used are the settings of
-/// a call that files may hold as well: post_processor, truncation and padding.
+/// Files with settings that would change tokens and are not supported here are refused. Settings for a single
+/// call (post_processor, truncation and padding) are ignored.
 class ByteLevelTokenizer {
  public:
-  /// Reads the content of a tokenizer.json; `name` is what messages call the file. Throws Error if it is
-  /// malformed, of another kind of tokenizer, or asks for something that is not supported.
+  /// Reads the content of a tokenizer.json; `name` is the name of the file in messages. Throws Error if it is
+  /// malformed, another kind of tokenizer, or needs something that is not supported.
   ByteLevelTokenizer(std::string_view content, std::string name) : name_(std::move(name)) {
     std::vector<std::pair<std::string, std::int32_t>> vocabulary;
     const Json json = parse(content, vocabulary);
@@ -57,17 +57,17 @@ class ByteLevelTokenizer {
   ByteLevelTokenizer(const ByteLevelTokenizer&) = delete;
   ByteLevelTokenizer& operator=(const ByteLevelTokenizer&) = delete;
 
-  /// Ids run from 0 to vocab_size() - 1; some may stand for nothing.
+  /// Ids run from 0 to vocab_size() - 1; some may be unused.
   int vocab_size() const { return static_cast<int>(texts_.size()); }
 
-  /// The id of a token by the name it has in the file, nothing if there is none.
+  /// The id of a token by its name in the file, or nothing if there is none.
   std::optional<std::int32_t> find(const std::string& token) const {
     const auto found = ids_.find(token);
     return found == ids_.end() ? std::nullopt : std::optional(found->second);
   }
 
-  /// Whether decode(encode(text)) is `text` whatever that is. Not so where the file puts a space in front of
-  /// a text, leaves out what lies around or between tokens, or composes characters (NFC).
+  /// Whether decode(encode(text)) == text for every text. It is not if the file adds a space before a text,
+  /// strips characters around or between tokens, or composes characters (NFC).
   bool gives_text_back() const { return gives_text_back_; }
 
   /// The ids of a text. Bytes that are not UTF-8 become the tokens of single bytes. Safe to call from several
@@ -89,8 +89,8 @@ class ByteLevelTokenizer {
     return ids;
   }
 
-  /// The text of ids, special tokens included; it is UTF-8 where the ids are those of a whole text. Throws
-  /// Error on an id that is not in the vocabulary.
+  /// The text of ids, special tokens included; it is UTF-8 if the ids are those of a whole text. Throws Error
+  /// for an id that is not in the vocabulary.
   std::string decode(std::span<const std::int32_t> ids) const {
     std::string text;
     for (const auto id : ids) {
@@ -103,7 +103,7 @@ class ByteLevelTokenizer {
   }
 
  private:
-  /// A token that is looked for in the text before anything else.
+  /// A token that is searched for in the text before anything else.
   struct AddedToken {
     std::string text;
     std::int32_t id = 0;
@@ -115,7 +115,7 @@ class ByteLevelTokenizer {
 
   /// A step of the pre-tokenizer: text in, pieces out.
   struct Step {
-    std::unique_ptr<SplitPattern> pattern;  // none: the text stays whole
+    std::unique_ptr<SplitPattern> pattern;  // null: the text is not split
     bool adds_prefix_space = false;
     bool drops_matches = false, drops_gaps = false;
   };
@@ -129,7 +129,7 @@ class ByteLevelTokenizer {
 
   // ---- The file.
 
-  // All but the vocabulary, whose keys are too many for a Json to look through.
+  // Everything but the vocabulary, which has too many keys for a Json, whose search is linear.
   Json parse(std::string_view content, std::vector<std::pair<std::string, std::int32_t>>& vocabulary) const {
     enum class Place { outside, model, vocab } place = Place::outside;
     std::string key;
@@ -237,11 +237,11 @@ class ByteLevelTokenizer {
     texts_[at] = text;
   }
 
-  // The id that Hugging Face's tokenizers give an added token: that of the vocabulary or the next one.
+  // Hugging Face's tokenizers give an added token its id in the vocabulary, or the next free one.
   void read_added_tokens(const Json& json) {
     const auto list = json.find("added_tokens");
     if (list == json.end() || list->is_null()) return;
-    if (!list->is_array()) refuse("has added_tokens that are no list");
+    if (!list->is_array()) refuse("has added_tokens that are not a list");
     auto next = static_cast<std::int64_t>(ids_.size());
     for (const Json& entry : *list) {
       const auto text = entry.is_object() ? entry.find("content") : entry.end();
@@ -268,7 +268,7 @@ class ByteLevelTokenizer {
       }
       next = std::max(next, expected + 1);
       if (token.takes_spaces_before || token.takes_spaces_behind) gives_text_back_ = false;
-      // Normalized tokens are looked for in what the others leave of the text, when that is normalized.
+      // Normalized tokens are searched for after the others, in the remaining text once it is normalized.
       const bool later = flag(entry, "normalized", true);
       if (later) token.text = composed(token.text);
       auto& tokens = later ? later_ : first_;
@@ -284,7 +284,7 @@ class ByteLevelTokenizer {
 
   void read_merges(const Json& model, const std::vector<std::pair<std::string, std::int32_t>>& vocabulary) {
     const Json& list = model["merges"];
-    if (!list.is_array()) refuse("has merges that are no list");
+    if (!list.is_array()) refuse("has merges that are not a list");
     const std::unordered_map<std::string_view, std::int32_t> ids(vocabulary.begin(), vocabulary.end());
     std::vector<BytePairs::Merge> merges;
     merges.reserve(list.size());
@@ -374,7 +374,7 @@ class ByteLevelTokenizer {
     refuse("has a Split without a pattern, a Regex or a String");
   }
 
-  // ---- Bytes as characters: those that can be seen stand for themselves, the others for U+0100 and on.
+  // ---- Bytes as characters: printable ones represent themselves, the others are U+0100 and following.
 
   static unsigned code_of(unsigned byte) {
     const auto is_seen = [](unsigned b) {
@@ -392,7 +392,7 @@ class ByteLevelTokenizer {
     return {static_cast<char>(0xC0 | code >> 6), static_cast<char>(0x80 | (code & 63))};
   }
 
-  /// The bytes that a token's characters stand for, nothing if one of them stands for none.
+  /// The bytes that a token's characters represent, or nothing if one of them represents none.
   static std::optional<std::string> bytes_of(std::string_view token) {
     static const std::array<int, 512> byte_of = [] {
       std::array<int, 512> table{};
@@ -445,7 +445,7 @@ class ByteLevelTokenizer {
     has_first_ ? each_part(text, first_, ids, find_later) : find_later(text);
   }
 
-  /// A text in the normal form of the file: NFC, or as it is.
+  /// A text in the file's normal form: NFC, or unchanged.
   std::string composed(std::string_view text) const {
 #ifdef LNFREE_WITH_UTF8PROC
     if (composes_) {
@@ -463,7 +463,7 @@ class ByteLevelTokenizer {
     return std::string(text);
   }
 
-  /// Appends the ids of the added tokens in `text`, and hands what lies between them to `rest`.
+  /// Appends the ids of the added tokens in `text`, and passes the text between them to `rest`.
   template <class Rest>
   static void each_part(std::string_view text, const AddedTokens& tokens, std::vector<std::int32_t>& ids,
                         const Rest& rest) {
@@ -521,7 +521,7 @@ class ByteLevelTokenizer {
     }
   }
 
-  /// Hands the pieces of `text` from step `index` on to the model.
+  /// Splits `text` by the steps from `index` on, and passes the pieces to the model.
   void split(std::size_t index, std::string_view text, Memory& memory, std::vector<std::int32_t>& ids) const {
     if (text.empty()) return;
     if (index == steps_.size()) return pairs_->encode(text, memory.pairs, ids);
@@ -554,7 +554,7 @@ class ByteLevelTokenizer {
   std::optional<BytePairs> pairs_;
   std::vector<Step> steps_;
   bool has_byte_level_ = false;
-  bool composes_ = false;  // text into NFC
+  bool composes_ = false;  // whether text is normalized to NFC
   bool gives_text_back_ = true;
   mutable std::mutex mutex_;
   mutable std::vector<std::unique_ptr<Memory>> memories_;

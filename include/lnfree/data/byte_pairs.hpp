@@ -18,18 +18,18 @@
 
 namespace lnfree {
 
-/// Byte-pair encoding of one word at a time: its bytes become tokens, and the pair of neighbours that comes
-/// first in the list of merges becomes one token, again and again.
+/// Byte-pair encoding of one word at a time: its bytes become tokens, and then the adjacent pair that comes
+/// first in the list of merges is merged, repeatedly.
 class BytePairs {
  public:
-  /// Tokens `left` and `right`, side by side, become `token`.
+  /// Adjacent tokens `left` and `right` become `token`.
   struct Merge {
     std::int32_t left;   ///< The first one of the pair.
     std::int32_t right;  ///< The second one.
-    std::int32_t token;  ///< What they become.
+    std::int32_t token;  ///< The merged token.
   };
 
-  /// What a thread needs to encode, with the words that it met before; not to be shared between threads.
+  /// A thread's memory for encoding, with a cache of words; threads must not share it.
   class Memory {
    private:
     friend class BytePairs;
@@ -53,23 +53,23 @@ class BytePairs {
       }
     };
 
-    std::vector<Word> known = std::vector<Word>(words);  // where its hash says, or not at all
+    std::vector<Word> known = std::vector<Word>(words);  // indexed by the hash of a word
     std::vector<Symbol> symbols;
     std::vector<Candidate> heap;
   };
 
-  /// Of words, for a map that is asked with views of them.
+  /// A hash of words for maps that are searched by views.
   struct Hash {
-    /// Views need not become strings.
+    /// Allows lookups by view without making strings.
     using is_transparent = void;
     /// The hash of a word.
     std::size_t operator()(std::string_view word) const { return XXH3_64bits(word.data(), word.size()); }
   };
-  /// Words that are one token whatever the merges say.
+  /// Words that are one token, whatever the merges.
   using Wholes = std::unordered_map<std::string, std::int32_t, Hash, std::equal_to<>>;
 
   /// `bytes` are the tokens of single bytes; earlier merges come first. Of two merges of the same pair the
-  /// later counts, as in Hugging Face's tokenizers.
+  /// later one is used, as in Hugging Face's tokenizers.
   BytePairs(const std::array<std::int32_t, 256>& bytes, std::span<const Merge> merges, Wholes wholes)
       : bytes_(bytes), wholes_(std::move(wholes)) {
     const std::size_t slots = std::bit_ceil(2 * merges.size() + 2);
@@ -153,7 +153,7 @@ class BytePairs {
       const auto candidate = heap.back();
       heap.pop_back();
       auto& left = symbols[static_cast<std::size_t>(candidate.symbol)];
-      if (left.token < 0 || left.next < 0) continue;  // merged away, or without the neighbour it had
+      if (left.token < 0 || left.next < 0) continue;  // merged, or its neighbour has changed
       auto& right = symbols[static_cast<std::size_t>(left.next)];
       const Slot* found = find(left.token, right.token);
       if (!found || found->token != candidate.token) continue;  // one of the two has changed

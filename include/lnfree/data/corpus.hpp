@@ -26,7 +26,7 @@
 
 namespace lnfree {
 
-/// XXH3, 128 bits, of a document's content: its identity.
+/// The 128-bit XXH3 hash of a document's content, which identifies it.
 struct ContentHash {
   /// Both halves of the 128-bit hash.
   std::uint64_t low = 0, high = 0;
@@ -39,18 +39,19 @@ struct ContentHash {
     return {hash.low64, hash.high64};
   }
 
-  /// A number in [0, 1) that depends on the content and the seed alone.
+  /// A number in [0, 1) that depends only on the content and the seed.
   double uniform(std::uint64_t seed) const {
     return static_cast<double>(XXH3_64bits_withSeed(this, sizeof *this, seed) >> 11) * 0x1p-53;
   }
 };
 
-/// The hashes of a corpus's documents: 16 bytes for each, in a table that is at most three quarters full.
+/// The hashes of a corpus's documents: 16 bytes for each, in a hash table that is at most three quarters
+/// full.
 class HashSet {
  public:
-  /// Whether the hash is new.
+  /// Inserts a hash; returns whether it is new.
   bool insert(ContentHash hash) {
-    if (hash == ContentHash{}) return !std::exchange(has_zero_, true);  // which marks a free place
+    if (hash == ContentHash{}) return !std::exchange(has_zero_, true);  // zero marks a free slot
     if (4 * (count_ + 1) > 3 * table_.size()) grow();
     ContentHash& place = find(hash);
     if (place == hash) return false;
@@ -60,7 +61,7 @@ class HashSet {
   }
 
  private:
-  // Where the hash is, or where it would have to go.
+  // The slot of the hash, or the free slot where it belongs.
   ContentHash& find(const ContentHash& hash) {
     std::size_t at = hash.low & (table_.size() - 1);
     while (table_[at] != ContentHash{} && table_[at] != hash) at = (at + 1) & (table_.size() - 1);
@@ -79,7 +80,7 @@ class HashSet {
   bool has_zero_ = false;
 };
 
-/// Which documents of the inputs belong to the corpus, and on which side.
+/// Which documents of the inputs belong to the corpus, and to which split.
 struct CorpusOptions {
   std::vector<std::filesystem::path> inputs;           ///< folders of *.py files, or files of JSON lines
   std::vector<std::filesystem::path> held_out_inputs;  ///< likewise; all their documents are held out
@@ -87,22 +88,25 @@ struct CorpusOptions {
   std::uint64_t seed = 0;        ///< chooses the held-out documents
   std::int64_t min_bytes = 100;  ///< shorter documents are dropped
   std::int64_t max_bytes = 1'000'000;  ///< longer documents are dropped
-  bool skip_invalid = false;  ///< count and drop what cannot be read, is not UTF-8 or not JSON, not throw
-  std::string field;  ///< of a JSON line, with the document; empty: "content" or, where that is not, "text"
+  bool skip_invalid =
+      false;  ///< count and drop what cannot be read, is not UTF-8 or not JSON, instead of throwing
+  std::string
+      field;  ///< of a JSON line, holding the document; empty: "content" or, if that is missing, "text"
 };
 
-/// What became of the documents of a corpus.
+/// How many documents of a corpus were kept, and why others were not.
 struct CorpusCounts {
-  /// Documents, by what became of them.
+  /// Number of documents by outcome.
   std::int64_t seen = 0, kept = 0, duplicates = 0, too_small = 0, too_large = 0, invalid = 0;
-  std::int64_t unreadable = 0;   ///< files and folders that may not be read, or not to their end
+  std::int64_t unreadable = 0;   ///< files and folders that cannot be read, or not completely
   std::int64_t links = 0;        ///< in the folders; they are not followed
   std::int64_t other_files = 0;  ///< in the folders, not named *.py
   /// Documents of each split.
   std::int64_t train = 0, held_out = 0;
   /// Their bytes.
   std::int64_t train_bytes = 0, held_out_bytes = 0;
-  std::string first_fault = {};  ///< what is wrong with the first invalid or unreadable one, empty if none is
+  std::string first_fault =
+      {};  ///< what is wrong with the first invalid or unreadable one; empty if there is none
 
   /// The same as an object.
   Json json() const {
@@ -128,20 +132,20 @@ struct CorpusCounts {
 struct Document {
   std::string name;          ///< the file, or "file:line" of JSON lines with its repository and path
   std::string_view content;  ///< UTF-8
-  /// Of its content.
+  /// Hash of its content.
   ContentHash hash;
-  /// Whether it is kept for evaluation.
+  /// Whether it is held out for evaluation.
   bool held_out = false;
   std::int64_t input_bytes = 0;  ///< bytes of the inputs read so far, this document included: for progress
 };
 
 /// Source code or other text as documents: the *.py files of folders and their subfolders, or the lines of
-/// files with a JSON object on each, compressed or not. Links within a folder are not followed: what they
-/// lead to is either in the folder, then it comes by itself, or does not belong to it. Visited one document
-/// after the other, as often as needed, and read on all cores; never held in memory but for a few megabytes.
+/// files with a JSON object on each, compressed or not. Links within a folder are not followed: their target
+/// is either in the folder anyway or does not belong to it. Documents can be visited any number of times, one
+/// after the other. They are read on all cores, and only a few megabytes are in memory at a time.
 class Corpus {
  public:
-  /// Throws Error if an input is missing or neither a folder nor a file of JSON lines, if there is none, or
+  /// Throws Error if there are no inputs, if one is missing or neither a folder nor a file of JSON lines, or
   /// if a subfolder cannot be read (see skip_invalid).
   explicit Corpus(CorpusOptions options) : options_(std::move(options)) {
     if (options_.inputs.empty()) throw Error("no corpus was given.");
@@ -154,13 +158,13 @@ class Corpus {
   /// Files of all inputs: *.py files and files of JSON lines.
   std::int64_t input_files() const { return input_files_; }
 
-  /// Bytes of all inputs as they lie on the disk: what Document::input_bytes reaches.
+  /// Bytes of all inputs on disk, the final value of Document::input_bytes.
   std::int64_t input_bytes() const { return input_bytes_; }
 
   /// Calls visitor(const Document&) for every document that belongs to the corpus, always in the same order:
-  /// held-out inputs first, folders by relative path, JSON lines as they come. Of identical documents the
-  /// first counts, so none is on both sides. Throws Error on a document that cannot be read, is not UTF-8 or
-  /// not JSON (see skip_invalid), and if no document is left.
+  /// held-out inputs first, folders by relative path, JSON lines in file order. Of identical documents only
+  /// the first is kept, so none is in both splits. Throws Error for a document that cannot be read, is not
+  /// UTF-8 or not JSON (see skip_invalid), and if no document is left.
   template <typename Visitor>
   CorpusCounts visit(Visitor&& visitor) const {
     Pass<Visitor> pass(*this, visitor);
@@ -182,14 +186,14 @@ class Corpus {
   struct Source {
     std::filesystem::path path;
     bool lines = false;              // a file of JSON lines; a folder otherwise
-    bool held_out = false;           // all of it
+    bool held_out = false;           // as a whole
     std::vector<std::string> files;  // of a folder, relative, sorted
   };
 
-  // A document on its way from the disk to the visitor.
+  // A document between the disk and the visitor.
   struct Item {
     std::string name;
-    std::string content;  // a JSON line before take(), if it is one
+    std::string content;  // until take(), possibly a JSON line
     bool is_line = false;
     bool held_out = false;
     std::int64_t input_bytes = 0;  // see Document
@@ -198,8 +202,8 @@ class Corpus {
     ContentHash hash;
   };
 
-  // One reading of all inputs. Documents are read one after the other, looked at side by side, some megabytes
-  // at a time, and counted and handed on in the order in which they came.
+  // One pass over all inputs. Documents are read in order, checked in parallel, some megabytes at a time, and
+  // counted and passed on in order.
   template <typename Visitor>
   class Pass {
    public:
@@ -220,7 +224,7 @@ class Corpus {
       bytes_ = 0;
     }
 
-    // What was read but cannot be gone on with.
+    // Handles a file or folder that cannot be read, or not completely.
     void unreadable(const std::string& sentence) {
       flush();
       refuse(sentence);
@@ -264,7 +268,7 @@ class Corpus {
     std::int64_t input_bytes = 0;
   };
 
-  // Finds the document in a JSON line, and whether it can be used. Runs on several threads.
+  // Extracts the document from a JSON line, and checks whether it can be used. Runs on several threads.
   void look_at(Item& item) const {
     if (item.is_line) {
       if (const auto offset = find_invalid_utf8(item.content))
@@ -282,13 +286,13 @@ class Corpus {
     item.hash = ContentHash::of(item.content);
   }
 
-  // Throws Error on what cannot be used, unless such things are left out.
+  // Throws Error for an unusable document or file, unless such are skipped.
   void refuse(const std::string& sentence) const {
     if (!options_.skip_invalid)
-      throw Error(sentence + "; mend or remove it, or leave such documents out with --skip-invalid.");
+      throw Error(sentence + "; fix or remove it, or skip such documents with --skip-invalid.");
   }
 
-  // Whether a file holds JSON lines, by its name: .jsonl or .json, packed or not, or anything packed.
+  // Whether a file holds JSON lines, by its name: .jsonl or .json, compressed or not, or anything compressed.
   static bool holds_lines(std::filesystem::path name) {
     const auto extension = name.extension();
     return extension == ".gz" || extension == ".zst" || extension == ".jsonl" || extension == ".json";
@@ -307,10 +311,9 @@ class Corpus {
         ++input_files_;
         input_bytes_ += static_cast<std::int64_t>(fs::file_size(input));
       } else {
-        throw Error(
-            "the corpus " + excerpt(input.native()) +
-            " is neither a folder of *.py files nor a file of JSON lines (.jsonl or .json, as it is or "
-            "packed as .gz or .zst).");
+        throw Error("the corpus " + excerpt(input.native()) +
+                    " is neither a folder of *.py files nor a file of JSON lines (.jsonl or .json, plain or "
+                    "compressed as .gz or .zst).");
       }
     } catch (const fs::filesystem_error& error) {
       throw Error("the corpus " + excerpt(input.native()) + " cannot be read: " + error.code().message() +
@@ -344,13 +347,13 @@ class Corpus {
     if (left_out_.first_fault.empty()) left_out_.first_fault = fault;
   }
 
-  // What is there besides documents, for the message that there are none.
+  // What the inputs contain besides documents, for the message that there are none.
   std::string left_out() const {
     std::string text;
     const auto add = [&](const std::string& what, std::int64_t count) {
       if (count > 0) text += (text.empty() ? "" : ", ") + what + ": " + std::to_string(count);
     };
-    add("links (not followed; give what they lead to)", left_out_.links);
+    add("links (not followed; give their targets)", left_out_.links);
     add("files of other names", left_out_.other_files);
     add("unreadable folders", left_out_.unreadable);
     return text.empty() ? "" : " (left out: " + text + ")";
@@ -361,7 +364,7 @@ class Corpus {
     struct Close {
       void operator()(std::FILE* file) const { std::fclose(file); }
     };
-    // One byte more than is kept tells a file that is too large, without reading all of it.
+    // One byte more than the maximum shows that a file is too large, without reading all of it.
     std::vector<char> buffer(static_cast<std::size_t>(options_.max_bytes) + 1);
     for (const auto& relative : source.files) {
       const auto path = source.path / relative;
@@ -386,7 +389,7 @@ class Corpus {
   template <typename PassT>
   void read_lines(const Source& source, PassT& pass) const {
     const std::int64_t before = pass.input_bytes;
-    std::string buffer;  // starts with the line at hand
+    std::string buffer;  // starts with the current line
     std::size_t begin = 0;
     std::int64_t number = 1;
     const auto line_name = [&] { return excerpt(source.path.native()) + ":" + std::to_string(number); };
@@ -440,14 +443,14 @@ class Corpus {
   CorpusOptions options_;
   std::vector<Source> sources_;
   std::int64_t input_files_ = 0, input_bytes_ = 0;
-  CorpusCounts left_out_;  // of the folders, before any document is read
+  CorpusCounts left_out_;  // counted in the folders, before any document is read
 };
 
-/// A random sample of documents within a budget of bytes, the same whatever order they come in: as many as
-/// fit, in the order of their hashes. Memory stays within the budget and one document.
+/// A random sample of documents within a budget of bytes: as many as fit, in the order of their hashes, so
+/// that it does not depend on their order. It holds at most the budget and one document in memory.
 class DocumentSample {
  public:
-  /// Of documents of at most `budget_bytes` bytes together.
+  /// A sample of at most `budget_bytes` bytes.
   explicit DocumentSample(std::int64_t budget_bytes) : budget_bytes_(budget_bytes) {}
 
   /// Bytes in the sample.
@@ -469,7 +472,7 @@ class DocumentSample {
     }
   }
 
-  /// The documents, in the order of their hashes. The sample is spent afterwards.
+  /// The documents, in the order of their hashes. Empties the sample.
   std::vector<std::string> take() {
     std::vector<std::string> documents;
     for (auto& [key, content] : documents_) documents.push_back(std::move(content));
@@ -482,7 +485,7 @@ class DocumentSample {
 
   std::int64_t budget_bytes_;
   std::int64_t bytes_ = 0;
-  bool full_ = false;  // a document had to go: nothing from limit_ on can be in the sample
+  bool full_ = false;  // a document was dropped, so no hash from limit_ on can be in the sample
   Key limit_;
   std::map<Key, std::string> documents_;
 };

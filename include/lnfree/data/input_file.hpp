@@ -22,8 +22,8 @@
 
 namespace lnfree {
 
-/// A file read from its start to its end, unpacked on the way where it is compressed by gzip or Zstandard:
-/// its first bytes tell. Memory stays small whatever the file's size.
+/// A file that is read from start to end, and decompressed if its first bytes are those of gzip or Zstandard.
+/// Memory stays small, whatever the file's size.
 class InputFile {
  public:
   /// What is wrong with a file, without its name: "cannot be read: Permission denied".
@@ -32,7 +32,8 @@ class InputFile {
     using std::runtime_error::runtime_error;
   };
 
-  /// Throws Fault if the file cannot be opened, or is compressed in a way that this program cannot read.
+  /// Throws Fault if the file cannot be opened, or is compressed in a format that this program was built
+  /// without.
   explicit InputFile(const std::filesystem::path& path) : file_(std::fopen(path.c_str(), "rbe")) {
     if (!file_) fail();
     packed_.resize(block_bytes);
@@ -44,10 +45,10 @@ class InputFile {
     if (starts({0x28, 0xB5, 0x2F, 0xFD})) open_zstandard();
   }
 
-  /// Bytes of the file as it lies on the disk that have been read so far.
+  /// Bytes of the file on disk that have been read so far.
   std::int64_t consumed() const { return consumed_ - static_cast<std::int64_t>(size_ - at_); }
 
-  /// Reads up to `size` > 0 bytes, unpacked, to `out`; returns how many, 0 at the end of the file. Throws
+  /// Reads up to `size` > 0 decompressed bytes to `out`; returns how many, 0 at the end of the file. Throws
   /// Fault if the file cannot be read or its compressed data are damaged or cut off.
   std::size_t read(char* out, std::size_t size) {
     if (unpacker_) return unpacker_->unpack(*this, out, size);
@@ -67,10 +68,10 @@ class InputFile {
   [[noreturn]] static void fail() { throw Fault(std::string("cannot be read: ") + std::strerror(errno)); }
 
   [[noreturn]] static void fail_damaged(const char* format, const std::string& how) {
-    throw Fault(std::string("cannot be read on: its ") + format + " data " + how);
+    throw Fault(std::string("cannot be read further: its ") + format + " data " + how);
   }
 
-  // Replaces what has been taken by the next bytes of the file, none at its end.
+  // Replaces the used bytes by the next ones of the file, none at its end.
   void fill() {
     at_ = 0;
     size_ = std::fread(packed_.data(), 1, packed_.size(), file_.get());
@@ -160,7 +161,7 @@ class InputFile {
   static constexpr std::size_t block_bytes = 1 << 18;
 
   std::unique_ptr<std::FILE, Close> file_;
-  std::vector<char> packed_;  // as on the disk
+  std::vector<char> packed_;  // as on disk
   std::size_t at_ = 0, size_ = 0;
   std::int64_t consumed_ = 0;
   std::unique_ptr<Unpacker> unpacker_;

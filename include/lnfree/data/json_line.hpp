@@ -10,11 +10,11 @@
 
 namespace lnfree {
 
-/// A line of a corpus: a JSON object with a document in one of its fields.
+/// A line of a corpus: a JSON object that has a document in one of its fields.
 class JsonLine {
  public:
-  /// Reads a line in UTF-8. The document is in `field` or, if that is empty, in "content" or, where that is
-  /// not, in "text".
+  /// Reads a line in UTF-8. The document is in `field` or, if that is empty, in "content" or, if the line has
+  /// none, in "text".
   JsonLine(std::string_view line, const std::string& field) {
     Reader reader(field);
     Json::sax_parse(line, &reader);
@@ -33,14 +33,14 @@ class JsonLine {
   /// What is wrong with the line, empty if nothing is.
   const std::string& fault() const { return fault_; }
 
-  /// Its repository and path, as CodeParrot's data have them: " repository path", or empty.
+  /// Its repository and path as in CodeParrot's data, " repository path", or empty.
   const std::string& origin() const { return origin_; }
 
-  /// The document, once.
+  /// Moves the document out.
   std::string take_document() { return std::move(document_); }
 
  private:
-  // Keeps the strings that matter of the outermost object and builds nothing of the rest.
+  // Keeps the relevant strings of the outermost object and builds nothing else.
   struct Reader : nlohmann::json_sax<Json> {
     explicit Reader(const std::string& name)
         : field(name.empty() ? "content" : name), falls_back(name.empty()) {}
@@ -75,7 +75,7 @@ class JsonLine {
       } else if (name == "path") {
         place = &path;
       }
-      if (has != nullptr) *has = false;  // of two fields of a name the last counts
+      if (has != nullptr) *has = false;  // of two fields with the same name the last one is used
       return true;
     }
 
@@ -102,7 +102,7 @@ class JsonLine {
       return false;
     }
 
-    // A value that is no string is no document.
+    // A value that is not a string cannot be the document.
     bool other() {
       place = nullptr;
       return true;

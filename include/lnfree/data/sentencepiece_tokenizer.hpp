@@ -22,18 +22,18 @@
 
 namespace lnfree {
 
-/// A byte-pair-encoding tokenizer (SentencePiece) that gives every text back exactly: whatever no piece
-/// covers becomes byte pieces, and nothing is normalized. The model file is SentencePiece's own and other
-/// programs may read it; on text without U+2581 and in valid UTF-8 they get the same tokens.
+/// A byte-pair-encoding tokenizer (SentencePiece) that restores every text exactly: what no piece covers is
+/// encoded as byte pieces, and nothing is normalized. The model file is in SentencePiece's own format; other
+/// programs that read it get the same tokens for valid UTF-8 without U+2581.
 ///
 /// Pieces are runs of letters, digits or other characters, with at most one space in front, or runs of spaces
-/// (indentation), much as in GPT-2's tokenizer.
+/// (indentation), similar to GPT-2's tokenizer.
 class SentencePieceTokenizer {
  public:
   /// Learns `vocab_size` pieces from whole documents in UTF-8, and returns the content of a model file; the
-  /// same documents give the same. With an `end_of_text`, one of the pieces is that token, which no text
-  /// contains. Throws Error if the documents hold too little text for that vocabulary, or if it has no room
-  /// for the bytes and characters.
+  /// same documents give the same model. With `end_of_text`, one of the pieces is that token, which never
+  /// results from text. Throws Error if the documents hold too little text for that vocabulary, or if the
+  /// vocabulary is too small for the bytes and characters.
   static std::string train(std::vector<std::string> documents, int vocab_size,
                            const std::string& end_of_text = "") {
     std::size_t bytes = 0;
@@ -49,7 +49,7 @@ class SentencePieceTokenizer {
         {"remove_extra_whitespaces", "false"},
         {"allow_whitespace_only_pieces", "true"},
         {"character_coverage", "0.9995"},
-        // Documents are fed with their line ends; a longer "sentence" than this would be left out.
+        // Documents include their line ends; a longer "sentence" than this would be skipped.
         {"max_sentence_length", "1000000000"},
         {"bos_id", "-1"},
         {"eos_id", "-1"},
@@ -66,8 +66,8 @@ class SentencePieceTokenizer {
     return model;
   }
 
-  /// Reads the content of a model file, SentencePiece's own; `name` is what messages call it. Throws Error if
-  /// it is no SentencePiece model, or one without byte pieces.
+  /// Reads the content of a model file, SentencePiece's own; `name` is its name in messages. Throws Error if
+  /// it is not a SentencePiece model, or has no byte pieces.
   SentencePieceTokenizer(std::string_view model, const std::string& name)
       : processor_(std::make_unique<sentencepiece::SentencePieceProcessor>()) {
     if (model.empty() || !processor_->LoadFromSerializedProto(model).ok() || processor_->GetPieceSize() == 0)
@@ -84,13 +84,14 @@ class SentencePieceTokenizer {
                     "byte fallback.");
   }
 
-  /// The id of a piece by its name, nothing if there is none.
+  /// The id of a piece by its name, or nothing if there is none.
   std::optional<std::int32_t> find(const std::string& piece) const {
     const int id = processor_->PieceToId(piece);
     return processor_->IsUnknown(id) ? std::nullopt : std::optional<std::int32_t>(id);
   }
 
-  /// decode(encode(text)) is `text`, unless the model normalizes: its file does not say so plainly.
+  /// Whether decode(encode(text)) == text. A model that normalizes text would break this, but its file does
+  /// not state that plainly.
   static constexpr bool gives_text_back() { return true; }
 
   /// Number of ids; ids run from 0 to vocab_size() - 1.
@@ -102,7 +103,8 @@ class SentencePieceTokenizer {
     std::size_t begin = 0, position = 0;
     while (position < text.size()) {
       const std::size_t length = utf8_length(text, position);
-      // SentencePiece takes its own space mark for a space and replaces invalid UTF-8: both go as bytes.
+      // SentencePiece reads its space mark as a space and replaces invalid UTF-8, so both are encoded as
+      // bytes.
       if (length == 0 || text.substr(position, length) == space_mark) {
         const std::size_t end = position + (length == 0 ? 1 : length);
         encode_plain(text.substr(begin, position - begin), ids);
@@ -117,8 +119,8 @@ class SentencePieceTokenizer {
     return ids;
   }
 
-  /// The text of ids, the inverse of encode(). An unknown-piece id, which encode() never gives, becomes
-  /// U+FFFD. Throws Error on an id outside the vocabulary.
+  /// The text of ids, the inverse of encode(). The unknown piece, which encode() never gives, becomes U+FFFD.
+  /// Throws Error for an id outside the vocabulary.
   std::string decode(std::span<const std::int32_t> ids) const {
     std::string text;
     for (const auto id : ids) {
@@ -133,10 +135,10 @@ class SentencePieceTokenizer {
  private:
   static constexpr std::string_view space_mark = "\xE2\x96\x81";  // U+2581
 
-  // Feeds documents to SentencePiece's trainer, whole but for two things that it does not bear. It numbers
-  // the characters of a word (spaces and what follows them up to the next space) in 15 bits and crashes
-  // beyond, so a longer word is cut. And it leaves out a whole document for its mark of the unknown, which is
-  // never part of a piece, so a document is cut at that mark.
+  // Feeds whole documents to SentencePiece's trainer, except for two cases that it cannot handle. It numbers
+  // the characters of a word (spaces and what follows up to the next space) in 15 bits and crashes beyond, so
+  // longer words are cut. And it skips a document that contains its unknown mark, which is never part of a
+  // piece, so documents are cut at that mark.
   class Documents : public sentencepiece::SentenceIterator {
    public:
     explicit Documents(std::vector<std::string> documents) : documents_(std::move(documents)) { cut(); }
@@ -156,7 +158,7 @@ class SentencePieceTokenizer {
     static constexpr std::string_view unknown_mark = "\xE2\x96\x85";  // U+2585
     static constexpr std::size_t max_word_bytes = 32'000;
 
-    // Takes the next part of the document at hand; an empty one at its end.
+    // Takes the next part of the current document; an empty one at its end.
     void cut() {
       part_.clear();
       if (done()) return;
@@ -178,7 +180,7 @@ class SentencePieceTokenizer {
     std::string part_;  // of the document `next_`, before `position_`
   };
 
-  // What an id stands for in the text.
+  // The text of an id.
   std::string text_of(int id) const {
     const std::string& piece = processor_->IdToPiece(id);
     if (processor_->IsControl(id)) return {};
@@ -207,7 +209,7 @@ class SentencePieceTokenizer {
     ids.insert(ids.end(), part.begin(), part.end());
   }
 
-  // The number behind `mark` in SentencePiece's message, 0 if there is none.
+  // The number after `mark` in SentencePiece's message, 0 if there is none.
   static int number_after(const std::string& message, std::string_view mark) {
     const std::size_t at = message.find(mark);
     int number = 0;

@@ -18,8 +18,8 @@
 
 namespace lnfree {
 
-/// The files that paths and patterns stand for, each once, ordered by name and, where names are the same, by
-/// path. A pattern has *, ? or [...]; a file that has such a name itself is meant first. Throws Error for a
+/// The files that match paths and patterns, each once, ordered by name and, for equal names, by path. A
+/// pattern has *, ? or [...]; an existing file of exactly that name takes precedence. Throws Error for a
 /// pattern that no file matches.
 inline std::vector<std::filesystem::path> matching_files(std::span<const std::filesystem::path> patterns) {
   std::vector<std::filesystem::path> files;
@@ -48,7 +48,7 @@ inline std::vector<std::filesystem::path> matching_files(std::span<const std::fi
   return files;
 }
 
-/// Token shards in an order, at least one: the data of one split.
+/// An ordered set of one or more token shards: the data of one split.
 class ShardSet {
  public:
   /// A single shard.
@@ -59,16 +59,15 @@ class ShardSet {
     if (shards_.empty()) throw Error("no token shard was given.");
   }
 
-  /// Maps the files that the paths and patterns stand for, in the order of matching_files(). `vocab_size` is
-  /// that of shards without a header, 0 where a file beside them says it. Throws Error where
-  /// TokenShard::open() does.
+  /// Maps the files that match paths and patterns, in the order of matching_files(). `vocab_size` is for
+  /// shards without a header, 0 to read it from a file beside them. Throws Error if TokenShard::open() does.
   static ShardSet open(std::span<const std::filesystem::path> patterns, std::int64_t vocab_size = 0) {
     std::vector<TokenShard> shards;
     for (const auto& file : matching_files(patterns)) shards.push_back(TokenShard::open(file, vocab_size));
     return ShardSet(std::move(shards));
   }
 
-  /// In their order.
+  /// The shards in order.
   const std::vector<TokenShard>& shards() const { return shards_; }
 
   /// "data/train_0.bin", "data/train_0.bin and 7 more": for messages.
@@ -77,8 +76,8 @@ class ShardSet {
     return shards_.size() == 1 ? first : first + " and " + std::to_string(shards_.size() - 1) + " more";
   }
 
-  /// Equal for shards of the same tokens in the same order, wherever they lie; that of a single shard is its
-  /// own. Reads all of them.
+  /// Equal for shards with the same tokens in the same order, wherever the files are; for a single shard it
+  /// is that shard's. Reads all of them.
   std::string fingerprint() const {
     if (shards_.size() == 1) return shards_.front().fingerprint();
     std::string all;

@@ -17,11 +17,11 @@
 namespace lnfree {
 
 /// A regular expression by which a tokenizer.json splits text, written for Oniguruma as Hugging Face's
-/// tokenizers use it and matched by PCRE2. The two read some constructs differently: what can be said in
-/// PCRE2's words is translated, and anything else is refused rather than matched differently.
+/// tokenizers use it and matched by PCRE2. The two interpret some constructs differently: what PCRE2 can
+/// express is translated, and anything else is refused rather than matched differently.
 class SplitPattern {
  public:
-  /// What a thread needs to match; not to be shared between threads.
+  /// A thread's memory for matching; threads must not share it.
   class Matcher {
    public:
     Matcher()
@@ -44,8 +44,8 @@ class SplitPattern {
     std::unique_ptr<pcre2_jit_stack, Free> stack_;
   };
 
-  /// Throws Error, in which `where` names the file, if the expression is malformed, may match nothing, or
-  /// uses what is not supported.
+  /// Throws Error, with `where` as the name of the file, if the expression is malformed, may match nothing,
+  /// or uses an unsupported construct.
   SplitPattern(std::string_view oniguruma, const std::string& where) {
     const std::string shown = where + ": the regular expression '" + excerpt(oniguruma) + "' ";
     const std::string pattern = Translation(oniguruma, shown).result();
@@ -71,7 +71,7 @@ class SplitPattern {
   }
 
   /// The first match in `text` at or after `begin`: where it begins and ends. `text` must be valid UTF-8 and
-  /// `begin` the start of a character. Throws Error where PCRE2 gives up.
+  /// `begin` the start of a character. Throws Error if PCRE2 fails.
   std::optional<std::pair<std::size_t, std::size_t>> find(std::string_view text, std::size_t begin,
                                                           Matcher& matcher) const {
     const auto* subject = reinterpret_cast<PCRE2_SPTR>(text.data());
@@ -88,7 +88,7 @@ class SplitPattern {
   }
 
  private:
-  // From Oniguruma's words to PCRE2's, character by character.
+  // Translates from Oniguruma's syntax to PCRE2's, character by character.
   class Translation {
    public:
     Translation(std::string_view text, const std::string& shown) : text_(text), shown_(shown) {
@@ -116,7 +116,7 @@ class SplitPattern {
       const char c = text_[at_];
       if (c == '\\') return escape();
       if (in_class_) {
-        // Oniguruma has classes within classes and intersections of them.
+        // Oniguruma has nested classes and intersections of classes.
         if (c == '[' || sees("&&")) refuse_part(at_, 2);
         if (c == ']') in_class_ = false;
         return copy(1);
@@ -138,12 +138,12 @@ class SplitPattern {
       if (!sees("(?")) return copy(1);
       for (const char* kind : {"(?:", "(?=", "(?!", "(?<=", "(?<!", "(?>", "(?i:"})
         if (sees(kind)) return copy(std::string_view(kind).size());
-      // Within an expression Oniguruma ends an option's reach elsewhere than PCRE2.
+      // Within an expression, the scope of an option ends elsewhere in Oniguruma than in PCRE2.
       if (at_ == 0 && sees("(?i)")) return copy(4);
       refuse_part(at_, 3);
     }
 
-    // {2}, {2,}, {2,3}, greedy or lazy. The two differ in {,3} and in a + behind it.
+    // {2}, {2,}, {2,3}, greedy or lazy. The two differ for {,3} and for a + after an interval.
     void interval() {
       std::size_t end = at_ + 1;
       const auto digits = [&] {
@@ -168,7 +168,7 @@ class SplitPattern {
         result_ += words;
         at_ += 2;
       };
-      // PCRE2's own \s and \w are of other characters than Unicode's.
+      // PCRE2's own \s and \w match other characters than Unicode's.
       if (c == 's') return put("\\p{White_Space}");
       if (c == 'S') return put("\\P{White_Space}");
       if (c == 'w' && in_class_) return put("\\p{L}\\p{M}\\p{Nd}\\p{Pc}");
@@ -181,7 +181,7 @@ class SplitPattern {
       copy(2);
     }
 
-    // General categories have the same names; scripts would mean their extensions, too, to PCRE2.
+    // General categories have the same names; scripts in PCRE2 would include script extensions.
     void property() {
       const std::size_t begin = at_, end = text_.find('}', at_);
       if (!text_.substr(at_ + 2).starts_with('{') || end == std::string_view::npos) refuse_part(at_, 3);
@@ -211,7 +211,7 @@ class SplitPattern {
       while (end < text_.size() && end < first + max_digits && is_hexadecimal(text_[end])) ++end;
       const bool whole =
           braces ? end > first && text_.substr(end).starts_with('}') : end == first + max_digits;
-      // A byte beyond ASCII is half a character.
+      // A byte beyond ASCII is only part of a character.
       if (!whole || (!braces && max_digits == 2 && text_[first] > '7')) refuse_part(begin, end + 1 - begin);
       result_.append("\\x{").append(text_.substr(first, end - first)).push_back('}');
       at_ = end + braces;

@@ -49,7 +49,7 @@ inline ShardHeader make_shard_header(std::int64_t tokens, int token_bytes) {
   return header;
 }
 
-/// What the small JSON file beside a shard says about it; 0 or empty where it does not.
+/// The content of the small JSON file beside a shard; missing values are 0 or empty.
 struct ShardInfo {
   /// Number of token ids.
   std::int64_t vocab_size = 0;
@@ -57,9 +57,10 @@ struct ShardInfo {
   std::int64_t documents = 0;  ///< documents that gave at least one window
   /// Tokens in the shard.
   std::int64_t tokens = 0;
-  std::string tokenizer = {};              ///< file name of the tokenizer's model, in the same folder
-  std::string tokenizer_fingerprint = {};  ///< fingerprint() of that file: equal for shards of one tokenizer
-  std::string split = {};                  ///< "train" or "held-out"
+  std::string tokenizer = {};  ///< file name of the tokenizer's model, in the same folder
+  std::string tokenizer_fingerprint =
+      {};                  ///< fingerprint() of that file, equal for shards of the same tokenizer
+  std::string split = {};  ///< "train" or "held-out"
 };
 
 /// The file that describes a shard: train.json beside train.bin.
@@ -67,7 +68,7 @@ inline std::filesystem::path shard_info_path(std::filesystem::path shard) {
   return shard.replace_extension(".json");
 }
 
-/// Reads the description beside a shard, nothing if there is none. Throws Error if it is there but malformed.
+/// Reads the description beside a shard, or nothing if there is none. Throws Error if it is malformed.
 inline std::optional<ShardInfo> read_shard_info(const std::filesystem::path& shard) {
   const auto path = shard_info_path(shard);
   if (!std::filesystem::exists(path)) return std::nullopt;
@@ -86,12 +87,12 @@ inline std::optional<ShardInfo> read_shard_info(const std::filesystem::path& sha
   } catch (const Json::exception& error) {
     throw Error(excerpt(path.native()) + " should describe " + excerpt(shard.filename().native()) +
                 " (a JSON object with vocab_size, context, tokens), but cannot be read: " +
-                excerpt(error.what()) + "; mend or remove it.");
+                excerpt(error.what()) + "; fix or remove it.");
   }
 }
 
 /// The size of the vocabulary of a shard without a header, from its description or from a meta.json in its
-/// folder, as nanoGPT's data sets may have it; 0 if neither is there. Throws Error if they are malformed.
+/// folder, as nanoGPT's data sets may have; 0 if there is neither. Throws Error if it is malformed.
 inline std::int64_t read_vocab_size(const std::filesystem::path& shard) {
   if (const auto info = read_shard_info(shard); info && info->vocab_size > 0) return info->vocab_size;
   auto path = shard;
@@ -101,20 +102,20 @@ inline std::int64_t read_vocab_size(const std::filesystem::path& shard) {
   const Json json = Json::parse(file, nullptr, false);
   const Json size = json.is_object() ? json.value("vocab_size", Json()) : Json();
   if (!size.is_number_unsigned() || size == 0 || size > std::uint64_t{1} << 24)
-    throw Error(excerpt(path.native()) + " should say the vocabulary of " +
+    throw Error(excerpt(path.native()) + " should give the vocabulary size of " +
                 excerpt(shard.filename().native()) +
-                " as {\"vocab_size\": N}, but does not; mend or remove it, or give --vocab-size.");
+                " as {\"vocab_size\": N}, but does not; fix or remove it, or give --vocab-size.");
   return size.get<std::int64_t>();
 }
 
-/// A read-only memory map of a token shard (.bin): uint16 or uint32 token ids behind a ShardHeader, as llm.c
-/// has it, or uint16 ids and nothing else, as nanoGPT has it. Nothing is read before it is asked for.
-/// Positions and sizes are int64: shards over 2 GiB are fine.
+/// A read-only memory map of a token shard (.bin): uint16 or uint32 token ids after a ShardHeader, as in
+/// llm.c, or only uint16 ids, as in nanoGPT. Data is read on access. Positions and sizes are int64, so shards
+/// may exceed 2 GiB.
 class TokenShard {
  public:
-  /// Maps a shard. A file without a header is one if its vocabulary's size is known: from `vocab_size` or, if
-  /// that is 0, from read_vocab_size(). Throws Error if the file is missing, empty, no token shard,
-  /// truncated, or followed by other bytes.
+  /// Maps a shard. A file without a header is accepted if its vocabulary size is known: from `vocab_size` or,
+  /// if that is 0, from read_vocab_size(). Throws Error if the file is missing, empty, not a token shard,
+  /// truncated, or has extra bytes at its end.
   static TokenShard open(const std::filesystem::path& path, std::int64_t vocab_size = 0) {
     return TokenShard(path, vocab_size);
   }
@@ -166,11 +167,11 @@ class TokenShard {
       std::copy_n(tokens<std::uint32_t>() + begin, count, out);
   }
 
-  /// fingerprint() of the whole file: equal for shards of the same tokens, wherever they lie. Reads the whole
-  /// shard.
+  /// fingerprint() of the whole file, equal for shards with the same tokens, wherever they are. Reads the
+  /// whole shard.
   std::string fingerprint() const {
     Fingerprint fingerprint;
-    // What has been read need not stay in this process's memory; a part is whole pages.
+    // Pages that have been read are released; a part is whole pages.
     constexpr std::size_t part = 1 << 26;
     for (std::size_t at = 0; at < map_bytes_; at += part) {
       char* const begin = static_cast<char*>(map_) + at;
@@ -246,7 +247,7 @@ class TokenShard {
           "bare uint16 tokens as nanoGPT's do, tell their vocabulary with --vocab-size");
     if (map_bytes_ % sizeof(std::uint16_t) != 0)
       fail("is not a token shard: it has no header and " + std::to_string(map_bytes_) +
-           " bytes, which are no whole uint16 tokens");
+           " bytes, which are not whole uint16 tokens");
     size_ = static_cast<std::int64_t>(map_bytes_ / sizeof(std::uint16_t));
     vocab_size_ = vocab_size;
   }
@@ -260,7 +261,7 @@ class TokenShard {
     return reinterpret_cast<const Token*>(static_cast<const char*>(map_) + header_bytes_);
   }
 
-  // A plain loop, because compilers vectorise it and not std::max_element.
+  // A plain loop, because compilers vectorize it but not std::max_element.
   template <typename Token>
   std::int32_t largest() const {
     const Token* const values = tokens<Token>();
@@ -278,13 +279,13 @@ class TokenShard {
   std::int64_t vocab_size_ = 0;
 };
 
-/// Writes a token shard as it is made, uint16 where the vocabulary allows it, uint32 beyond 65,536. The shard
-/// appears under its name when finish() is called; a writer destroyed before leaves nothing behind.
+/// Writes a token shard incrementally, as uint16 if the vocabulary allows it, as uint32 beyond 65,536. The
+/// shard appears under its name when finish() is called; a writer destroyed before leaves nothing behind.
 class TokenShardWriter {
  public:
-  /// Starts the shard `path` over a vocabulary of `vocab_size` ids. With `keep`, it goes on behind the first
-  /// `keep` tokens of one that a killed process had flushed. Throws Error if it cannot be written, or does
-  /// not have them.
+  /// Starts the shard `path` over a vocabulary of `vocab_size` ids. With `keep`, it continues after the first
+  /// `keep` tokens flushed by a killed process. Throws Error if the file cannot be written, or has fewer
+  /// tokens.
   TokenShardWriter(const std::filesystem::path& path, std::int64_t vocab_size, std::int64_t keep = 0)
       : file_(path, keep > 0 ? bytes_of(keep, vocab_size) : 0),
         vocab_size_(vocab_size),
@@ -294,14 +295,13 @@ class TokenShardWriter {
     if (keep == 0) file_.write(room.data(), sizeof room);
   }
 
-  /// Brings what was appended so far to the disk, for a writer that shall go on after this process is killed.
+  /// Forces what was appended so far to disk, so that a later writer can continue if this process is killed.
   void flush() { file_.flush(); }
 
   /// Tokens appended so far.
   std::int64_t size() const { return size_; }
 
-  /// Appends tokens. Throws Error on an id outside the vocabulary and where the format's count would
-  /// overflow.
+  /// Appends tokens. Throws Error for an id outside the vocabulary, and if the format's count would overflow.
   void append(std::span<const std::int32_t> tokens) {
     for (const auto token : tokens)
       if (token < 0 || token >= vocab_size_)
@@ -319,8 +319,7 @@ class TokenShardWriter {
   }
 
   /// Completes the shard and its description `info`, with the vocabulary size and the token count filled in,
-  /// and brings both to the disk, so that little can go wrong in commit(). Nothing may be appended
-  /// afterwards.
+  /// and forces both to disk, so that little can go wrong in commit(). Nothing may be appended afterwards.
   void complete(ShardInfo info) {
     info.vocab_size = vocab_size_;
     info.tokens = size_;
@@ -341,7 +340,7 @@ class TokenShardWriter {
     description_->flush();
   }
 
-  /// Makes what complete() has completed appear under its names.
+  /// Makes the completed files appear under their names.
   void commit() {
     file_.commit();
     description_->commit();

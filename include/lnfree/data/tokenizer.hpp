@@ -24,14 +24,14 @@
 
 namespace lnfree {
 
-/// A tokenizer, read from a file of its own: SentencePiece's tokenizer.model or, where PCRE2 is at hand, a
-/// byte-level tokenizer.json of Hugging Face. Copies share what was read.
+/// A tokenizer read from a file: SentencePiece's tokenizer.model or, if built with PCRE2, a Hugging Face
+/// tokenizer.json with byte-level BPE. Copies share their data.
 class Tokenizer {
  public:
   /// Learns `vocab_size` pieces from whole documents in UTF-8; the same documents give the same tokenizer, a
-  /// tokenizer.model. With an `end_of_text`, one of them is that token, which no text contains. Throws Error
-  /// if the documents hold too little text for that vocabulary, or if it has no room for the bytes and
-  /// characters.
+  /// tokenizer.model. With `end_of_text`, one of them is that token, which never results from text. Throws
+  /// Error if the documents hold too little text for that vocabulary, or if the vocabulary is too small for
+  /// the bytes and characters.
   static Tokenizer train(std::vector<std::string> documents, int vocab_size,
                          const std::string& end_of_text = "") {
     std::string content = SentencePieceTokenizer::train(std::move(documents), vocab_size, end_of_text);
@@ -59,13 +59,13 @@ class Tokenizer {
   /// The content of the file.
   const std::string& model() const { return content_; }
 
-  /// What such a file is called: tokenizer.model or tokenizer.json.
+  /// The usual name of such a file: tokenizer.model or tokenizer.json.
   const char* file_name() const { return is_json_ ? "tokenizer.json" : "tokenizer.model"; }
 
   /// Writes the file.
   void save(const std::filesystem::path& path) const { write_file(path, content_); }
 
-  /// fingerprint() of the file: by it two corpora are known to share their tokenizer.
+  /// fingerprint() of the file, by which two corpora are known to share their tokenizer.
   std::string fingerprint() const { return lnfree::fingerprint(content_); }
 
   /// Ids run from 0 to vocab_size() - 1.
@@ -73,13 +73,13 @@ class Tokenizer {
     return std::visit([](const auto& kind) { return kind.vocab_size(); }, *kind_);
   }
 
-  /// The id of a token by the name that the file gives it, such as <|endoftext|>; nothing if there is none.
+  /// The id of a token by its name in the file, such as <|endoftext|>, or nothing if there is none.
   std::optional<std::int32_t> find(const std::string& token) const {
     return std::visit([&](const auto& kind) { return kind.find(token); }, *kind_);
   }
 
-  /// Whether decode(encode(text)) is `text` whatever that is, or else the file asks for another text, as one
-  /// with a space in front.
+  /// Whether decode(encode(text)) == text for every text. Some files change it, for example by adding a space
+  /// in front.
   bool gives_text_back() const {
     return std::visit([](const auto& kind) { return kind.gives_text_back(); }, *kind_);
   }
@@ -89,7 +89,7 @@ class Tokenizer {
     return std::visit([&](const auto& kind) { return kind.encode(text); }, *kind_);
   }
 
-  /// The text of ids. Throws Error on an id outside the vocabulary.
+  /// The text of ids. Throws Error for an id outside the vocabulary.
   std::string decode(std::span<const std::int32_t> ids) const {
     return std::visit([&](const auto& kind) { return kind.decode(ids); }, *kind_);
   }

@@ -14,14 +14,14 @@
 
 namespace lnfree {
 
-/// Token shards seen as consecutive windows of T tokens that do not overlap, one shard after the other. No
-/// window lies across two shards; a short last one of a shard is dropped.
+/// Token shards divided into consecutive windows of T tokens that do not overlap, one shard after the other.
+/// No window spans two shards; an incomplete last window of a shard is dropped.
 class Windows {
  public:
   /// Takes the shards, or a single one, and checks them against the model, reading them once. Throws Error if
   /// a token id is beyond the vocabulary, if there is no whole window, or if the description beside a shard
-  /// says that it belongs to another file or was cut into windows that are no multiple of `context` (windows
-  /// would run across documents).
+  /// belongs to another file or gives a window length that is not a multiple of `context` (windows would span
+  /// documents).
   Windows(ShardSet shards, std::int64_t context, std::int64_t vocab_size)
       : shards_(std::move(shards)), context_(context) {
     if (context_ < 2)
@@ -39,7 +39,7 @@ class Windows {
                   " tokens, not one window of " + std::to_string(context_) + "; prepare a larger corpus.");
   }
 
-  /// What is cut into windows.
+  /// The shards.
   const ShardSet& shards() const { return shards_; }
 
   /// T, the tokens in a window.
@@ -66,7 +66,7 @@ class Windows {
                   std::to_string(shard.size()) + "; prepare the corpus again.");
     if (info->context % context_ != 0)
       throw Error(name + " was cut into windows of " + std::to_string(info->context) +
-                  " tokens, which is no multiple of the model's context of " + std::to_string(context_) +
+                  " tokens, which is not a multiple of the model's context of " + std::to_string(context_) +
                   "; prepare the corpus with --context " + std::to_string(context_) + ".");
   }
 
@@ -85,12 +85,12 @@ class Windows {
 
   ShardSet shards_;
   std::int64_t context_;
-  std::vector<std::int64_t> ends_;  // of each shard, in windows
+  std::vector<std::int64_t> ends_;  // end of each shard, in windows
 };
 
-/// The order in which training visits windows: every window once per epoch, in file order or in an order of
-/// its own for each epoch. A pure function of the position, so that a run is resumed from its position alone
-/// and no list of windows is held.
+/// The order in which training visits windows: every window once per epoch, in file order or in a new random
+/// order for each epoch. It is a pure function of the position, so that a run can be resumed from its
+/// position alone and no list of windows is stored.
 class WindowOrder {
  public:
   /// Over `count` >= 1 windows; `seed` chooses the orders when `shuffle` is set.
@@ -104,8 +104,8 @@ class WindowOrder {
     const std::int64_t index = position % count_;
     if (!shuffle_ || count_ == 1) return index;
     const std::uint64_t key = mix(seed_ + mix(static_cast<std::uint64_t>(position / count_)));
-    // A permutation of 2^(2 half) >= count numbers, followed until it is back below count: a permutation of
-    // those.
+    // A permutation of 2^(2 half) >= count numbers, applied until the result is below count, is a permutation
+    // of [0, count).
     auto image = static_cast<std::uint64_t>(index);
     do {
       image = permute(image, key);

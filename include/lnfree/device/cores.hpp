@@ -17,27 +17,27 @@
 
 namespace lnfree {
 
-/// What every device has in common that computes on the processor's cores, and derives from this: memory and
-/// OpenMP threads. How many threads: OMP_NUM_THREADS or omp_set_num_threads().
+/// The base of all devices that compute on the processor's cores: memory and OpenMP threads. The number of
+/// threads is set by OMP_NUM_THREADS or omp_set_num_threads().
 struct Cores {
-  /// Threads for which scratch memory is planned: those at hand when the device is made. More later on do not
-  /// help.
+  /// Threads for which scratch memory is planned: the number of threads when the device is constructed.
+  /// Raising it later does not help.
   int planned_threads = omp_get_max_threads();
-  /// Bytes of logits that the output head makes at a time.
-  static constexpr Index logits_bytes = Index{4} << 20;  // those of a small vocabulary stay in a cache
+  /// Bytes of logits that the output head computes at a time.
+  static constexpr Index logits_bytes = Index{4} << 20;  // with a small vocabulary they stay in cache
 };
 
-/// Memory of `bytes` bytes, aligned for vectors; throws Error where there is none.
+/// Memory of `bytes` bytes, aligned for vectors; throws Error if there is not enough.
 inline void* allocate(Cores&, std::size_t bytes) {
-  // Large blocks begin at a large page, so that the system can back them with such: products walk across many
-  // small ones at once.
+  // Large blocks are aligned so that the system can back them with large pages: products access many small
+  // pages at once.
   constexpr std::size_t large_page = std::size_t{1} << 21;
   const std::size_t alignment = bytes < large_page ? 64 : large_page;
   const std::size_t whole = (bytes + alignment - 1) / alignment * alignment;
   void* memory = std::aligned_alloc(alignment, whole);
-  if (memory == nullptr) throw Error("out of memory: " + std::to_string(bytes) + " bytes were asked for");
+  if (memory == nullptr) throw Error("out of memory: " + std::to_string(bytes) + " bytes were requested");
 #ifdef __linux__
-  if (alignment == large_page) madvise(memory, whole, MADV_HUGEPAGE);  // a wish: without it all works as well
+  if (alignment == large_page) madvise(memory, whole, MADV_HUGEPAGE);  // a hint; failure is harmless
 #endif
   return memory;
 }
@@ -50,28 +50,28 @@ inline void deallocate(Cores&, void* memory) {
 inline void fill_zero(Cores&, void* memory, std::size_t bytes) {
   std::memset(memory, 0, bytes);
 }
-/// Copies `bytes` bytes from the host's memory.
+/// Copies `bytes` bytes from host memory.
 inline void copy_to_device(Cores&, void* to, const void* from, std::size_t bytes) {
   std::memcpy(to, from, bytes);
 }
-/// Copies `bytes` bytes to the host's memory.
+/// Copies `bytes` bytes to host memory.
 inline void copy_to_host(Cores&, void* to, const void* from, std::size_t bytes) {
   std::memcpy(to, from, bytes);
 }
-/// Waits until all work is done, which it always is here.
+/// Does nothing: all work is already done.
 inline void synchronize(Cores&) {}
-/// Bytes of memory that are free, as far as is known.
+/// Bytes of free memory, as far as is known.
 inline std::size_t free_bytes(Cores&) {
   return host_free_bytes();
 }
-/// What the device is called in output.
+/// The name of the device for output.
 inline std::string device_name(Cores& device) {
   return "CPU, " + std::to_string(device.planned_threads) +
          (device.planned_threads == 1 ? " thread" : " threads");
 }
 
-/// body(begin, end), compiled once: of two copies, one for a single thread and one for several, the compiler
-/// may round one otherwise than the other.
+/// Calls body(begin, end). Not inlined, because the compiler might round differently in separate copies for
+/// one thread and for several.
 template <class Body>
 #if defined(__clang__)
 [[gnu::noinline]]
@@ -83,7 +83,7 @@ void run_part(const Body& body, Index begin, Index end) {
 }
 
 /// Calls body(begin, end) on each thread's part of [0, count), one part for each thread, none smaller than
-/// `grain` if it can be helped. Parts begin at multiples of `align`.
+/// `grain` if possible. Parts begin at multiples of `align`.
 template <class Body>
 void parallel_for(Index count, Index grain, const Body& body, Index align = 1,
                   Index max_threads = omp_get_max_threads()) {
@@ -103,10 +103,10 @@ void parallel_for(Index count, Index grain, const Body& body, Index align = 1,
   }
 }
 
-/// Numbers worth a thread of their own in an elementwise loop.
+/// How many elements of an elementwise loop are worth a thread.
 inline constexpr Index elementwise_grain = 16384;
 
-/// The same as a number of rows of `cols`.
+/// The same in rows of `cols` elements.
 inline Index row_grain(Index cols) {
   return std::max(Index{1}, elementwise_grain / std::max(Index{1}, cols));
 }

@@ -7,11 +7,11 @@
 #include <lnfree/core/tensor.hpp>
 #include <lnfree/device/cores.hpp>
 
-/// Functions of elements on the processor's cores, for the devices that compute there.
+/// Elementwise functions for the devices that compute on the processor's cores.
 namespace lnfree {
 
-/// f(a_i, ...) on copies of the elements in `Computed`, which then go to the arrays that can be written. A
-/// function of its own: g++ makes no vectors of a loop in which an object is declared.
+/// Calls f(a_i, ...) on copies of the elements as `Computed` and stores them in the arrays that are not
+/// const. A separate function, because g++ does not vectorize a loop in which an object is declared.
 template <class Computed, class F, class... T>
 [[gnu::always_inline]] inline void apply_to_element(const F& f, Index i, T*... at) {
   const auto on_copies = [&](auto... x) LNFREE_INLINE_LAMBDA {
@@ -48,7 +48,7 @@ double sum_over_elements(Index count, const F& f, T*... at) {
       }(static_cast<Computed>(at[i])...);
     };
     for (Index part = first; part < last; ++part) {
-      // Many sums side by side: an addition does not wait for the one before.
+      // Many independent sums, so that an addition does not wait for the previous one.
       constexpr int lanes = 32;
       double sums[lanes] = {};
       const Index end = count * (part + 1) / parts;

@@ -19,22 +19,22 @@ namespace lnfree::profiled {
 /// Time and work of the primitives of a device, by primitive and sizes, from start() to stop().
 class Profile {
  public:
-  /// What is known of one primitive.
+  /// The totals of one primitive with given sizes.
   struct Entry {
-    /// How often it ran.
+    /// Number of calls.
     std::int64_t calls = 0;
-    /// How long it took, in all.
+    /// Total time.
     double seconds = 0;
-    /// What it had to do, in all.
+    /// Total work.
     Work work;
   };
 
-  /// Forgets what it knows.
+  /// Clears the profile and starts timing.
   void start() {
     entries_.clear();
     runs_ = true;
   }
-  /// Times nothing any more.
+  /// Stops timing.
   void stop() { runs_ = false; }
   /// Whether primitives are timed.
   bool runs() const { return runs_; }
@@ -60,7 +60,8 @@ inline std::string by(Index a, Index b) {
 }
 template <class T>
 std::string sizes(const Matrix<T>& m) {
-  return std::string(" ").append(by(m.rows, m.cols));  // of " " + text g++ 12 warns without cause
+  return std::string(" ").append(
+      by(m.rows, m.cols));  // not " " + text, for which g++ 12 gives a false warning
 }
 inline std::string sizes(AttentionShape s) {
   return std::string(" ").append(by(s.batch, s.heads)) + " heads of " + by(s.length, s.head_dim);
@@ -78,16 +79,16 @@ inline std::string sizes(ProductShape s) {
          (s.b_transposed ? " B^T" : "");
 }
 
-/// A device that does what `Base` does and, while its profile runs, keeps account of it: the device of a
-/// Decoder<..., Profiled<Cpu>, ...> tells where the time of its steps goes. Each primitive is waited for
-/// then, so that its time is its own: on a GPU the whole takes longer than it would without.
+/// The device `Base` with a profile of its primitives: Decoder<..., Profiled<Cpu>, ...> shows where the time
+/// of its steps goes. While the profile runs, the device is synchronized after each primitive to time it, so
+/// on a GPU the whole takes longer than without.
 template <class Base>
 struct Profiled : Base {
-  /// What its primitives took.
+  /// Time and work of its primitives.
   Profile profile;
 
-  /// Calls body(), which asks `Base` for a primitive, and returns its result. account() says what it is to be
-  /// accounted for as: sizes, and the work.
+  /// Calls body(), which runs a primitive of `Base`, and returns its result. account() gives its sizes and
+  /// work for the profile.
   template <class Account, class Body>
   auto measure(const char* primitive, const Account& account, const Body& body) {
     if (!profile.runs()) return body();
@@ -110,16 +111,16 @@ struct Profiled : Base {
   }
 };
 
-/// What a call is accounted for as.
+/// The profile's record of a call.
 struct Account {
-  /// The sizes, for the name of the entry.
+  /// The sizes, part of the entry's name.
   std::string operand;
-  /// The least it has to do.
+  /// Its minimal work.
   Work work;
 };
 
-/// The primitive of that name, with whatever arguments it has: those of `Base`, measured. PARAMETERS names
-/// the arguments that its sizes and its work depend on; S is what the device stores.
+/// Defines the primitive NAME for any arguments: the primitive of `Base`, measured. PARAMETERS names the
+/// arguments that its sizes and its work depend on; S is the type that the device stores.
 #define LNFREE_PROFILED(NAME, PARAMETERS, OPERAND, WORK)                                     \
   template <class Base, class... Arguments>                                                  \
   requires requires(Base& base, const Arguments&... arguments) { NAME(base, arguments...); } \
@@ -134,7 +135,7 @@ struct Account {
 LNFREE_PROFILED(bias_forward, (const auto& y, const auto&...), y, elementwise<S>(y.size(), 1, 1, true))
 LNFREE_PROFILED(bias_backward, (const auto& d_y, const auto&...), d_y, reduction<S>(d_y.size(), 1))
 
-// The operations of norms and activations are their own affair: only their bytes are counted.
+// The operations of norms and activations are unknown here: only their bytes are counted.
 LNFREE_PROFILED(norm_forward, (const auto&, const auto& x, const auto&, const Output<S>& y, const auto&...),
                 x, elementwise<S>(x.size(), 1, 0, y.adds()))
 LNFREE_PROFILED(norm_backward,
@@ -185,7 +186,7 @@ Account account_of_product(Operand<S> a, Operand<S> b, Output<T> c) {
   return {sizes(shape), work::gemm<S, T>(shape.m, shape.n, shape.k, c.adds())};
 }
 
-/// With or without an epilogue, where the device can.
+/// With an epilogue where the device has them, or without.
 template <class Base, class T, class... Epilogues>
 requires requires(Base& base, Operand<typename Base::Scalar> a, Output<T> c, const Epilogues&... epilogue) {
   gemm(base, a, a, c, epilogue...);
@@ -202,7 +203,7 @@ void gemm(Profiled<Base>& device, std::type_identity_t<Operand<typename Base::Sc
   gemm(device, a, b, Output<T>(c));
 }
 
-/// An elementwise function is accounted for under its own name and operations where it tells them.
+/// An elementwise function is recorded under its own name and operations, if it declares them.
 template <class F, class... T>
 Work work_of(Index count) {
   Work work = work::elements<T...>(count);
@@ -232,11 +233,11 @@ double sum_of(Profiled<Base>& device, Index count, const F& f, T*... at) {
 
 namespace lnfree {
 
-/// Work that a device has recorded is done as a whole: while the profile runs it is asked for anew.
+/// Recorded work replays as a whole, so while the profile runs it is executed primitive by primitive.
 template <class Base, class Key>
 class Recording<profiled::Profiled<Base>, Key> {
  public:
-  /// Runs `body` as it is: what is timed is not recorded.
+  /// Runs body(), without a recording while the profile runs.
   template <class Body>
   void run(profiled::Profiled<Base>& device, const Key& key, const Body& body) {
     if (device.profile.runs()) {

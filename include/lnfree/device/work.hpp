@@ -4,21 +4,21 @@
 
 #include <lnfree/core/tensor.hpp>
 
-/// What a call of each primitive has to do at least, whatever the device: arithmetic operations, of which a
-/// fused multiply-add is two, and bytes, once for each matrix read and once for each written.
+/// The minimal work of each primitive on any device: arithmetic operations, where a fused multiply-add counts
+/// as two, and bytes, once for each matrix read and once for each written.
 namespace lnfree {
 
-/// The least that a call does; bytes over its time are a bandwidth, operations over it a speed.
+/// The minimal work of a call. Divided by its time, bytes give a bandwidth and operations a speed.
 struct Work {
   /// Floating-point operations.
   double operations = 0;
   double read = 0;      ///< Bytes.
   double written = 0;   ///< Bytes.
-  double in_place = 0;  ///< Of the bytes written, those that are read too.
+  double in_place = 0;  ///< The bytes written that are also read.
 
   /// Bytes read and written.
   double moved() const { return read + written; }
-  /// Bytes of memory that are touched at all.
+  /// Bytes of memory touched.
   double touched() const { return read + written - in_place; }
 
   Work& operator+=(const Work& other) {
@@ -32,11 +32,11 @@ struct Work {
 
 namespace work {
 
-/// Operations of math::exp2 and math::erf in float, and of e^x by way of the former; a minimum or a maximum
-/// counts as none.
+/// Operations of math::exp2 and math::erf in float, and of e^x computed with exp2. Minimum and maximum are
+/// not counted.
 inline constexpr double exp2_operations = 14, erf_operations = 23, exp_operations = exp2_operations + 1;
 
-/// C (m, n) = A (m, k) B (k, n), added to C or not. `Scalar` is what A and B are stored in, `Result` C.
+/// C (m, n) = A (m, k) B (k, n), added to C or not. A and B are stored in `Scalar`, C in `Result`.
 template <class Scalar, class Result = Scalar>
 Work gemm(Index m, Index n, Index k, bool accumulates) {
   const double result = static_cast<double>(m * n) * sizeof(Result), sum = accumulates ? result : 0.0;
@@ -44,21 +44,21 @@ Work gemm(Index m, Index n, Index k, bool accumulates) {
           static_cast<double>(m * k + k * n) * sizeof(Scalar) + sum, result, sum};
 }
 
-/// `inputs` matrices of `size` elements read, one written, `operations` for each element.
+/// Reads `inputs` matrices of `size` elements and writes one, with `operations` for each element.
 template <class Scalar>
 Work elementwise(Index size, int inputs, double operations, bool in_place) {
   const double bytes = static_cast<double>(size) * sizeof(Scalar);
   return {operations * static_cast<double>(size), inputs * bytes, bytes, in_place ? bytes : 0.0};
 }
 
-/// The same with nothing written but sums.
+/// The same, but writes only sums.
 template <class Scalar>
 Work reduction(Index size, double operations) {
   const auto numbers = static_cast<double>(size);
   return {operations * numbers, numbers * sizeof(Scalar), 0, 0};
 }
 
-/// Only the pairs of a query with the keys that it sees.
+/// The number of pairs of a query and a key that it attends to.
 inline double attention_pairs(AttentionShape shape) {
   return 0.5 * shape.batch * shape.heads * shape.length * (shape.length + 1.0);
 }
@@ -91,19 +91,19 @@ Work embedding_forward(Index size) {
   return elementwise<Scalar>(size, 1, 1, false);
 }
 
-/// Each row is added to two tables, of which the small one stays in a cache.
+/// Each row is added to two tables; the small one stays in cache.
 template <class Scalar>
 Work embedding_backward(Index size) {
   return elementwise<Scalar>(size, 2, 2, true);
 }
 
-/// Ten rounds of two products and four other operations on four numbers, in integers.
+/// Ten rounds of two products and four other integer operations for four numbers.
 template <class Scalar>
 Work dropout(Index size) {
   return elementwise<Scalar>(size, 1, 15, true);
 }
 
-/// Arrays of `count` numbers each, of which those that are not const are written, too.
+/// Reads arrays of `count` numbers each, and writes those that are not const.
 template <class... T>
 Work elements(Index count) {
   const auto numbers = static_cast<double>(count);

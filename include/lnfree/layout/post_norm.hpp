@@ -6,8 +6,8 @@
 
 namespace lnfree {
 
-/// Norms behind the sums, x = norm(x + attention(x)); x = norm(x + FFN(x)): the first transformer's
-/// (Vaswani et al., 2017).
+/// Norms after the sums, x = norm(x + attention(x)); x = norm(x + FFN(x)): the original transformer (Vaswani
+/// et al., 2017).
 struct PostNorm {
   static constexpr std::string_view name = "post_norm";
 

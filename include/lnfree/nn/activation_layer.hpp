@@ -12,7 +12,7 @@
 
 namespace lnfree {
 
-/// The activation of a layer, whatever its policy.
+/// The activation of a layer, for any policy.
 template <class Device>
 class ActivationLayer {
  public:
@@ -20,19 +20,20 @@ class ActivationLayer {
 
   virtual ~ActivationLayer() = default;
 
-  /// Whether the backward pass needs the numbers before the activation, or those after it.
+  /// Whether the backward pass needs the input of the activation, or its output.
   virtual bool saves_input() const = 0;
 
-  /// y = A(x W + b) with the W and b of `linear`; x W + b stays in `before`, which is the memory of y where
-  /// the backward pass has no use for it.
+  /// y = A(x W + b) with the W and b of `linear`. x W + b is kept in `before`, which is the memory of y if
+  /// the backward pass does not need it.
   virtual void forward(Device& device, Linear<Device>& linear, Matrix<const Scalar> x, Matrix<Scalar> before,
                        Matrix<Scalar> y) = 0;
 
-  /// d_y becomes the gradient of x W + b; that of a learnable parameter is added to. `saved` is `before`.
+  /// Turns d_y into the gradient of x W + b, and adds to the gradient of a learnable parameter. `saved` is
+  /// `before`.
   virtual void backward(Device& device, Matrix<const Scalar> saved, Matrix<Scalar> d_y) = 0;
 };
 
-/// The activation whose policy A says what it computes.
+/// The activation with policy A.
 template <Activation A, class Device>
 class ActivationOf final : public ActivationLayer<Device> {
  public:
@@ -41,7 +42,7 @@ class ActivationOf final : public ActivationLayer<Device> {
                 "lnfree: the device has no activation_forward and activation_backward for this activation "
                 "(device/primitives.hpp)");
 
-  /// `layer` names a parameter that each layer has for itself.
+  /// `layer` is the name prefix of a parameter that each layer has for itself.
   ActivationOf(ParameterSet<Device>& parameters, const std::string& layer) {
     if constexpr (LearnableActivation<A>) {
       const std::string owner = A::scope == Scope::global ? "act" : layer + ".act";
@@ -71,12 +72,12 @@ class ActivationOf final : public ActivationLayer<Device> {
   Parameter<Device>* slope_ = nullptr;
 };
 
-/// Makes the activation of layer number `layer`, whose parameters are named after `name`.
+/// Creates the activation of layer number `layer`, with parameter names that begin with `name`.
 template <class Device>
 using ActivationFactory = std::function<std::unique_ptr<ActivationLayer<Device>>(
     ParameterSet<Device>&, const std::string& name, int layer)>;
 
-/// The factory of what A has in each layer.
+/// The factory of A's activation in each layer.
 template <ActivationOfLayers A, class Device>
 ActivationFactory<Device> activation_factory() {
   return [](ParameterSet<Device>& parameters, const std::string& name,

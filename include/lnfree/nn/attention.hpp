@@ -21,7 +21,7 @@ struct Copy {
 };
 
 /// Multi-head causal self-attention (the paper's equations 2 and 3): (Q | K | V) = x W_qkv + b, softmax
-/// attention head by head, and the output projection. With rotary positions, Q and K are turned in between.
+/// attention head by head, and the output projection. With rotary positions, Q and K are rotated in between.
 template <class Device>
 class Attention {
  public:
@@ -36,7 +36,8 @@ class Attention {
         c_proj_(parameters, name + ".c_proj", config.width, config.width,
                 config.biases == Biases::all ? config.width : 0) {}
 
-  /// Reserves what the backward pass needs: Q | K | V, the heads' outputs, and a number for each query.
+  /// Reserves memory for what the backward pass needs: Q | K | V, the heads' outputs, and a number for each
+  /// query.
   void plan(Arena& arena, BatchShape max_shape) {
     if (context_ == 0) {
       qkv_ = arena.matrix<Scalar>(max_shape.rows(), 3 * width());
@@ -48,15 +49,15 @@ class Attention {
     log_sum_ = arena.take<Accumulator>(max_shape.rows() * heads_);
   }
 
-  /// Reserves Q | K | V of as many texts by itself, where plan() will not: passes to come then find what
-  /// earlier ones left.
+  /// Reserves Q | K | V of as many texts separately, so that later passes find those of
+  /// earlier ones; plan() then does not.
   void plan_keys_and_values(Arena& arena, int texts, int context) {
     context_ = context;
     qkv_ = arena.matrix<Scalar>(Index{texts} * context, 3 * width());
   }
 
-  /// y = attention(x), with the values made from `values` where that is a matrix. `entropies` is
-  /// RowEntropies, RowScores or Unobserved.
+  /// y = attention(x). The values are computed from `values` if that has data, otherwise from x. `entropies`
+  /// is RowEntropies, RowScores or Unobserved.
   template <class Entropies>
   void forward(Device& device, BatchShape shape, Matrix<const Scalar> x, Matrix<const Scalar> values,
                Output<Scalar> y, Accumulator* workspace, Entropies entropies) {
@@ -85,8 +86,8 @@ class Attention {
     c_proj_.forward(device, fresh_output, y);
   }
 
-  /// From d_y (rows, C) to d_x, which may be the memory of d_y, and to d_values where there are such.
-  /// `scratch` has 4 C columns; `entropies` is EntropyGradients, or Unobserved.
+  /// Computes d_x, which may be the memory of d_y, from d_y (rows, C), and d_values if there are separate
+  /// values. `scratch` has 4 C columns; `entropies` is EntropyGradients, or Unobserved.
   template <class Gradients>
   void backward(Device& device, BatchShape shape, Matrix<const Scalar> x, Matrix<const Scalar> values,
                 Matrix<const Scalar> d_y, Output<Scalar> d_x, Matrix<Scalar> d_values, Matrix<Scalar> scratch,
@@ -106,7 +107,7 @@ class Attention {
     }
   }
 
-  /// Q | K | V of the last pass (B T, 3 C), turned where positions are rotary.
+  /// Q | K | V of the last pass (B T, 3 C), rotated if positions are rotary.
   Matrix<const Scalar> queries_keys_values(Index rows) const { return qkv_.top(rows); }
   /// ln sum_j exp(s_ij) of each query of the last pass, (B, H, T).
   const Accumulator* log_sums() const { return log_sum_; }

@@ -17,8 +17,8 @@
 
 namespace lnfree {
 
-/// The buffers that gradients of the residual stream are handed on in, (rows, C) each. The first holds that
-/// of the stream between two blocks.
+/// Buffers for the gradients of the residual stream, (rows, C) each. Between two blocks the first holds the
+/// gradient of the stream.
 template <class Scalar>
 struct GradientBuffers {
   static constexpr int max_count = 8;
@@ -35,12 +35,12 @@ struct GradientBuffers {
   }
 };
 
-/// Memory that every block uses in turn.
+/// Scratch memory shared by all blocks.
 template <class Device>
 struct BlockScratch {
   using Scalar = typename Device::Scalar;
 
-  /// Reserves what a pass needs; the matrices are those of a training pass.
+  /// Reserves what a pass needs, including the matrices of a training pass.
   void plan(Arena& arena, Index rows, Index attention_size, const DecoderConfig& config, int buffers) {
     attention = arena.take<typename Device::Accumulator>(attention_size);
     if (buffers == 0) return;
@@ -49,7 +49,7 @@ struct BlockScratch {
   }
 
   typename Device::Accumulator* attention = nullptr;  ///< The attention primitive's workspace.
-  Matrix<Scalar> wide;                                ///< (rows, max(4 C, ffn_width)): inside a sublayer.
+  Matrix<Scalar> wide;  ///< (rows, max(4 C, ffn_width)): used within a sublayer.
   GradientBuffers<Scalar> gradients;
 };
 
@@ -61,7 +61,7 @@ struct Sum {
   }
 };
 
-/// A transformer block: attention and a feed-forward network with norms, put together as the layout says.
+/// A transformer block: attention, a feed-forward network and norms, connected by the layout.
 template <class Device>
 class Block {
  public:
@@ -72,22 +72,22 @@ class Block {
       : Block(LayoutBuilder<Device>(parameters, name, config.width, parts.norm), parameters, name, config,
               parts, layer) {}
 
-  /// Reserves what every step of the layout gives, and what the steps keep.
+  /// Reserves the output of every step of the layout, and what the steps save.
   void plan(Arena& arena, BatchShape max_shape, const DecoderConfig& config) {
-    // These first: in a model that does not train, where all blocks lie in the same place, x is then where
-    // this block's output goes, and in no other part of it, whatever activations the two blocks have.
+    // The outputs come first. In a model that does not train, all blocks share the same memory. The input x
+    // then lies exactly where this block's output goes, whatever activations the two blocks have.
     for (auto& output : outputs_) output = arena.matrix<Scalar>(max_shape.rows(), config.width);
     for (auto& norm : norms_) norm->plan(arena, max_shape.rows());
     attention_.plan(arena, max_shape);
     feed_forward_.plan(arena, max_shape, config);
   }
 
-  /// Reserves the keys and values of as many texts, which stay from pass to pass; before plan().
+  /// Reserves the keys and values of as many texts, which are kept from pass to pass; call it before plan().
   void plan_keys_and_values(Arena& arena, int texts, int context) {
     attention_.plan_keys_and_values(arena, texts, context);
   }
 
-  /// The residual stream after this block. x may be the memory of that itself in a model that does not train.
+  /// The residual stream after this block. In a model that does not train, x may be the same memory.
   /// `extent` is a BatchShape, or the parts of texts; `entropies` is RowEntropies, RowScores or Unobserved.
   template <class Extent, class Entropies>
   Matrix<Scalar> forward(Device& device, Extent extent, Matrix<const Scalar> x,
@@ -111,8 +111,8 @@ class Block {
     return output(x.rows);
   }
 
-  /// From the gradient of the output, in the first of the buffers, to that of x, in the first. `entropies` is
-  /// EntropyGradients, or Unobserved; penalise(hidden, d_hidden) may add to the hidden layer's gradient.
+  /// Replaces the gradient of the output, in the first buffer, by that of x. `entropies` is EntropyGradients
+  /// or Unobserved; penalise(hidden, d_hidden) may add to the hidden layer's gradient.
   template <class Gradients, class Penalise>
   void backward(Device& device, BatchShape shape, Matrix<const Scalar> x, GradientBuffers<Scalar>& buffers,
                 const BlockScratch<Device>& scratch, Gradients entropies, const Penalise& penalise) {
@@ -147,11 +147,11 @@ class Block {
   /// The feed-forward network's hidden layer after the activation, (B, T, ffn_width).
   Matrix<const Scalar> hidden(Index rows) const { return feed_forward_.hidden(rows); }
 
-  /// What the last pass attended with.
+  /// The block's attention.
   const Attention<Device>& attention() const { return attention_; }
 
-  /// Calls f(part, x) with the residual stream (B T, C) after each addition to it in the last pass. Where a
-  /// norm stands in the stream, there is no such sum and no call.
+  /// Calls f(part, x) with the residual stream (B T, C) after each addition to it in the last pass. If the
+  /// layout has a norm within the stream, there are no such sums and no calls.
   template <class F>
   void for_each_sum(Index rows, const F& f) const {
     for (const Wiring::Addition& addition : wiring_.additions()) {
@@ -182,11 +182,11 @@ class Block {
                   " gradients at a time");
   }
 
-  /// By the wiring's number.
+  /// The matrix with this number in the wiring.
   Matrix<const Scalar> matrix(int number, Matrix<const Scalar> x) const {
     return number == 0 ? x : Matrix<const Scalar>(outputs_[static_cast<std::size_t>(number - 1)].top(x.rows));
   }
-  /// What an attention takes its values from, if not from its input; otherwise no matrix.
+  /// The matrix that the values are computed from if it is not the attention's input; otherwise null.
   Matrix<const Scalar> values(const Wiring::Step& step, Matrix<const Scalar> x) const {
     return step.values < 0 ? Matrix<const Scalar>() : matrix(step.values, x);
   }
@@ -196,7 +196,7 @@ class Block {
   std::vector<std::unique_ptr<NormLayer<Device>>> norms_;
   Attention<Device> attention_;
   FeedForward<Device> feed_forward_;
-  std::vector<Matrix<Scalar>> outputs_;  // (B, T, C) each, of the wiring's steps
+  std::vector<Matrix<Scalar>> outputs_;  // (B, T, C) each, one for each step of the wiring
 };
 
 }  // namespace lnfree

@@ -24,10 +24,10 @@ namespace lnfree {
 ///   ObserverPolicy     NoObserver, EntropyObserver, OutlierObserver, Observers, or your own
 ///                      (docs/adding-an-observer.md)
 ///   LayoutPolicy       PreNorm, Parallel, PostNorm, Sandwich, or your own (docs/change.md); AsConfigured:
-///                      PreNorm or Parallel, as Config.parallel_residual says
+///                      PreNorm or Parallel, selected by Config.parallel_residual
 ///   ObjectivePolicy    CrossEntropy, EntropyGuided, or your own (docs/change.md)
 ///
-/// What it can do is declared in DynamicDecoder. All memory is taken by the constructor; no pass allocates.
+/// Its members are those of DynamicDecoder. The constructor allocates all memory; no pass allocates.
 template <DecoderConfig Config, class NormPolicy, class ActivationPolicy, class DeviceTag,
           class ObserverPolicy, class LayoutPolicy, template <class> class ObjectivePolicy>
 class Decoder : public DynamicDecoder<DeviceTag, ObserverPolicy, ObjectivePolicy> {
@@ -51,7 +51,7 @@ class Decoder : public DynamicDecoder<DeviceTag, ObserverPolicy, ObjectivePolicy
       !Named<NormPolicy> || std::is_same_v<NormPolicy, Identity> || HasRowStatistics<NormPolicy> ||
           PointwiseNorm<NormPolicy>,
       "lnfree: the norm must be Identity, or offer `template <class T> static T value(T x)`, with "
-      "`const T (&p)[K]` after x for its K parameters, or with statistics() for what it knows of a row "
+      "`const T (&p)[K]` after x for its K parameters, or with statistics() for what it uses of a row "
       "(docs/adding-a-norm.md)");
   static_assert(Named<ActivationPolicy>,
                 "lnfree: the activation lacks `static constexpr std::string_view name` "
@@ -78,17 +78,17 @@ class Decoder : public DynamicDecoder<DeviceTag, ObserverPolicy, ObjectivePolicy
       std::conditional_t<Config.final_norm == FinalNorm::same_as_norm, NormPolicy, Identity>>;
   /// The activation of the feed-forward networks.
   using Activation = ActivationPolicy;
-  /// How a block is put together.
+  /// How a block is connected.
   using Layout = std::conditional_t<!std::is_same_v<LayoutPolicy, AsConfigured>, LayoutPolicy,
                                     std::conditional_t<Config.parallel_residual, Parallel, PreNorm>>;
   /// The architecture.
   static constexpr DecoderConfig config = Config;
 
-  /// As DynamicDecoder's constructor.
+  /// Like DynamicDecoder's constructor.
   explicit Decoder(int max_batch, Purpose purpose = Purpose::training, DeviceTag device = {})
       : Base(Config, parts(), max_batch, purpose, std::move(device)) {}
 
-  /// The memory that a model built with the same arguments takes on the device; takes none itself.
+  /// The device memory that a model built with the same arguments takes; allocates nothing.
   static MemoryPlan plan_memory(int max_batch, Purpose purpose = Purpose::training, DeviceTag device = {}) {
     return Base::plan_memory(Config, parts(), max_batch, purpose, std::move(device));
   }

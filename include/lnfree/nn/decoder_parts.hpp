@@ -8,7 +8,7 @@
 
 namespace lnfree {
 
-/// A layout: from the residual stream in front of a block to that after it.
+/// A layout: the steps from the residual stream before a block to the stream after it.
 template <class Device>
 using WireBlock = std::function<WiredValue(LayoutBuilder<Device>&, WiredValue)>;
 
@@ -18,12 +18,11 @@ WireBlock<Device> wire_of() {
   return [](LayoutBuilder<Device>& layout, WiredValue x) -> WiredValue { return L::wire(layout, x); };
 }
 
-/// What a decoder is made of besides its matrices, as values: policies that were chosen, by type in a
-/// program, or by name in a file.
+/// The policies of a decoder as run-time values, chosen by type in a program or by name in a file.
 template <class Device>
 struct DecoderParts {
   NormFactory<Device> norm;        ///< Of the blocks; empty for Identity.
-  NormFactory<Device> final_norm;  ///< In front of the logits; empty for none.
+  NormFactory<Device> final_norm;  ///< Before the logits; empty for none.
   /// Of the feed-forward networks.
   ActivationFactory<Device> activation;
   /// The layout of the blocks.

@@ -28,41 +28,40 @@
 
 namespace lnfree {
 
-/// B sequences of T tokens, (B, T) row by row, and for each token the one that the model shall predict after
-/// it; a negative target is not counted.
+/// B sequences of T tokens, (B, T) row by row, and for each token the next one, which the model is to
+/// predict; negative targets are ignored.
 struct Batch {
-  /// How many sequences, and of how many tokens.
+  /// The number of sequences and their length.
   BatchShape shape;
   /// B T token ids.
   std::span<const std::int32_t> tokens;
-  /// The token to predict after each.
+  /// B T target ids.
   std::span<const std::int32_t> targets;
 };
 
 /// What a model is built for.
 enum class Purpose {
   training,
-  evaluation,  ///< Neither gradients nor the activations of every layer are held.
-  generation   ///< As evaluation of one sequence at a time, with every layer's keys and values of the tokens
-               ///< that next_logits() has read of as many texts as the model has sequences.
+  evaluation,  ///< Without gradients, and without keeping the activations of every layer.
+  generation  ///< Like evaluation of one sequence at a time, with a cache of every layer's keys and values of
+              ///< the tokens that next_logits() has read of as many texts as the model has sequences.
 };
 
 /// Run-time choices of one forward and backward pass.
 struct PassOptions {
-  double gradient_scale = 1;  ///< Multiplies the gradient of the mean loss: 1 / accumulation steps.
+  double gradient_scale = 1;  ///< Multiplies the gradient of the mean loss: 1 / gradient accumulation steps.
   Dropout dropout = {};       ///< Of the embedding.
-  bool observe = true;        ///< Whether the model's observer sees this pass.
+  bool observe = true;        ///< Whether the observer records this pass.
 };
 
-/// A decoder-only transformer whose sizes and policies are chosen at run time: what Decoder is once its
-/// template arguments are known. For programs that open whatever model a user has; nothing checks sizes
-/// before the program runs.
+/// A decoder-only transformer whose sizes and policies are chosen at run time: the base of Decoder. For
+/// programs that open any model a user has. Sizes are checked only at run time.
 ///
 ///   DeviceTag          a device, whose primitives compute (docs/architecture.md)
 ///   ObserverPolicy     as of Decoder
 ///   ObjectivePolicy    as of Decoder
 ///
-/// All memory is taken by the constructor; no pass allocates.
+/// The constructor allocates all memory; no pass allocates.
 template <class DeviceTag, class ObserverPolicy = NoObserver,
           template <class> class ObjectivePolicy = CrossEntropy>
 class DynamicDecoder {
@@ -109,11 +108,11 @@ class DynamicDecoder {
                     std::is_same_v<ObjectivePolicy<DeviceTag>, CrossEntropy<DeviceTag>>,
                 "lnfree: the objective offers none of on_entropies, on_hidden, on_stream, on_state and "
                 "on_logits with the "
-                "arguments that objective/objective.hpp says (docs/change.md)");
+                "arguments described in objective/objective.hpp (docs/change.md)");
 
  public:
   using Device = DeviceTag;
-  /// What is measured.
+  /// What is observed.
   using Observer = ObserverPolicy;
   /// What is minimized.
   using Objective = ObjectivePolicy<DeviceTag>;
@@ -128,9 +127,9 @@ class DynamicDecoder {
   /// The sizes.
   const DecoderConfig config;
 
-  /// Plans and takes the memory for passes of up to `max_batch` sequences. Parameters are zero until
-  /// initialize(), load_weights() or parameters().write(), and every pass throws Error while they all are.
-  /// Throws Error when there is too little memory, and for sizes that make no model.
+  /// Plans and allocates the memory for passes of up to `max_batch` sequences. Parameters are zero until
+  /// initialize(), load_weights() or parameters().write(); while all are zero, every pass throws Error.
+  /// Throws Error if there is too little memory or the sizes are invalid.
   DynamicDecoder(const DecoderConfig& sizes, const DecoderParts<Device>& parts, int max_batch,
                  Purpose purpose = Purpose::training, Device device = {})
       : DynamicDecoder(Unplaced{}, sizes, parts, max_batch, purpose, std::move(device)) {
@@ -143,13 +142,13 @@ class DynamicDecoder {
     if (keeps_texts()) read_.resize(static_cast<std::size_t>(max_batch));
   }
 
-  /// The memory that a model built with the same arguments takes on the device; takes none itself.
+  /// The device memory that a model built with the same arguments takes; allocates nothing.
   static MemoryPlan plan_memory(const DecoderConfig& sizes, const DecoderParts<Device>& parts, int max_batch,
                                 Purpose purpose = Purpose::training, Device device = {}) {
     return DynamicDecoder(Unplaced{}, sizes, parts, max_batch, purpose, std::move(device)).memory();
   }
 
-  /// The parameters of a model of these sizes and parts; takes no memory on a device.
+  /// The parameters of a model of these sizes and parts; allocates no device memory.
   static std::vector<TensorShape> tensor_shapes(const DecoderConfig& sizes,
                                                 const DecoderParts<Device>& parts) {
     std::vector<TensorShape> shapes;
@@ -162,12 +161,12 @@ class DynamicDecoder {
   DynamicDecoder(const DynamicDecoder&) = delete;
   DynamicDecoder& operator=(const DynamicDecoder&) = delete;
 
-  /// Draws the initial weights; the same seed gives the same weights on every device.
+  /// Draws the initial weights at random; the same seed gives the same weights on every device.
   void initialize(std::uint64_t seed, double std) { parameters_.initialize(device_, seed, std); }
-  /// The same with the standard deviation that suits the width.
+  /// The same with the standard deviation config.init_std().
   void initialize(std::uint64_t seed) { initialize(seed, config.init_std()); }
 
-  /// Mean cross-entropy in nats over the batch's targets, dropout off.
+  /// Mean cross-entropy in nats over the batch's targets, without dropout.
   double loss(const Batch& batch, bool observe = true) {
     upload(batch);
     embedding_.forward(device_, batch.shape, tokens_, Dropout{});
@@ -181,8 +180,8 @@ class DynamicDecoder {
     return mean;
   }
 
-  /// Mean cross-entropy in nats over the batch's targets; adds the gradient of gradient_scale times it, and
-  /// of what the objective adds to it, to every parameter's.
+  /// Mean cross-entropy in nats over the batch's targets; adds the gradient of this loss and of the
+  /// objective's penalty, times gradient_scale, to the gradients of all parameters.
   double forward_backward(const Batch& batch, const PassOptions& options = {}) {
     if (purpose_ != Purpose::training)
       throw Error("forward_backward needs a model built with Purpose::training");
@@ -198,7 +197,7 @@ class DynamicDecoder {
     const auto work = [&] { blocks_and_head(pass); };
     embedding_.forward(device_, shape, tokens_, options.dropout);
     if (AddsToTheLoss<Objective, Device> || (Observes<Observer>::during_the_pass && options.observe)) {
-      work();  // reads from the device on its way
+      work();  // reads from the device during the pass, so it cannot be recorded
     } else {
       recording_.run(device_, pass, work);
     }
@@ -211,12 +210,12 @@ class DynamicDecoder {
   /// What the objective added to the mean loss in the last training pass.
   double penalty() const { return penalty_; }
 
-  /// The logits (V) that follow `tokens`, at least one, of which the last `context` count.
+  /// The logits (V) of the token after `tokens`, of which there must be at least one and the last `context`
+  /// are used.
   ///
-  /// A model built for generation computes only the tokens that differ from those of the call before, from
-  /// the first difference on: a text that grows costs a pass over what was added. Once it is longer than the
-  /// context, half a context of its beginning is dropped at a time and the rest read anew, so that between
-  /// half and all of the context counts.
+  /// A model built for generation computes only the tokens from the first difference to the previous call on:
+  /// for a growing text, only what was added. When the text outgrows the context, the oldest half of the
+  /// context is dropped and the rest is read again, so the model uses between half a context and a full one.
   std::vector<double> next_logits(std::span<const std::int32_t> tokens) {
     if (tokens.empty()) throw Error("next_logits needs at least one token");
     prepare_weights();
@@ -283,8 +282,8 @@ class DynamicDecoder {
   /// with the next would not be read again, and so in a pass of another size, which may round otherwise.
   void forget(int place) { read(place).forget(); }
 
-  /// What the logits of a pass over `tokens` (B T), which lie on the device, are made from: (B T, C), valid
-  /// until the next pass. For whoever learns from this model. Calls after_block(layer, x) with the stream (B
+  /// The input of the output head (B T, C) in a pass over `tokens` (B T) in device memory; valid until the
+  /// next pass. For distillation from this model. Calls after_block(layer, x) with the stream (B
   /// T, C) after each block, valid during the call.
   template <class F = NothingAfterBlocks>
   Matrix<const Scalar> last_hidden(BatchShape shape, const std::int32_t* tokens, const F& after_block = {}) {
@@ -295,11 +294,11 @@ class DynamicDecoder {
     return normalized(forward(shape, {}, after_block));
   }
 
-  /// The logits of the first rows of x, as many as exist at a time, in memory that may be overwritten, valid
-  /// until the next call.
+  /// The logits of the first rows of x, one chunk; the caller may overwrite them, and they are valid until
+  /// the next call.
   Matrix<Scalar> logits_of(Matrix<const Scalar> x) { return head_.logits(device_, x); }
 
-  /// Calls f(norm) for each norm, a NormLayer, from the first block to the one in front of the logits.
+  /// Calls f(norm) for each norm, a NormLayer, from the first block to the final norm.
   template <class F>
   void for_each_norm(const F& f) {
     for (auto& block : blocks_) block.for_each_norm(f);
@@ -320,7 +319,7 @@ class DynamicDecoder {
   const Objective& objective() const { return objective_; }
   /// The device that computes.
   Device& device() { return device_; }
-  /// The most sequences of a pass; of a model for generation, the most texts that are kept.
+  /// The maximum number of sequences in a pass; of a model for generation, the most texts that are kept.
   int max_batch() const { return max_batch_; }
 
   /// Bytes of device memory that the model holds.
@@ -341,23 +340,23 @@ class DynamicDecoder {
     return sizes;
   }
 
-  /// What a forward pass does besides.
+  /// What a forward pass does besides computing the stream.
   struct Watch {
-    bool entropies = false;  ///< Computes the heads' entropies, in a model that has a use for them.
-    bool records = false;    ///< Tells the observer.
+    bool entropies = false;  ///< Computes the heads' entropies, in a model that uses them.
+    bool records = false;    ///< Passes data to the observer.
     bool operator==(const Watch&) const = default;
   };
 
-  /// All that the work between the embedding's forward and backward pass depends on.
+  /// Everything that the work between the embedding's forward and backward pass depends on.
   struct Pass {
     BatchShape shape;
     Watch watch;
     double gradient_scale;
-    double loss_scale;  ///< Of the gradient of a single target's loss.
+    double loss_scale;  ///< Scale of the gradient of a single target's loss.
     bool operator==(const Pass&) const = default;
   };
 
-  /// A model whose memory is planned and not yet taken.
+  /// A model whose memory is planned but not yet allocated.
   DynamicDecoder(Unplaced, const DecoderConfig& sizes, const DecoderParts<Device>& parts, int max_batch,
                  Purpose purpose, Device device)
       : config(checked(sizes)),
@@ -420,7 +419,7 @@ class DynamicDecoder {
     }
     const std::size_t first_block = arena.used();
     for (auto& block : blocks_) {
-      // Without a backward pass a block's activations are dead when the next one begins.
+      // Without a backward pass, a block's activations are not needed once the next one begins.
       if (!trains) arena.rewind(first_block);
       block.plan(arena, max_shape, config);
     }
@@ -528,7 +527,7 @@ class DynamicDecoder {
   bool has_final_norm() const { return final_norm_ != nullptr; }
   Block<Device>& block(int layer) { return blocks_[static_cast<std::size_t>(layer)]; }
 
-  /// The residual stream (B, T, C) after the last block, from the embedding's output.
+  /// The residual stream (B, T, C) after the last block, computed from the embedding's output.
   template <class F = NothingAfterBlocks>
   Matrix<Scalar> forward(BatchShape shape, Watch watch, const F& after_block = {}) {
     Matrix<Scalar> x = embedding_.output(shape.rows());
@@ -545,15 +544,15 @@ class DynamicDecoder {
     return x;
   }
 
-  /// What the logits are made from, given the stream after the last block.
+  /// The input of the output head, given the stream after the last block.
   Matrix<const Scalar> normalized(Matrix<const Scalar> x) {
     if (!has_final_norm()) return x;
     final_norm_->forward(device_, x, normalized_.top(x.rows));
     return normalized_.top(x.rows);
   }
 
-  /// From the embedding's output to the losses, and from there to the gradient of that output, in
-  /// d_embedding_.
+  /// Runs the forward pass from the embedding's output to the losses, and the backward pass to the gradient
+  /// of that output, in d_embedding_.
   void blocks_and_head(const Pass& pass) {
     const BatchShape shape = pass.shape;
     const Matrix<const Scalar> x = forward(shape, pass.watch);
@@ -591,11 +590,11 @@ class DynamicDecoder {
       };
       block(l).backward(device_, shape, input, gradients, scratch_, entropy_gradients(shape, l), penalise);
     }
-    // Whole: a recorded pass of another shape does not come by here.
+    // All rows, since a replayed recording of another shape does not execute this line.
     d_embedding_ = {gradients[0].data, max_shape_.rows(), config.width};
   }
 
-  /// What the attention of a layer takes in of the objective.
+  /// The objective's entropy gradients for the attention of a layer.
   auto entropy_gradients([[maybe_unused]] BatchShape shape, [[maybe_unused]] int layer) const {
     if constexpr (PenalisesEntropies<Objective, Device>) {
       return EntropyGradients<Accumulator>{observation_.rows_of_layer(shape, layer).rows,
@@ -635,7 +634,7 @@ class DynamicDecoder {
   Recording<Device, Pass> recording_;
   BlockScratch<Device> scratch_;
   Matrix<Scalar> normalized_;           // (B, T, C), after the final norm
-  Matrix<Scalar> d_embedding_;          // (B, T, C), one of the scratch's gradients
+  Matrix<Scalar> d_embedding_;          // (B, T, C), one of the gradient buffers
   std::int32_t* tokens_ = nullptr;      // (B, T)
   std::int32_t* targets_ = nullptr;     // (B, T)
   Accumulator* losses_ = nullptr;       // (B, T)

@@ -11,8 +11,7 @@
 
 namespace lnfree {
 
-/// x = token table row + position table row, then dropout. There is no position table where positions are
-/// rotary.
+/// x = token table row + position table row, then dropout. With rotary positions there is no position table.
 template <class Device>
 class Embedding {
  public:
@@ -48,7 +47,7 @@ class Embedding {
     return output(row);
   }
 
-  /// Uses up d_x.
+  /// Overwrites d_x.
   void backward(Device& device, BatchShape shape, const std::int32_t* tokens, Matrix<Scalar> d_x,
                 Dropout drop) {
     if (drop.rate > 0) dropout(device, d_x, drop.rate, drop.random());

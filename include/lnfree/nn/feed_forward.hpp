@@ -24,7 +24,7 @@ class FeedForward {
                 config.biases == Biases::all ? config.width : 0),
         activation_(activation(parameters, name, layer)) {}
 
-  /// Reserves the hidden layer after the activation, and before it if the derivative needs that.
+  /// Reserves the hidden layer after the activation, and before it if the derivative needs its input.
   void plan(Arena& arena, BatchShape max_shape, const DecoderConfig& config) {
     hidden_ = arena.matrix<Scalar>(max_shape.rows(), config.ffn_width);
     before_ = activation_->saves_input() ? arena.matrix<Scalar>(max_shape.rows(), config.ffn_width) : hidden_;
@@ -37,7 +37,7 @@ class FeedForward {
     c_proj_.forward(device, hidden(x.rows), y);
   }
 
-  /// From d_y (rows, C) to d_x, which may be the memory of d_y. `scratch` has ffn_width columns.
+  /// Computes d_x, which may be the memory of d_y, from d_y (rows, C). `scratch` has ffn_width columns.
   /// penalise(hidden, d_hidden) may add to the gradient of the hidden layer.
   template <class Penalise>
   void backward(Device& device, Matrix<const Scalar> x, Matrix<const Scalar> d_y, Output<Scalar> d_x,
@@ -57,7 +57,7 @@ class FeedForward {
   Linear<Device> c_fc_, c_proj_;
   std::unique_ptr<ActivationLayer<Device>> activation_;
   Matrix<Scalar> hidden_;  // (B, T, 4 C), after the activation
-  Matrix<Scalar> before_;  // before it; the same memory where the output tells the derivative
+  Matrix<Scalar> before_;  // before it; the same memory if the derivative needs only the output
 };
 
 }  // namespace lnfree

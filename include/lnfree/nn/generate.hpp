@@ -30,7 +30,7 @@ struct SamplingOptions {
   std::uint64_t seed = 0;
 };
 
-/// Throws Error for options without meaning.
+/// Throws Error for invalid options.
 inline void check(const SamplingOptions& options) {
   const auto require = [](bool holds, const char* what) {
     if (!holds) throw Error(what);
@@ -42,7 +42,7 @@ inline void check(const SamplingOptions& options) {
   require(options.min_p >= 0 && options.min_p <= 1, "min-p must be from 0 to 1");
 }
 
-/// Penalizes the tokens of `text` in `logits`, each once however often it occurs.
+/// Penalizes each token of `text` in `logits` once, however often it occurs.
 inline void penalize_repetition(std::span<double> logits, std::span<const std::int32_t> text,
                                 double penalty) {
   std::vector<std::int32_t> tokens(text.begin(), text.end());
@@ -55,12 +55,12 @@ inline void penalize_repetition(std::span<double> logits, std::span<const std::i
   }
 }
 
-/// One token drawn by the options, but for the repetition penalty; `draw` is uniform in [0, 1).
+/// One token sampled with the options except the repetition penalty; `draw` is uniform in [0, 1).
 inline std::int32_t sample(std::span<const double> logits, const SamplingOptions& options, double draw) {
   if (options.temperature == 0) {
     return static_cast<std::int32_t>(std::max_element(logits.begin(), logits.end()) - logits.begin());
   }
-  // The most likely first, where that matters: a vocabulary takes longer to sort than to draw from.
+  // Sorted, most likely first, only if needed: sorting a vocabulary takes longer than drawing from it.
   std::vector<std::int32_t> order(logits.size());
   std::iota(order.begin(), order.end(), 0);
   const auto logit = [&](std::int32_t token) { return logits[static_cast<std::size_t>(token)]; };
@@ -107,10 +107,9 @@ inline std::int32_t next_token(std::span<double> logits, std::span<const std::in
   return sample(logits, options, random(static_cast<std::uint64_t>(number))[0] / 4294967296.0);
 }
 
-/// Continues `prompt` by `count` tokens, each given what next_logits() of the model looks at of the text
-/// before it. `on_token`, when given, is told every new token at once and may return false to stop. Returns
-/// the prompt and what was added. Throws Error for an empty prompt, a token outside the vocabulary, or
-/// options without meaning.
+/// Continues `prompt` by `count` tokens, sampled from the model's next_logits(). `on_token`, if given, is
+/// called with each new token and may return false to stop. Returns the prompt and its continuation. Throws
+/// Error for an empty prompt, a token outside the vocabulary, or invalid options.
 template <class Model>
 std::vector<std::int32_t> generate(Model& model, std::span<const std::int32_t> prompt, int count,
                                    const SamplingOptions& options = {},

@@ -20,20 +20,21 @@ namespace lnfree {
 struct WiredValue {
   /// Number of the matrix in the wiring.
   int matrix;
-  bool is_branch = false;  ///< What a norm or a sublayer gave: add() may add it to another one.
+  bool is_branch =
+      false;  ///< Whether it is the output of a norm or sublayer, which add() may add to another value.
 };
 
-/// What a layout is written with. The parameters of the norms are named after the block.
+/// Records the steps of a layout. The parameters of the norms are named after the block.
 template <class Device>
 class LayoutBuilder {
  public:
-  /// `norm` makes the model's norms.
+  /// `norm` creates the model's norms.
   LayoutBuilder(ParameterSet<Device>& parameters, std::string block, Index width,
                 const NormFactory<Device>& norm)
       : parameters_(parameters), block_(std::move(block)), width_(width), norm_(norm) {}
 
-  /// The block's attention of x; once in a layout. Where x is what a norm gave that splits the values off,
-  /// these have a norm of their own of the same matrix.
+  /// The block's attention of x; once in a layout. If x is the output of a norm that splits off the values,
+  /// these have a separate norm of the same matrix.
   WiredValue attention(WiredValue x) {
     const WiredValue values = values_of(x);
     const WiredValue attended{step(Wiring::Kind::attention, x), true};
@@ -44,21 +45,21 @@ class LayoutBuilder {
   /// The block's feed-forward network of x; once in a layout.
   WiredValue feed_forward(WiredValue x) { return {step(Wiring::Kind::feed_forward, x), true}; }
 
-  /// The model's norm of x. With Identity it is x itself. `name` is that of its parameters, "ln_1"; `site`
-  /// says which of the initial values it takes.
+  /// The model's norm of x. With Identity it is x itself. `name` is the prefix of its parameters, such as
+  /// "ln_1"; `site` selects its initial values.
   WiredValue norm(std::string_view name, NormSite site, WiredValue x) { return norm(norm_, name, site, x); }
 
-  /// The same of another norm: layout.template norm<Gate>(...).
+  /// The same with another norm: layout.template norm<Gate>(...).
   template <class N>
   WiredValue norm(std::string_view name, NormSite site, WiredValue x) {
     return norm(norm_factory<N, Device>(), name, site, x);
   }
 
-  /// stream + branch. Throws Error for a branch that is none, was used already or does not come after the
-  /// stream.
+  /// stream + branch. Throws Error if `branch` is not the output of a norm or sublayer, was already used, or
+  /// does not come after the stream.
   WiredValue add(WiredValue stream, WiredValue branch) {
     const int matrix = read(stream);
-    if (!branch.is_branch) throw Error("a layout adds what neither a norm nor a sublayer gave");
+    if (!branch.is_branch) throw Error("a layout may add only the output of a norm or a sublayer");
     if (matrix >= branch.matrix) throw Error("a layout adds to a value that comes after the branch");
     if (is_read_[static_cast<std::size_t>(branch.matrix)])
       throw Error("a layout adds a branch that it uses elsewhere, too");
@@ -66,7 +67,7 @@ class LayoutBuilder {
     return {branch.matrix};
   }
 
-  /// The norms and the finished wiring of a layout that returned `result`.
+  /// The norms of the layout.
   std::vector<std::unique_ptr<NormLayer<Device>>> take_norms() { return std::move(norms_); }
   /// The steps of the block, of which `result` is what wire() returned.
   Wiring take_wiring(WiredValue result) {
@@ -82,7 +83,7 @@ class LayoutBuilder {
     return {step(Wiring::Kind::norm, x, static_cast<int>(norms_.size()) - 1), true};
   }
 
-  /// What the values of an attention of x are made from: x, or what another norm makes of the same matrix.
+  /// The input of the values in an attention of x: x, or another norm of the same matrix.
   WiredValue values_of(WiredValue x) {
     if (!x.is_branch) return x;
     const Wiring::Step of_x = wiring_.step_of(x.matrix);
@@ -118,14 +119,14 @@ class LayoutBuilder {
   std::vector<std::unique_ptr<NormLayer<Device>>> norms_;
   std::vector<std::string> names_;  // of the norms
   Wiring wiring_;
-  std::vector<bool> is_read_ = {false};  // whether a matrix has been used, as it is
+  std::vector<bool> is_read_ = {false};  // whether a matrix has been read directly
 };
 
-/// How a block is put together: `name`, and a function template
+/// How a block is connected: `name`, and a function template
 ///
 ///   static auto wire(auto& layout, auto x)
 ///
-/// from the residual stream x to that after the block, written with LayoutBuilder.
+/// that returns the residual stream after the block, given the stream x before it, using LayoutBuilder.
 template <class L, class Device>
 concept Layout = Named<L> && requires(LayoutBuilder<Device>& layout, WiredValue x) {
   layout.take_wiring(L::wire(layout, x));

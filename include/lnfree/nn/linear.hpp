@@ -14,7 +14,7 @@ class Linear {
  public:
   using Scalar = typename Device::Scalar;
 
-  /// `parts`: as many matrices of equal size side by side, such as Q | K | V.
+  /// `parts` is the number of matrices of equal size side by side, such as 3 for Q | K | V.
   Linear(ParameterSet<Device>& parameters, const std::string& name, Index in, Index out, Index biased,
          Index parts = 1)
       : weight_(parameters.add(name + ".weight", {in, out}, ParameterKind::weight)), biased_(biased) {
@@ -39,7 +39,7 @@ class Linear {
     }
   }
 
-  /// y = A(x W + b), on a device that does this at once.
+  /// y = A(x W + b), on a device that fuses the three steps.
   template <class A>
   void forward(Device& device, Matrix<const Scalar> x, Output<Scalar> y, A)
   requires HasEpilogue<Device, A>
@@ -49,7 +49,7 @@ class Linear {
          Epilogue<Scalar, A>{bias_ == nullptr ? nullptr : bias_->value});
   }
 
-  /// The columns of y = x W + b from `first` on, as many as y has.
+  /// Columns of x W + b, from `first` on and as many as y has.
   void forward_columns(Device& device, Index first, Matrix<const Scalar> x, Matrix<Scalar> y) {
     gemm(device, x, weight_.value_matrix().columns(first, y.cols), y);
     if (const Index biased = biased_of(first, y.cols); biased > 0)
@@ -63,7 +63,7 @@ class Linear {
     gemm(device, d_y, transpose(weight_.value_matrix()), d_x);
   }
 
-  /// The same of the columns from `first` on, as many as d_y has.
+  /// The same for the columns from `first` on, as many as d_y has.
   void backward_columns(Device& device, Index first, Matrix<const Scalar> x, Matrix<const Scalar> d_y,
                         Output<Scalar> d_x) {
     gemm(device, transpose(x), d_y, accumulate(weight_.gradient_matrix().columns(first, d_y.cols)));

@@ -17,22 +17,22 @@
 
 namespace lnfree {
 
-/// Whether a norm is one that training removes, with settings named "gate" and "scale".
+/// A norm that is removed during training, with settings named "gate" and "scale".
 template <class N>
 concept RemovableNorm = RowNorm<N> && requires {
   { N::removal } -> std::convertible_to<Removal>;
 };
 
-/// What of a norm the removal works with.
+/// The parts of a norm that the removal uses.
 template <class Device>
 struct NormGate {
-  Parameter<Device>* gate;   ///< One number: 1 as long as it is a norm, 0 when it is none any more.
-  Parameter<Device>* scale;  ///< One number: what takes the place of the rows' inverse standard deviations.
-  NormSite site;             ///< Where it stands.
+  Parameter<Device>* gate;   ///< One number: 1 while it is a norm, 0 once it is removed.
+  Parameter<Device>* scale;  ///< One number, which replaces the rows' inverse standard deviations.
+  NormSite site;             ///< Where in the model it is.
   const NormRow<typename Device::Accumulator>* rows;  ///< The rows of the last pass, on the device.
 };
 
-/// A norm of a model, whatever its policy.
+/// A norm of a model, for any policy.
 template <class Device>
 class NormLayer {
  public:
@@ -40,24 +40,24 @@ class NormLayer {
 
   virtual ~NormLayer() = default;
 
-  /// Of a norm that training removes.
+  /// The gate of a norm that is removed during training.
   virtual std::optional<NormGate<Device>> gate() const { return std::nullopt; }
 
-  /// Whether an attention behind this norm has another such norm for its values.
+  /// Whether an attention after this norm has a separate norm for its values.
   virtual bool splits_values() const { return false; }
 
-  /// Reserves what the norm keeps of each row.
+  /// Reserves what the norm saves for each row.
   virtual void plan(Arena& arena, Index rows) = 0;
 
   /// y = norm(x), (rows, C).
   virtual void forward(Device& device, Matrix<const Scalar> x, Output<Scalar> y) = 0;
 
-  /// From d_y to d_x; the parameters' gradients are added to. d_x is not the memory of d_y.
+  /// Computes d_x from d_y and adds to the gradients of the parameters. d_x must not be the memory of d_y.
   virtual void backward(Device& device, Matrix<const Scalar> x, Matrix<const Scalar> d_y,
                         Output<Scalar> d_x) = 0;
 };
 
-/// The norm whose policy N says what it computes. Where a model has Identity there is none of these.
+/// The norm with policy N. Models with Identity have none.
 template <class N, class Device>
 class Normalization final : public NormLayer<Device> {
  public:
@@ -115,7 +115,7 @@ class Normalization final : public NormLayer<Device> {
     return pointers;
   }
 
-  /// The parameter of that name.
+  /// The parameter named `name`.
   Parameter<Device>* setting(std::string_view name) const {
     Parameter<Device>* found = nullptr;
     for_norm_parameters<N>([&](auto k) {
@@ -129,7 +129,7 @@ class Normalization final : public NormLayer<Device> {
   NormRow<Accumulator>* rows_ = nullptr;
 };
 
-/// Makes a norm with parameters of that name for rows of `width` numbers; empty where there is none.
+/// Creates a norm with parameters of that name for rows of `width` numbers; empty if there is no norm.
 template <class Device>
 using NormFactory = std::function<std::unique_ptr<NormLayer<Device>>(
     ParameterSet<Device>&, const std::string& name, Index width, NormSite)>;

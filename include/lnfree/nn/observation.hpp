@@ -13,9 +13,9 @@
 
 namespace lnfree {
 
-/// Hands what a model's passes show to its observer, on the host and in Accumulator, whatever the device: the
-/// memory on both sides, and the copies. Parts that observer `O` does not ask for are not compiled;
-/// `NeedsEntropies` says that something else has a use for those.
+/// Passes data of a model's passes to its observer, on the host and as Accumulator, for any device. It holds
+/// the memory on both sides and copies between them. What observer `O` does not ask for is not compiled;
+/// `NeedsEntropies` is true if something else uses the entropies.
 template <class O, bool NeedsEntropies, class Device>
 class Observation {
  public:
@@ -24,7 +24,7 @@ class Observation {
   using Asks = Observes<O>;
   static constexpr bool has_entropies = Asks::entropy || Asks::scores || NeedsEntropies;
 
-  /// What the attention writes of the heads.
+  /// What the attention outputs for each query.
   using Rows = std::conditional_t<Asks::scores, RowScores<Accumulator>,
                                   std::conditional_t<has_entropies, RowEntropies<Accumulator>, Unobserved>>;
 
@@ -40,7 +40,7 @@ class Observation {
       finite_rows_ = arena.take<std::int32_t>(heads);
     }
     if constexpr (Asks::stream) column_squares_ = arena.take<Accumulator>(config_.width);
-    Index numbers = 0, scalars = 0;  // the most that is copied at a time
+    Index numbers = 0, scalars = 0;  // the largest copy of each type
     if constexpr (Asks::scores) numbers = heads * max_shape.length;
     if constexpr (Asks::stream_values) scalars = std::max(scalars, rows * config_.width);
     if constexpr (Asks::hidden_values) scalars = std::max(scalars, rows * config_.ffn_width);
@@ -53,7 +53,7 @@ class Observation {
     max_queries_ = rows * config_.heads;
   }
 
-  /// Takes the host's memory.
+  /// Allocates host memory.
   void allocate() {
     if constexpr (Asks::entropy) {
       host_sums_.resize(static_cast<std::size_t>(max_heads_));
@@ -66,7 +66,7 @@ class Observation {
       host_scalars_.resize(static_cast<std::size_t>(max_scalars_));
   }
 
-  /// Where the attention of a layer leaves what it has to say of each query.
+  /// Where the attention of a layer writes its output for each query.
   Rows rows_of_layer(BatchShape shape, int layer) const {
     const Index first = layer * shape.rows() * config_.heads;
     if constexpr (Asks::scores) {
@@ -83,14 +83,14 @@ class Observation {
     return {entropy_rows_, heads_of(shape), shape.length};
   }
 
-  /// The stream begins with the embedding.
+  /// Call with the output of the embedding.
   void embedding([[maybe_unused]] Device& device, [[maybe_unused]] BatchShape shape,
                  [[maybe_unused]] Matrix<const Scalar> x) {
     if constexpr (Asks::stream_parts)
       observer_.record_part(0, StreamPart::embedding, shape, on_host(device, x));
   }
 
-  /// A layer, computed by `block`, is done: x is the stream after it.
+  /// Call after each layer, computed by `block`; x is the stream after it.
   template <class Block>
   void layer([[maybe_unused]] Device& device, [[maybe_unused]] BatchShape shape, [[maybe_unused]] int layer,
              [[maybe_unused]] Matrix<const Scalar> x, [[maybe_unused]] const Block& block) {
@@ -126,7 +126,7 @@ class Observation {
     }
   }
 
-  /// A pass is done. `losses` are on the host.
+  /// Call at the end of a pass. `losses` are on the host.
   void pass([[maybe_unused]] Device& device, [[maybe_unused]] BatchShape shape,
             [[maybe_unused]] const Accumulator* losses, [[maybe_unused]] const std::int32_t* targets) {
     if constexpr (Asks::entropy) {

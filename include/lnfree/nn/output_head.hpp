@@ -9,27 +9,26 @@
 
 namespace lnfree {
 
-/// The logits that exist at a time: some rows of V, with the distance from one to the next.
+/// Size of the chunk of logits that is in memory at a time: a number of rows of V, and their stride.
 struct LogitsChunk {
   Index rows, stride;
   Index size() const { return rows * stride; }
 };
 
-/// Of a device's model for passes of up to `max_shape`: as many rows as the device wants at a time, but
-/// enough for an efficient product; chunks of equal size.
+/// The chunk of a model for passes of up to `max_shape`: as many rows as the device asks for, but enough for
+/// an efficient product, in chunks of equal size.
 template <class Device>
 LogitsChunk logits_chunk(BatchShape max_shape, Index vocab) {
   using Scalar = typename Device::Scalar;
   constexpr Index min_rows = 1024 / sizeof(Scalar), wanted = Device::logits_bytes / sizeof(Scalar);
   const Index rows = std::min(max_shape.rows(), std::max(min_rows, wanted / vocab));
   const Index chunks = (max_shape.rows() + rows - 1) / rows;
-  // Rows a power of two apart would share their places in the cache: one line more keeps them apart.
+  // Rows a power of two apart would compete for the same cache sets, so the stride is one cache line longer.
   return {(max_shape.rows() + chunks - 1) / chunks, (vocab + 15) / 16 * 16 + 16};
 }
 
-/// logits = x W^T with W (V, C), the token embedding itself when tied, and their cross-entropy. The logits
-/// exist for a chunk of rows at a time: at V = 50,000 they would otherwise be the largest tensor of the
-/// model.
+/// logits = x W^T with W (V, C), which is the token embedding if tied, and their cross-entropy. The logits
+/// are computed a chunk of rows at a time: at V = 50,000 they would otherwise be the model's largest tensor.
 template <class Device>
 class OutputHead {
  public:
@@ -46,7 +45,7 @@ class OutputHead {
     logits_ = {arena.take<Scalar>(chunk.size()), chunk.rows, weight_.shape[0], chunk.stride};
   }
 
-  /// Calls f(first row, logits) for chunk after chunk of the rows of x.
+  /// Calls f(first_row, logits) for each chunk of the rows of x.
   template <class F>
   void forward(Device& device, Matrix<const Scalar> x, const F& f) {
     for_chunks(x.rows, [&](Index begin, Index count) {
@@ -55,8 +54,8 @@ class OutputHead {
     });
   }
 
-  /// The same with an f that leaves the gradient of the logits in their place; from there to d_x, and d_W
-  /// added to.
+  /// The same with an f that overwrites the logits with their gradient. Then computes d_x from it and adds to
+  /// d_W.
   template <class F>
   void forward_backward(Device& device, Matrix<const Scalar> x, Output<Scalar> d_x, const F& f) {
     forward(device, x, [&](Index begin, Matrix<Scalar> logits) {
@@ -66,7 +65,7 @@ class OutputHead {
     });
   }
 
-  /// The logits of the first rows of x, as many as exist at a time, valid until the next pass.
+  /// The logits of the first rows of x, one chunk, valid until the next pass.
   Matrix<Scalar> logits(Device& device, Matrix<const Scalar> x) {
     const Index rows = std::min(x.rows, logits_.rows);
     gemm(device, x.top(rows), transpose(weight_.value_matrix()), logits_.top(rows));

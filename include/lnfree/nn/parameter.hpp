@@ -23,11 +23,11 @@ enum class ParameterKind {
   embedding,  ///< Tables of tokens and positions, and the output matrix.
   slope,      ///< Learnable scalars of activations.
   bias,       ///< Biases of projections.
-  norm,       ///< What norms learn.
+  norm,       ///< Learned parameters of norms.
   threshold,  ///< Thresholds of the entropy-guided loss.
-  setting     ///< Numbers that are set and not learned: no gradient, no decay, no part in clipping.
+  setting     ///< Numbers that are set, not learned: no gradient, no decay, ignored by clipping.
 };
-/// All kinds, in the order in which they lie in memory.
+/// All kinds, in the order of their memory.
 inline constexpr std::array parameter_kinds{
     ParameterKind::weight, ParameterKind::embedding, ParameterKind::slope,  ParameterKind::bias,
     ParameterKind::norm,   ParameterKind::threshold, ParameterKind::setting};
@@ -50,21 +50,23 @@ struct Parameter {
   using Accumulator = typename Device::Accumulator;
 
   std::string name;  ///< As in a Hugging Face GPT-2 checkpoint, without the prefix "transformer.".
-  /// Its sizes, one or two.
+  /// Its shape, of one or two dimensions.
   std::vector<Index> shape;
-  /// What it is, which says whether it decays.
+  /// Its kind, which decides whether it decays.
   ParameterKind kind = ParameterKind::weight;
-  double initial = 0;  ///< The constant it starts from; weights are drawn at random instead.
-  /// Elements that are learned; the rest of a query-key bias stays zero.
+  double initial = 0;  ///< Its initial value; weights are drawn at random instead.
+  /// Number of learned elements; the rest, as of a query-key bias, stays zero.
   Index trainable = 0;
-  std::string starts_as;  ///< Whose numbers it takes from weights that lack it; empty: its initial ones.
-  Index parts = 1;        ///< Matrices of equal size that stand side by side in it: 3 in Q | K | V.
+  std::string starts_as;  ///< The parameter whose values it starts from if a weights file lacks it; empty:
+                          ///< its initial value.
+  Index parts = 1;        ///< Matrices of equal size side by side in it: 3 in Q | K | V.
 
-  Scalar* value = nullptr;        ///< What the forward pass reads.
-  Accumulator* master = nullptr;  ///< What the optimizer updates; value itself where the types are the same.
-  /// Of the loss with respect to it, on the device.
+  Scalar* value = nullptr;  ///< What the forward pass reads.
+  Accumulator* master =
+      nullptr;  ///< What the optimizer updates; the same as value if the types are the same.
+  /// The gradient of the loss, on the device.
   Accumulator* gradient = nullptr;
-  Index offset = 0;  ///< First element within the set's arrays, the optimizer's state included.
+  Index offset = 0;  ///< Its first element in the set's arrays and in the optimizer's state.
 
   /// Number of elements.
   Index size() const {
@@ -72,9 +74,9 @@ struct Parameter {
     for (const Index extent : shape) size *= extent;
     return size;
   }
-  /// Its value; a parameter of two sizes only.
+  /// Its value, if it has two dimensions.
   Matrix<const Scalar> value_matrix() const { return {value, shape[0], shape[1]}; }
-  /// Its gradient; a parameter of two sizes only.
+  /// Its gradient, if it has two dimensions.
   Matrix<Accumulator> gradient_matrix() const { return {gradient, shape[0], shape[1]}; }
 };
 
@@ -87,16 +89,16 @@ class ParameterSet {
   using Accumulator = typename Device::Accumulator;
   /// One parameter.
   using Element = Parameter<Device>;
-  /// Whether weights are stored with fewer digits than they are updated in.
+  /// Whether the optimizer updates weights in higher precision than they are stored.
   static constexpr bool has_master_copy = !std::is_same_v<Scalar, Accumulator>;
 
   /// The elements of all parameters of one kind.
   struct Range {
-    /// What the parameters are.
+    /// The kind of the parameters.
     ParameterKind kind;
     /// The first element in the long array.
     Index begin;
-    /// How many elements.
+    /// The number of elements.
     Index count;
   };
 
@@ -104,7 +106,7 @@ class ParameterSet {
   ParameterSet(const ParameterSet&) = delete;
   ParameterSet& operator=(const ParameterSet&) = delete;
 
-  /// A new parameter; the reference stays valid for the life of the set.
+  /// Adds a parameter; the reference stays valid for the life of the set.
   Element& add(std::string name, std::vector<Index> shape, ParameterKind kind, double initial = 0) {
     Element& parameter = parameters_.emplace_back();
     parameter.name = std::move(name);
@@ -116,7 +118,7 @@ class ParameterSet {
     return parameter;
   }
 
-  /// The parameter of that name, a new one if there is none yet: layers that ask for the same share it.
+  /// The parameter of that name, added if there is none yet: layers that ask for the same name share it.
   Element& find_or_add(const std::string& name, std::vector<Index> shape, ParameterKind kind,
                        double initial) {
     const auto found = std::find_if(parameters_.begin(), parameters_.end(),
@@ -124,7 +126,7 @@ class ParameterSet {
     return found != parameters_.end() ? *found : add(name, std::move(shape), kind, initial);
   }
 
-  /// Gives every parameter its memory, zeroed; gradients only for a model that trains.
+  /// Allocates all parameters, zeroed, and gradients if requested.
   void allocate(Device& device, bool with_gradients) {
     Index end = 0;
     for (const ParameterKind kind : parameter_kinds) {
@@ -146,10 +148,11 @@ class ParameterSet {
     }
   }
 
-  /// Draws weights from N(0, std) and sets the others to their constants. A parameter's numbers depend on the
-  /// seed and its name alone: configurations that share a tensor start from the same one, on every device.
+  /// Draws weights from N(0, std) and sets the others to their constants. A parameter's values depend only on
+  /// the seed and its name, so configurations that share a tensor start from the same values, on every
+  /// device.
   void initialize(Device& device, std::uint64_t seed, double std) {
-    // Piece by piece: an embedding as a whole would be the most memory a small run ever takes.
+    // Piece by piece, because a whole embedding would be the largest allocation of a small run.
     constexpr Index piece = Index{1} << 18;
     std::vector<Accumulator> host;
     for (Element& parameter : parameters_) {
@@ -168,7 +171,7 @@ class ParameterSet {
     write(device, parameter, 0, parameter.size(), from);
   }
 
-  /// Copies `count` elements from the host into a parameter, from its element `first` on.
+  /// Copies `count` elements from the host into a parameter, starting at its element `first`.
   void write(Device& device, Element& parameter, Index first, Index count, const Accumulator* from) {
     has_values_ = true;
     ++writes_;
@@ -176,11 +179,11 @@ class ParameterSet {
     if constexpr (has_master_copy) convert(device, count, parameter.master + first, parameter.value + first);
   }
 
-  /// Throws Error while every parameter is still the zero that allocate() left: the loss of such a model
-  /// never changes, since all its gradients are zero as well.
+  /// Throws Error if every parameter is still zero, as after allocate(): such a model cannot learn, since all
+  /// its gradients are zero, too.
   void require_values(Device& device) {
     if (has_values_) return;
-    // Nothing was written through this set, but its pointers are open to everyone.
+    // Nothing was written through this set, but its pointers are public.
     const auto is_set = [&](const Element& parameter) {
       std::vector<std::byte> host(static_cast<std::size_t>(parameter.size()) * sizeof(Scalar));
       copy_to_host(device, host.data(), parameter.value, host.size());
@@ -189,7 +192,7 @@ class ParameterSet {
     has_values_ = std::any_of(parameters_.begin(), parameters_.end(), is_set);
     if (!has_values_) {
       throw Error(
-          "the model's weights are all zero, from which nothing can be learned; call its initialize(), "
+          "the model's weights are all zero, and training cannot change them; call its initialize(), "
           "load_weights() or load_checkpoint() first");
     }
   }
@@ -199,15 +202,15 @@ class ParameterSet {
     return read(device, parameter, masters());
   }
 
-  /// Copies what belongs to `parameter` out of any array laid out like this set, the gradients or the
-  /// optimizer's state.
+  /// Copies the part of `parameter` from an array laid out like this set: the gradients or the optimizer's
+  /// state.
   std::vector<Accumulator> read(Device& device, const Element& parameter, const Accumulator* array) const {
     std::vector<Accumulator> host(static_cast<std::size_t>(parameter.size()));
     copy_to_host(device, host.data(), array + parameter.offset, host.size() * sizeof(Accumulator));
     return host;
   }
 
-  /// Forgets all gradients.
+  /// Sets all gradients to zero.
   void zero_gradients(Device& device) { fill_zero(device, gradients(), gradients_.bytes()); }
 
   /// Each parameter, in the order of its creation.
@@ -222,7 +225,7 @@ class ParameterSet {
     }
     return matrices;
   }
-  /// The ranges of each kind.
+  /// The range of each kind.
   const std::vector<Range>& ranges() const { return ranges_; }
 
   /// The elements of all parameters of `kind`.
@@ -234,7 +237,7 @@ class ParameterSet {
   Scalar* values() const { return static_cast<Scalar*>(values_.data()); }
   /// All gradients in one array, on the device.
   Accumulator* gradients() const { return static_cast<Accumulator*>(gradients_.data()); }
-  /// What the optimizer updates: master weights, or the values where there are none.
+  /// What the optimizer updates: master weights, or the values if there are none.
   Accumulator* masters() const {
     if constexpr (has_master_copy) {
       return static_cast<Accumulator*>(masters_.data());
@@ -243,8 +246,7 @@ class ParameterSet {
     }
   }
 
-  /// How often something was written: whoever keeps what was computed from the values asks whether they are
-  /// still the same.
+  /// How often parameters were written: tells whether results computed from them are still valid.
   std::uint64_t writes() const { return writes_; }
   /// To be called by whoever wrote values by their pointers, not by write().
   void count_write() { ++writes_; }
@@ -252,14 +254,14 @@ class ParameterSet {
   /// Elements of each of the set's arrays, padding included.
   Index size() const { return size_; }
 
-  /// Learned numbers in the model.
+  /// Number of learned elements in the model.
   Index trainable() const {
     Index count = 0;
     for (const Element& parameter : parameters_) count += parameter.trainable;
     return count;
   }
 
-  /// What allocate() takes or will take for the values, master weights included, and for gradients.
+  /// Bytes that allocate() takes for the values, master weights included.
   std::size_t value_bytes() const {
     return bytes<Scalar>(size_) + (has_master_copy ? bytes<Accumulator>(size_) : 0);
   }
@@ -272,7 +274,7 @@ class ParameterSet {
     return static_cast<std::size_t>(count) * sizeof(T);
   }
 
-  /// Elements of a parameter with the gap behind it: each tensor starts on a cache line.
+  /// Elements of a parameter and the padding after it: each tensor starts on a cache line.
   static Index padded(const Element& parameter) {
     constexpr Index alignment = 16;
     return (parameter.size() + alignment - 1) / alignment * alignment;

@@ -24,19 +24,19 @@ struct TextPart {
   constexpr int rows() const { return length - first; }
 };
 
-/// The text whose keys and values a model for generation holds, and what of a new one it need not read again.
+/// The text whose keys and values a model for generation has cached, and how much of a new text they cover.
 class ReadText {
  public:
-  /// Where the part of a text of `tokens` tokens begins that is looked at: all of it up to `context` tokens;
-  /// beyond, half a context is dropped at a time, so that the beginning stays where it is for a while.
+  /// Where the window that the model reads of a text of `tokens` tokens begins. Up to `context` tokens it is
+  /// the whole text. After that half a context is dropped at a time, so that the beginning rarely moves.
   static std::size_t window_begin(std::size_t tokens, std::size_t context) {
     if (tokens <= context) return 0;
     const std::size_t surplus = tokens - context, half = std::max<std::size_t>(1, context / 2);
     return (surplus + half - 1) / half * half;
   }
 
-  /// How many of the first tokens of `window` were read with weights of this version; never all, since the
-  /// last one's logits are asked for.
+  /// How many of the first tokens of `window` are cached for weights of this version; never all, since the
+  /// last one's logits have to be computed.
   std::size_t known(std::span<const std::int32_t> window, std::uint64_t version) const {
     if (version_ != version) return 0;
     const auto [read, asked] =
@@ -44,17 +44,17 @@ class ReadText {
     return static_cast<std::size_t>(read - tokens_.begin());
   }
 
-  /// `window` has been read with weights of this version.
+  /// Records that `window` has been read with weights of this version.
   void remember(std::span<const std::int32_t> window, std::uint64_t version) {
     tokens_.assign(window.begin(), window.end());
     version_ = version;
   }
-  /// Nothing has been read.
+  /// Clears the record.
   void forget() { tokens_.clear(); }
 
  private:
   std::vector<std::int32_t> tokens_;
-  std::uint64_t version_ = 0;  // of the weights then
+  std::uint64_t version_ = 0;  // of the weights it was read with
 };
 
 }  // namespace lnfree

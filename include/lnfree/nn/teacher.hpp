@@ -72,9 +72,9 @@ class KeptStates {
   NormRow<Accumulator>* rows_ = nullptr;  // (B, T)
 };
 
-/// `model`, on the student's device, as the teacher that Distillation asks. It only evaluates: a Decoder or
-/// DynamicDecoder of any architecture with the student's vocabulary, built with Purpose::evaluation for
-/// batches as large and as long as the student's. A pass of the student costs a forward pass of it. Its
+/// Makes `model`, on the student's device, the teacher of Distillation. It is a Decoder or DynamicDecoder of
+/// any architecture with the student's vocabulary, built with Purpose::evaluation for batches as large and as
+/// long as the student's. Each pass of the student adds a forward pass of the teacher. Its
 /// streams go to `states`, if there is such.
 template <class Model>
 auto teacher_of(std::shared_ptr<Model> model, std::shared_ptr<KeptStates<Model>> states = nullptr) {
@@ -133,7 +133,7 @@ std::size_t bytes_of_states(const std::vector<LayerPair>& pairs, Index rows, Ind
   return KeptStates<Model>::bytes(pairs, rows, width) + Student::Objective::state_bytes(pairs, rows, width);
 }
 
-/// A fingerprint of a model's weights: equal ones have the same.
+/// A fingerprint of a model's weights: equal weights have equal fingerprints.
 template <class Model>
 std::string weights_fingerprint(Model& model) {
   std::string all;

@@ -7,9 +7,8 @@
 
 namespace lnfree {
 
-/// What a block does, step by step, on matrices of the residual stream's size; and the same backwards, with
-/// the buffers in which gradients are handed on. Matrices have numbers: 0 is the block's input, s + 1 what
-/// step s gives.
+/// The steps of a block on matrices of the residual stream's size, and the steps of its backward pass with
+/// their gradient buffers. Matrices are numbered: 0 is the block's input, s + 1 the output of step s.
 class Wiring {
  public:
   enum class Kind { norm, attention, feed_forward };
@@ -17,15 +16,15 @@ class Wiring {
   /// output = kind(input), or kind(input) + addend.
   struct Step {
     Kind kind;
-    int norm = -1;  ///< Which norm, of a step of that kind.
+    int norm = -1;  ///< The index of the norm, in a norm step.
     int input;
     int addend = -1;
-    int values = -1;  ///< What an attention takes its values from, if not from the input.
+    int values = -1;  ///< The input of an attention's values, if it is not `input`.
   };
 
-  /// From the gradient of a step's output, in buffer d_output, to that of its input, in d_input: that of the
-  /// step alone, or together with what buffer `addend` holds. With step -1: d_input = d_output + addend. That
-  /// of an attention's `values`, if it has such, goes to d_values.
+  /// Computes the gradient of a step's input in buffer d_input from that of its output in buffer d_output,
+  /// and adds buffer `addend` if given. With step -1: d_input = d_output + addend. The gradient of an
+  /// attention's `values`, if it has any, goes to d_values.
   struct GradientStep {
     int step;
     int d_output;
@@ -34,14 +33,14 @@ class Wiring {
     int d_values = -1;
   };
 
-  /// Another step; returns the number of its output.
+  /// Adds a step; returns the number of its output.
   int add_step(Step step) {
     steps_.push_back(step);
     return static_cast<int>(steps_.size());
   }
   Step& step_of(int matrix) { return steps_[static_cast<std::size_t>(matrix - 1)]; }
 
-  /// Ends the wiring: `result` is the block's output. Throws Error where it makes no sense.
+  /// Completes the wiring: `result` is the block's output. Throws Error if the wiring is invalid.
   void finish(int result) {
     int of_kind[3] = {};
     for (const Step& step : steps_) ++of_kind[static_cast<int>(step.kind)];
@@ -50,20 +49,19 @@ class Wiring {
         throw Error("a layout must call attention() and feed_forward() once each");
     }
     if (result != static_cast<int>(steps_.size()))
-      throw Error("a layout must return what its last step gave");
+      throw Error("a layout must return the output of its last step");
     Gradients(*this).plan(result);
   }
 
   const std::vector<Step>& steps() const { return steps_; }
 
-  /// A sum on the way from the block's input to its output.
+  /// A sum on the path from the block's input to its output.
   struct Addition {
     int matrix;  ///< Number of the sum.
-    Kind kind;   ///< The sublayer whose output, normed or not, is added.
+    Kind kind;   ///< The sublayer whose output, normalized or not, is added.
   };
 
-  /// The additions that lead from the input to the output, in order. Empty where anything else than sums lies
-  /// between the two.
+  /// The additions from the input to the output, in order. Empty if anything but sums is between the two.
   std::vector<Addition> additions() const {
     std::vector<Addition> found;
     for (int matrix = static_cast<int>(steps_.size()); matrix != 0;) {
@@ -81,15 +79,15 @@ class Wiring {
   }
   const std::vector<GradientStep>& gradient_steps() const { return gradient_steps_; }
 
-  /// How many buffers the gradients take. Buffer 0 holds that of the output at first.
+  /// How many gradient buffers are needed. Buffer 0 holds the gradient of the output at the start.
   int gradient_buffers() const { return buffers_; }
-  /// The buffer that holds the gradient of the input at last.
+  /// The buffer that holds the gradient of the input at the end.
   int gradient_of_input() const { return gradient_of_input_; }
 
  private:
-  /// Decides which buffer holds the gradient of which matrix when. A sum hands its gradient on to both of its
-  /// terms without a copy, so that a buffer may hold those of several matrices; what is added to one of them
-  /// goes in place where no other needs the buffer any more.
+  /// Assigns gradients to buffers. A sum passes its gradient to both of its terms without a copy, so a buffer
+  /// may hold the gradients of several matrices. An addition to one of them is done in place if no other
+  /// matrix still needs the buffer.
   class Gradients {
    public:
     explicit Gradients(Wiring& wiring)
@@ -103,21 +101,21 @@ class Wiring {
 
     void plan(int result) {
       for (int matrix = 0; matrix < result; ++matrix) {
-        if (uses(matrix) == 0) throw Error("a layout computes something that it does not use");
+        if (uses(matrix) == 0) throw Error("a layout computes a value that it does not use");
       }
       buffer_of(result) = take();
       hand_on(result);
       for (int s = result - 1; s >= 0; --s) {
         const Step& step = wiring_.steps_[static_cast<std::size_t>(s)];
         const int d_output = buffer_of(s + 1), addend = buffer_of(step.input);
-        // A norm reads the gradient of its output again after it has written that of its input.
+        // A norm still reads the gradient of its output after writing that of its input.
         const bool in_place = step.kind != Kind::norm;
         const int target = addend == none ? d_output : addend;
         const bool alone = holders(target) == 1 + (addend == d_output ? 1 : 0);
         const bool reuses = alone && (target != d_output || in_place);
         const int d_input = reuses ? target : take();
         if (addend == none || d_input != addend) hold(step.input, d_input, reuses);
-        // Nothing else is made of the values' norm.
+        // The output of the values' norm has no other use.
         const int d_values = step.values == none ? none : take();
         if (d_values != none) hold(step.values, d_values, false);
         wiring_.gradient_steps_.push_back({s, d_output, addend, d_input, d_values});
@@ -132,8 +130,8 @@ class Wiring {
    private:
     static constexpr int none = -1;
 
-    /// The gradient of a matrix is complete: if it is a sum, so is that of its other term, as far as this use
-    /// of it goes.
+    /// Called when the gradient of a matrix is complete. If the matrix is a sum, passes the gradient on to
+    /// its addend.
     void hand_on(int matrix) {
       if (matrix == 0) return;
       const int addend = wiring_.step_of(matrix).addend, buffer = buffer_of(matrix);
@@ -150,7 +148,7 @@ class Wiring {
       if (--uses(addend) == 0) hand_on(addend);
     }
 
-    /// A buffer that nobody holds, which then has one holder.
+    /// Takes a free buffer, which then has one holder.
     int take() {
       for (std::size_t b = 0; b < holders_.size(); ++b) {
         if (holders_[b] == 0) {
@@ -162,7 +160,8 @@ class Wiring {
       return static_cast<int>(holders_.size()) - 1;
     }
 
-    /// The gradient of `matrix` is in `buffer` from here on; `shares` if that has other holders.
+    /// Records that the gradient of `matrix` is in `buffer` from here on; `shares` if the buffer has other
+    /// holders.
     void hold(int matrix, int buffer, bool shares) {
       if (buffer_of(matrix) != none) --holders(buffer_of(matrix));
       if (shares) ++holders(buffer);

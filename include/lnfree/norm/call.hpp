@@ -12,7 +12,7 @@
 /// One way to call every norm and to differentiate it.
 namespace lnfree {
 
-/// How many of a norm's learned parameters are a number for each channel, or one for all.
+/// How many of a norm's learned parameters have a number for each channel, or one for all.
 template <class N, bool per_channel>
 inline constexpr int learned_parameter_count = [] {
   int count = 0;
@@ -23,11 +23,11 @@ inline constexpr int learned_parameter_count = [] {
   return count;
 }();
 
-/// How many of a norm's learned parameters are one number for all channels.
+/// How many of a norm's learned parameters have one number for all channels.
 template <class N>
 inline constexpr int norm_scalar_count = learned_parameter_count<N, false>;
 
-/// How many are a number for each.
+/// How many have a number for each channel.
 template <class N>
 inline constexpr int norm_vector_count = learned_parameter_count<N, true>;
 
@@ -35,7 +35,7 @@ inline constexpr int norm_vector_count = learned_parameter_count<N, true>;
 template <class N, int k>
 inline constexpr NormParameter norm_parameter = N::parameters[static_cast<std::size_t>(k)];
 
-/// Whether parameter k is a number for each channel.
+/// Whether parameter k has a number for each channel.
 template <class N, int k>
 inline constexpr bool is_per_channel = norm_parameter<N, k>.is_per_channel;
 
@@ -58,7 +58,7 @@ LNFREE_HOST_DEVICE inline void for_norm_parameters(const F& f) {
   }(std::make_integer_sequence<int, norm_parameter_count<N>>());
 }
 
-/// The same for each that is learned.
+/// The same for each learned parameter.
 template <class N, class F>
 LNFREE_HOST_DEVICE inline void for_learned_parameters(const F& f) {
   for_norm_parameters<N>([&](auto k) LNFREE_INLINE_LAMBDA {
@@ -66,19 +66,19 @@ LNFREE_HOST_DEVICE inline void for_learned_parameters(const F& f) {
   });
 }
 
-/// Where the parameters of a norm, or their gradients, lie; those that are not learned have no gradient.
+/// Pointers to the parameters of a norm, or to their gradients; parameters that are not learned have none.
 template <class T, class N>
 struct NormPointers {
   T* of[norm_parameter_count<N> > 0 ? norm_parameter_count<N> : 1] = {};
 };
 
-/// What is kept of a row with these moments.
+/// The NormRow of a row with these moments.
 template <RowNorm N, class T>
 LNFREE_HOST_DEVICE inline NormRow<T> norm_row(T mean, T variance) {
   return {{mean, variance}, N::statistics(mean, variance)};
 }
 
-/// An element of a row together with all that its norm looks at.
+/// An element of a row with everything its norm depends on.
 template <class N, class T>
 struct NormElement {
   static constexpr int count = norm_parameter_count<N>;
@@ -124,15 +124,15 @@ struct NormElement {
   }
 };
 
-/// What the mean and the variance of a row add to the gradient of each of its elements: to d_x_j goes
-/// mean + variance (x_j - mean of the row).
+/// How the mean and the variance of a row enter the gradient of its elements: d_x_j += mean + variance (x_j -
+/// mean of the row).
 template <class T>
 struct RowGradient {
   T mean;
   T variance;
 };
 
-/// From the gradients of a row's statistics, summed over its `1 / per_column` elements.
+/// Computes it from the gradients of a row's statistics, summed over its `1 / per_column` elements.
 template <class N, class T>
 LNFREE_HOST_DEVICE inline RowGradient<T> row_gradient(RowMoments<T> moments, T d_shift, T d_scale,
                                                       T per_column) {

@@ -10,8 +10,8 @@
 namespace lnfree {
 
 /// y = gain erf(alpha x + shift) + bias with two learned scalars for each norm, which start at 0.5 and 0:
-/// Derf (Chen et al., "Stronger Normalization-Free Transformers", 2025). Other starting points by site in a
-/// struct that derives from this one and declares its own `parameters`.
+/// Derf (Chen et al., "Stronger Normalization-Free Transformers", 2025). To start from other values at each
+/// site, derive a struct and declare its own `parameters`.
 struct DynamicErf {
   static constexpr std::string_view name = "dynamic_erf";
   static constexpr std::array parameters{scalar("alpha", 0.5), scalar("shift", 0.0),

@@ -10,8 +10,8 @@
 namespace lnfree {
 
 /// y = gain tanh(alpha x) + bias with one learned alpha for each norm, which starts at 0.5: DyT (Zhu et al.,
-/// "Transformers without Normalization", 2025). Other starting points by site, as for a large model, in a
-/// struct that derives from this one and declares its own `parameters`.
+/// "Transformers without Normalization", 2025). To start from other values at each site, as for a large
+/// model, derive a struct and declare its own `parameters`.
 struct DynamicTanh {
   static constexpr std::string_view name = "dynamic_tanh";
   static constexpr std::array parameters{scalar("alpha", 0.5), per_channel("weight", 1.0),

@@ -4,7 +4,7 @@
 
 namespace lnfree {
 
-/// No normalization: the sublayer reads the residual stream itself. Nothing is computed, copied or saved.
+/// No normalization: the sublayer reads the residual stream directly. Nothing is computed, copied or saved.
 struct Identity {
   static constexpr std::string_view name = "identity";
 };

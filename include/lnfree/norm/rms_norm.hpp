@@ -15,7 +15,7 @@ struct RMSNorm {
   static constexpr std::array parameters{per_channel("weight", 1.0)};
   static constexpr double epsilon = 1e-6;
 
-  // mean(x^2) = variance + mean^2; nothing is subtracted, so there is no shift.
+  // mean(x^2) = variance + mean^2; nothing is subtracted, so the shift is 0.
   template <class T>
   LNFREE_HOST_DEVICE static RowStatistics<T> statistics(T mean, T variance) {
     return {T(0), T(1) / math::sqrt(variance + mean * mean + T(epsilon))};

@@ -9,13 +9,13 @@
 
 namespace lnfree {
 
-/// A LayerNorm that is removed while the model trains on, as in TaperNorm (2026):
+/// A LayerNorm that is removed during training, as in TaperNorm (2026):
 ///
 ///   y = (g / sqrt(variance + 1e-5) + (1 - g) c) (x - mean) gain + g bias
 ///
 /// with a gate g that NormRemoval lowers from 1 to 0, and a scale c that it measures while g is 1. At g = 1
 /// this is LayerNorm; at g = 0 it is a linear map, which fold_norms() multiplies into the next matrix. The
-/// bias goes with the gate, since that matrix may have no bias that could take it in.
+/// bias vanishes with the gate, since the next matrix may have no bias to absorb it.
 struct Tapered {
   static constexpr std::string_view name = "tapered";
   static constexpr Removal removal = Removal::taper;  ///< How NormRemoval removes it.

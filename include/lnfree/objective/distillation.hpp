@@ -67,7 +67,7 @@ inline std::vector<LayerPair> layer_pairs(const std::string& text) {
     int value = -1;
     const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), value);
     if (error != std::errc{} || end != digits.data() + digits.size() || value < 0)
-      throw wrong("where \"" + excerpt(std::string(digits)) + "\" is no block");
+      throw wrong("where \"" + excerpt(std::string(digits)) + "\" is not a block");
     return value;
   };
   for (std::size_t begin = 0; begin < text.size() || (begin == text.size() && begin > 0);) {

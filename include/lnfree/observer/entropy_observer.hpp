@@ -17,7 +17,7 @@ namespace lnfree {
 ///   E(l, h) = mean over sequences and queries i of -sum_j a_ij ln a_ij
 ///
 /// gathered over every pass since the last reset(). A query whose scores are not all finite has no entropy:
-/// it is counted in nonfinite_rows() and left out of the mean, so that a blown-up head never looks like a
+/// it is counted in nonfinite_rows() and left out of the mean, so that a diverged head never looks like a
 /// collapsed one.
 class EntropyObserver {
  public:
@@ -26,14 +26,14 @@ class EntropyObserver {
 
   EntropyObserver(int layers, int heads) : layers_(layers), heads_(heads) { reset(); }
 
-  /// Forgets what was gathered.
+  /// Clears what was gathered.
   void reset() {
     sums_.assign(static_cast<std::size_t>(Index{layers_} * heads_), 0.0);
     finite_rows_.assign(sums_.size(), 0);
     rows_ = 0;
   }
 
-  /// Takes one pass: for each (l, b, h) the sum of the entropies of its finite rows, (L, B, H), and their
+  /// Adds one pass: for each (l, b, h) the sum of the entropies of its finite rows, (L, B, H), and their
   /// number.
   template <class T>
   void record(BatchShape shape, const T* entropy_sums, const std::int32_t* finite_rows) {
@@ -52,7 +52,7 @@ class EntropyObserver {
     rows_ += shape.rows() * layers_ * heads_;
   }
 
-  /// Calls f(first, count) for each array of what is summed over passes.
+  /// Calls f(first, count) for each array of sums over passes.
   template <class F>
   void for_each_sum(const F& f) {
     f(sums_.data(), sums_.size());
@@ -60,7 +60,7 @@ class EntropyObserver {
     f(&rows_, std::size_t{1});
   }
 
-  /// head_entropy [layer][head] in nats, and nonfinite_rows.
+  /// Reports head_entropy [layer][head] in nats, and nonfinite_rows.
   template <class F>
   void report(const F& f) const {
     f("head_entropy", head_entropy());

@@ -2,11 +2,11 @@
 
 namespace lnfree {
 
-/// Observes nothing and costs nothing: the softmax is compiled without the entropy.
+/// Observes nothing, at no cost: the softmax is compiled without the entropy.
 struct NoObserver {
   /// For any model.
   NoObserver(int /*layers*/, int /*heads*/) {}
-  /// Nothing was recorded.
+  /// Does nothing.
   void reset() {}
 };
 

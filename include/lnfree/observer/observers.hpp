@@ -12,14 +12,13 @@
 
 namespace lnfree {
 
-/// Whether an observer hands its sums over passes to a function, or has none.
+/// Whether an observer has sums over passes and hands them to a function.
 template <class O, class F>
 concept HandsOutSums =
     !Observes<O>::anything || requires(O& observer, const F& f) { observer.for_each_sum(f); };
 
-/// Several observers as one, for example Observers<EntropyObserver, OutlierObserver>: each records what it
-/// observes, and what each has to say is asked of the whole. Which of them take part can be chosen at run
-/// time.
+/// Several observers as one, for example Observers<EntropyObserver, OutlierObserver>: each records its own
+/// data, and the members of each can be called on the whole. Parts can be switched on and off at run time.
 template <class... Parts>
 class Observers : public Parts... {
  public:
@@ -35,11 +34,11 @@ class Observers : public Parts... {
 
   Observers(int layers, int heads) : Parts(layers, heads)... { on_.fill(true); }
 
-  /// Forgets what was recorded.
+  /// Clears what was recorded.
   void reset() { (Parts::reset(), ...); }
 
-  /// Switches a part on or off. A part that is off records and reports nothing, but the device still hands
-  /// out what it would observe. All are on at first.
+  /// Switches a part on or off. A part that is off records and reports nothing, but the device still computes
+  /// its data. All are on at first.
   template <class Part>
   void use(bool on) {
     on_[place_of<Part>()] = on;
@@ -50,7 +49,7 @@ class Observers : public Parts... {
     return on_[place_of<Part>()];
   }
 
-  /// Calls f(part) for each that is on.
+  /// Calls f(part) for each part that is on.
   template <class F>
   void for_each_part(const F& f) const {
     const auto to_one = [&]<class Part>(const Part& part) {
@@ -59,7 +58,7 @@ class Observers : public Parts... {
     (to_one(static_cast<const Parts&>(*this)), ...);
   }
 
-  /// Calls f(first, count) for each array that the parts which are on sum over passes.
+  /// Calls f(first, count) for each array of sums over passes of the parts that are on.
   template <class F>
   requires(HandsOutSums<Parts, F> && ...)
   void for_each_sum(const F& f) {
@@ -129,7 +128,7 @@ class Observers : public Parts... {
     return place;
   }
 
-  /// f(part) for the parts that ask for it and are on.
+  /// Calls f(part) for the parts that ask for it and are on.
   template <bool... Asks, class F>
   void tell(const F& f) {
     const auto to_one = [&]<bool asks, class Part>(std::bool_constant<asks>, Part& part) {

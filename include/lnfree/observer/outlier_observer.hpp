@@ -12,12 +12,12 @@
 
 namespace lnfree {
 
-/// What decides the cost of a model in quantised and in private inference, for every layer, gathered over
-/// every pass since the last reset():
+/// The quantities that matter for quantized and private inference, for every layer, over all passes since the
+/// last reset():
 ///
 ///   rms       root mean square of the residual stream x (rows, C) after the layer
 ///   kurtosis  mean_j s_j^4 / (mean_j s_j^2)^2 with s_j the root mean square of channel j over the rows:
-///             1 when all channels are alike, C when all is in one of them (He et al., "Understanding and
+///             1 if all channels are alike, C if one channel holds everything (He et al., "Understanding and
 ///             Minimising Outlier Features in Neural Network Training", 2024)
 ///   zeros     share of the hidden layer's elements that are exactly 0 after the activation
 class OutlierObserver {
@@ -28,7 +28,7 @@ class OutlierObserver {
   /// For a model of that many layers.
   OutlierObserver(int layers, int /*heads*/) : of_layer_(static_cast<std::size_t>(layers)) {}
 
-  /// Forgets what was gathered.
+  /// Clears what was gathered.
   void reset() {
     for (Layer& layer : of_layer_) {
       std::fill(layer.squares.begin(), layer.squares.end(), 0.0);
@@ -36,8 +36,8 @@ class OutlierObserver {
     }
   }
 
-  /// Takes one layer's part of a pass: the sums over `rows` rows of each channel's squares (C), and how many
-  /// of the `hidden` elements of its hidden layer are 0.
+  /// Adds one layer of a pass: the sums over `rows` rows of each channel's squares (C), and how many of the
+  /// `hidden` elements of its hidden layer are 0.
   template <class T>
   void record_layer(int layer, Index rows, const std::vector<T>& column_squares, Index hidden, Index zeros) {
     Layer& at = of_layer_[static_cast<std::size_t>(layer)];
@@ -49,7 +49,7 @@ class OutlierObserver {
     at.zeros += zeros;
   }
 
-  /// Calls f(first, count) for each array of what is summed over passes.
+  /// Calls f(first, count) for each array of sums over passes.
   template <class F>
   void for_each_sum(const F& f) {
     for (Layer& layer : of_layer_) {
@@ -60,7 +60,7 @@ class OutlierObserver {
     }
   }
 
-  /// rms, kurtosis and zeros, each by layer.
+  /// Reports rms, kurtosis and zeros, each by layer.
   template <class F>
   void report(const F& f) const {
     f("rms", rms());
@@ -68,7 +68,7 @@ class OutlierObserver {
     f("zeros", zeros());
   }
 
-  /// One number for each layer; NaN before the first pass.
+  /// The root mean square of the stream, by layer; NaN before the first pass.
   std::vector<double> rms() const {
     return for_layers([](const Layer& layer) { return std::sqrt(layer.mean_square(1)); });
   }

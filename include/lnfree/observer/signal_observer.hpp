@@ -13,18 +13,17 @@
 
 namespace lnfree {
 
-/// How much the residual stream x (B T, C) still tells tokens apart, after every layer and over every pass
+/// How well the residual stream x (B T, C) still distinguishes tokens, after every layer, over all passes
 /// since the last reset():
 ///
 ///   cosine          mean over sequences and pairs of their tokens, i != j, of the cosine of x_i and x_j: 1
-///                   where attention has made all tokens of a sequence alike (rank collapse; Dong et al.,
+///   if all tokens of a sequence have become alike (rank collapse; Dong et al.,
 ///                   "Attention is Not All You Need", 2021)
 ///   effective_rank  exp(-sum_k p_k ln p_k) with p_k the eigenvalues of x^T x over their sum: how many
-///                   directions the stream makes use of, from 1 to C (Roy and Vetterli, "The Effective
-///                   Rank", 2007)
+///   directions the stream uses, from 1 to C (Roy and Vetterli, "The Effective Rank", 2007)
 ///
-/// Rows that are zero or not finite have no direction and are left out. In each layer the observer keeps a
-/// matrix of C x C doubles. It stands on Eigen and is for C++ sources alone, whatever the device.
+/// Rows that are zero or not finite have no direction and are left out. The observer keeps a C x C matrix of
+/// doubles for each layer. It uses Eigen and so works in C++ sources only, whatever the device.
 class SignalObserver {
  public:
   static constexpr std::string_view name = "signal";
@@ -33,7 +32,7 @@ class SignalObserver {
   /// For a model of that many layers.
   SignalObserver(int layers, int /*heads*/) : of_layer_(static_cast<std::size_t>(layers)) {}
 
-  /// Forgets what was gathered.
+  /// Clears what was gathered.
   void reset() {
     for (Layer& layer : of_layer_) {
       layer.squares.setZero();
@@ -42,11 +41,11 @@ class SignalObserver {
     }
   }
 
-  /// Takes the stream after one layer in one pass, in the host's memory.
+  /// Adds the stream after one layer of one pass, in host memory.
   template <class T>
   void record_stream(int layer, BatchShape shape, Matrix<const T> x);
 
-  /// Calls f(first, count) for each array of what is summed over passes.
+  /// Calls f(first, count) for each array of sums over passes.
   template <class F>
   void for_each_sum(const F& f) {
     for (Layer& layer : of_layer_) {
@@ -57,7 +56,7 @@ class SignalObserver {
     }
   }
 
-  /// One number for each layer; NaN where no row was seen, or no pair of rows.
+  /// The mean cosine, by layer; NaN where no pair of rows was seen.
   std::vector<double> cosine() const {
     return for_layers([](const Layer& layer) {
       return layer.pairs == 0 ? none : layer.cosines / static_cast<double>(layer.pairs);
@@ -80,12 +79,12 @@ class SignalObserver {
   using Values = RowMajorMatrix<double>;
 
   struct Layer {
-    Values squares;      // x^T x (C, C) of all rows; the upper half is not kept
+    Values squares;      // x^T x (C, C) of all rows; only the lower half
     double cosines = 0;  // summed over all pairs
     Index pairs = 0, rows = 0;
 
-    /// Adds the cosines of the `length` rows of a sequence that begins at row `first`, and moves those that
-    /// have a direction to row `to` and on. Returns how many these are.
+    /// Adds the cosines of a sequence of `length` rows that begins at row `first`, and moves the rows that
+    /// have a direction to row `to` and following. Returns their number.
     Index add_directions(Values& values, Index first, Index length, Index to) {
       Index count = 0;
       Eigen::RowVectorXd directions = Eigen::RowVectorXd::Zero(values.cols());
@@ -96,14 +95,14 @@ class SignalObserver {
         if (to + count != i) values.row(to + count) = values.row(i);
         ++count;
       }
-      // Of unit vectors: |sum_i u_i|^2 = count + the sum over all pairs of their cosines.
+      // For unit vectors, |sum_i u_i|^2 = count + the sum of the cosines of all pairs.
       cosines += directions.squaredNorm() - static_cast<double>(count);
       pairs += count * (count - 1);
       rows += count;
       return count;
     }
 
-    /// Adds x^T x of the first `count` rows, in strips that the threads take as they come.
+    /// Adds x^T x of the first `count` rows, in strips that the threads share dynamically.
     void add_squares(const Values& values, Index count) {
       constexpr Index width = 64;
       const Index strips = (values.cols() + width - 1) / width;
@@ -130,7 +129,7 @@ class SignalObserver {
   }
 
   std::vector<Layer> of_layer_;
-  Values values_;  // of the stream being recorded, kept for its memory
+  Values values_;  // of the stream being recorded; kept to reuse its memory
 };
 
 // Not inline, so that a program of many sources can compile it in one of them.
@@ -139,7 +138,7 @@ void SignalObserver::record_stream(int layer, BatchShape shape, Matrix<const T> 
   Layer& to = of_layer_[static_cast<std::size_t>(layer)];
   if (to.squares.cols() != x.cols) to.squares.setZero(x.cols, x.cols);
   values_ = as_eigen(x).template cast<double>();
-  Index count = 0;  // of rows that have a direction, which are moved to the top
+  Index count = 0;  // of rows that have a direction; they are moved to the top
   for (Index b = 0; b < shape.batch; ++b)
     count += to.add_directions(values_, b * shape.length, shape.length, count);
   to.add_squares(values_, count);

@@ -12,15 +12,16 @@
 
 namespace lnfree {
 
-/// How much of its attention each head pays to the first position of a sequence, over every pass since the
+/// How much of its attention each head pays to the first position of a sequence, over all passes since the
 /// last reset():
 ///
 ///   share(l, h) = mean over sequences and queries i >= 1 of a_i0
 ///
-/// Query 0 sees nothing else and is left out. A head with a share above one half is an attention sink (Xiao
-/// et al., "Efficient Streaming Language Models with Attention Sinks", 2024). No attention matrix is needed:
-/// a_i0 follows from q_i, k_0 and the sum of exponentials that the softmax keeps of each query, to four
-/// digits where scores are as large as 1,000 in float. A query whose scores are not all finite is left out.
+/// Query 0 attends to nothing else and is left out. A head with a share above one half is an attention sink
+/// (Xiao et al., "Efficient Streaming Language Models with Attention Sinks", 2024). No attention matrix is
+/// needed: a_i0 follows from q_i, k_0 and the sum of exponentials that the softmax keeps for each query. In
+/// float this is accurate to four digits for scores as large as 1,000. A query whose scores are not all
+/// finite is left out.
 class SinkObserver {
  public:
   static constexpr std::string_view name = "sinks";
@@ -33,13 +34,13 @@ class SinkObserver {
         sums_(static_cast<std::size_t>(layers * heads)),
         counts_(sums_.size()) {}
 
-  /// Forgets what was gathered.
+  /// Clears what was gathered.
   void reset() {
     std::fill(sums_.begin(), sums_.end(), 0.0);
     std::fill(counts_.begin(), counts_.end(), 0);
   }
 
-  /// Takes one layer's part of a pass: Q | K | V (B T, 3 C) and ln sum_j exp(s_ij) of each query (B, H, T).
+  /// Adds one layer of a pass: Q | K | V (B T, 3 C) and ln sum_j exp(s_ij) of each query (B, H, T).
   template <class T>
   void record_attention(int layer, AttentionShape shape, Matrix<const T> qkv, const T* log_sums) {
     const double scale = 1 / std::sqrt(static_cast<double>(shape.head_dim));
@@ -62,14 +63,14 @@ class SinkObserver {
     }
   }
 
-  /// Calls f(first, count) for each array of what is summed over passes.
+  /// Calls f(first, count) for each array of sums over passes.
   template <class F>
   void for_each_sum(const F& f) {
     f(sums_.data(), sums_.size());
     f(counts_.data(), counts_.size());
   }
 
-  /// Calls f with the share of each head, [layer][head], and the share of heads that are sinks.
+  /// Reports the share of each head, [layer][head], and the share of heads that are sinks.
   template <class F>
   void report(const F& f) const {
     f("first_token_attention", shares());

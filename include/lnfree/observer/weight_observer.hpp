@@ -17,13 +17,13 @@
 
 namespace lnfree {
 
-/// The largest singular value of a matrix (rows, cols): the most by which it stretches a vector. NaN where an
-/// element is not finite.
+/// The largest singular value of a matrix (rows, cols), its largest stretch of a vector. NaN if an element is
+/// not finite.
 template <class T>
 double largest_singular_value(Matrix<const T> matrix) {
   const RowMajorMatrix<double> w = as_eigen(matrix).template cast<double>();
   if (!w.allFinite()) return std::numeric_limits<double>::quiet_NaN();
-  // The smaller of w w^T and w^T w, scaled so that no square overflows.
+  // From the smaller of w w^T and w^T w, scaled so that no square overflows.
   const double scale = w.cwiseAbs().maxCoeff();
   if (scale == 0) return 0;
   const RowMajorMatrix<double> v = w / scale;
@@ -32,14 +32,14 @@ double largest_singular_value(Matrix<const T> matrix) {
   return scale * std::sqrt(std::max(0.0, eigenvalues(squares).tail(1)(0)));
 }
 
-/// The largest singular value of each weight matrix of a model's blocks, at the moment of the report: how far
-/// a layer can stretch what flows through it. Embeddings and the output matrix are not among them. It looks
-/// at no pass and keeps nothing. It stands on Eigen and is for C++ sources alone.
+/// The largest singular value of each weight matrix of a model's blocks at the time of the report, a bound on
+/// how far a layer can stretch its input. Embeddings and the output matrix are left out. It observes no
+/// passes and keeps nothing. It uses Eigen and so works in C++ sources only.
 class WeightObserver {
  public:
   static constexpr std::string_view name = "weights";
 
-  /// Of a model of any size.
+  /// For any model.
   WeightObserver(int /*layers*/, int /*heads*/) {}
   /// Does nothing: no passes are observed.
   void reset() {}

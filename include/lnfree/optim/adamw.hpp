@@ -17,12 +17,12 @@ namespace lnfree {
 struct AdamWOptions {
   double beta1 = 0.9;            ///< Decay of the first moment.
   double beta2 = 0.999;          ///< Decay of the second moment.
-  double epsilon = 1e-8;         ///< What is added to the root of the second moment.
+  double epsilon = 1e-8;         ///< Added to the root of the second moment.
   double weight_decay = 0.1;     ///< Of weights; biases and norm parameters are never decayed.
-  bool decay_slopes = true;      ///< Whether learnable slopes decay like weights: the paper's code does that.
+  bool decay_slopes = true;      ///< Whether learnable slopes decay like weights, as in the paper's code.
   double max_gradient_norm = 1;  ///< Clips the norm of all gradients together; 0: no clipping.
 
-  /// Calls f(name, value) for each.
+  /// Calls f(name, value) for each option.
   template <class F>
   void for_each(const F& f) const {
     f("beta1", beta1);
@@ -40,7 +40,7 @@ struct AdamWOptions {
 };
 
 /// One AdamW update as torch.optim.AdamW defines it (Loshchilov and Hutter, 2019), at update t = 1, 2, ...,
-/// with the gradient g clipped already:
+/// with the clipped gradient g:
 ///
 ///   w -= rate weight_decay w
 ///   m  = beta1 m + (1 - beta1) g,   v = beta2 v + (1 - beta2) g^2
@@ -50,10 +50,10 @@ struct AdamWRule {
   static constexpr const char* name = "adamw";  ///< Its name in profiles.
   static constexpr double operations = 14;      ///< Floating-point operations for an element.
 
-  /// The formula's numbers; a rest is 1 less a decay.
+  /// The numbers of the formula; rest1 and rest2 are 1 - beta1 and 1 - beta2.
   T beta1, beta2, rest1, rest2, decay, rate, per_correction2, epsilon, scale;
 
-  /// `scale` is the clipping.
+  /// `clipping` multiplies every gradient.
   AdamWRule(const AdamWOptions& options, double learning_rate, double weight_decay, double t, double clip)
       : beta1(static_cast<T>(options.beta1)),
         beta2(static_cast<T>(options.beta2)),

@@ -18,12 +18,12 @@ namespace lnfree {
 /// The defaults are those of "Muon is Scalable for LLM Training" (Liu et al., 2025).
 struct MuonOptions {
   double momentum = 0.95;     ///< Decay of the momentum.
-  bool nesterov = true;       ///< Whether the momentum is applied once more, ahead.
-  int iterations = 5;         ///< Of Newton and Schulz.
+  bool nesterov = true;       ///< Whether to use Nesterov momentum.
+  int iterations = 5;         ///< Iterations of Newton-Schulz.
   double weight_decay = 0.1;  ///< Of the matrices.
-  AdamWOptions rest = {};     ///< For everything else, and the clipping of all gradients together.
+  AdamWOptions rest = {};     ///< For everything else, and for clipping the norm of all gradients.
 
-  /// Calls f(name, value) for each.
+  /// Calls f(name, value) for each option.
   template <class F>
   void for_each(const F& f) const {
     f("momentum", momentum);
@@ -36,7 +36,7 @@ struct MuonOptions {
 
 namespace muon {
 
-/// m = momentum m + g, and in x what is made orthogonal: m, or Nesterov's g + momentum m.
+/// m = momentum m + g, and x = m, or Nesterov's g + momentum m, which is then orthogonalized.
 template <class T>
 struct Momentum {
   T momentum, scale;
@@ -90,11 +90,11 @@ struct Rule {
 
 }  // namespace muon
 
-/// Muon (Jordan et al., 2024): a matrix between activations moves along its momentum made orthogonal, U V^T
-/// instead of U S V^T, which a few products approximate (Newton and Schulz' iteration); tables, vectors and
-/// scalars are AdamW's. The step of an (m, n) matrix is 0.2 sqrt(max(m, n)) times the orthogonal one (Liu et
-/// al., 2025), which gives it the root mean square of AdamW's steps: one learning rate suits both. Q, K and
-/// V, which stand side by side in one tensor, are three matrices.
+/// Muon (Jordan et al., 2024): hidden weight matrices are updated with their orthogonalized momentum, U V^T
+/// instead of U S V^T, which Newton-Schulz iteration approximates in a few products. Embeddings, vectors and
+/// scalars are updated by AdamW. The step of an (m, n) matrix is the orthogonal one times 0.2 sqrt(max(m, n))
+/// (Liu et al., 2025), which gives it the root mean square of AdamW's steps, so that one learning rate suits
+/// both. Q, K and V, which are side by side in one tensor, are three matrices.
 template <class Model>
 class Muon : public OptimizerBase<Model> {
  public:
@@ -115,8 +115,8 @@ class Muon : public OptimizerBase<Model> {
     plan(placed);
   }
 
-  /// Two numbers for each weight: its momentum, and the second moment of what is AdamW's or the direction of
-  /// a matrix. The iteration's work space, a few times the largest matrix, is not counted.
+  /// Two numbers for each weight: its momentum, and AdamW's second moment or the direction of a matrix. The
+  /// iteration's workspace, a few times the largest matrix, is not counted.
   static std::size_t bytes(const MemoryPlan& model) { return 2 * model.gradients; }
 
   double step(double learning_rate) {
@@ -162,7 +162,7 @@ class Muon : public OptimizerBase<Model> {
   using State = typename OptimizerBase<Model>::State;
   using Range = typename OptimizerBase<Model>::Range;
 
-  /// Work space that apply() takes for state.
+  /// Workspace that apply() treats as state.
   struct View {
     Accumulator* data;
     Index begin;
@@ -177,7 +177,7 @@ class Muon : public OptimizerBase<Model> {
     return this->share().within(all.begin, all.count);
   }
 
-  /// Reserves the direction of all matrices and, for the largest, what the iteration needs.
+  /// Reserves the direction of all matrices, and the iteration's workspace for the largest.
   void plan(Arena& arena) {
     const auto [begin, count] = matrices();
     Index size = 0, square = 0;
@@ -194,7 +194,7 @@ class Muon : public OptimizerBase<Model> {
     polynomial_ = arena.take<Scalar>(square);
   }
 
-  /// Replaces a matrix U S V^T by about U V^T: X <- a X + (b X X^T + c (X X^T)^2) X, from X / ||X||.
+  /// Replaces a matrix U S V^T by approximately U V^T: X <- a X + (b X X^T + c (X X^T)^2) X, from X / ||X||.
   void make_orthogonal(Matrix<Accumulator> direction) {
     const Index rows = direction.rows, cols = direction.cols, side = std::min(rows, cols);
     const Matrix<Scalar> x(x_, rows, cols), product(product_, rows, cols);
@@ -206,7 +206,7 @@ class Muon : public OptimizerBase<Model> {
     const double norm = std::sqrt(sum_of(device(), x.size(), Square{}, static_cast<const Scalar*>(x.data)));
     for_each_element(device(), x.size(),
                      muon::Scale<Accumulator>{static_cast<Accumulator>(1 / (norm + 1e-7))}, x.data);
-    // The coefficients are Jordan's: they bring all singular values near 1 in few iterations.
+    // Jordan's coefficients, which bring all singular values near 1 in few iterations.
     const muon::Combine<Accumulator> of_square{Accumulator(-4.7750), Accumulator(2.0315)};
     const muon::Combine<Accumulator> of_x{Accumulator(1), Accumulator(3.4445)};
     for (int iteration = 0; iteration < options_.iterations; ++iteration) {
@@ -232,7 +232,7 @@ class Muon : public OptimizerBase<Model> {
   }
 
   Options options_;
-  State &m_, &v_;  // momentum, and the second moments of what is AdamW's
+  State &m_, &v_;  // momentum, and AdamW's second moments
   Buffer<Device> memory_;
   Matrix<Accumulator> direction_;  // of all matrices, laid out like them
   Scalar *x_ = nullptr, *product_ = nullptr, *gram_ = nullptr, *polynomial_ = nullptr;

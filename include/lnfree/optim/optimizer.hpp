@@ -38,21 +38,22 @@ double gradient_norm(Device& device, const ParameterSet<Device>& parameters) {
   return std::sqrt(sum_of(device, parameters.size(), Square{}, parameters.gradients()));
 }
 
-/// Which of a model's parameters an optimizer updates, where several processes share them, and how the norm
-/// of all gradients comes about. By default it is everything, and one sum.
+/// Which of a model's parameters this process' optimizer updates when several processes share them, and how
+/// the norm of all gradients is computed. By default it updates everything, and the norm is one sum.
 struct Share {
-  Index begin = 0;                                ///< First element of the parameters that is in it.
+  Index begin = 0;                                ///< First element of the parameters in this share.
   Index end = std::numeric_limits<Index>::max();  ///< The element behind the last.
-  std::vector<Index> cuts = {};  ///< Where the sum over the gradients' squares is cut into parts, if at all.
+  std::vector<Index> cuts = {};  ///< Where the sum of squared gradients is cut into parts, if at all.
   int first_part = 0;            ///< The first part in this share.
   int end_part = std::numeric_limits<int>::max();  ///< The part behind the last.
-  /// Given the parts that lie in this share, all parts in their order; empty where this share is everything.
+  /// Takes the partial sums of this share and returns those of all shares in order; empty if this share is
+  /// everything.
   std::function<std::vector<double>(const std::vector<double>&)> complete = {};
-  /// Completes `numbers`, `count` of an array like the parameters from `offset` on, of which those in this
-  /// share are there: on the first process with what the others give, each of which calls it likewise.
+  /// Gathers elements [offset, offset + count) of an array laid out like the parameters into `numbers`, of
+  /// which each process has those in its share. All processes call it; the first gets the whole.
   std::function<void(Index offset, Index count, std::size_t bytes_of_one, void* numbers)> collect = {};
 
-  /// The part of `count` elements from `offset` on that lies in this share, empty at its end if none.
+  /// The part of elements [offset, offset + count) that lies in this share, empty at its end if none.
   std::pair<Index, Index> within(Index offset, Index count) const {
     const Index first = std::clamp(begin, offset, offset + count);
     return {first, std::clamp(end, first, offset + count) - first};
@@ -76,15 +77,15 @@ struct Share {
 };
 
 /// What torch's clip_grad_norm_ multiplies every gradient by: min(1, max_norm / (norm + 1e-6)); 1 when
-/// max_norm is 0, which means no clipping. A norm that is not a number gives that back.
+/// max_norm is 0, which means no clipping. NaN if the norm is NaN.
 inline double clip_factor(double norm, double max_norm) {
   if (max_norm == 0) return 1;
   const double factor = max_norm / (norm + 1e-6);
   return factor > 1 ? 1 : factor;
 }
 
-/// A rule of update as one function of all that an element has. The rule is called as rule(w, g, state...)
-/// with the weight, its gradient as it was summed, and what the optimizer keeps; the gradient is left 0.
+/// Applies an update rule to one element: calls rule(w, g, state...) with the weight, its accumulated
+/// gradient and the optimizer state, and then zeroes the gradient.
 template <class Rule>
 struct ApplyRule : Rule {
   template <class T, class... State>
@@ -94,7 +95,7 @@ struct ApplyRule : Rule {
   }
 };
 
-/// The same where what the forward pass reads is a rounded copy of the weight.
+/// The same for weights of which the forward pass reads a rounded copy.
 template <class Rule>
 struct ApplyRuleAndCopy : Rule {
   template <class T, class... State>
@@ -106,16 +107,17 @@ struct ApplyRuleAndCopy : Rule {
 };
 
 /// What every optimizer has: a model, named state, a count of updates and clipping. An optimizer derives from
-/// it and has, besides,
+/// it and adds
 ///
 ///   name           for trainer.json
 ///   Options        an aggregate of its settings, with a default for each
-///   bytes(plan)    the memory that its state takes, for a model with that plan
-///   a constructor  from a model and Options, which asks add_state() for its state
+///   bytes(plan)    the size of its state, for a model with that plan
+///   a constructor  from a model and Options, which creates its state by add_state()
 ///   step(rate)     one update of every parameter, by way of clipped_step()
 ///
-/// One whose constructor also takes a Share, and hands it on, can share its state with other processes; with
-/// `whole_matrices`, a constant that is true, no weight matrix is cut then. Lives no longer than the model.
+/// An optimizer whose constructor also takes a Share, and passes it on, can shard its state over processes.
+/// If it declares a constant `whole_matrices` that is true, no weight matrix is split. The model must outlive
+/// it.
 template <class Model>
 class OptimizerBase {
  public:
@@ -131,8 +133,8 @@ class OptimizerBase {
   /// Sets the count, when a run is resumed.
   void set_updates(std::int64_t updates) { updates_ = updates; }
 
-  /// Calls f(name, parameter, values) for each tensor of the state: `values` are those that belong to the
-  /// parameter, or to the part of it in this process' share. A checkpoint has them as "name.parameter".
+  /// Calls f(name, parameter, values) for each tensor of the state: `values` belong to the parameter, or to
+  /// the part of it in this process' share. A checkpoint stores them as "name.parameter".
   template <class F>
   void for_each_state(const F& f) const {
     for (const State& state : states_) {
@@ -143,8 +145,8 @@ class OptimizerBase {
     }
   }
 
-  /// Copies to the host what for_each_state() tells of. Where processes share the state, all call it and the
-  /// first one gets the whole.
+  /// Copies a tensor of for_each_state() to the host. If processes share the state, all call it and the first
+  /// gets the whole tensor.
   std::vector<Accumulator> read_state(const Parameter<Device>& parameter, const Accumulator* values) const {
     std::vector<Accumulator> host(static_cast<std::size_t>(parameter.size()));
     const auto [first, count] = share_.within(parameter.offset, parameter.size());
@@ -156,7 +158,7 @@ class OptimizerBase {
     return host;
   }
 
-  /// Sets what for_each_state() tells of from a whole tensor on the host.
+  /// Sets a tensor of for_each_state() from the whole tensor on the host.
   void write_state(const Parameter<Device>& parameter, Accumulator* values, const Accumulator* from) {
     const auto [first, count] = share_.within(parameter.offset, parameter.size());
     if (count == 0) return;
@@ -181,7 +183,7 @@ class OptimizerBase {
     Index first;            ///< First element that lies in the share.
     Buffer<Device> memory;  ///< The numbers, on the device.
 
-    /// The numbers from the parameters' element `offset` on.
+    /// The state from element `offset` of the parameters on.
     Accumulator* at(Index offset) const {
       return memory.bytes() == 0 ? nullptr : static_cast<Accumulator*>(memory.data()) + (offset - first);
     }
@@ -196,9 +198,9 @@ class OptimizerBase {
               Buffer<Device>(model_.device(), static_cast<std::size_t>(count) * sizeof(Accumulator))});
   }
 
-  /// Calls body(scale), which updates every parameter from its gradient times `scale`, the clipping. Returns
-  /// the gradients' norm before that; when it is not finite nothing is updated, and the gradients are left as
-  /// they are to be looked at.
+  /// Calls body(scale), which updates every parameter from its gradient times `scale`, the clip factor.
+  /// Returns the gradient norm before clipping. If it is not finite, nothing is updated and the gradients are
+  /// left for inspection.
   template <class Body>
   double clipped_step(double max_norm, const Body& body) {
     const double norm = share_.gradient_norm(model_.device(), model_.parameters());
@@ -209,8 +211,8 @@ class OptimizerBase {
     return norm;
   }
 
-  /// rule(w, g, state...) for every parameter of a range, as far as it lies in this process' share. Settings
-  /// stay what they are.
+  /// Calls rule(w, g, state...) for every parameter of a range that lies in this process' share. Settings are
+  /// not updated.
   template <class Rule, class... States>
   void apply(const Range& range, const Rule& rule, const States&... states) {
     if (range.kind == ParameterKind::setting) return;
@@ -227,7 +229,7 @@ class OptimizerBase {
     }
   }
 
-  /// What of the model's parameters this process updates.
+  /// The part of the model's parameters that this process updates.
   const Share& share() const { return share_; }
 
   /// The model that is trained.
@@ -240,7 +242,7 @@ class OptimizerBase {
   std::int64_t updates_ = 0;
 };
 
-/// What a Trainer asks of an optimizer.
+/// What a Trainer requires of an optimizer.
 template <class O, class Model>
 concept Optimizer =
     std::derived_from<O, OptimizerBase<Model>> && std::constructible_from<O, Model&, typename O::Options> &&

@@ -20,15 +20,15 @@ concept Schedule = requires(const S schedule, std::int64_t step) {
   { schedule(step) } -> std::same_as<double>;
 };
 
-/// Linear warm-up to `peak` over W = ceil(warmup_ratio * steps) steps, then on towards `floor` as `Decay` has
-/// it, as in the paper's code: step s = 0, 1, ... of the N uses peak s / W while s < W (so step 0 uses 0),
-/// then floor + (peak - floor) decay((s - W) / (N - W)).
+/// Linear warm-up to `peak` over W = ceil(warmup_ratio * steps) steps, then decay to `floor` as `Decay`
+/// defines, as in the paper's code: step s = 0, 1, ... of the N uses peak s / W while s < W (so step 0 uses
+/// 0), then floor + (peak - floor) decay((s - W) / (N - W)).
 template <class Decay>
 struct WarmupSchedule {
   static constexpr std::string_view name = Decay::name;
 
   double peak = 1e-3;          ///< The rate after the warm-up.
-  double floor = 1e-7;         ///< What the rate falls to.
+  double floor = 1e-7;         ///< The rate at the end.
   double warmup_ratio = 0.05;  ///< Share of the steps that warm up.
   std::int64_t steps = 1;      ///< Steps of the run.
   Decay decay = {};            ///< How the rate falls.
@@ -47,7 +47,7 @@ struct WarmupSchedule {
   }
 };
 
-/// From 1 at the warm-up's end to 0 at the run's in a straight line: the paper's.
+/// A straight line from 1 at the end of the warm-up to 0 at the end of the run, as in the paper.
 struct LinearDecay {
   static constexpr std::string_view name = "linear";
   /// What is left at `progress`, from 0 to 1.
@@ -61,11 +61,11 @@ struct CosineDecay {
   double operator()(double progress) const { return 0.5 * (1.0 + std::cos(std::numbers::pi * progress)); }
 };
 
-/// Constant but for the last `ratio` of the way, which is a straight line: warmup-stable-decay (Hu et al.,
+/// Constant, then a straight line over the last `ratio` of the steps: warmup-stable-decay (Hu et al.,
 /// "MiniCPM", 2024).
 struct StableDecay {
   static constexpr std::string_view name = "stable_decay";
-  double ratio = 0.2;  ///< Share of the way on which the rate falls.
+  double ratio = 0.2;  ///< Share of the steps after the warm-up in which the rate falls.
   /// What is left at `progress`, from 0 to 1.
   double operator()(double progress) const { return std::min(1.0, (1.0 - progress) / ratio); }
 };
@@ -75,15 +75,15 @@ using WarmupCosineSchedule = WarmupSchedule<CosineDecay>;  ///< Warm-up, then ha
 /// Warm-up, then constant, then a straight line.
 using WarmupStableDecaySchedule = WarmupSchedule<StableDecay>;
 
-/// Whichever of these `name` says, for programs that choose at run time.
+/// The schedule named `name`, for programs that choose at run time.
 struct ChosenSchedule {
   /// The names to choose from.
   static constexpr std::array<std::string_view, 3> names{LinearDecay::name, CosineDecay::name,
                                                          StableDecay::name};
 
-  std::string name{LinearDecay::name};  ///< Which of them.
-  double peak = 1e-3;                   ///< As of WarmupSchedule, like the others.
-  double floor = 1e-7;                  ///< The least rate.
+  std::string name{LinearDecay::name};  ///< The name of the schedule.
+  double peak = 1e-3;                   ///< The rate after the warm-up.
+  double floor = 1e-7;                  ///< The rate at the end.
   double warmup_ratio = 0.05;           ///< Share of the steps that warm up.
   std::int64_t steps = 1;               ///< Of the run.
 

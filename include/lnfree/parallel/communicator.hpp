@@ -18,20 +18,20 @@
 namespace lnfree {
 
 /// Processes that train one model together: the ranks 0, 1, ..., size() - 1. All ranks call the same members
-/// in the same order; a member that waits for the others throws Error when its time limit is over.
+/// in the same order; a member that waits for the others throws Error after its time limit.
 ///
-///   max_leaves       into how many parts the passes of a step are divided at most, a power of two
+///   max_leaves       the maximum number of parts of a step's passes, a power of two
 ///   rank(), size()
 ///   local_size()     how many of the ranks share this machine and its memory
-///   gather(own)      the numbers of all ranks in the order of the ranks; each gives equally many
+///   gather(own)      the numbers of all ranks in rank order; each rank gives the same count
 ///   broadcast(data, bytes, root)   the bytes of rank `root`, on all ranks
 ///   exchange(partner, send, send_bytes, receive, receive_bytes)   swaps bytes with another rank
 ///   barrier()        returns when all ranks have called it
 ///   bytes_sent()     what this rank has sent by exchange() so far
-///   seconds_waited() how long its calls have taken so far
+///   seconds_waited() the total time of its calls so far
 ///
-/// Where GPUs can reach each other's memory, there are two members more: exchange_on_device(stream, ...),
-/// which is exchange() for memory of the GPU and only asks a stream for it, and finish(stream), which waits.
+/// If GPUs can reach each other's memory, there are two more members: exchange_on_device(stream, ...), an
+/// asynchronous exchange() of GPU memory on a stream, and finish(stream), which waits for it.
 template <class C>
 concept Communicator = std::copyable<C> && requires(const C ranks, std::span<const double> own, void* to,
                                                     const void* from, std::size_t bytes, int rank) {
@@ -47,7 +47,7 @@ concept Communicator = std::copyable<C> && requires(const C ranks, std::span<con
   { ranks.seconds_waited() } -> std::same_as<double>;
 };
 
-/// A single process, for which nothing is compiled in.
+/// A single process, without any code for communication.
 struct Alone {
   static constexpr int max_leaves = 1;
   static constexpr int rank() { return 0; }
@@ -65,7 +65,7 @@ struct Alone {
 template <class C>
 inline constexpr bool has_ranks = C::max_leaves > 1;
 
-/// Whether ranks can swap what lies in the memory of their devices.
+/// Whether ranks can exchange device memory directly.
 template <class C>
 concept ExchangesOnDevice = Communicator<C> && requires(const C ranks, typename C::Stream stream, void* to,
                                                         const void* from, std::size_t bytes, int rank) {
@@ -73,8 +73,8 @@ concept ExchangesOnDevice = Communicator<C> && requires(const C ranks, typename 
   ranks.finish(stream);
 };
 
-/// Calls done() until it returns true. Throws Error when `limit` seconds were not enough for `whom` to do its
-/// part. Returns the seconds that it took.
+/// Calls done() until it returns true, and returns the seconds that took. Throws Error, naming `whom`, after
+/// `limit` seconds.
 template <class Done>
 double wait_for(const std::string& whom, double limit, const Done& done) {
   using Clock = std::chrono::steady_clock;
@@ -86,10 +86,10 @@ double wait_for(const std::string& whom, double limit, const Done& done) {
       char text[32];
       std::snprintf(text, sizeof(text), "%.3g", seconds);
       throw Error("waited " + std::string(text) + " s for " + whom +
-                  ", longer than the time limit: a process hangs or its machine is gone; go on from the last "
-                  "checkpoint, with a longer limit if a pass or a checkpoint takes that long");
+                  ", longer than the time limit: a process hangs or its machine is gone; resume from the "
+                  "last checkpoint, with a longer limit if a pass or a checkpoint takes that long");
     }
-    // Others may need the core to bring what is waited for.
+    // The process that is waited for may need the core.
     if (seconds < 2e-3) {
       sched_yield();
     } else {
@@ -99,13 +99,13 @@ double wait_for(const std::string& whom, double limit, const Done& done) {
   return waited();
 }
 
-/// What is thrown on all ranks, with the same sentence, when one of them has failed.
+/// Thrown on all ranks, with the same message, when one of them has failed.
 class SharedError : public Error {
  public:
   using Error::Error;
 };
 
-/// Whether it holds on any rank.
+/// Whether a condition is true on any rank.
 template <Communicator C>
 bool on_any_rank(const C& ranks, bool holds) {
   if constexpr (!has_ranks<C>) return holds;
@@ -114,8 +114,8 @@ bool on_any_rank(const C& ranks, bool holds) {
   return holds;
 }
 
-/// Calls body() on every rank. When it throws on one, a SharedError with the sentence of the lowest such rank
-/// is thrown on all of them, so that none waits for another that has given up.
+/// Calls body() on every rank. If it throws on one, all ranks throw a SharedError with the message of the
+/// lowest such rank, so that none waits for a rank that has failed.
 template <Communicator C, class Body>
 void on_all_ranks(const C& ranks, const Body& body) {
   if constexpr (!has_ranks<C>) {

@@ -43,10 +43,10 @@ struct MoveElement {
   }
 };
 
-/// The arrays of a model's parameters in pieces of about equal size, one for each possible rank, and which
-/// pieces are whose. Ranks halve the array again and again: in round k, ranks whose numbers differ in bit k
-/// alone part what both have, the lower number keeps the lower half. So the pieces of rank r begin at r with
-/// its bits reversed.
+/// Divides the arrays of a model's parameters into pieces of about equal size, one for each possible rank,
+/// and assigns them to ranks by recursive halving. In round k, two ranks whose numbers differ only in bit k
+/// split what both have; the lower one keeps the lower half. So the pieces of rank r begin at r with its bits
+/// reversed.
 class Pieces {
  public:
   /// Cuts at multiples of a cache line; within `whole`, at the beginning of a parameter.
@@ -63,12 +63,12 @@ class Pieces {
   /// Number of pieces.
   int count() const { return static_cast<int>(cuts_.size()) - 1; }
 
-  /// Where the first of `ranks` equal shares number `share` begins; share == ranks: the end.
+  /// Where share number `share` of `ranks` equal shares begins; share == ranks gives the end.
   Index begin(int share, int ranks) const {
     return cuts_[static_cast<std::size_t>(share * (count() / ranks))];
   }
 
-  /// The place of a rank's share in the array.
+  /// The number of a rank's share in the order of the array.
   static int share_of(int rank, int ranks) {
     int share = 0;
     for (int bit = 1; bit < ranks; bit *= 2) share = 2 * share + ((rank & bit) != 0 ? 1 : 0);
@@ -79,7 +79,7 @@ class Pieces {
   const std::vector<Index>& cuts() const { return cuts_; }
 
  private:
-  /// `at`, or in the range of weights the parameter's beginning or end that is nearest.
+  /// `at`, or, within the range of weights, the nearest beginning or end of a parameter.
   template <class Device>
   static Index nearest_beginning(const ParameterSet<Device>& parameters, Index at) {
     const auto& weights = parameters.range(ParameterKind::weight);
@@ -98,24 +98,24 @@ class Pieces {
   std::vector<Index> cuts_;
 };
 
-/// Moves parts of arrays of a device between ranks.
+/// Exchanges parts of device arrays between ranks.
 template <class Device, Communicator C>
 class Exchange {
  public:
   using T = typename Device::Accumulator;
 
-  /// Between these ranks, each with a device of its own.
+  /// For these ranks, each with its own device.
   Exchange(Device& device, C ranks) : device_(device), ranks_(std::move(ranks)) {
     if (ranks_.size() == 1) return;
     received_ = Buffer<Device>(device, piece_bytes);
     if constexpr (by_way_of_host) host_.resize(2 * piece);
   }
 
-  /// What it takes of the device's memory.
+  /// Bytes of device memory that it takes.
   static std::size_t bytes(const C& ranks) { return ranks.size() == 1 ? 0 : piece_bytes; }
 
-  /// Adds up an array over all ranks. Afterwards each rank has the sums of its own share, and elsewhere
-  /// numbers that mean nothing. Every element is summed by the same tree.
+  /// Sums an array over all ranks. Afterwards each rank has the sums of its own share; the rest of its array
+  /// is undefined. Every element is summed by the same tree.
   void reduce_scatter(T* values, const Pieces& pieces) {
     int low = 0, high = ranks_.size();
     for (int distance = 1; distance < ranks_.size(); distance *= 2) {
@@ -135,7 +135,7 @@ class Exchange {
     finish();
   }
 
-  /// Brings each rank's share of an array to all ranks.
+  /// Copies each rank's share of an array to all ranks.
   void all_gather(T* values, const Pieces& pieces) {
     int low = Pieces::share_of(ranks_.rank(), ranks_.size()), high = low + 1;
     for (int distance = ranks_.size() / 2; distance >= 1; distance /= 2) {
@@ -154,7 +154,7 @@ class Exchange {
  private:
   static constexpr bool is_on_host = std::derived_from<Device, Cores>;
   static constexpr bool by_way_of_host = !is_on_host && !ExchangesOnDevice<C>;
-  /// Elements that are under way at a time: on a GPU that others reach, enough for it to be busy.
+  /// Elements in transfer at a time; for direct transfers between GPUs, enough to keep them busy.
   static constexpr Index piece = Index{1} << (is_on_host || by_way_of_host ? 18 : 23);
   static constexpr std::size_t piece_bytes = static_cast<std::size_t>(piece) * sizeof(T);
 
@@ -166,8 +166,8 @@ class Exchange {
     return {begin, pieces.begin(end_share, ranks_.size()) - begin};
   }
 
-  /// Sends `sends` elements to the rank at a distance and receives `receives`, piece by piece: the first into
-  /// `to`, each next one where arrived(first, count) says.
+  /// Sends `sends` elements to the partner rank and receives `receives`, piece by piece: the first into `to`,
+  /// each later one where arrived(first, count) returns.
   template <class Arrived>
   void swap(int distance, const T* from, Index sends, T* to, Index receives, const Arrived& arrived) {
     const int partner = ranks_.rank() ^ distance;
@@ -189,7 +189,7 @@ class Exchange {
     }
   }
 
-  /// Waits where the device was only asked.
+  /// Waits for asynchronous transfers.
   void finish() {
     if constexpr (!is_on_host && !by_way_of_host) ranks_.finish(device_.stream().get());
   }
@@ -200,8 +200,8 @@ class Exchange {
   std::vector<T> host_;
 };
 
-/// The passes of an optimizer step, shared by ranks that each have a copy of the model. What a step gives
-/// does not depend on how many they are.
+/// Data parallelism: ranks with a copy of the model each share the passes of an optimizer step. The result of
+/// a step does not depend on the number of ranks.
 template <class Model, Communicator C>
 class DataParallel {
  public:
@@ -211,8 +211,8 @@ class DataParallel {
                 "lnfree: with several processes an observer of passes must offer for_each_sum(f) "
                 "(docs/parallel.md)");
 
-  /// For steps of `passes` passes. `whole_matrices` says that no weight matrix may be cut. Throws Error where
-  /// the ranks cannot share these.
+  /// For steps of `passes` passes. With `whole_matrices` no weight matrix is split. Throws Error if the ranks
+  /// cannot share the passes.
   DataParallel(Model& model, C ranks, int passes, bool whole_matrices)
       : model_(model),
         ranks_(std::move(ranks)),
@@ -225,25 +225,25 @@ class DataParallel {
       waiting_.emplace_back(model.device(), model.parameters().gradient_bytes());
   }
 
-  /// What it takes of the device's memory, for a model with that plan.
+  /// Bytes of device memory that it takes for a model with that plan.
   static std::size_t bytes(const MemoryPlan& model, const C& ranks, int passes) {
     const Branch branch = Branch::of(ranks, checked_leaves(ranks, passes));
     return static_cast<std::size_t>(branch.levels()) * model.gradients + Exchange<Device, C>::bytes(ranks);
   }
 
-  /// Parts of a step.
+  /// Number of parts of a step.
   int leaves() const { return leaves_; }
-  /// Whose parts of the arrays are whose.
+  /// Which parts of the arrays belong to which rank.
   const Pieces& pieces() const { return pieces_; }
 
-  /// What is known after the passes of a step.
+  /// The result of the passes of a step.
   struct Step {
-    std::vector<double> losses;  ///< Of all ranks' passes, in order.
-    int faulty_rank = -1;        ///< The lowest whose losses or gradients are not finite; -1: none.
+    std::vector<double> losses;  ///< Losses of the passes of all ranks, in order.
+    int faulty_rank = -1;        ///< The lowest rank whose losses or gradients are not finite; -1: none.
   };
 
-  /// Calls run(pass), which returns a loss, for each pass of this rank; then the gradients of all ranks'
-  /// passes are added up. With `share_only` a rank has the sums in its own share alone.
+  /// Calls run(pass), which returns a loss, for each pass of this rank, and then sums the gradients of all
+  /// ranks. With `share_only` a rank gets the sums only for its own share.
   template <class Run>
   Step gradients(bool observe, bool share_only, const Run& run) {
     std::vector<double> losses;
@@ -281,7 +281,7 @@ class DataParallel {
     }
   }
 
-  /// Brings each rank's share of the gradients to all ranks.
+  /// Copies each rank's share of the gradients to all ranks.
   void complete_gradients() { exchange_.all_gather(model_.parameters().gradients(), pieces_); }
 
   /// The same for the weights, after each rank has updated its share; the gradients are 0 afterwards.
@@ -296,10 +296,10 @@ class DataParallel {
     parameters.zero_gradients(model_.device());
   }
 
-  /// Bytes that gradients and weights have made this rank send.
+  /// Bytes of gradients and weights that this rank has sent.
   std::uint64_t bytes_moved() const { return bytes_moved_; }
 
-  /// What an optimizer on this rank updates: everything, or its share.
+  /// What this rank's optimizer updates: everything, or its share.
   Share share(bool divided) const {
     Share share;
     share.cuts = pieces_.cuts();
@@ -317,7 +317,7 @@ class DataParallel {
     return share;
   }
 
-  /// Throws Error on all ranks where a text is not the same on each: "rank 2 <fault> than rank 0".
+  /// Throws Error on all ranks if a text is not the same on each: "rank 2 <fault> than rank 0".
   void require_equal(const std::string& text, const char* fault) const {
     const std::string digits = fingerprint(text);
     const std::vector<double> own{std::stod("0x" + digits.substr(0, 8)), std::stod("0x" + digits.substr(8))};
@@ -369,7 +369,7 @@ class DataParallel {
 
   T* waiting(int level) { return static_cast<T*>(waiting_[static_cast<std::size_t>(level)].data()); }
 
-  /// The losses of all ranks' passes, and who has numbers that are not finite.
+  /// Gathers the losses of all ranks' passes, and which rank has numbers that are not finite.
   Step gathered(std::vector<double> losses) {
     const auto is_finite = [](double x) { return math::is_finite(x); };
     const auto& parameters = model_.parameters();
@@ -389,7 +389,7 @@ class DataParallel {
     return step;
   }
 
-  /// What the objective reports of the last pass, which the last rank has made.
+  /// Copies what the objective reports of the last pass from the last rank, which made it.
   void share_last_pass() {
     auto& objective = model_.objective();
     constexpr auto nothing = [](double&) {};

@@ -11,20 +11,20 @@
 
 namespace lnfree {
 
-/// Which of several processes this one is, as the program that has started them says in the environment.
+/// The number of this process among those of a launcher, from the environment.
 struct Launched {
   int rank = 0;        ///< Its number.
-  int size = 1;        ///< How many there are.
+  int size = 1;        ///< The number of processes.
   int local_rank = 0;  ///< Its number among those on its machine.
 
-  /// What mpirun of Open MPI, that of MPICH, srun or torchrun says; RANK, WORLD_SIZE and LOCAL_RANK, as the
-  /// last one calls them, can be set by hand. Without any, a single process. Throws Error where a number is
-  /// missing or makes no sense.
+  /// Reads the variables of Open MPI's mpirun, MPICH's mpirun, srun or torchrun. Those of torchrun, RANK,
+  /// WORLD_SIZE and LOCAL_RANK, can also be set by hand. Without any it is a single process. Throws Error if
+  /// a number is missing or invalid.
   static Launched from_environment() {
     struct Launcher {
       const char *size, *rank, *local_rank;
     };
-    // srun comes last: what it is asked to start may be one of the others.
+    // srun comes last, since it may have started one of the others.
     constexpr std::array<Launcher, 4> launchers{{
         {"OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_LOCAL_RANK"},
         {"WORLD_SIZE", "RANK", "LOCAL_RANK"},

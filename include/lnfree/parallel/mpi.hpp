@@ -1,6 +1,6 @@
 #pragma once
 
-// The C interface alone: that of C++ is no longer part of MPI.
+// Only the C interface; the C++ one is no longer part of MPI.
 #ifndef OMPI_SKIP_MPICXX
 #define OMPI_SKIP_MPICXX 1
 #endif
@@ -23,26 +23,26 @@
 
 namespace lnfree {
 
-/// The processes that mpirun, srun or the like has started; without such a program, this process alone. A
-/// handle: copies mean the same processes. The first one initialises MPI, unless somebody has, and the end of
-/// the last one finalises it again. For one thread of the program at a time.
+/// The processes started by mpirun, srun or the like; without a launcher, this process alone. It is a handle:
+/// copies refer to the same processes. The first handle initializes MPI, unless that has been done, and the
+/// last one to be destroyed finalizes it. Only one thread may use it at a time.
 class Mpi {
  public:
-  /// The same bits come out of any number of ranks up to this one.
+  /// Results have the same bits for any number of ranks up to this one.
   static constexpr int max_leaves = 64;
 
-  /// `time_limit` is how many seconds a call waits for other ranks before it throws Error. It must be longer
-  /// than a pass, and than rank 0 takes to write a checkpoint.
+  /// `time_limit` is how many seconds a call waits for other ranks before it throws Error. It must exceed the
+  /// time of a pass, and of writing a checkpoint on rank 0.
   explicit Mpi(double time_limit = 600) : session_(std::make_shared<Session>()) {
     set_time_limit(time_limit);
   }
 
-  /// As the constructor.
+  /// Sets the time limit, as in the constructor.
   void set_time_limit(double seconds) const { session_->time_limit = seconds; }
 
   int rank() const { return session_->rank; }
   int size() const { return session_->size; }
-  /// Number of this rank among those of its machine.
+  /// Number of this rank among those on its machine.
   int local_rank() const { return session_->local_rank; }
   int local_size() const { return session_->local_size; }
   std::uint64_t bytes_sent() const { return session_->bytes_sent; }
@@ -86,9 +86,9 @@ class Mpi {
     wait("the other ranks", [](MPI_Request* request) { MPI_Ibarrier(MPI_COMM_WORLD, request); });
   }
 
-  /// Ends all ranks at once. For a program that cannot go on, after it has said why.
+  /// Ends all ranks at once. For a program that cannot continue, after its error message.
   [[noreturn]] void abort(int status) const {
-    ::alarm(10);  // ends this process where MPI cannot reach what it has to tell
+    ::alarm(10);  // ends this process in case MPI hangs
     MPI_Abort(MPI_COMM_WORLD, status);
     std::terminate();  // MPI_Abort does not return
   }
@@ -119,7 +119,7 @@ class Mpi {
     }
     Session(const Session&) = delete;
     Session& operator=(const Session&) = delete;
-    /// Finalising waits for the other ranks: not where this one has given up.
+    /// Finalizing waits for the other ranks, so it is skipped if this one has failed.
     ~Session() {
       if (finalizes && std::uncaught_exceptions() == 0) MPI_Finalize();
     }
@@ -133,13 +133,13 @@ class Mpi {
       f(first, static_cast<int>(std::min(piece, bytes - first)));
   }
 
-  /// How many of the `count` bytes from `first` on lie in an array of `bytes`.
+  /// How many of the `count` bytes from `first` on are within an array of `bytes`.
   static int piece_of(std::size_t bytes, std::size_t first, int count) {
     if (first >= bytes) return 0;
     return static_cast<int>(std::min(bytes - first, static_cast<std::size_t>(count)));
   }
 
-  /// Begins something by begin(request) and waits until it is done. A call that blocks could not be left.
+  /// Starts an operation by begin(request) and waits for it. A blocking call could not time out.
   template <class Begin>
   void wait(const std::string& whom, const Begin& begin) const {
     MPI_Request request = MPI_REQUEST_NULL;

@@ -28,18 +28,18 @@
 
 namespace lnfree {
 
-/// Processes with a GPU each, between which NCCL moves everything. They meet through another Communicator, as
-/// Mpi, through a file that all of them see, or at an address. A handle: copies mean the same processes. To
-/// be made before anything else of the GPU, which it chooses: that with the number of the rank on its
-/// machine, or the only one that the process sees. For one thread of the program at a time.
+/// Processes with one GPU each that communicate through NCCL. They find each other through another
+/// Communicator, such as Mpi, through a file that all of them can access, or at an address. It is a handle:
+/// copies refer to the same processes. Create it before any other use of the GPU, which it selects: the one
+/// with the number of the rank on its machine, or the only visible one. Only one thread may use it at a time.
 class Nccl {
  public:
-  /// The same bits come out of any number of ranks up to this one.
+  /// Results have the same bits for any number of ranks up to this one.
   static constexpr int max_leaves = 64;
-  using Stream = cudaStream_t;  ///< What exchange_on_device() asks.
+  using Stream = cudaStream_t;  ///< The stream of exchange_on_device().
 
-  /// The processes of `ranks`, an Mpi, through which they meet. `time_limit` is how many seconds a call waits
-  /// for other ranks before it throws Error.
+  /// The processes of `ranks`, such as an Mpi, through which they find each other. `time_limit` is how many
+  /// seconds a call waits for other ranks before it throws Error.
   template <Communicator C>
   static Nccl through(const C& ranks, double time_limit = 600) {
     return Nccl(std::make_shared<Session>(
@@ -53,24 +53,24 @@ class Nccl {
         [ranks](int status) { ranks.abort(status); }));
   }
 
-  /// The processes of a launcher that meet in a file, which does not exist yet and is removed again, or,
-  /// where `meeting` is HOST:PORT, at a free port of the machine of rank 0. A single process needs no such
-  /// place.
+  /// The processes of a launcher. They find each other through the file `meeting`, which must not exist yet
+  /// and is removed again, or, if `meeting` is HOST:PORT, at a free port of rank 0's machine. A single
+  /// process needs neither.
   explicit Nccl(const Launched& process, const std::string& meeting, double time_limit = 600)
       : session_(met(process, meeting, time_limit)) {}
 
-  /// As Launched and LNFREE_MEETING in the environment say.
+  /// From the environment: Launched and LNFREE_MEETING.
   static Nccl from_environment(double time_limit = 600) {
     const char* const meeting = std::getenv("LNFREE_MEETING");
     return Nccl(Launched::from_environment(), meeting == nullptr ? "" : meeting, time_limit);
   }
 
-  /// As the constructor.
+  /// Sets the time limit, as in the constructor.
   void set_time_limit(double seconds) const { session_->time_limit = seconds; }
 
   int rank() const { return session_->process.rank; }
   int size() const { return session_->process.size; }
-  /// Number of this rank among those of its machine.
+  /// Number of this rank among those on its machine.
   int local_rank() const { return session_->process.local_rank; }
   int local_size() const { return session_->local_size; }
   std::uint64_t bytes_sent() const { return session_->bytes_sent; }
@@ -119,7 +119,7 @@ class Nccl {
     gather(std::span(&nothing, 1));
   }
 
-  /// Asks a stream to swap bytes of the GPU's memory with another rank.
+  /// Exchanges bytes of GPU memory with another rank, asynchronously on a stream.
   void exchange_on_device(Stream stream, int partner, const void* send, std::size_t send_bytes, void* receive,
                           std::size_t receive_bytes) const {
     Session& s = *session_;
@@ -139,11 +139,11 @@ class Nccl {
     s.bytes_sent += send_bytes;
   }
 
-  /// Waits for all that a stream was asked for.
+  /// Waits for all work on a stream.
   void finish(Stream stream) const { session_->finish(stream, "the other ranks"); }
 
-  /// Ends this process at once, and the others with it where MPI has started them: elsewhere they end by
-  /// their launcher or their time limit. For a program that cannot go on, after it has said why.
+  /// Ends this process at once, and the others too if MPI started them; otherwise their launcher or their
+  /// time limit ends them. For a program that cannot continue, after its error message.
   [[noreturn]] void abort(int status) const {
     session_->leave();
     session_->abort(status);
@@ -153,7 +153,7 @@ class Nccl {
  private:
   static constexpr std::size_t staging_bytes = std::size_t{1} << 20;
 
-  /// Throws Error when a call of NCCL failed.
+  /// Throws Error if a call of NCCL failed.
   static void check(ncclResult_t result, const char* what) {
     if (result == ncclSuccess) return;
     const char* const details = ncclGetLastError(nullptr);
@@ -169,9 +169,9 @@ class Nccl {
            meeting.find_first_not_of("0123456789", colon + 1) == std::string::npos;
   }
 
-  /// Brings the id of rank 0 to all. Returns whether this one has written it to a file.
+  /// Distributes the id of rank 0 to all. Returns whether this process has written it to a file.
   static bool meet(const Launched& process, const std::string& meeting, double time_limit, ncclUniqueId& id) {
-    if (is_address(meeting)) {  // NCCL makes the id of it
+    if (is_address(meeting)) {  // NCCL derives the id from it
       ::setenv("NCCL_COMM_ID", meeting.c_str(), 1);
       check(ncclGetUniqueId(&id), "ncclGetUniqueId");
       return false;
@@ -195,7 +195,7 @@ class Nccl {
   struct Session;
   explicit Nccl(std::shared_ptr<Session> session) : session_(std::move(session)) {}
 
-  /// The processes that have met so.
+  /// The session of processes that have met in this way.
   static std::shared_ptr<Session> met(const Launched& process, const std::string& meeting,
                                       double time_limit) {
     if (process.size > 1 && meeting.empty()) {
@@ -245,13 +245,13 @@ class Nccl {
     }
     Session(const Session&) = delete;
     Session& operator=(const Session&) = delete;
-    /// Finalising waits for the other ranks: not where this one has given up.
+    /// Finalizing waits for the other ranks, so it is skipped if this one has failed.
     ~Session() {
       if (communicator != nullptr && std::uncaught_exceptions() == 0) {
         try {
           ask("ncclCommFinalize", [&] { return ncclCommFinalize(communicator); });
           ncclCommDestroy(std::exchange(communicator, nullptr));
-        } catch (const Error&) {  // then it is left without them
+        } catch (const Error&) {  // the communicator is then abandoned
         }
       }
       leave();
@@ -259,15 +259,15 @@ class Nccl {
       if (stream != nullptr) cudaStreamDestroy(stream);
     }
 
-    /// Gives up what is under way.
+    /// Aborts pending operations.
     void leave() {
       if (communicator != nullptr) ncclCommAbort(std::exchange(communicator, nullptr));
     }
 
-    /// False for a single process that has had nothing to exchange.
+    /// False for a single process, which has nothing to exchange.
     bool is_connected() const { return communicator != nullptr; }
 
-    /// Chooses the GPU and makes the communicator, unless that has been done.
+    /// Selects the GPU and creates the communicator, unless that has been done.
     void connect() {
       if (is_connected()) return;
       choose_device();
@@ -279,9 +279,9 @@ class Nccl {
       } else {
         meet(id);
       }
-      meet = nullptr;  // what it was made from may be gone
+      meet = nullptr;  // its captures may no longer exist
       ncclConfig_t config = NCCL_CONFIG_INITIALIZER;
-      config.blocking = 0;  // a call that blocks could not be left
+      config.blocking = 0;  // a blocking call could not time out
       ask("ncclCommInitRank",
           [&] { return ncclCommInitRankConfig(&communicator, process.size, id, process.rank, &config); });
     }
@@ -303,7 +303,7 @@ class Nccl {
       cuda::check(cudaSetDevice(count == 1 ? 0 : process.local_rank), "cudaSetDevice");
     }
 
-    /// Calls NCCL and waits until it has taken the order in.
+    /// Calls NCCL and waits until it has accepted the operation.
     template <class Call>
     void ask(const char* what, const Call& call) {
       ncclResult_t result = call();
@@ -349,7 +349,7 @@ class Nccl {
 
     char* staging(int which) const { return memory + static_cast<std::size_t>(which) * staging_bytes; }
 
-    /// Between staging memory that nothing is under way with and the host.
+    /// Copies between idle staging memory and the host.
     void copy(void* to, const void* from, std::size_t bytes, cudaMemcpyKind kind) const {
       cuda::check(cudaMemcpyAsync(to, from, bytes, kind, stream), "a copy");
       cuda::check(cudaStreamSynchronize(stream), "a copy");

@@ -18,25 +18,25 @@ struct AnyArray {
   void operator()(T*, std::size_t) const {}
 };
 
-/// An observer whose sums over passes can be taken and put back: for_each_sum(f) calls f(first, count) for
-/// each array of numbers that passes add to. Integers count up to 2^53.
+/// An observer whose sums over passes can be read and restored: for_each_sum(f) calls f(first, count) for
+/// each array that passes add to. Integers are exact up to 2^53.
 template <class O>
 concept SumsPasses = requires(O observer) { observer.for_each_sum(AnyArray{}); };
 
-/// Whether an observer can be asked what it saw of passes that several processes have made.
+/// Whether an observer can combine the passes of several processes.
 template <class O>
 inline constexpr bool observes_across_ranks = !Observes<O>::anything || SumsPasses<O>;
 
-/// Adds up what the observers of all ranks have seen.
+/// Sums the observers of all ranks.
 template <class Observer>
 class ObserverSum {
-  using Sums = std::vector<double>;  // empty where no pass was made: then an array may have no size yet
+  using Sums = std::vector<double>;  // empty if no pass was made, since arrays may not have their size yet
 
  public:
-  /// The observer shall see a leaf of the tree, with a number within the branch.
+  /// Call before the passes of a leaf of the tree.
   void begin_leaf(Observer& observer) { observer.reset(); }
 
-  /// It has, in a number of passes.
+  /// Call after the `passes` passes of leaf number `leaf` of the branch.
   void end_leaf(Observer& observer, const Branch& branch, int leaf, std::int64_t passes) {
     if constexpr (SumsPasses<Observer>) {
       waiting_.resize(static_cast<std::size_t>(branch.levels()));
@@ -52,7 +52,8 @@ class ObserverSum {
     }
   }
 
-  /// Leaves the sums over the leaves of all ranks in the observer; on a rank that has made no pass, nothing.
+  /// Stores the sums over the leaves of all ranks in the observer; does nothing on a rank that has made no
+  /// pass.
   template <Communicator C>
   void finish(Observer& observer, const C& ranks) {
     if constexpr (SumsPasses<Observer>) {

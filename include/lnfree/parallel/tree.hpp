@@ -10,10 +10,9 @@
 #include <lnfree/core/tensor.hpp>
 #include <lnfree/parallel/communicator.hpp>
 
-/// The tree by which sums over passes are made. Its leaves are equal runs of passes, each summed one pass
-/// after the other; the sums of leaves are added pair by pair, then the pairs, and so on. The tree depends on
-/// the number of passes alone, not on the ranks, each of which has a whole branch of it: so any number of
-/// ranks gives the same bits.
+/// The tree that sums over passes. Its leaves are equal runs of passes, each summed one pass after the other.
+/// The sums of leaves are added in pairs, then pairs of those, and so on. The tree depends only on the number
+/// of passes, and each rank has a whole branch of it, so any number of ranks gives the same bits.
 namespace lnfree {
 
 /// How many leaves the tree over a step of `passes` passes has: the largest power of two that divides them,
@@ -24,12 +23,12 @@ constexpr int leaves_of(int passes, int max_leaves) {
   return leaves;
 }
 
-/// The part of `count` things, in `parts` parts of nearly equal size, that begins with number first(part) and
-/// ends before first(part + 1). The first part is never empty.
+/// Divides `count` items into `parts` parts of nearly equal size: a part begins at first(part) and ends
+/// before first(part + 1). The first part is never empty.
 struct Division {
-  /// Things to divide.
+  /// Number of items.
   std::int64_t count;
-  /// Into so many parts.
+  /// Number of parts.
   int parts;
   /// Where a part begins.
   constexpr std::int64_t first(int part) const { return (part * count + parts - 1) / parts; }
@@ -37,22 +36,22 @@ struct Division {
 
 /// The leaves of one rank, a branch of the tree.
 struct Branch {
-  /// Of all leaves.
+  /// Number of its first leaf in the tree.
   int first_leaf;
-  int leaves;  ///< A power of two.
+  int leaves;  ///< Number of its leaves, a power of two.
 
-  /// That of the calling rank.
+  /// The branch of the calling rank.
   template <Communicator C>
   static Branch of(const C& ranks, int all_leaves) {
     const int own = all_leaves / ranks.size();
     return {ranks.rank() * own, own};
   }
 
-  /// Sums that wait for their other half while the leaves are worked off, at most.
+  /// The maximum number of sums that wait for their other half.
   constexpr int levels() const { return std::countr_zero(static_cast<unsigned>(leaves)); }
 
   /// After leaf number `leaf` of this branch: calls add(level) for each sum of 2^level leaves that is now
-  /// added to the present one, then keep(level) where the result has to wait.
+  /// added to the present one, then keep(level) if the result has to wait.
   template <class Add, class Keep>
   void leaf_done(int leaf, const Add& add, const Keep& keep) const {
     int level = 0;

@@ -9,7 +9,8 @@
 
 namespace lnfree {
 
-/// How the windows of an optimizer step go through a model: `accumulate` passes of `batch_size` windows.
+/// How the windows of an optimizer step are divided: `accumulate` passes (micro-batches) of `batch_size`
+/// windows.
 struct BatchSplit {
   /// Windows in a pass.
   int batch_size = 1;
@@ -18,8 +19,8 @@ struct BatchSplit {
 };
 
 /// The split of `windows` into the fewest equal passes that fit into `available` bytes, where a pass of b
-/// windows needs bytes_needed(b); nothing where none does. Every split makes the same step,
-/// but for the order of its sums and for the elements that dropout draws.
+/// windows needs bytes_needed(b); nothing if none fits. All splits make the same step, except for the order
+/// of summation and the elements that dropout zeroes.
 inline std::optional<BatchSplit> largest_split(std::int64_t windows, std::size_t available,
                                                const std::function<std::size_t(int)>& bytes_needed) {
   constexpr std::int64_t max_int = std::numeric_limits<int>::max();

@@ -19,13 +19,13 @@
 /// A checkpoint is a folder:
 ///
 ///   model.safetensors      the weights, with the names and the (in, out) layout of a Hugging Face GPT-2
-///   config.json            the architecture, in the keys of a Hugging Face GPT-2 config and a few of our own
+///   config.json            the architecture, in the keys of a Hugging Face GPT-2 config and a few more
 ///   optimizer.safetensors  the optimizer's state: AdamW's moments are "m." and "v." before the tensor's name
-///   trainer.json           what else it takes to go on exactly where it stopped
+///   trainer.json           everything else needed to continue exactly where the run stopped
 namespace lnfree {
 
 /// Writes a checkpoint to `folder`, replacing the one there in one step: a process that dies while saving
-/// leaves the previous checkpoint whole. `state` becomes trainer.json; the optimizer's name and its update
+/// leaves the previous checkpoint intact. `state` becomes trainer.json; the optimizer's name and its update
 /// count are added to it.
 template <class Model, Optimizer<Model> O>
 void save_checkpoint(const std::filesystem::path& folder, Model& model, const O& optimizer, Json state) {
@@ -46,8 +46,8 @@ void save_checkpoint(const std::filesystem::path& folder, Model& model, const O&
   });
 }
 
-/// Restores the weights from a checkpoint. Throws Error when it is of another architecture, naming the first
-/// tensor or else the first key of config.json that differs; the model is then unchanged.
+/// Restores the weights from a checkpoint. Throws Error if its architecture differs, naming the first tensor
+/// or else the first key of config.json that differs; the model is then unchanged.
 template <class Model>
 void load_checkpoint(const std::filesystem::path& folder, Model& model) {
   const std::filesystem::path present = present_checkpoint(folder);
@@ -56,18 +56,18 @@ void load_checkpoint(const std::filesystem::path& folder, Model& model) {
   load_weights(model, present / "model.safetensors");
 }
 
-/// The same, with the optimizer. Throws Error, too, when the checkpoint is of another optimizer.
+/// Also restores the optimizer. Throws Error if the checkpoint was made with another optimizer.
 template <class Model, Optimizer<Model> O>
 void load_checkpoint(const std::filesystem::path& folder, Model& model, O& optimizer) {
   const Json state = read_checkpoint_state(folder);
   const std::int64_t updates = checkpoint_count(folder, state, "updates");
-  // Earlier versions had AdamW alone and did not say so.
+  // Earlier versions had only AdamW and did not store its name.
   const Json saved = state.value("optimizer", Json("adamw"));
   if (saved != O::name) {
     throw Error(folder.string() + " was made with the optimizer " + excerpt(saved.dump()) + ", not \"" +
                 std::string(O::name) + "\"; resume with the same one");
   }
-  // Before the tensors, whose differences another architecture explains.
+  // Checked before the tensors, whose differences would follow from another architecture.
   const std::string difference = architecture_difference(architecture_of(model), present_checkpoint(folder));
   if (!difference.empty()) throw Error(difference);
   const SafetensorsFile file = SafetensorsFile::open(present_checkpoint(folder) / "optimizer.safetensors");

@@ -18,14 +18,14 @@ namespace lnfree {
 /// The loss over a set of windows.
 struct Evaluation {
   double eval_loss = 0;  ///< Mean negative log-likelihood in nats per target.
-  /// Tokens that were predicted.
+  /// Number of predicted tokens.
   std::int64_t targets = 0;
-  /// e to the power of the loss.
+  /// exp(eval_loss).
   double perplexity() const { return std::exp(eval_loss); }
 };
 
-/// Evaluates all windows in file order, dropout off. An observing model's observer is reset and then holds
-/// what it saw. Several ranks share the batches, and all of them get the result.
+/// Evaluates all windows in file order, without dropout. The model's observer is reset first and then holds
+/// the results of this evaluation. Several ranks share the batches, and all of them get the result.
 template <class Model, Communicator C = Alone>
 Evaluation evaluate(Model& model, const Windows& windows, const C& ranks = {}) {
   static_assert(!has_ranks<C> || observes_across_ranks<typename Model::Observer>,
@@ -43,7 +43,7 @@ Evaluation evaluate(Model& model, const Windows& windows, const C& ranks = {}) {
   };
   WindowBatch memory(model.max_batch(), static_cast<int>(windows.context()));
   ObserverSum<typename Model::Observer> observed;
-  // The losses of all ranks' batches: each rank fills in its own.
+  // The losses of the batches of all ranks: each rank fills in its own.
   std::vector<double> losses(static_cast<std::size_t>(batches));
   for (int leaf = 0; leaf < branch.leaves; ++leaf) {
     observed.begin_leaf(model.observer());

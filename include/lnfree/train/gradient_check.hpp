@@ -10,7 +10,7 @@
 
 #include <lnfree/core/macros.hpp>
 #include <lnfree/nn/decoder.hpp>
-// Reference<double>, on which a model is checked. nvcc does not take Eigen.
+// For Reference<double>, on which a model is checked. nvcc does not compile Eigen.
 #if !LNFREE_GPU_COMPILER
 #include <lnfree/device/eigen/eigen.hpp>
 #endif
@@ -22,18 +22,18 @@ struct GradientCheckOptions {
   std::uint64_t seed = 1;
   /// Sequences in the batch.
   int batch = 2;
-  int elements = 12;   ///< Looked at in each parameter, spread over it; all where it has no more.
-  double step = 1e-5;  ///< Half the distance of the central difference.
+  int elements = 12;   ///< Checked in each parameter, spread over it; all if it has no more.
+  double step = 1e-5;  ///< The step h of the central difference.
   /// Rate of the embedding's dropout.
   double dropout = 0;
 };
 
 /// How far one parameter's gradient is from the finite difference.
 struct GradientError {
-  /// Its name.
+  /// The name of the parameter.
   std::string parameter;
-  Index element = 0;  ///< The worst one.
-  /// What the model computed.
+  Index element = 0;  ///< The element with the largest error.
+  /// The gradient that the model computed.
   double gradient = 0;
   double difference = 0;  ///< (loss(p + h) - loss(p - h)) / 2 h.
   double error = 0;       ///< |gradient - difference| / (|gradient| + |difference| + 1e-4).
@@ -41,10 +41,10 @@ struct GradientError {
 
 /// The worst element of each parameter.
 struct GradientReport {
-  /// One entry for each, in the model's order.
+  /// One entry for each parameter, in the model's order.
   std::vector<GradientError> parameters;
 
-  /// The largest error of all; not finite where one of them is not.
+  /// The largest error of all; not finite if one of them is not.
   double worst() const {
     double worst = 0;
     for (const auto& p : parameters) worst = !math::is_finite(p.error) ? p.error : std::max(worst, p.error);
@@ -64,10 +64,9 @@ struct GradientReport {
   }
 };
 
-/// Holds a model's gradients against central differences of what it minimizes, on random tokens and
+/// Compares a model's gradients with central differences of what it minimizes, on random tokens and
 /// parameters. `Model` is a Decoder in double, such as Decoder<tiny, MyNorm, MyActivation,
-/// Reference<double>>; correct gradients agree to better than 1e-6. `prepare` is called on the model before
-/// anything else.
+/// Reference<double>>; correct gradients agree to better than 1e-6. `prepare` is first called on the model.
 template <class Model, class Prepare = decltype([](Model&) {})>
 GradientReport gradient_check(const GradientCheckOptions& options = {}, const Prepare& prepare = {}) {
   static_assert(std::is_same_v<typename Model::Scalar, double>,
@@ -77,7 +76,7 @@ GradientReport gradient_check(const GradientCheckOptions& options = {}, const Pr
   model.initialize(options.seed);
   auto& parameters = model.parameters();
   auto& device = model.device();
-  // Off the symmetric starting point: gains, biases and slopes that are no round numbers.
+  // Gains, biases and slopes are moved away from their initial values, at which errors can cancel.
   for (auto& parameter : parameters.all()) {
     std::vector<double> value = parameters.read(device, parameter), noise(value.size());
     fill_normal(noise.data(), parameter.size(), 0.1, Philox(options.seed + 1, stream_of(parameter.name)));

@@ -18,12 +18,11 @@
 
 namespace lnfree {
 
-/// metrics.jsonl: one JSON object a line, on disk as soon as it is written. A number that is no number
-/// becomes null.
+/// metrics.jsonl: one JSON object per line, flushed after each line. NaN and infinity become null.
 class MetricsLog {
  public:
-  /// Opens the file for this process alone, and makes it where there is none. What it holds stays as it is
-  /// until keep().
+  /// Opens the file for this process alone, creating it if needed. Its content is left unchanged until
+  /// keep().
   explicit MetricsLog(std::filesystem::path path) : path_(std::move(path)) {
     is_new_ = !std::filesystem::exists(path_);
     descriptor_ = ::open(path_.c_str(), O_RDWR | O_CLOEXEC | O_CREAT, 0644);
@@ -41,15 +40,15 @@ class MetricsLog {
     ::close(descriptor_);
   }
 
-  /// Goes on after the first `bytes` of the file, so that a run which goes on from a checkpoint has no step
-  /// twice; in a shorter file, as a copy may be, after its last whole line. Throws Error when no line ends
-  /// there: then the file belongs to another run.
+  /// Continues after the first `bytes` of the file, so that a run resumed from a checkpoint logs no step
+  /// twice. In a shorter file, such as an incomplete copy, it continues after the last whole line. Throws
+  /// Error if no line ends there: then the file belongs to another run.
   void keep(std::int64_t bytes) {
     const bool is_shorter = bytes_ < bytes;
     std::int64_t kept = std::min(bytes, bytes_);
     while (kept > 0 && !ends_line(kept)) {
       if (!is_shorter) {
-        throw Error(path_.string() + " is not the one of this checkpoint: no line ends after its first " +
+        throw Error(path_.string() + " does not belong to this checkpoint: no line ends after its first " +
                     std::to_string(bytes) + " bytes; put the right one there, or move this one away");
       }
       --kept;
@@ -70,7 +69,7 @@ class MetricsLog {
     bytes_ += static_cast<std::int64_t>(line.size());
   }
 
-  /// Forces what was written to the disk, so that no checkpoint outlives its metrics.
+  /// Forces the metrics to disk, so that a checkpoint never survives without them.
   void sync() {
     if (::fsync(descriptor_) != 0) fail();
   }
@@ -79,7 +78,7 @@ class MetricsLog {
   std::int64_t bytes() const { return bytes_; }
 
  private:
-  /// Whether the character before byte `end` ends a line.
+  /// Whether the byte before `end` is a newline.
   bool ends_line(std::int64_t end) const {
     char last = 0;
     if (::pread(descriptor_, &last, 1, end - 1) != 1) fail();
@@ -93,7 +92,7 @@ class MetricsLog {
   std::filesystem::path path_;
   int descriptor_ = -1;
   std::int64_t bytes_ = 0;
-  bool is_new_ = false;  // made here, and nothing has begun in it yet
+  bool is_new_ = false;  // created here, and nothing written yet
 };
 
 }  // namespace lnfree

@@ -15,10 +15,10 @@
 
 namespace lnfree {
 
-/// Run-time choices of a removal, as shares of a run's steps.
+/// Start and end of a removal, as shares of a run's steps.
 struct NormRemovalOptions {
-  double from = 0.1;  ///< Until when all norms stay as they are.
-  double to = 0.6;    ///< From when on none is left.
+  double from = 0.1;  ///< Until then all norms are unchanged.
+  double to = 0.6;    ///< From then on none is left.
 
   /// Calls f(name, value, help) for each of the options.
   template <class Options, class F>
@@ -28,29 +28,29 @@ struct NormRemovalOptions {
   }
 };
 
-/// Removes the norms of a model step by step (norm/tapered.hpp, norm/staged.hpp): sets their gates, and
-/// measures the scales that take the place of the rows' own.
+/// Removes the norms of a model during training (norm/tapered.hpp, norm/staged.hpp): sets their gates, and
+/// measures the scales that replace those of the rows.
 ///
-/// While a gate is 1, the scale follows what each step measures, as a mean over all steps at first and then
-/// with a weight of 0.01 for the newest. A taper takes the multiple of the centred rows that is nearest to
-/// the normalized ones, the sum of variance / sigma over the sum of the variances; a staged removal takes the
-/// mean of 1 / sigma. Here sigma is the root of variance + epsilon of a row.
+/// While a gate is 1, the scale is averaged over the steps: at first it is the mean of all, later the newest
+/// has a weight of 0.01. For a taper, each step gives the multiple of the centred rows that is nearest to the
+/// normalized ones, the sum of variance / sigma over the sum of the variances; for a staged removal, the mean
+/// of 1 / sigma. Here sigma is the root of variance + epsilon of a row.
 ///
-/// A gate never opens again: a run that begins from weights whose norms are gone goes on without them.
+/// A gate never opens again: a run that starts from weights whose norms are removed stays without them.
 template <class Model>
 class NormRemoval {
  public:
   using Device = typename Model::Device;
   using Accumulator = typename Device::Accumulator;
 
-  /// Of the norms of `model`, which must outlive it, in a run of so many steps. Throws Error for a removal
-  /// that ends before it begins.
+  /// For the norms of `model`, which must outlive it, in a run of `steps` steps. Throws Error if the removal
+  /// ends before it begins.
   NormRemoval(Model& model, const NormRemovalOptions& options, Removal kind, std::int64_t steps)
       : model_(model), kind_(kind) {
     if (!(options.from >= 0 && options.from < options.to && options.to <= 1)) {
       throw Error("a removal of norms from " + std::to_string(options.from) + " to " +
                   std::to_string(options.to) +
-                  " of the steps makes no sense; removal_from must be less than "
+                  " of the steps is invalid; removal_from must be less than "
                   "removal_to, and both from 0 to 1");
     }
     from_ = static_cast<std::int64_t>(std::llround(options.from * static_cast<double>(steps)));
@@ -62,7 +62,7 @@ class NormRemoval {
     order_in_stages();
   }
 
-  /// Takes over what the model's weights say of gates and scales.
+  /// Reads gates and scales from the model's weights.
   void read() {
     for (Norm& norm : norms_) {
       norm.open = number(*norm.gate.gate);
@@ -86,11 +86,10 @@ class NormRemoval {
     return norms_.empty() ? 0 : sum / static_cast<double>(norms_.size());
   }
 
-  /// What measure() gives of a pass.
+  /// How many numbers measure() gives for a pass.
   std::size_t numbers_of_pass() const { return 2 * norms_.size(); }
 
-  /// Adds to `sums` what the scales are made from, two numbers for each norm, of the last pass, of so many
-  /// rows.
+  /// Appends the statistics of the last pass over `rows` rows to `sums`, two numbers for each norm.
   void measure(Index rows, std::vector<double>& sums) {
     host_rows_.resize(static_cast<std::size_t>(rows));
     for (const Norm& norm : norms_) {
@@ -108,7 +107,7 @@ class NormRemoval {
     }
   }
 
-  /// Sets the scales from what measure() gave of all passes of step `step`, one pass after another.
+  /// Sets the scales from the statistics of all passes of step `step`, in order.
   void set_scales(std::int64_t step, const std::vector<double>& of_passes) {
     const double weight = std::max(1 / (static_cast<double>(step) + 1), 0.01);
     for (std::size_t i = 0; i < norms_.size(); ++i) {
@@ -118,7 +117,7 @@ class NormRemoval {
         above += of_passes[at];
         below += of_passes[at + 1];
       }
-      if (!(below > 0)) continue;  // rows of equal numbers
+      if (!(below > 0)) continue;  // all rows are constant
       norms_[i].scale =
           write(*norms_[i].gate.scale, norms_[i].scale + weight * (above / below - norms_[i].scale));
     }
@@ -134,8 +133,8 @@ class NormRemoval {
 
   struct Norm {
     NormGate<Device> gate;
-    double open;   // what the gate is
-    double scale;  // what the scale is
+    double open;   // the gate
+    double scale;  // the scale
     std::size_t stage = 0;
   };
 
@@ -146,8 +145,8 @@ class NormRemoval {
     return (1 + std::cos(std::numbers::pi * share)) / 2;
   }
 
-  /// Norm after norm at equal distances: those of the feed-forward networks, of queries and keys, of values,
-  /// and the final one.
+  /// The order of removal, at equal intervals: the norms of feed-forward networks, of queries and keys, of
+  /// values, and the final one.
   void order_in_stages() {
     std::size_t stage = 0;
     for (const NormSite site :
@@ -158,7 +157,7 @@ class NormRemoval {
     }
   }
 
-  /// The first step without norm i. The first of all steps has every norm: their scales are measured in it.
+  /// The first step without norm i. The very first step has all norms, in order to measure their scales.
   std::int64_t switched_at(std::size_t i) const {
     const auto count = static_cast<std::int64_t>(norms_.size());
     const std::int64_t events = std::max<std::int64_t>(count - 1, 1);
@@ -170,7 +169,7 @@ class NormRemoval {
     return static_cast<double>(model_.parameters().read(model_.device(), parameter)[0]);
   }
 
-  /// Returns what is in the checkpoint then.
+  /// Returns the value as a checkpoint stores it.
   double write(Parameter<Device>& parameter, double value) {
     const auto stored = static_cast<Accumulator>(value);
     model_.parameters().write(model_.device(), parameter, &stored);
@@ -184,7 +183,7 @@ class NormRemoval {
   std::vector<Row> host_rows_;
 };
 
-/// Whether training removes the norms of a model.
+/// Whether a model has norms that are removed during training.
 template <class Model>
 concept HasRemovableNorms = requires { Model::Norm::removal; };
 

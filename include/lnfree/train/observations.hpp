@@ -8,8 +8,8 @@
 
 namespace lnfree {
 
-/// Calls report(f) or report(parameters, device, f) of a part of a model, whichever it has, and puts what f
-/// is told under the part's name; nothing of a part that has no report or no name.
+/// Calls a part's report(f) or report(parameters, device, f), whichever it has, and stores what it reports
+/// under the part's name. Parts without a report or a name are skipped.
 template <class Part, class Model>
 void add_report(Json& seen, const Part& part, Model& model) {
   const auto keep = [](const char*, const auto&) {};
@@ -28,10 +28,10 @@ void add_report(Json& seen, const Part& part, Model& model) {
   }
 }
 
-/// What can be seen of a model at this moment, by kind, as it goes into metrics.jsonl and evaluation results:
-/// what each observer reports, of the passes since its last reset; what the objective reports; and "slopes",
-/// the learned scalars of the activations, by layer or one for all. What the model does not have or does not
-/// observe is left out.
+/// The present observations of a model, as written to metrics.jsonl and evaluation results: the reports of
+/// each observer on the passes since its last reset, the report of the objective, and "slopes", the learned
+/// scalars of the activations, by layer or one for all. What the model does not have or does not observe is
+/// left out.
 template <class Model>
 Json observations(Model& model) {
   Json seen = Json::object();

@@ -17,19 +17,20 @@
 
 namespace lnfree {
 
-/// Which tokens the shards of a split hold and which tokenizer made them, wherever they lie. A checkpoint
-/// keeps it, so that a run cannot go on with other data. What is not known is empty or 0, and never differs.
+/// Which tokens the shards of a split hold and which tokenizer made them, wherever the files are. A
+/// checkpoint stores it, so that a run cannot be resumed with other data. Unknown values are empty or 0, and
+/// match anything.
 struct ShardIdentity {
-  /// Where the file was.
+  /// Path of the file.
   std::string path;
   std::string tokens;           ///< ShardSet::fingerprint().
-  std::string tokenizer;        ///< Fingerprint of the tokenizer's model; llm.c's shards do not tell.
-  std::int64_t vocab_size = 0;  ///< Of the tokenizer.
+  std::string tokenizer;        ///< Fingerprint of the tokenizer's model; unknown for llm.c's shards.
+  std::int64_t vocab_size = 0;  ///< Vocabulary size of the tokenizer.
 
   bool operator==(const ShardIdentity&) const = default;
 };
 
-/// The identity of a shard without its tokens, from the description beside it.
+/// The identity of a shard without its token fingerprint, from the description beside it.
 inline ShardIdentity tokenizer_of_shard(const TokenShard& shard) {
   ShardIdentity identity;
   identity.path = printable(shard.path().native());
@@ -39,7 +40,7 @@ inline ShardIdentity tokenizer_of_shard(const TokenShard& shard) {
   if (identity.vocab_size == 0) identity.vocab_size = info->vocab_size;
   identity.tokenizer = info->tokenizer_fingerprint;
   if (identity.tokenizer.empty() && !info->tokenizer.empty()) {
-    // Earlier descriptions have no fingerprint, but the model lies beside them.
+    // Earlier descriptions have no fingerprint, but the tokenizer's model is beside them.
     const auto path = shard.path().parent_path() / std::filesystem::path(info->tokenizer).filename();
     std::error_code error;
     if (std::filesystem::is_regular_file(path, error)) {
@@ -50,7 +51,7 @@ inline ShardIdentity tokenizer_of_shard(const TokenShard& shard) {
   return identity;
 }
 
-/// As it lies in a checkpoint's trainer.json.
+/// Its form in a checkpoint's trainer.json.
 inline Json to_json(const ShardIdentity& identity) {
   return {{"path", identity.path},
           {"tokens", identity.tokens},
@@ -59,7 +60,7 @@ inline Json to_json(const ShardIdentity& identity) {
 }
 
 /// One of the two identities ("train" or "validation") that a checkpoint's trainer.json may hold; earlier
-/// versions wrote none. Throws Error where it is something else.
+/// versions wrote none. Throws Error if it is malformed.
 inline ShardIdentity saved_identity(const Json& state, const char* which) {
   try {
     const Json data = state.value("data", Json::object());
@@ -90,8 +91,8 @@ inline std::string tokenizer_text(const ShardIdentity& identity) {
          std::to_string(identity.vocab_size) + " tokens)";
 }
 
-/// The identity of shards without their tokens, from what lies beside them. Throws Error where they are known
-/// to be of different tokenizers.
+/// The identity of shards without their token fingerprints, from the descriptions beside them. Throws Error
+/// if they are known to be of different tokenizers.
 inline ShardIdentity tokenizer_of(const ShardSet& set) {
   ShardIdentity identity = tokenizer_of_shard(set.shards().front());
   for (const TokenShard& shard : set.shards()) {
@@ -114,7 +115,7 @@ inline ShardIdentity identity_of(const ShardSet& set) {
   return identity;
 }
 
-/// Throws Error where a shard of another tokenizer than the one that a model was trained with is to be read.
+/// Throws Error if a shard was made with another tokenizer than the one that a model was trained with.
 inline void check_same_tokenizer(const ShardIdentity& trained, const ShardIdentity& given) {
   if (!tokenizers_differ(trained, given)) return;
   throw Error(tokenizer_text(given) + " is of another tokenizer than the training shard " +

@@ -35,10 +35,10 @@
 
 namespace lnfree {
 
-/// Whether an option is part of the course of training: a run can only be resumed with the same.
+/// Whether an option affects the course of training: such an option must not change when a run is resumed.
 enum class Course { part, free };
 
-/// Everything about a training run that is chosen at run time. The defaults are the paper's recipe.
+/// The run-time options of a training run. The defaults are the paper's recipe.
 struct TrainerOptions {
   /// Optimizer steps.
   std::int64_t steps = 32000;
@@ -48,26 +48,26 @@ struct TrainerOptions {
   double learning_rate = 1e-3;
   /// Share of the steps that warm up.
   double warmup_ratio = 0.05;
-  /// Of matrices and embeddings.
+  /// Weight decay of matrices and embeddings.
   double weight_decay = 0.1;
   bool decay_slopes = true;  ///< Whether the learnable slopes of activations decay, too.
-  double beta1 = 0.9;        ///< Of AdamW, as are beta2 and epsilon.
-  /// Decay of the second moment.
+  double beta1 = 0.9;        ///< Decay of AdamW's first moment.
+  /// Decay of AdamW's second moment.
   double beta2 = 0.999;
-  /// What is added to its root.
+  /// Added to the root of AdamW's second moment.
   double epsilon = 1e-8;
   double max_gradient_norm = 1;  ///< Clips the norm of all gradients together; 0: no clipping.
   double dropout = 0.1;          ///< Of the embedding.
   std::uint64_t seed = 1337;
-  bool shuffle = true;  ///< false: windows in file order.
+  bool shuffle = true;  ///< Random order of windows; false: file order.
 
   std::int64_t log_every = 10;       ///< Steps between lines of metrics; 0: never.
   std::int64_t observe_every = 100;  ///< Steps between observations of the heads; 0: never.
-  std::int64_t eval_every = 500;     ///< Steps between evaluations, and one at the end; 0: never.
+  std::int64_t eval_every = 500;     ///< Steps between evaluations, besides one at the end; 0: never.
   std::int64_t checkpoint_every =
       500;              ///< Steps between checkpoints, besides the first and the last; 0: none.
-  bool extend = false;  ///< Whether resume() may go on with more steps than the run was begun with.
-  bool zero = false;    ///< Whether processes, if there are several, divide the optimizer's state.
+  bool extend = false;  ///< Whether resume() accepts more steps than the run was started with.
+  bool zero = false;    ///< Whether several processes shard the optimizer's state.
 
   /// Calls f(name, member, help, course) for each option of `options`, a TrainerOptions, const or not.
   template <class Self, class F>
@@ -81,7 +81,7 @@ struct TrainerOptions {
     f("decay_slopes", options.decay_slopes, "Learnable slopes decay like matrices", Course::part);
     f("beta1", options.beta1, "Decay of AdamW's first moment", Course::part);
     f("beta2", options.beta2, "Decay of AdamW's second moment", Course::part);
-    f("epsilon", options.epsilon, "What AdamW adds to the root of its second moment", Course::part);
+    f("epsilon", options.epsilon, "Added to the root of AdamW's second moment", Course::part);
     f("max_gradient_norm", options.max_gradient_norm, "Clips the norm of all gradients; 0: no clipping",
       Course::part);
     f("dropout", options.dropout, "Dropout of the embedding", Course::part);
@@ -94,12 +94,12 @@ struct TrainerOptions {
       Course::free);
     f("checkpoint_every", options.checkpoint_every,
       "Steps between checkpoints, besides the first and last; 0: none", Course::free);
-    f("extend", options.extend, "Let a resumed run have more steps than it was begun with", Course::free);
-    f("zero", options.zero, "Divide the optimizer's state among the processes (programs ..._mpi)",
+    f("extend", options.extend, "Let a resumed run have more steps than it was started with", Course::free);
+    f("zero", options.zero, "Shard the optimizer's state over the processes (programs ..._mpi)",
       Course::free);
   }
 
-  /// What the course of training depends on.
+  /// The options that affect the course of training.
   Json course() const {
     Json course;
     for_each(*this, [&](const char* name, const auto& value, const char*, Course part) {
@@ -109,7 +109,7 @@ struct TrainerOptions {
   }
 };
 
-/// What of the options an optimizer has a use for, by name: its other options keep their defaults.
+/// An optimizer's options set from `options` by name; the others keep their defaults.
 template <class Options>
 Options optimizer_options(const TrainerOptions& options) {
   Options chosen;
@@ -125,8 +125,8 @@ Options optimizer_options(const TrainerOptions& options) {
   return chosen;
 }
 
-/// One pass of an optimizer step, over the next windows in the order of the run: adds its gradient to the
-/// model's, as a share of the step's mean loss. Returns the pass' own mean loss.
+/// One pass of an optimizer step, over the next windows in the order of the run. Adds its gradient to the
+/// model's, weighted as a share of the step's mean loss. Returns the mean loss of the pass.
 template <class Model>
 double training_pass(Model& model, const Windows& windows, const WindowOrder& order, WindowBatch& memory,
                      const TrainerOptions& options, std::int64_t step, std::int64_t pass, bool observe) {
@@ -140,8 +140,8 @@ double training_pass(Model& model, const Windows& windows, const WindowOrder& or
                                  .observe = observe});
 }
 
-/// The gradients of one optimizer step: those of the mean loss over its windows are added to the model's.
-/// Returns that loss.
+/// Adds the gradient of the mean loss over the windows of one optimizer step to the model's. Returns that
+/// loss.
 template <class Model>
 double accumulate_gradients(Model& model, const Windows& windows, const WindowOrder& order,
                             WindowBatch& memory, const TrainerOptions& options, std::int64_t step,
@@ -155,35 +155,35 @@ double accumulate_gradients(Model& model, const Windows& windows, const WindowOr
 /// How a call of Trainer::run ended.
 enum class Outcome {
   finished,     ///< All steps are done.
-  interrupted,  ///< Asked to stop; a checkpoint is saved.
-  diverged      ///< Loss or gradient is not finite; the last checkpoint is the one before.
+  interrupted,  ///< `stop` returned true; a checkpoint is saved.
+  diverged      ///< Loss or gradient is not finite; the last checkpoint is from before.
 };
 
-/// What is known after a step, for whoever shows it.
+/// The state of a run after a step, for display.
 struct Progress {
   std::int64_t step = 0;  ///< Steps done.
   /// Steps of the whole run.
   std::int64_t steps = 0;
-  double loss = 0;  ///< Of the step's batch before the update.
-  /// Of this step.
+  double loss = 0;  ///< Loss of the step's batch before the update.
+  /// Learning rate of this step.
   double learning_rate = 0;
-  /// Of all parameters together, before clipping.
+  /// Gradient norm of all parameters together, before clipping.
   double gradient_norm = 0;
-  /// Since the last step that was logged.
+  /// Speed since the last logged step.
   double tokens_per_second = 0;
-  /// Until the end, at this speed.
+  /// Time to the end at this speed.
   double seconds_left = 0;
   bool logged = false;  ///< Whether this step is also in the metrics.
 };
 
-/// Trains a model on windows of tokens in a folder of its own, which holds metrics.jsonl and checkpoint/. A
-/// run that was interrupted goes on bit for bit as if it had not been.
+/// Trains a model on windows of tokens. Each run has a folder, which holds metrics.jsonl and checkpoint/. A
+/// resumed run gives the same bits as one that was never interrupted.
 ///
 ///   OptimizerPolicy   AdamW, Muon, or your own (docs/change.md)
 ///   SchedulePolicy    WarmupLinearSchedule, WarmupCosineSchedule, WarmupStableDecaySchedule, ChosenSchedule,
 ///                     or your own
 ///   Ranks             Alone, or Mpi: processes that share the passes of each step (docs/parallel.md). Each
-///                     has a trainer; all call the same members, and that of rank 0 writes and reports
+///   has a trainer; all call the same members, and rank 0 writes and reports
 template <class Model, template <class> class OptimizerPolicy = AdamW,
           class SchedulePolicy = WarmupLinearSchedule, Communicator Ranks = Alone>
 class Trainer {
@@ -200,7 +200,7 @@ class Trainer {
                 "lnfree: a schedule must offer name and double operator()(std::int64_t step) const "
                 "(docs/change.md)");
 
-  /// Told about the run as it goes on. All may be empty.
+  /// Called during the run. All may be empty.
   struct Callbacks {
     /// After each step.
     std::function<void(const Progress&)> on_step = {};
@@ -209,7 +209,7 @@ class Trainer {
     std::function<void(std::int64_t step, const Evaluation&)> on_evaluation = {};
   };
 
-  /// Whether the model loses its norms.
+  /// Whether the model's norms are removed during training.
   static constexpr bool removes_norms = HasRemovableNorms<Model>;
 
   /// How the weights are updated, the learning rate of each step, and when norms are removed.
@@ -218,11 +218,12 @@ class Trainer {
     typename Optimizer::Options optimizer;
     /// The schedule's settings.
     Schedule schedule;
-    /// Of a model with norms that are removed; otherwise nothing.
+    /// When norms are removed; empty if the model's are not.
     std::conditional_t<removes_norms, NormRemovalOptions, std::monostate> removal{};
   };
 
-  /// The parts that the options say: a peak, a warm-up and a number of steps for the schedule.
+  /// The parts set from the options: the optimizer's settings, and the schedule's peak, warm-up and number of
+  /// steps.
   static Parts parts(const TrainerOptions& options) {
     Parts parts{optimizer_options<typename Optimizer::Options>(options), Schedule{}};
     if constexpr (requires { parts.schedule.peak; }) parts.schedule.peak = options.learning_rate;
@@ -232,15 +233,15 @@ class Trainer {
     return parts;
   }
 
-  /// `train` may be null in a run of no steps; `validation` may be null: then nothing is evaluated. The
-  /// windows may be shorter than the model's context. Throws Error for options that do not suit the model,
-  /// and where the two shards are known to be of different tokenizers.
+  /// `train` may be null in a run of no steps. `validation` may be null: then nothing is evaluated. The
+  /// windows may be shorter than the model's context. Throws Error for options that do not fit the model, and
+  /// if the two shards are known to be of different tokenizers.
   Trainer(Model& model, const Windows* train, const Windows* validation, TrainerOptions options,
           std::filesystem::path folder, Callbacks callbacks = {}, Ranks ranks = Ranks{})
       : Trainer(model, train, validation, options, parts(options), std::move(folder), std::move(callbacks),
                 std::move(ranks)) {}
 
-  /// The same with parts of one's own, over what the options say of them.
+  /// The same with the given parts, which override the options.
   Trainer(Model& model, const Windows* train, const Windows* validation, TrainerOptions options, Parts parts,
           std::filesystem::path folder, Callbacks callbacks = {}, Ranks ranks = Ranks{})
       : model_(model),
@@ -259,7 +260,7 @@ class Trainer {
     if (train == nullptr && options_.steps > 0) throw Error("training needs a token shard");
     if (options_.batch_size < 1 || options_.batch_size > model.max_batch()) {
       throw Error("a batch_size of " + std::to_string(options_.batch_size) +
-                  " does not suit a model that was built for up to " + std::to_string(model.max_batch()) +
+                  " does not fit a model that was built for up to " + std::to_string(model.max_batch()) +
                   " windows");
     }
     for (const Windows* given : {train, validation}) {
@@ -275,8 +276,8 @@ class Trainer {
   /// The folder of the run's checkpoint.
   std::filesystem::path checkpoint_folder() const { return folder_ / "checkpoint"; }
 
-  /// Begins a run with the model's present weights and writes the first checkpoint. Throws Error when the
-  /// model has none yet, or when the folder already holds a run: nothing is overwritten.
+  /// Starts a run from the model's present weights and writes the first checkpoint. Throws Error if the
+  /// weights were never set, or if the folder already holds a run; nothing is overwritten.
   void start() {
     on_all_ranks(ranks_, [&] { model_.parameters().require_values(model_.device()); });
     require_equal_ranks();
@@ -287,10 +288,10 @@ class Trainer {
     save();
   }
 
-  /// Goes on from the folder's checkpoint. Metrics that are not there, or not all of them, as when the
-  /// checkpoint alone was copied, are no hindrance: a message tells of them. Throws Error when there is no
-  /// checkpoint, or when it was made with other options, another training shard or another one to evaluate
-  /// on, whose losses would not continue the curve. The same tokens elsewhere are the same shard.
+  /// Continues from the folder's checkpoint. If metrics are missing, as when only the checkpoint was copied,
+  /// it gives a message and continues. Throws Error if there is no checkpoint, or if it was made with
+  /// other options, another training shard, or another validation shard, whose losses would not continue the
+  /// curve. A copy of a shard counts as the same shard.
   void resume() {
     Json state;
     std::int64_t step = 0, metrics_bytes = 0, metrics_found = 0;
@@ -300,14 +301,14 @@ class Trainer {
       step = checkpoint_count(checkpoint_folder(), state, "step", options_.steps);
       metrics_bytes = checkpoint_count(checkpoint_folder(), state, "metrics_bytes");
       if (const auto updates = checkpoint_count(checkpoint_folder(), state, "updates"); updates != step) {
-        throw Error((checkpoint_folder() / "trainer.json").string() + " is damaged: it speaks of " +
+        throw Error((checkpoint_folder() / "trainer.json").string() + " is damaged: it has " +
                     std::to_string(updates) + " updates after " + std::to_string(step) + " steps");
       }
     });
     on_all_ranks(ranks_, [&] {
       if (!is_first()) return;
       metrics = std::make_unique<MetricsLog>(folder_ / "metrics.jsonl");
-      // No other process writes the run from here on, but until now one may have.
+      // From here on no other process can write the run, but one may have done so until now.
       if (read_checkpoint_state(checkpoint_folder()) != state) {
         throw Error("another process has just saved a newer checkpoint in " + checkpoint_folder().string() +
                     "; resume once more");
@@ -339,12 +340,12 @@ class Trainer {
     message("note: " + (folder_ / "metrics.jsonl").string() + " held " + std::to_string(metrics_found) +
             " bytes where the checkpoint expects " + std::to_string(metrics_bytes) +
             ": lines of the steps before " + std::to_string(step_) +
-            " are missing, the run goes on without them");
-    save();  // with the length that the metrics have now
+            " are missing; the run continues without them");
+    save();  // with the present length of the metrics
   }
 
-  /// Trains until all steps are done, or `stop` says true between two steps, or the loss is no number any
-  /// more.
+  /// Trains until all steps are done, or `stop` returns true between two steps, or the loss is no longer
+  /// finite.
   Outcome run(const std::function<bool()>& stop = [] { return false; }) {
     if (!has_begun_) throw Error("a run begins with start() or resume()");
     using Clock = std::chrono::steady_clock;
@@ -355,7 +356,7 @@ class Trainer {
     }
     const double tokens_per_step =
         static_cast<double>(options_.batch_size) * options_.accumulate * static_cast<double>(context());
-    auto since = Clock::now();  // of the speed: evaluations and checkpoints are not counted
+    auto since = Clock::now();  // for the speed, which excludes evaluations and checkpoints
     std::int64_t steps_since = 0;
     double speed = 0;
     while (step_ < options_.steps) {
@@ -426,7 +427,7 @@ class Trainer {
   /// Steps done so far.
   std::int64_t step() const { return step_; }
 
-  /// Bytes that the gradients and weights of all steps of this object have made this rank send.
+  /// Bytes of gradients and weights that this rank has sent in all steps of this object.
   std::uint64_t bytes_moved() const { return parallel_.bytes_moved(); }
 
  private:
@@ -449,7 +450,7 @@ class Trainer {
 
   bool is_first() const { return ranks_.rank() == 0; }
 
-  /// Whether the ranks divide the optimizer's state.
+  /// Whether the ranks shard the optimizer's state.
   bool shares_state() const { return has_ranks<Ranks> && options_.zero && ranks_.size() > 1; }
 
   Optimizer make_optimizer() {
@@ -458,7 +459,7 @@ class Trainer {
     } else {
       if (shares_state()) {
         throw Error("the optimizer " + std::string(Optimizer::name) +
-                    " cannot be divided among ranks: its constructor takes no Share; train without zero");
+                    " cannot be sharded over ranks: its constructor takes no Share; train without zero");
       }
       return Optimizer(model_, parts_.optimizer);
     }
@@ -472,7 +473,7 @@ class Trainer {
     }
   }
 
-  /// Throws Error unless all ranks are about to make the same run from the same weights.
+  /// Throws Error unless all ranks have the same options, data and weights.
   void require_equal_ranks() {
     if constexpr (has_ranks<Ranks>) {
       Json run = course();
@@ -491,7 +492,7 @@ class Trainer {
     }
   }
 
-  /// Makes the folder of a new run and its metrics.
+  /// Creates the folder of a new run and its metrics.
   void open_folder() {
     std::error_code error;
     std::filesystem::create_directories(folder_, error);
@@ -502,28 +503,28 @@ class Trainer {
                     " already holds a run; resume it (--resume), or choose another folder");
     };
     refuse_a_run(std::filesystem::exists(present_checkpoint(checkpoint_folder())));
-    // A run that was killed before its first checkpoint leaves metrics of no lines.
+    // A run that was killed before its first checkpoint leaves an empty metrics file.
     auto metrics = std::make_unique<MetricsLog>(folder_ / "metrics.jsonl");
     refuse_a_run(metrics->bytes() > 0);
     metrics->keep(0);
     metrics_ = std::move(metrics);
   }
 
-  /// The state of the checkpoint in the folder. Throws Error where this run cannot go on from it.
+  /// The state of the checkpoint in the folder. Throws Error if this run cannot be resumed from it.
   Json checked_state() {
     Json state = read_checkpoint_state(checkpoint_folder());
     check_same_course(state);
     if (const auto windows_then = checkpoint_count(checkpoint_folder(), state, "windows");
         windows_then != windows()) {
       throw Error(checkpoint_folder().string() + " was made with " + std::to_string(windows_then) +
-                  " training windows, the shard now given has " + std::to_string(windows()) +
+                  " training windows, but the given shard has " + std::to_string(windows()) +
                   "; resume with the same one");
     }
     check_same_data(state);
     return state;
   }
 
-  /// A line of metrics.jsonl, which rank 0 writes.
+  /// Writes a line of metrics.jsonl, on rank 0.
   void log(const Json& line) {
     if (is_first()) metrics_->write(line);
   }
@@ -531,7 +532,7 @@ class Trainer {
   std::int64_t windows() const { return train_ == nullptr ? 1 : train_->count(); }
   std::int64_t context() const { return train_ == nullptr ? Model::config.context : train_->context(); }
 
-  /// What a run can only be resumed with: the options, and parts that differ from what they say.
+  /// What must be the same to resume the run: the options, and parts that differ from them.
   Json course() const {
     Json course = options_.course();
     course["context"] = context();
@@ -558,8 +559,8 @@ class Trainer {
     Options::for_each(options, [&](const char* name, auto value, const char*) { course[name] = value; });
   }
 
-  /// What earlier versions left out of a checkpoint's course: they had no such choice, or showed it in the
-  /// tensors.
+  /// Options that earlier versions left out of a checkpoint's course, because they had no such choice or it
+  /// showed in the tensors.
   static Json implied_course() {
     Json implied{
         {"objective", Model::Objective::name}, {"optimizer", "adamw"}, {"schedule", "linear"}, {"leaves", 1}};
@@ -582,7 +583,8 @@ class Trainer {
       if (before == value) continue;
       if (name == "steps" && options_.extend && before.is_number_integer() &&
           before.get<std::int64_t>() < options_.steps) {
-        message("note: the run goes on to " + value.dump() + " steps; it was begun with " + before.dump());
+        message("note: the run is extended to " + value.dump() + " steps; it was started with " +
+                before.dump());
         continue;
       }
       if (name == "leaves") {
@@ -595,7 +597,7 @@ class Trainer {
     }
   }
 
-  /// Checkpoints of earlier versions do not tell their data.
+  /// Checkpoints of earlier versions do not identify their data.
   void check_same_data(const Json& state) {
     const auto check = [&](ShardIdentity& given, const char* which, const char* purpose) {
       const ShardIdentity saved = saved_identity(state, which);
@@ -608,7 +610,7 @@ class Trainer {
                     " (fingerprint " + saved.tokens + "), " + given.path +
                     " holds other tokens (fingerprint " + given.tokens + "); resume with the same shard");
       }
-      if (given.path.empty()) given = saved;  // a run that is not evaluated for a while
+      if (given.path.empty()) given = saved;  // keep it through a run without evaluation
     };
     check(train_data_, "train", "trained");
     check(validation_data_, "validation", "evaluated");
@@ -620,7 +622,7 @@ class Trainer {
     if (callbacks_.on_message && is_first()) callbacks_.on_message(text);
   }
 
-  /// What the step's passes showed, before the update.
+  /// Writes the observations of the step's passes, made before the update.
   void write_observations() {
     if (!is_first()) return;
     const Json seen = observations(model_);
@@ -645,7 +647,7 @@ class Trainer {
             ", perplexity " + std::to_string(result.perplexity()));
   }
 
-  /// Names the first tensor, from the embedding upwards, whose gradient is not finite, and the rank that it
+  /// Reports the first tensor, from the embedding up, whose gradient is not finite, and the rank that it
   /// comes from, if any.
   void report_divergence(double loss, double norm, int rank) {
     if (!is_first()) return;
@@ -662,11 +664,11 @@ class Trainer {
     message("step " + std::to_string(step_) + ": the training diverged" +
             (tells_rank ? " on rank " + std::to_string(rank) : "") + ": loss " + std::to_string(loss) +
             ", gradient norm " + std::to_string(norm) +
-            "; first tensor with a gradient that is no number: " + where +
+            "; first tensor with a gradient that is not finite: " + where +
             ". A lower learning rate, a longer warm-up or a norm may help; the checkpoint is from before");
   }
 
-  /// Rank 0 writes; where the optimizer's state is divided, the others send it theirs.
+  /// Rank 0 writes; if the optimizer's state is sharded, the others send their shares.
   void save() {
     if (!is_first()) {
       if (!shares_state()) return;

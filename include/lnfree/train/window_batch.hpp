@@ -10,11 +10,11 @@
 
 namespace lnfree {
 
-/// Windows as the model takes them, with the memory for a batch: within a window of T tokens, token t
-/// predicts token t + 1, and the last one predicts nothing, so that there are T - 1 targets per window.
+/// Windows as a batch for the model, with its memory. Within a window of T tokens, token t predicts token t +
+/// 1 and the last predicts nothing, so there are T - 1 targets per window.
 class WindowBatch {
  public:
-  /// For batches of up to that many windows of `context` tokens.
+  /// For batches of up to `max_batch` windows of `context` tokens.
   WindowBatch(int max_batch, int context)
       : context_(context),
         tokens_(static_cast<std::size_t>(Index{max_batch} * context)),
@@ -29,7 +29,7 @@ class WindowBatch {
     targets[context_ - 1] = -1;
   }
 
-  /// The first `rows` windows.
+  /// The first `rows` windows as a batch.
   Batch batch(int rows) const {
     const auto count = static_cast<std::size_t>(Index{rows} * context_);
     return {{rows, context_}, {tokens_.data(), count}, {targets_.data(), count}};

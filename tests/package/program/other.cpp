@@ -5,7 +5,7 @@
 
 double loss_in_a_shared_library();
 
-/// That of main.cpp's model before its first step.
+/// The loss of main.cpp's model before its first step.
 double loss_in_a_shared_library() {
   lnfree::Decoder<lnfree::tiny, lnfree::Identity, lnfree::ReLU> model(2);
   model.initialize(1337);

@@ -4,8 +4,8 @@
 #include <cstdlib>
 #include <cstring>
 
-/// What parallel/nccl.hpp asks of the CUDA runtime, for GPUs whose memory is the host's. There are FAKE_GPUS
-/// of them in the environment, 8 where it says nothing.
+/// What parallel/nccl.hpp needs of the CUDA runtime, for fake GPUs in host memory. Their number is FAKE_GPUS
+/// in the environment, 8 by default.
 
 using cudaStream_t = void*;
 enum cudaError_t { cudaSuccess, cudaErrorNotReady };
@@ -50,7 +50,7 @@ inline cudaError_t cudaMemcpyAsync(void* to, const void* from, std::size_t bytes
 inline cudaError_t cudaStreamSynchronize(cudaStream_t) {
   return cudaSuccess;
 }
-/// Says every third time that the work is done.
+/// Reports every third time that the work is done.
 inline cudaError_t cudaStreamQuery(cudaStream_t) {
   static int asked = 0;
   return ++asked % 3 == 0 ? cudaSuccess : cudaErrorNotReady;

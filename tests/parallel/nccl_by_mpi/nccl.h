@@ -10,8 +10,8 @@
 
 #include <cuda_runtime.h>
 
-/// What parallel/nccl.hpp asks of NCCL, by way of MPI between processes that mpirun has started. Nothing is
-/// done at once: every call is in progress until it has been asked for a few times.
+/// What parallel/nccl.hpp needs of NCCL, implemented with MPI between processes started by mpirun. Nothing
+/// completes at once: every call is in progress until it has been polled a few times.
 
 enum ncclResult_t { ncclSuccess, ncclInternalError, ncclInvalidUsage, ncclInProgress };
 enum ncclDataType_t { ncclChar, ncclDouble };
@@ -23,14 +23,14 @@ struct ncclConfig_t {
 };
 #define NCCL_CONFIG_INITIALIZER {1}
 
-/// A communicator: how often it will still say that it is busy, and what it says then.
+/// A communicator: how often it will still report that it is busy, and its result afterwards.
 struct FakeCommunicator {
   int busy = 3;
   ncclResult_t result = ncclSuccess;
 };
 using ncclComm_t = FakeCommunicator*;
 
-/// What a group asks for.
+/// The operations of a group.
 inline std::vector<std::function<void(MPI_Request*)>> group;
 
 inline ncclResult_t begun(ncclComm_t communicator) {
@@ -44,7 +44,7 @@ inline const char* ncclGetErrorString(ncclResult_t) {
 inline const char* ncclGetLastError(ncclComm_t) {
   return "the ranks do not agree";
 }
-/// Of an address the id is made, elsewhere it is another one in each process.
+/// With an address the id is derived from it; otherwise it differs in each process.
 inline ncclResult_t ncclGetUniqueId(ncclUniqueId* id) {
   std::memset(id->internal, 0, sizeof(id->internal));
   int rank = 0;
@@ -57,7 +57,7 @@ inline ncclResult_t ncclGetUniqueId(ncclUniqueId* id) {
   }
   return ncclSuccess;
 }
-/// Fails later where a rank has another id, or another number than it should.
+/// Fails later if a rank has another id, or the wrong number.
 inline ncclResult_t ncclCommInitRankConfig(ncclComm_t* communicator, int ranks, ncclUniqueId id, int rank,
                                            ncclConfig_t* config) {
   int size = 0, number = 0;

@@ -16,13 +16,13 @@
 
 namespace lnfree::cpu {
 
-/// Queries that are worked on together: the lanes of vectors, so that the softmax of each runs down its lane.
-/// A tile of queries meets the keys up to its last query only: small tiles waste little above the diagonal.
+/// Queries processed together, one in each vector lane, so that the softmax of a query runs down its lane. A
+/// tile of queries covers the keys up to its last query only, so small tiles waste little above the diagonal.
 inline constexpr Index query_tile = 32;
-inline constexpr Index few_queries = 4;  ///< Up to which they are worked on one by one.
+inline constexpr Index few_queries = 4;  ///< Up to this many queries are processed one by one.
 using QueryLanes = float[query_tile];
 
-/// One thread's scratch memory for one head, in float and with rows next to each other.
+/// One thread's scratch memory for one head, in float, with contiguous rows.
 struct HeadWorkspace {
   static Index size(AttentionShape shape) {
     return (2 * query_tile + 4 * Index{shape.head_dim}) * shape.length + 5 * query_tile * shape.head_dim;
@@ -68,7 +68,7 @@ struct HeadView {
   AttentionShape shape;
   Index b, h;
 
-  /// Of the `part`-th of the matrices that lie side by side: Q | K | V.
+  /// From matrix `part` of Q | K | V, which are side by side.
   template <class T>
   Matrix<T> operator()(Matrix<T> matrix, Index part = 0) const {
     return matrix.slice(b * shape.length, shape.length)
@@ -76,7 +76,7 @@ struct HeadView {
   }
 };
 
-/// Copies a matrix, to or from another precision: sixteen columns after sixteen, for rows are short.
+/// Copies a matrix to or from another precision, sixteen columns at a time, because rows are short.
 template <class From, class To>
 void copy_rows(Matrix<From> from, Matrix<To> to) {
   constexpr Index together = 16;
@@ -94,15 +94,15 @@ void copy_rows(Matrix<From> from, Matrix<To> to) {
   }
 }
 
-/// The first rows of a matrix of the workspace, with those of `from`.
+/// Copies `from` into the first rows of a matrix of the workspace.
 template <class S>
 Matrix<const float> fill(Matrix<float> matrix, Matrix<const S> from) {
   copy_rows(from, matrix);
   return matrix.top(from.rows);
 }
 
-/// products (keys, query_tile) = left queries^T, of which the transpose stays in `transposed`. Lanes without
-/// a query are zero.
+/// products (keys, query_tile) = left queries^T, leaving queries^T in `transposed`. Lanes without a query are
+/// zero.
 inline void product_with_queries(Matrix<const float> left, Matrix<const float> queries,
                                  Matrix<float> transposed, Matrix<float> products) {
   if (queries.rows < query_tile) std::fill_n(transposed.data, transposed.size(), 0.0f);
@@ -111,14 +111,14 @@ inline void product_with_queries(Matrix<const float> left, Matrix<const float> q
 }
 
 /// Calls body(row, diagonal) for the rows of a tile's keys, whose queries begin at `first`; lanes below
-/// `diagonal` do not see the key.
+/// `diagonal` do not attend to the key.
 template <class Body>
 void for_each_key(Matrix<float> rows, Index keys, Index first, const Body& body) {
   for (Index j = 0; j < first; ++j) body(rows.row(j), 0);
   for (Index j = first; j < keys; ++j) body(rows.row(j), static_cast<int>(j - first));
 }
 
-/// The largest score of each query of a tile among the keys that it sees.
+/// The largest score of each query of a tile over the keys that it attends to.
 inline void max_scores(Matrix<float> rows, Index keys, Index first, QueryLanes& max) {
   std::fill_n(max, query_tile, -std::numeric_limits<float>::infinity());
   for_each_key(rows, keys, first, [&](const float* row, int diagonal) {
@@ -130,7 +130,7 @@ inline void max_scores(Matrix<float> rows, Index keys, Index first, QueryLanes& 
 /// The sum of a tile's rows, lane by lane.
 inline void sum_rows(Matrix<const float> rows, QueryLanes& sums) {
   constexpr int vectors = query_tile / vector_width;
-  // Of even and odd rows apart: an addition does not wait for the one before.
+  // Even and odd rows are summed separately, so that an addition does not wait for the previous one.
   Vector even[vectors] = {}, odd[vectors] = {};
   Index j = 0;
   for (; j + 2 <= rows.rows; j += 2) {
@@ -152,8 +152,8 @@ inline bool all_finite(const float* values, Index count) {
   return zero == 0.0f;
 }
 
-/// Queries of one head after the other, each with the keys it sees: for the few at the end of a long text,
-/// with which most lanes of a tile would be empty.
+/// Processes the queries of one head one by one, each with the keys that it attends to. For a few queries at
+/// the end of a long text, which would leave most lanes of a tile empty.
 template <class S, class Entropies>
 void attend_one_by_one(HeadView head, Matrix<const S> qkv, Matrix<S> y, float* log_sum,
                        const HeadWorkspace& my, [[maybe_unused]] Entropies entropies) {
@@ -228,7 +228,7 @@ void attention_forward(Device& device, AttentionShape shape, Matrix<const typena
           row[i] = e;
           if constexpr (observed) product[i] = e * bits;
         }
-        // Not as a choice in the loop, which would become a branch around the exponential.
+        // A condition inside the loop would become a branch around the exponential.
         std::fill_n(row, diagonal, 0.0f);
         if constexpr (observed) std::fill_n(product, diagonal, 0.0f);
       });
@@ -240,8 +240,8 @@ void attention_forward(Device& device, AttentionShape shape, Matrix<const typena
       const bool finite = all_finite(out.data, out.size());
       for (Index i = 0; i < count; ++i) {
         float* const y_row = out.row(i);
-        // The tile gives keys behind the diagonal the weight 0, which a value that is not finite turns into
-        // NaN: such rows once more, over the keys they see alone.
+        // The tile gives keys past the diagonal weight 0, and 0 times a value that is not finite is NaN. Such
+        // rows are computed again over only the keys that they attend to.
         if (!finite && !all_finite(y_row, D)) {
           tile_product(columns_of(my.weights.columns(i, 1)), v.top(first + i + 1), out.slice(i, 1));
         }
@@ -273,8 +273,8 @@ void attention_backward(Device& device, AttentionShape shape, Matrix<const typen
   for_each_head(device, shape, workspace, [&](Index b, Index h, const HeadWorkspace& my) {
     const HeadView head{shape, b, h};
     const Matrix<const float> k = fill(my.k, head(qkv, 1)), v = fill(my.v, head(qkv, 2));
-    // From the last tile to the first: the last one meets every key and so writes all of d_k and d_v, the
-    // others add.
+    // From the last tile to the first: the last one covers every key and so writes all of d_k and d_v, and
+    // the others add to them.
     for (Index first = (T - 1) / query_tile * query_tile; first >= 0; first -= query_tile) {
       const Index count = std::min(query_tile, T - first), keys = first + count;
       const Matrix<const float> q = fill(my.q, head(qkv).slice(first, count));
@@ -291,9 +291,9 @@ void attention_backward(Device& device, AttentionShape shape, Matrix<const typen
           d_entropy[i] = entropies.d_rows[at];
         }
       }
-      // The softmax once more from its beginning, not from log_sum, of which large scores leave no digits;
-      // and row_sum from the same products, not as d_y_i y_i: for a weight of 1 the gradient is 0 then,
-      // without rounding.
+      // The softmax is recomputed from scratch, since log_sum loses its digits with large scores. row_sum
+      // comes from the same products rather than from d_y_i y_i, so that for a weight of 1 the gradient is
+      // exactly 0.
       QueryLanes max, sum = {}, row_sum = {};  // row_sum = sum_j a_ij d_a_ij
       max_scores(my.weights, keys, first, max);
       for_each_key(my.weights, keys, first, [&, scale_to_bits](float* row, int diagonal) {

@@ -17,19 +17,19 @@
 
 namespace lnfree::cpu {
 
-/// Brings what is added to where the result goes, for a library that adds to its result only.
+/// Copies the addend to the result, for a library that can only add to its result.
 template <class T>
 void place_addend(Output<T> c) {
   if (!c.adds() || c.addend.data == c.matrix.data) return;
   for (Index i = 0; i < c.matrix.rows; ++i) std::copy_n(c.addend.row(i), c.matrix.cols, c.matrix.row(i));
 }
 
-/// Products of bf16 matrices by oneDNN, which sums in float. A product is prepared at its first call and
-/// kept: later calls with the same sizes and strides only name the memory.
+/// Products of bf16 matrices by oneDNN, which sums in float. The primitive of a product is created at its
+/// first call and reused by later calls with the same sizes and strides.
 class BF16Products {
  public:
   BF16Products() {
-    // Each instruction set is the bits of those it includes.
+    // An instruction set's bits include those of the sets it contains.
     constexpr auto needed = static_cast<unsigned>(dnnl::cpu_isa::avx512_core_bf16);
     if ((static_cast<unsigned>(dnnl::get_effective_cpu_isa()) & needed) != needed) {
       throw Error(
@@ -38,7 +38,7 @@ class BF16Products {
     }
   }
 
-  /// c = a b, or a b and an addend, c in bf16 or in float.
+  /// c = a b, or a b plus an addend, with c in bf16 or in float.
   template <class T>
   void run(Operand<BFloat16> a, Operand<BFloat16> b, Output<T> c) {
     if (has_spread_vector(a, b, c.matrix)) return run_plainly(a, b, c);
@@ -57,8 +57,8 @@ class BF16Products {
   }
 
  private:
-  /// Whether a factor or the result is a vector whose numbers do not lie next to each other. oneDNN 3 takes
-  /// it for one whose numbers do. No layer of a model has such a product.
+  /// Whether a factor or the result is a vector that is not contiguous, which oneDNN 3 treats as contiguous.
+  /// No layer of a model has such a product.
   template <class T>
   static bool has_spread_vector(Operand<BFloat16> a, Operand<BFloat16> b, Matrix<T> c) {
     return (a.rows() == 1 && a.transposed && a.matrix.stride != 1) ||
@@ -120,7 +120,7 @@ class BF16Products {
 
 /// The processor's cores with weights, activations and their gradients in bf16; sums, statistics, head
 /// entropies, gradients of parameters and master weights in float. Matrix products are oneDNN's. Throws Error
-/// where the processor has no bf16 arithmetic.
+/// if the processor has no bf16 arithmetic.
 struct CpuBF16 : Cores {
   using Scalar = BFloat16;
   using Accumulator = float;

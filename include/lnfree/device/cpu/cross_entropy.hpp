@@ -12,13 +12,13 @@
 
 namespace lnfree::cpu {
 
-/// The largest of `count` numbers; NaNs are passed over, but for a first one.
+/// The largest of `count` numbers; NaNs are ignored unless the first number is one.
 template <class S>
 float max_of(const S* values, Index count) {
   float max = values[0];
   Index j = 0;
-  // By hand, since clang makes no vectors of a maximum in which NaNs have an order; four of them, so that no
-  // comparison waits for the one before.
+  // Written with vectors, since clang does not vectorize a maximum with this treatment of NaNs. There are
+  // four of them, so that a comparison does not wait for the previous one.
   constexpr int vectors = 4;
   if (count >= vectors * vector_width) {
     Vector lanes[vectors];

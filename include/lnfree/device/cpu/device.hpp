@@ -6,8 +6,8 @@
 
 namespace lnfree::cpu {
 
-/// The processor's cores, in float: vectorised loops over OpenMP threads, as wide as the compiler is allowed
-/// to make them (-march=native).
+/// The processor's cores, in float: OpenMP threads and vectorized loops, as wide as the compiler's target
+/// allows (-march=native).
 struct Cpu : Cores {
   using Scalar = float;
   using Accumulator = float;
@@ -15,7 +15,7 @@ struct Cpu : Cores {
 
 struct CpuBF16;  // bf16.hpp
 
-/// A precision of the processor's cores. Whatever it stores, it computes in float.
+/// A device of the processor's cores. Whatever type it stores, it computes in float.
 template <class D>
 concept CpuDevice = std::same_as<D, Cpu> || std::same_as<D, CpuBF16>;
 

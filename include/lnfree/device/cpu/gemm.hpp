@@ -15,8 +15,8 @@
 
 namespace lnfree::cpu {
 
-/// Whether products are Eigen's: a program compiled for any processor of its kind has narrow vectors, for
-/// which PanelGemm is not made, while a BLAS that Eigen may hand them to looks at the processor it runs on.
+/// Whether Eigen computes the products. A program compiled for a generic processor has narrow vectors, for
+/// which PanelGemm is not designed, while the BLAS that Eigen may call adapts to the processor at run time.
 inline constexpr bool products_by_eigen = vector_width < 8;
 
 inline void gemm(Cpu&, Operand<float> a, Operand<float> b, Output<float> c) {

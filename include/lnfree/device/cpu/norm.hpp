@@ -13,7 +13,7 @@
 
 namespace lnfree::cpu {
 
-/// Rows whose statistics are made together, step by step: while one row's sum is waited for, others go on.
+/// Rows whose statistics are computed together, so that one row's sum hides the latency of another's.
 inline constexpr Index rows_together = 8;
 
 /// The parameters of a norm as its loops over columns read them.
@@ -26,8 +26,8 @@ class NormColumns {
     });
   }
 
-  /// The norm's value of element j of a row. Functions of their own: g++ makes no vectors of a loop in which
-  /// an object is declared.
+  /// The norm's value of element j of a row. A separate function, because g++ does not vectorize a loop in
+  /// which an object is declared.
   [[gnu::always_inline]] float value(const S* row, Index j, RowStatistics<float> statistics) const {
     return element(row, j, statistics).value();
   }
@@ -40,7 +40,7 @@ class NormColumns {
     return element(row, j, statistics).template slope_of_parameter<k>();
   }
 
-  /// Element j of a row with what its norm looks at.
+  /// Element j of a row with everything its norm depends on.
   [[gnu::always_inline]] NormElement<N, float> element(const S* row, Index j,
                                                        RowStatistics<float> statistics) const {
     return [&]<int... k>(std::integer_sequence<int, k...>) LNFREE_INLINE_LAMBDA {
@@ -139,7 +139,7 @@ void norm_backward(D&, N, Matrix<const typename D::Scalar> x,
                    Output<typename D::Scalar> d_x, NormPointers<float, N> d_parameters) {
   using S = typename D::Scalar;
   constexpr int scalars = norm_scalar_count<N>;
-  constexpr int statistics = RowNorm<N> ? 2 : 0;  // whose gradients are sums over the row
+  constexpr int statistics = RowNorm<N> ? 2 : 0;  // their gradients are sums over the row
   constexpr int sums = statistics + scalars;
   const NormColumns<N, S> columns(parameters);
   const float kept = d_x.adds() ? 1.0f : 0.0f;

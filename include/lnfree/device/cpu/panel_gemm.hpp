@@ -12,15 +12,15 @@
 
 namespace lnfree::cpu {
 
-/// A matrix product: tiles of C in registers, B copied into panels as wide as a tile, A read where it lies.
-/// Only a transposed A that meets several panels is copied too, so that a tile finds its numbers next to each
-/// other. A BLAS copies both factors always, which costs much where a side of the product is short.
+/// A matrix product: tiles of C in registers, B packed into panels as wide as a tile, A read in place. Only a
+/// transposed A that is used with several panels is packed too, so that a tile reads it contiguously. A BLAS
+/// always packs both factors, which is expensive when one side of the product is short.
 class PanelGemm {
  public:
   PanelGemm(Operand<float> a, Operand<float> b, Output<float> c) : a_(a), b_(b), c_(c) {}
 
-  /// Threads share the longer side of the result, of a square one the columns: each then copies its own part
-  /// of B. How it is split does not change a number.
+  /// Threads split the longer side of the result, or the columns if it is square, so that each packs its own
+  /// part of B. The split does not change the result.
   void run() const {
     const Index rows = a_.rows(), columns = b_.cols();
     const Index multiply_adds_per_line = a_.cols() * std::min(rows, columns);
@@ -34,15 +34,15 @@ class PanelGemm {
   }
 
  private:
-  static constexpr Index cache_line = 16;  // In floats.
+  static constexpr Index cache_line = 16;  // in floats
 
-  /// The blocking, in BLIS's words (Van Zee and van de Geijn, 2015):
+  /// The blocking, in the terms of BLIS (Van Zee and van de Geijn, 2015):
   ///
   ///   mr x nr     a tile of C, in registers; nr columns of B, or a vector less, are a panel
-  ///   kc          depth of a panel. Where A is not copied, panels twice as deep save half the passes over C
-  ///   nc          columns of B copied at once, panels side by side that stay in the second-level cache
-  ///   mc          rows of A that stay there beside them; a block that meets several groups of panels need
-  ///               not, and has twice as many
+  ///   kc          depth of a panel. If A is not packed, panels twice as deep halve the passes over C
+  ///   nc          columns of B packed at once, in panels that stay together in the second-level cache
+  ///   mc          rows of A that stay in that cache, too; a block used with several groups of panels need
+  ///   not stay there, and has twice as many
   static constexpr bool is_wide = vector_width == 16;
   static constexpr int nr_vectors = is_wide ? 4 : 3, mr = tile_rows<nr_vectors>;
   static constexpr Index nr = nr_vectors * vector_width;
@@ -50,8 +50,8 @@ class PanelGemm {
   static constexpr Index nc = is_wide ? nr : 4 * nr;
   static constexpr Index mc = 192, mc_of_groups = 2 * mc;
 
-  static constexpr Index rows_together = 4, rows_ahead = 8;  // Copied, and fetched into the cache meanwhile.
-  // Where a vector is not made of whole strips: floats copied at once, of which mr count.
+  static constexpr Index rows_together = 4, rows_ahead = 8;  // packed together, and prefetched meanwhile
+  // Where mr is not a multiple of the vector width: floats copied at once, of which mr are used.
   static constexpr Index copied_floats = std::bit_ceil(mr + 0u);
   static constexpr Index strips_in_vector = vector_width / mr;
   using Right = float[kc * nc];
@@ -61,14 +61,15 @@ class PanelGemm {
     Block block;
   };
 
-  /// A thread's own, made with its first product: most of a megabyte, for which a stack may be too small.
+  /// One for each thread, created with its first product: it takes most of a megabyte, too much for some
+  /// stacks.
   static Copies& copies() {
     static thread_local const auto mine = std::make_unique_for_overwrite<Copies>();
     return *mine;
   }
 
-  /// Calls body.operator()<Vectors>(x) for each panel of columns side by side, of nr_vectors vectors or
-  /// one less; x columns lie before it. Only the last one may reach beyond the columns.
+  /// Calls body.operator()<Vectors>(x) for each panel of columns, nr_vectors vectors wide or one less, where
+  /// x is its first column. Only the last panel may extend past the columns.
   template <class Body>
   static void for_panels(Index columns, const Body& body) {
     const Index vectors = std::max(Index{nr_vectors - 1}, (columns + vector_width - 1) / vector_width);
@@ -77,8 +78,8 @@ class PanelGemm {
     });
   }
 
-  /// Floats from one strip of a block, mr of its rows, to the next. All are written side by side: an
-  /// odd number of cache lines apart they do not compete for the same places in the first-level cache.
+  /// Floats from one strip of a block, mr of its rows, to the next. All strips are written at the same time;
+  /// an odd number of cache lines between them keeps them out of the same sets of the first-level cache.
   static Index strip_size(Index depth) { return ((depth * mr + copied_floats - mr + 15) / 16 | 1) * 16; }
 
   /// Rows [row_begin, row_end), columns [column_begin, column_end) of C.
@@ -106,12 +107,12 @@ class PanelGemm {
     }
   }
 
-  /// Rows [i, i + rows), columns [j, j + columns) of C, of a slice of the depth that begins at k.
+  /// Rows [i, i + rows) and columns [j, j + columns) of C, for a slice of the depth that begins at k.
   struct Piece {
     Index i, rows, j, columns, k, depth;
   };
 
-  /// Multiplies A's strips in `block`, or A where it lies, with the panels in `right`.
+  /// Multiplies A's strips in `block`, or A in place, by the panels in `right`.
   void multiply(Piece p, const float* block, const float* right, Matrix<const float> addend) const {
     for (Index begin = 0; begin < p.rows; begin += mc) {
       const Index end = std::min(p.rows, begin + mc);
@@ -125,7 +126,7 @@ class PanelGemm {
                                           part_of(addend, p.i + r, p.j + x), p.columns - x, count);
         };
         if (block != nullptr) {
-          // Strips of a block are whole but for the last.
+          // All strips of a block but the last are whole.
           const Index whole = end / mr * mr;
           if (whole > begin) tiles.template operator()<mr>(begin, (whole - begin) / mr);
           if (whole < end) for_even_parts<mr - 1>(whole, end, tiles);
@@ -141,7 +142,7 @@ class PanelGemm {
     return a_.transposed ? columns_of(m.slice(k, 1).columns(i, 1)) : rows_of(m.slice(i, 1).columns(k, 1));
   }
 
-  /// Tiles of C, one below the other, of which the first `columns` columns exist.
+  /// Computes tiles of C, one below the other, of which the first `columns` columns exist.
   template <int Rows, int Vectors>
   static void make_tiles(LeftFactor a, Index step, const float* panel, Index depth, Part<float> c,
                          Part<const float> addend, Index columns, Index count) {
@@ -150,7 +151,8 @@ class PanelGemm {
       column_of_tiles<Rows, Vectors>(a, step, {panel, width}, depth, c, addend, count);
       return;
     }
-    // The panel's last columns are zero: a whole tile is computed aside, and the part that exists kept.
+    // The panel's last columns are zero: a whole tile is computed in a buffer, and the part that exists is
+    // stored.
     alignas(64) float whole[std::size_t{Rows * width}];
     for (; count > 0; --count, a.data += step) {
       column_of_tiles<Rows, Vectors>(a, step, {panel, width}, depth, {whole, width}, {nullptr, 0}, 1);
@@ -158,7 +160,7 @@ class PanelGemm {
     }
   }
 
-  /// Writes the beginning of a row of C, and goes on to the next.
+  /// Writes the beginning of a row of C, and advances to the next.
   [[gnu::noinline]] static void keep(const float* row, Index columns, Part<float>& c,
                                      Part<const float>& addend) {
     for (Index x = 0; x < columns; ++x) {
@@ -168,10 +170,11 @@ class PanelGemm {
     if (addend.data != nullptr) addend.data += addend.stride;
   }
 
-  /// A transposed A's rows [i, i + rows), columns [k, k + count): mr rows together, column by column.
+  /// Packs rows [i, i + rows) and columns [k, k + count) of a transposed A: mr rows together, column by
+  /// column.
   void copy_block(Block& block, Index i, Index rows, Index k, Index count) const {
     const Index strip = strip_size(count), whole = rows / mr * mr;
-    const bool leaves_gaps = rows < a_.rows();  // Over which a processor does not fetch ahead by itself.
+    const bool leaves_gaps = rows < a_.rows();  // the hardware does not prefetch across the gaps
     for (Index d = 0; d < count; ++d) {
       const float* const from = a_.matrix.row(k + d) + i;
       if (leaves_gaps && d + rows_ahead < count) {
@@ -190,7 +193,7 @@ class PanelGemm {
           }
         }
       } else {
-        // The next piece overwrites the surplus, where the row is long enough.
+        // The surplus is overwritten by the next piece, if the row is long enough.
         const Index ample = std::min(whole, a_.rows() - i - copied_floats + 1);
         for (; r < ample; r += mr, to += strip) {
           std::memcpy(to, from + r, copied_floats * sizeof(float));
@@ -201,8 +204,8 @@ class PanelGemm {
     }
   }
 
-  /// B's rows [k, k + count), columns [j, j + columns), panel after panel; the rest of the last panel's width
-  /// zero.
+  /// Packs rows [k, k + count) and columns [j, j + columns) of B, panel after panel; the rest of the last
+  /// panel is zero.
   void copy_right(float* right, Index k, Index count, Index j, Index columns) const {
     const Matrix<const float>& m = b_.matrix;
     if (b_.transposed) {

@@ -7,7 +7,7 @@
 
 namespace lnfree::cpu {
 
-/// Threads share the positions, each of whose angles is then computed once for all sequences and heads.
+/// Threads share the positions, so that the angles of each are computed once for all sequences and heads.
 template <CpuDevice D>
 void rotary(D&, AttentionShape shape, int dims, Matrix<typename D::Scalar> qkv, bool inverse) {
   using S = typename D::Scalar;
@@ -21,7 +21,7 @@ void rotary(D&, AttentionShape shape, int dims, Matrix<typename D::Scalar> qkv, 
         const auto sine = static_cast<float>(inverse ? -std::sin(angle) : std::sin(angle));
         for (Index b = 0; b < shape.batch; ++b) {
           S* const row = qkv.row(b * shape.length + t);
-          for (Index head = 0; head < 2 * shape.heads; ++head) {  // those of Q, then those of K
+          for (Index head = 0; head < 2 * shape.heads; ++head) {  // the heads of Q, then those of K
             S* const x = row + head * shape.head_dim + c;
             const float first = x[0], second = x[pairs];
             x[0] = first * cosine - second * sine;

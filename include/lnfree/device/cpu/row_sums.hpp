@@ -10,7 +10,7 @@
 
 namespace lnfree::cpu {
 
-/// The sum of a vector's lanes: its halves are added to each other until two are left.
+/// The sum of a vector's lanes: its halves are added until two lanes are left.
 template <int Lanes = vector_width, class V>
 inline float sum_of_lanes(V vector) {
   if constexpr (Lanes == 2) {
@@ -23,8 +23,8 @@ inline float sum_of_lanes(V vector) {
   }
 }
 
-/// The sum over j in [0, count) of each number of the array that term(j) gives. Four vectors of partial sums
-/// for each: an addition does not wait for the one before.
+/// The sums over j in [0, count) of the numbers in the array that term(j) returns. Four vectors of partial
+/// sums for each, so that an addition does not wait for the previous one.
 template <class Term>
 inline auto row_sums(Index count, const Term& term) {
   constexpr int vectors = 4, lanes = vectors * vector_width;
@@ -35,7 +35,7 @@ inline auto row_sums(Index count, const Term& term) {
   for (std::size_t i = 0; i < numbers * vectors; ++i) store(&partial[0][0] + i * vector_width, Vector{});
   const auto add = [&](Index j, int lane) {
     const Terms terms = term(j);
-    // Not a loop: clang makes vectors of innermost loops only.
+    // Not a loop, because clang vectorizes only innermost loops.
     [&]<std::size_t... N>(std::index_sequence<N...>) {
       ((partial[N][lane] += terms[N]), ...);
     }(std::make_index_sequence<numbers>{});

@@ -4,7 +4,7 @@
 
 #include <lnfree/core/bfloat16.hpp>
 
-/// The words for vectors of the processor that the Cpu's kernels share.
+/// Vector types shared by the Cpu's kernels.
 namespace lnfree::cpu {
 
 /// The widest float vector of the target, and how many floats it holds.

@@ -27,7 +27,7 @@ void column_squares(D&, Matrix<const typename D::Scalar> x, float* sums) {
 
 template <CpuDevice D>
 Index count_zeros(D&, Matrix<const typename D::Scalar> x) {
-  std::atomic<Index> zeros = 0;  // whole numbers: their sum is the same in any order
+  std::atomic<Index> zeros = 0;  // integers: their sum is the same in any order
   parallel_for(x.rows, row_grain(x.cols), [&](Index begin, Index end) {
     Index mine = 0;
     for (Index i = begin; i < end; ++i) {

@@ -8,8 +8,7 @@
 
 namespace lnfree::cpu {
 
-/// The left factor of a product of tiles: its element (i, k) lies at data[i * row_stride + k *
-/// column_stride].
+/// The left factor of a product of tiles: element (i, k) is data[i * row_stride + k * column_stride].
 struct LeftFactor {
   const float* data;
   Index row_stride, column_stride;
@@ -17,7 +16,7 @@ struct LeftFactor {
   LeftFactor from_row(Index i) const { return {data + i * row_stride, row_stride, column_stride}; }
 };
 
-/// A matrix as a left factor, as it lies and transposed.
+/// A matrix as a left factor, as stored and transposed.
 inline LeftFactor rows_of(Matrix<const float> m) {
   return {m.data, m.stride, 1};
 }
@@ -25,22 +24,22 @@ inline LeftFactor columns_of(Matrix<const float> m) {
   return {m.data, 1, m.stride};
 }
 
-/// A part of a matrix: the place of its first element, and the distance from a row to the next.
+/// A part of a matrix: its first element, and the distance from one row to the next.
 template <class T>
 struct Part {
   T* data;
   Index stride;
 };
 
-/// The part of a matrix that begins at an element, without data where the matrix has none.
+/// The part of a matrix that begins at an element; null if the matrix has no data.
 template <class T>
 Part<T> part_of(Matrix<T> matrix, Index row, Index column) {
   return {matrix.data == nullptr ? nullptr : matrix.row(row) + column, matrix.stride};
 }
 
-/// The next row of a matrix. To the compiler its place is news: else it would find the places of all rows of
-/// a tile ahead and, for want of registers, keep them in memory, which takes a tenth of the time of a short
-/// product.
+/// Advances to the next row of a matrix. The address is hidden from the compiler, which would otherwise
+/// compute the addresses of all rows of a tile in advance and spill them to memory. That takes a tenth of the
+/// time of a short product.
 template <class T>
 [[gnu::always_inline]] inline T* next_row(T* row, Index stride) {
   row += stride;
@@ -48,22 +47,21 @@ template <class T>
   return row;
 }
 
-/// `count` tiles of c = a b, or of c = a b + addend where there is data to add, one below the other. Each has
-/// Rows rows and Vectors * vector_width columns, kept in registers over all of the depth. In a it is `step`
-/// from one tile to the next. Compiled once, not in each of its places.
+/// Computes `count` tiles of c = a b, or of c = a b + addend if that has data, one below the other. Each has
+/// Rows rows and Vectors * vector_width columns, which stay in registers over the whole depth. In a, tiles
+/// are `step` apart. Not inlined, so that it is compiled only once.
 template <int Rows, int Vectors>
 [[gnu::noinline]] void column_of_tiles(LeftFactor a, Index step, Part<const float> b, Index depth,
                                        Part<float> c, Part<const float> addend, Index count) {
   for (; count > 0; --count) {
     Vector sum[std::size_t{Rows}][std::size_t{Vectors}];
-    // Loops that are not written out would keep the sums in memory before and after the one over k.
+    // Without unrolling, the sums would be in memory before and after the loop over k.
 #pragma GCC unroll 16
     for (int r = 0; r < Rows; ++r) {
 #pragma GCC unroll 4
       for (int v = 0; v < Vectors; ++v) sum[r][v] = Vector{};
     }
-    // Written out eight times: the loop's own instructions, and where its code happens to lie, cost a tenth
-    // otherwise.
+    // Unrolled eight times: loop overhead and code alignment would otherwise cost a tenth.
 #pragma GCC unroll 8
     for (Index k = 0; k < depth; ++k) {
       const float* b_row = b.data + k * b.stride;
@@ -83,7 +81,7 @@ template <int Rows, int Vectors>
           const int at = v * vector_width;
           store(c.data + at, adds ? load(addend.data + at) + sum[r][v] : sum[r][v]);
         }
-        // The next tile's row is fetched, to be there when that tile is done.
+        // Prefetches the row of the next tile.
         for (int x = 0; x < Vectors * vector_width; x += 16) {
           __builtin_prefetch(c.data + Rows * c.stride + x, 1);
           if (adds) __builtin_prefetch(addend.data + Rows * addend.stride + x);
@@ -100,27 +98,27 @@ template <int Rows, int Vectors>
   }
 }
 
-/// Rows of a tile of so many vectors: its sums, a row of the right factor and a number of the left one fit
-/// the registers.
+/// Rows of a tile `Vectors` wide: its sums, a row of the right factor and an element of the left one fit in
+/// registers.
 template <int Vectors>
 inline constexpr int tile_rows =
     vector_width == 16 ? std::min(8, (31 - Vectors) / Vectors) : std::min(6, (15 - Vectors) / Vectors);
 
-/// Divides [begin, end) into parts of at most `Most`, as even as can be, and calls body.operator()<Size>(i,
-/// count) for `count` parts of a size, one after the other from i on. No part may come out smaller than
-/// `Least`.
+/// Divides [begin, end) into parts of at most `Most`, as evenly as possible, and calls
+/// body.operator()<Size>(i, count) for `count` consecutive parts of one size, starting at i. No part may be
+/// smaller than `Least`.
 template <int Most, int Least = 1, class Body>
 inline void for_even_parts(Index begin, Index end, const Body& body) {
   const Index parts = (end - begin + Most - 1) / Most, missing = begin + parts * Most - end;
-  const Index count = std::max(Index{0}, parts - missing);  // The others are smaller by one.
+  const Index count = std::max(Index{0}, parts - missing);  // the others are smaller by one
   if (count > 0) body.template operator()<Most>(begin, count);
   if constexpr (Most > Least) {
     if (begin + count * Most < end) for_even_parts<Most - 1, Least>(begin + count * Most, end, body);
   }
 }
 
-/// c = a b, or that and an addend, for the small factors of one attention head, which lie in cache: no
-/// packing, no threads. b and c say how far the products go. Compiled once, not in each of its places.
+/// c = a b, or a b plus an addend, for the small factors of one attention head, which are in cache: no
+/// packing, no threads. b and c give the sizes. Not inlined, so that it is compiled only once.
 [[gnu::noinline]] inline void tile_product(LeftFactor a, Matrix<const float> b, Output<float> output) {
   const Matrix<float> c = output.matrix;
   for_even_parts<tile_rows<2>>(0, c.rows, [&]<int Rows>(Index i, Index count) {

@@ -8,20 +8,20 @@
 
 namespace lnfree::cpu {
 
-/// The numbers of `a` and `b` from lane `First` on, in turn: a, b, a, b, ...
+/// The lanes of `a` and `b` from `First` on, interleaved: a, b, a, b, ...
 template <int First, std::size_t... Lane>
 inline Vector interleave(Vector a, Vector b, std::index_sequence<Lane...>) {
   return __builtin_shufflevector(a, b, (First + static_cast<int>(Lane / 2 + Lane % 2 * vector_width))...);
 }
 
-/// A square of vector_width rows and columns, in registers.
+/// Transposes a square of vector_width rows and columns in registers.
 inline void transpose_square(const float* from, Index from_stride, float* to, Index to_stride) {
   constexpr int half = vector_width / 2;
   constexpr auto lanes = std::make_index_sequence<vector_width>();
   Vector rows[vector_width], next[vector_width];
   for (int i = 0; i < vector_width; ++i) rows[i] = load(from + i * from_stride);
   // Interleaving row i with row i + half moves the highest bit of an element's row to the lowest of its
-  // column: as many times as there are bits, and row and column have changed places.
+  // column: after as many steps as there are bits, rows and columns have swapped.
   for (int bit = 1; bit < vector_width; bit *= 2) {
     for (int i = 0; i < half; ++i) {
       next[2 * i] = interleave<0>(rows[i], rows[i + half], lanes);

@@ -7,26 +7,27 @@
 #include <lnfree/device/cpu/device.hpp>
 #include <lnfree/device/cpu/simd.hpp>
 
-/// Products of a row or a few with a matrix, which texts are generated with: each number of the matrix is
-/// read once, and the memory's bandwidth is what counts. The matrix is float or bf16; sums are in float. How
-/// many rows there are does not change what comes out for one of them, so a text does not depend on others.
+/// Products of one or a few rows with a matrix, as in text generation: each element of the matrix is read
+/// once, so they are limited by memory bandwidth. The matrix is float or bf16; sums are in float. The result
+/// for a row does not depend on how many rows there are, so a text does not depend on the others in its
+/// batch.
 namespace lnfree::cpu {
 
-/// Up to which a product's rows are few. With more, multiplying takes longer than reading.
+/// The most rows that count as few. With more, multiplying takes longer than reading.
 inline constexpr Index few_rows = 16;
 
-/// Sums of a panel of columns for all rows, which stay in the first-level cache, and a cache line more of
+/// Sums of a panel of columns for all rows, which stay in the first-level cache, and one more cache line for
 /// each row.
 inline constexpr Index max_sums = 4096;
 using RowSums = float[max_sums + few_rows * 32];
 
-/// Whether gemm has few rows, lying as rows, on its left.
+/// Whether gemm's left factor has few rows, stored as rows.
 template <class S>
 bool is_vector_product(Operand<S> a) {
   return !a.transposed && a.matrix.rows >= 1 && a.matrix.rows <= few_rows;
 }
 
-/// Writes `count` sums to the columns of a row of the result from `first` on.
+/// Writes `count` sums to the columns of a row of the result, starting at `first`.
 template <class R>
 void write_sums(const float* sums, Index row, Index first, Index count, Output<R> c) {
   R* const to = c.matrix.row(row) + first;
@@ -38,8 +39,8 @@ void write_sums(const float* sums, Index row, Index first, Index count, Output<R
   }
 }
 
-/// c = A B, where A has `Count` rows, or any number where that is 0. Rows of B whose number is 0 in each row
-/// of A are not read, as most of them after a ReLU; the sums are the same bit for bit, unless such a row
+/// c = A B, where A has `Count` rows, or any number where that is 0. Rows of B whose element is 0 in each row
+/// of A are not read; after a ReLU that is most of them. The sums are the same bit for bit, unless such a row
 /// holds a number that is not finite.
 template <int Count, class S, class R>
 void rows_times_matrix(Matrix<const S> a, Matrix<const S> b, Output<R> c) {
@@ -60,7 +61,7 @@ void rows_times_matrix(Matrix<const S> a, Matrix<const S> b, Output<R> c) {
       alignas(64) RowSums sums;
       for (Index i = 0; i < a_rows; ++i) std::fill_n(sums + i * stride, columns, 0.0f);
 
-      // The next rows of B that count, together + ahead of them where there are as many left.
+      // The next rows of B to read: together + ahead of them, or as many as are left.
       std::array<Index, together + ahead> rows;
       Index found = 0, next = 0;
       const auto find = [&] {

@@ -12,7 +12,7 @@
 
 namespace lnfree::eigen {
 
-/// Queries that are worked on together. They meet the keys up to the last of them only.
+/// Queries processed together. A tile covers the keys up to its last query only.
 inline constexpr Index query_tile = 32;
 
 /// Two rows of weights for each query of a tile, for each thread.
@@ -29,13 +29,13 @@ struct QueryTile {
   S* memory;
 
   Index keys() const { return first + count; }
-  /// The keys that query i of the tile sees.
+  /// The number of keys that query i of the tile attends to.
   Index keys_of(Index i) const { return first + i + 1; }
-  /// Where query i of the tile has its number among those of all heads' queries, (B, H, T).
+  /// The index of query i of the tile in an array (B, H, T).
   Index at(Index i) const { return (b * shape.heads + h) * shape.length + first + i; }
 
-  /// Of the `part`-th of the matrices that lie side by side, Q | K | V: the rows of the tile's queries, and
-  /// those of the keys that they meet.
+  /// From matrix `part` of Q | K | V, which are side by side: the rows of the tile's queries, and of the keys
+  /// that it covers.
   template <class T>
   Matrix<T> of_queries(Matrix<T> matrix, Index part = 0) const {
     return columns(matrix, part).slice(b * shape.length + first, count);
@@ -45,7 +45,7 @@ struct QueryTile {
     return columns(matrix, part).slice(b * shape.length, keys());
   }
 
-  /// (count, keys), the tile's scores and what is made of them, and their gradients.
+  /// (count, keys), the tile's scores and then its weights, and their gradients.
   Matrix<S> weights() const { return {memory, count, keys()}; }
   Matrix<S> d_weights() const { return {memory + query_tile * shape.length, count, keys()}; }
 
@@ -95,8 +95,8 @@ void attention_forward(EigenCpu<S>& device, AttentionShape shape, std::type_iden
         entropies.rows[tile.at(i)] = std::log(sum) - weighted / sum;
       if constexpr (HasMaxScores<Entropies>) entropies.max_scores[tile.at(i)] = scale * max;
     }
-    // The keys before the tile, which all of its queries see; then its own, each query those that it sees: a
-    // later one's value, which may not be finite, is not even multiplied by 0.
+    // First the keys before the tile, which all of its queries attend to, then for each query its keys within
+    // the tile. Values of later keys may not be finite, so they are not even multiplied by 0.
     product<S>(weights.columns(0, tile.first), v.top(tile.first), out);
     for (Index i = 0; i < tile.count; ++i) {
       row(out, i).matrix().noalias() +=
@@ -119,7 +119,7 @@ void attention_backward(EigenCpu<S>& device, AttentionShape shape, std::type_ide
     product<S>(q, transpose(k), weights);
     product<S>(d_out, transpose(v), d_weights);
     for (Index i = 0; i < tile.count; ++i) {
-      // The softmax once more from its beginning, not from log_sum, of which large scores leave no digits.
+      // The softmax is recomputed from scratch, since log_sum loses its digits with large scores.
       auto a = numbers(weights.row(i), tile.keys_of(i)), d = numbers(d_weights.row(i), tile.keys_of(i));
       a = scale * (a - a.maxCoeff());
       if constexpr (!std::is_same_v<Gradients, Unobserved>) {

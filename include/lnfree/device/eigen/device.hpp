@@ -7,9 +7,9 @@
 
 namespace lnfree::eigen {
 
-/// The processor's cores, with every primitive written in Eigen's expressions: in float or double, on any
-/// processor that Eigen knows. It is written to be read, and the other devices are held against it; Cpu is
-/// faster.
+/// The processor's cores, with every primitive written in Eigen expressions, in float or double, on any
+/// processor that Eigen supports. It is written to be readable and is the reference for the other devices;
+/// Cpu is faster.
 template <std::floating_point S>
 struct EigenCpu : Cores {
   using Scalar = S;
@@ -26,7 +26,7 @@ std::string device_name(EigenCpu<S>& device) {
 namespace lnfree {
 using eigen::EigenCpu;
 
-/// What gradient_check and the tests of all devices stand on.
+/// The device that gradient_check and the tests of all devices compare with.
 template <class S>
 using Reference = EigenCpu<S>;
 }  // namespace lnfree

@@ -10,7 +10,7 @@
 
 namespace lnfree::eigen {
 
-/// A row of numbers, number j being f(element j of the row with what its norm looks at).
+/// A row whose number j is f(NormElement of element j).
 template <class N, class S, class F>
 auto of_elements(const S* x, Index cols, RowStatistics<S> statistics,
                  const NormPointers<const S, N>& parameters, const F& f) {
@@ -55,7 +55,7 @@ void norm_backward(EigenCpu<S>&, N, std::type_identity_t<Matrix<const S>> x,
                    NormPointers<S, N> d_parameters) {
   const auto row_of = [rows](Index i) { return RowNorm<N> ? rows[i] : NormRow<S>{}; };
 
-  // The parameters: a sum over the rows for each channel, or over all elements.
+  // The gradients of the parameters: a sum over the rows for each channel, or over all elements.
   for_learned_parameters<N>([&](auto k) {
     constexpr int index = k();
     const auto slope = [](const auto& element) { return element.template slope_of_parameter<index>(); };

@@ -9,14 +9,14 @@
 namespace lnfree::eigen {
 
 #ifdef EIGEN_USE_BLAS
-/// Where a BLAS multiplies, Eigen needs no memory of its own.
+/// With a BLAS, Eigen needs no memory of its own.
 template <class S>
 struct ProductMemory : Eigen::internal::level3_blocking<S, S> {
   ProductMemory(Index /*rows*/, Index /*cols*/, Index /*depth*/) {}
 };
 #else
-/// The blocks of both factors that Eigen copies, in memory that each thread keeps: `a * b` as an expression
-/// would take them from the heap anew each time.
+/// The blocks of both factors that Eigen packs, in memory that each thread keeps: the expression `a * b`
+/// would allocate them on the heap each time.
 template <class S>
 class ProductMemory : public Eigen::internal::level3_blocking<S, S> {
  public:
@@ -41,7 +41,7 @@ class ProductMemory : public Eigen::internal::level3_blocking<S, S> {
 template <class S>
 void add_product(Operand<S> a, Operand<S> b, Matrix<S> c) {
   if (a.cols() == 0) return;
-  // Of a column-major result, which is what Eigen multiplies for: C^T = B^T A^T.
+  // Eigen's kernel computes a column-major result: C^T = B^T A^T.
   ProductMemory<S> memory(c.cols, c.rows, a.cols());
   const auto run = [&]<int OrderOfA, int OrderOfB>() {
     Eigen::internal::general_matrix_matrix_product<Eigen::Index, S, OrderOfA, false, S, OrderOfB, false,
@@ -61,7 +61,7 @@ void add_product(Operand<S> a, Operand<S> b, Matrix<S> c) {
   }
 }
 
-/// c = a b, or that and an addend, on the calling thread.
+/// c = a b, or a b plus an addend, on the calling thread.
 template <class S>
 void product(Operand<S> a, Operand<S> b, Output<S> c) {
   if (!c.adds()) {
@@ -84,14 +84,14 @@ Operand<S> columns_of(Operand<S> m, Index begin, Index end) {
   return m.matrix.columns(begin, end - begin);
 }
 
-/// c = a b, or that and an addend. Threads share the longer side of the result, which is faster than Eigen's
-/// own threads are and stays the same for a given number of them.
+/// c = a b, or a b plus an addend. Threads split the longer side of the result, which is faster than Eigen's
+/// own threading and deterministic for a given number of threads.
 template <class S>
 void product_on_all_threads(Operand<S> a, Operand<S> b, Output<S> c) {
   const Index rows = c.matrix.rows, cols = c.matrix.cols;
   const Index multiply_adds_per_line = a.cols() * std::min(rows, cols);
   const Index grain = std::max(Index{1}, elementwise_grain * 16 / std::max(Index{1}, multiply_adds_per_line));
-  // Parts are whole tiles of Eigen's, with vectors of any width.
+  // Parts are whole tiles of Eigen, for any vector width.
   if (rows > cols) {
     parallel_for(
         rows, grain,

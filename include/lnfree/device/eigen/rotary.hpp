@@ -8,7 +8,7 @@
 
 namespace lnfree::eigen {
 
-/// Threads share the positions: the angles of each are computed once.
+/// Threads share the positions, so that the angles of each are computed once.
 template <class S>
 void rotary(EigenCpu<S>&, AttentionShape shape, int dims, Matrix<S> qkv, bool inverse) {
   using Pair = Eigen::Map<Eigen::Matrix<S, 2, 1>, Eigen::Unaligned, Eigen::InnerStride<>>;
@@ -21,7 +21,7 @@ void rotary(EigenCpu<S>&, AttentionShape shape, int dims, Matrix<S> qkv, bool in
       const S cosine = static_cast<S>(std::cos(angle)), sine = static_cast<S>(std::sin(angle));
       const Eigen::Matrix<S, 2, 2> turn{{cosine, -sine}, {sine, cosine}};
       for (Index i = position; i < qkv.rows; i += shape.length) {
-        for (Index head = 0; head < 2 * shape.heads; ++head) {  // those of Q, then those of K
+        for (Index head = 0; head < 2 * shape.heads; ++head) {  // the heads of Q, then those of K
           Pair pair(qkv.row(i) + head * shape.head_dim + c, Eigen::InnerStride<>(pairs));
           pair = (turn * pair).eval();
         }

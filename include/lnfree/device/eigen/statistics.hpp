@@ -20,7 +20,7 @@ void column_squares(EigenCpu<S>&, std::type_identity_t<Matrix<const S>> x, S* su
 
 template <class S>
 Index count_zeros(EigenCpu<S>&, std::type_identity_t<Matrix<const S>> x) {
-  std::atomic<Index> zeros = 0;  // whole numbers: their sum is the same in any order
+  std::atomic<Index> zeros = 0;  // integers: their sum is the same in any order
   for_each_row(x.rows, x.cols, [&](Index i) { zeros += (row(x, i) == S(0)).count(); });
   return zeros;
 }

@@ -11,7 +11,7 @@
 
 namespace lnfree::eigen {
 
-/// Numbers next to each other, as a row to compute with element by element.
+/// Contiguous numbers as a row for elementwise computation.
 template <class T>
 using Row = Eigen::Map<
     std::conditional_t<std::is_const_v<T>, const Eigen::Array<std::remove_const_t<T>, 1, Eigen::Dynamic>,
@@ -36,8 +36,8 @@ void for_each_row(Index rows, Index cols, const Body& body) {
   });
 }
 
-/// Calls body(begin, count) for parts of the columns of a matrix with `rows` rows, so that whoever sums over
-/// the rows does so in their order on any number of threads.
+/// Calls body(begin, count) for parts of the columns of a matrix with `rows` rows, so that sums over the rows
+/// are in the same order for any number of threads.
 template <class Body>
 void for_each_column_part(Index rows, Index cols, const Body& body) {
   constexpr Index align = 16;

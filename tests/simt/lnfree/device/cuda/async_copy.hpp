@@ -15,7 +15,7 @@ struct BegunCopy {
   void* shared;
   const void* global;  // nullptr: zeros
 };
-inline std::map<unsigned, std::vector<BegunCopy>> begun_copies;  // of each thread of the block at work
+inline std::map<unsigned, std::vector<BegunCopy>> begun_copies;  // of each thread of the running block
 
 inline void begin_copy(void* shared, const void* global, bool there) {
   const auto misplaced = [](const void* at) { return reinterpret_cast<std::uintptr_t>(at) % 16 != 0; };

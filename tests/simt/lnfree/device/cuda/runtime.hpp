@@ -20,7 +20,7 @@
 /// the simulator.
 namespace lnfree::cuda {
 
-/// Work as it was asked for.
+/// The recorded work, in order.
 class Graph {
  public:
   Graph() = default;
@@ -99,7 +99,7 @@ class Stream {
     });
   }
 
-  /// Does a part of the work, or keeps it for the graph that is being recorded.
+  /// Does a part of the work, or stores it in the graph that is being recorded.
   template <class Part>
   void now_or_later(const Part& part) {
     if (recorded_ == nullptr) {
@@ -110,13 +110,13 @@ class Stream {
   }
 
  private:
-  /// A GPU refuses what waits, or takes memory, while a graph is recorded.
+  /// A GPU refuses to wait or allocate memory while a graph is recorded.
   void expect_nothing_recorded(const char* what) const {
     if (recorded_ != nullptr) throw Error(std::string(what) + " was asked for while a graph is recorded");
   }
 
   std::vector<std::function<void()>>* recorded_ = nullptr;
-  std::map<void*, std::size_t> taken_;  // bytes of each block that was not given back
+  std::map<void*, std::size_t> taken_;  // bytes of each block that is still allocated
 };
 
 template <class T>

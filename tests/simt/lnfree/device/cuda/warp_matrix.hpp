@@ -35,7 +35,7 @@ inline void multiply_add(float (&c)[4], const std::uint32_t (&a)[4], std::uint32
   const auto half = [](std::uint32_t pair, unsigned which) {
     return std::bit_cast<float>(which == 0 ? pair << 16 : pair & 0xffff0000u);
   };
-  // A row of 8 at once: this is most of what the simulator does.
+  // A row of 8 at a time, since the simulator spends most of its time here.
   using Row [[gnu::vector_size(8 * sizeof(float))]] = float;
   const auto multiply = [&](Lane* lanes) {
     float left[16][16];
