@@ -352,7 +352,7 @@ class Convert(ConvertTest):
         refused("cannot read", "given.json", "--tokenizer takes a tokenizer.json or tokenizer.model")
         for content in ("{", "[]", '{"model": 1}', '{"model": {"vocab": {}}}'):
             given.write_text(content)
-            refused("given.json is no tokenizer.json")
+            refused("given.json is not a tokenizer.json")
         given.write_text(json.dumps({"model": {"vocab": {str(i): i for i in range(VOCABULARY + 1)}}}))
         refused("has 38 tokens, more than the model's 37")
         given.write_text(json.dumps({"model": {"vocab": {"a": 0}}}))
