@@ -14,7 +14,8 @@
 #                      gpt2: the paper's own run (124 M and 70 M parameters, one epoch of the corpus, which should be
 #                      large): months on a CPU, so see --device; it prints an estimate before it starts
 #   --recipe NAME      paper (default): that of the paper's code; clean: that of its text, without a final norm in
-#                      norm-free models, without dropout, slopes not decayed
+#                      norm-free models, without dropout, slopes not decayed; clean_untied: clean with an output
+#                      matrix of its own
 #   --seed N           seed of the weights, the order of the windows and dropout (default 0)
 #   --seeds K          this many seeds from N on (default 1); the report then gives mean and standard deviation
 #   --corpus PATH      a folder of Python files or a .jsonl file (one {"content": ...} per line);

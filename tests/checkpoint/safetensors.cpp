@@ -144,10 +144,10 @@ BOOST_AUTO_TEST_CASE(what_is_no_safetensors_file_is_refused) {
   BOOST_CHECK_EXCEPTION(SafetensorsFile::open(folder.path()), Error, says("is not a file"));
   check_refused("", "it has only 0 bytes");
   check_refused("1234567", "it has only 7 bytes");
-  check_refused(raw_file("not JSON"), "no JSON object");
-  check_refused(raw_file("[1, 2]"), "no JSON object");
-  check_refused(raw_file(R"({"w":)"), "no JSON object");
-  check_refused(raw_file("{\"\xff\":1}"), "no JSON object");
+  check_refused(raw_file("not JSON"), "not a JSON object");
+  check_refused(raw_file("[1, 2]"), "not a JSON object");
+  check_refused(raw_file(R"({"w":)"), "not a JSON object");
+  check_refused(raw_file("{\"\xff\":1}"), "not a JSON object");
 }
 
 BOOST_AUTO_TEST_CASE(a_header_that_is_longer_than_the_file_is_refused) {

@@ -1,4 +1,4 @@
-// error: lnfree: the objective offers none of on_entropies, on_hidden, on_stream and on_logits
+// error: lnfree: the objective offers none of on_entropies, on_hidden, on_stream, on_state and on_logits
 #include <string_view>
 
 #include <lnfree/activation/gelu.hpp>

@@ -674,11 +674,11 @@ class GridTest(unittest.TestCase):
             self.assertEqual(configuration.activation_name, name)
 
     def test_recipes(self):
-        paper, clean = (
+        paper, *others = (
             runs.recipe_of(next(iter(experiments.grid(["slopes"], "gpt2", recipe, [0]))), "gpt2", 16_700_000)
             for recipe in RECIPES
         )
-        self.assertEqual((paper["dropout"], clean["dropout"]), (0.1, 0.0))
+        self.assertEqual([recipe["dropout"] for recipe in (paper, *others)], [0.1, 0.0, 0.0])
         self.assertEqual(paper["steps"], 32617)
         self.assertEqual(paper["learning_rate"], 1e-3)
 

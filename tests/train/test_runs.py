@@ -203,7 +203,7 @@ class Runs(TrainerTest):
             description.write_text(json.dumps({"vocab_size": vocabulary, "context": CONTEXT}))
             run = self.folder / str(vocabulary)
             text = self.succeed(*self.training(run, 1)).stdout
-            self.assertEqual(f"{self.train} was prepared with a vocabulary of {vocabulary}, the model has" in text, told)
+            self.assertEqual(f"{self.train} was prepared with a vocabulary of {vocabulary}, but the model has" in text, told)
 
     def test_evaluation(self):
         self.succeed("--steps", 0, "--out", self.folder / "run")

@@ -76,7 +76,7 @@ inline Model read_model(const std::filesystem::path& path) {
   const auto file = std::make_shared<const BinaryFile>(path, "a model file of llm.c");
   Header header{};
   if (file->size() < sizeof(header)) {
-    throw Error(path.string() + " is truncated or no model file of llm.c: it has only " +
+    throw Error(path.string() + " is truncated or not a model file of llm.c: it has only " +
                 std::to_string(file->size()) + " bytes");
   }
   file->read(0, header.data(), sizeof(header));

@@ -99,13 +99,13 @@ class SafetensorsFile {
     const std::uint64_t file_size = file_.size();
     std::uint64_t header_size = 0;
     if (file_size < sizeof(header_size)) {
-      throw Error(path().string() + " is truncated or no safetensors file: it has only " +
+      throw Error(path().string() + " is truncated or not a safetensors file: it has only " +
                   std::to_string(file_size) + " bytes");
     }
     file_.read(0, &header_size, sizeof(header_size));
     data_begin_ = sizeof(header_size) + header_size;
     if (header_size > file_size - sizeof(header_size) || header_size > max_header_bytes) {
-      throw Error(path().string() + " is truncated or no safetensors file: it claims a header of " +
+      throw Error(path().string() + " is truncated or not a safetensors file: it claims a header of " +
                   std::to_string(header_size) + " bytes in a file of " + std::to_string(file_size));
     }
     std::string text(static_cast<std::size_t>(header_size), '\0');

@@ -107,8 +107,7 @@ class DynamicDecoder {
                     AddsToTheLoss<ObjectivePolicy<DeviceTag>, DeviceTag> ||
                     std::is_same_v<ObjectivePolicy<DeviceTag>, CrossEntropy<DeviceTag>>,
                 "lnfree: the objective offers none of on_entropies, on_hidden, on_stream, on_state and "
-                "on_logits with the "
-                "arguments described in objective/objective.hpp (docs/change.md)");
+                "on_logits with the arguments described in objective/objective.hpp (docs/change.md)");
 
  public:
   using Device = DeviceTag;

@@ -60,7 +60,7 @@ template <class F, int N>
 __device__ Pack<N, F> rounded_pack(const Floats<N>& x) {
   std::array<std::uint16_t, N / 2> pairs;
 #pragma unroll
-  for (int e = 0; e < N; e += 2) pairs[e / 2] = rounded_pair_of<F>(x[e], x[e + 1]);
+  for (int e = 0; e < N; e += 2) pairs[static_cast<std::size_t>(e / 2)] = rounded_pair_of<F>(x[e], x[e + 1]);
   return std::bit_cast<Pack<N, F>>(pairs);
 }
 
