@@ -1,3 +1,7 @@
+#include <algorithm>
+#include <numeric>
+#include <string_view>
+
 #include <lnfree/device/primitives.hpp>
 
 #include "device/workbench.hpp"
@@ -39,6 +43,43 @@ void attention_case(Bench& bench, AttentionShape shape, Entropies use, double st
   bench.result("y", y);
   bench.result("log sum", log_sum, 1);
   bench.result("d_qkv", d_qkv);
+}
+
+/// How far d_qkv moves, relative to its norm, if D_i = sum_j P_ij dP_ij is computed as y_i d_y_i from a y
+/// that was rounded to Scalar: dS_ij = P_ij (dP_ij - D_i) / sqrt(head_dim) moves by P_ij times the change of
+/// D_i. Where one key has nearly all the weight, dP_ij and D_i cancel, but that change does not.
+template <class Scalar>
+double effect_of_rounding_y(AttentionShape shape, Entropies use, double std) {
+  Workbench<Reference<double>> bench(seed());
+  attention_case(bench, shape, use, std);
+  const auto values = [&](std::string_view name) {
+    return std::ranges::find(bench.results(), name, &Result::name)->values;
+  };
+  const Index rows = shape.rows(), width = shape.width(), dim = shape.head_dim;
+  const auto y = values("y"), log_sum = values("log sum"), exact = values("d_qkv");
+  const auto qkv = bench.scalars("qkv", rows, 3 * width, std), d_y = bench.scalars("d_y", rows, width);
+  auto moved = exact;
+  for (Index i = 0; i < rows; ++i) {  // the query, of all sequences
+    const Index sequence = i / shape.length, first = sequence * shape.length;
+    for (Index h = 0; h < shape.heads; ++h) {
+      double d_change = 0;
+      for (Index c = h * dim; c < (h + 1) * dim; ++c) {
+        const double stored = static_cast<float>(static_cast<Scalar>(static_cast<float>(y[i * width + c])));
+        d_change += (stored - y[i * width + c]) * d_y.row(i)[c];
+      }
+      const double l = log_sum[(sequence * shape.heads + h) * shape.length + i - first];
+      for (Index j = first; j <= i; ++j) {
+        const double *const q = qkv.row(i) + h * dim, *const k = qkv.row(j) + width + h * dim;
+        const double scale = 1 / std::sqrt(static_cast<double>(dim));
+        const double p = std::exp(scale * std::inner_product(q, q + dim, k, 0.0) - l);
+        for (Index c = 0; c < dim; ++c) {
+          moved[i * 3 * width + h * dim + c] -= scale * p * d_change * k[c];
+          moved[j * 3 * width + width + h * dim + c] -= scale * p * d_change * q[c];
+        }
+      }
+    }
+  }
+  return distance(moved, exact);
 }
 
 }  // namespace
@@ -106,10 +147,17 @@ BOOST_AUTO_TEST_CASE_TEMPLATE(agrees_on_larger_sizes, D, Devices) {
   }
 }
 
-// Scores of several hundred: a softmax that does not subtract the maximum overflows.
+// Scores of several hundred: a softmax that does not subtract the maximum overflows. A GPU computes D from
+// the y that it stored; what rounding y does to d_qkv is allowed in addition to the rounding of the results.
 BOOST_AUTO_TEST_CASE_TEMPLATE(bears_large_scores, D, Devices) {
-  check<D>("large scores", [](auto& bench) { attention_case(bench, {2, 45, 2, 16}, Entropies::loss, 12); },
-           {.tolerance = std::max(5e-4, 3 * rounding<D>)});
+  for (const int length : {45, 77}) {
+    const AttentionShape shape{2, length, 2, 16};
+    const double of_y =
+        UsesThreads<D> ? 0 : effect_of_rounding_y<typename D::Scalar>(shape, Entropies::loss, 12);
+    check<D>(
+        sizes(length), [&](auto& bench) { attention_case(bench, shape, Entropies::loss, 12); },
+        {.tolerance = std::max(5e-4, rounding<D>) + of_y});
+  }
 }
 
 #ifndef LNFREE_TEST_CUDA
