@@ -120,6 +120,7 @@ class DynamicDecoder {
 
   /// What a pass does after each block where nobody asks.
   struct NothingAfterBlocks {
+    /// Does nothing.
     void operator()(int, Matrix<const Scalar>) const {}
   };
 
