@@ -154,9 +154,8 @@ BOOST_AUTO_TEST_CASE_TEMPLATE(bears_large_scores, D, Devices) {
     const AttentionShape shape{2, length, 2, 16};
     const double of_y =
         UsesThreads<D> ? 0 : effect_of_rounding_y<typename D::Scalar>(shape, Entropies::loss, 12);
-    check<D>(
-        sizes(length), [&](auto& bench) { attention_case(bench, shape, Entropies::loss, 12); },
-        {.tolerance = std::max(5e-4, rounding<D>) + of_y});
+    check<D>(sizes(length), [&](auto& bench) { attention_case(bench, shape, Entropies::loss, 12); },
+             {.tolerance = std::max(5e-4, rounding<D>) + of_y});
   }
 }
 
