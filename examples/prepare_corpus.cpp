@@ -320,16 +320,31 @@ std::string words(const json& extent) {
          count(extent.value("bytes", std::int64_t{0}), "byte");
 }
 
+/// A path, or a list of paths, relative to `folder`.
+json relative_to(const fs::path& folder, json paths) {
+  if (paths.is_string()) return fs::path(paths.get<std::string>()).lexically_relative(folder).string();
+  if (paths.is_array())
+    for (json& path : paths) path = relative_to(folder, path);
+  return paths;
+}
+
 /// Makes the paths among the arguments relative to `folder`, so that they stay equal when all are moved
 /// together.
 json seen_from(const fs::path& folder, json arguments) {
-  if (arguments.is_string()) {
-    return fs::path(arguments.get<std::string>()).lexically_relative(folder).string();
-  }
-  if (arguments.is_structured()) {
-    for (json& argument : arguments) argument = seen_from(folder, argument);
-  }
+  for (const char* name : {"inputs", "held_out_inputs", "tokenizer"})
+    if (arguments.contains(name)) arguments[name] = relative_to(folder, arguments[name]);
   return arguments;
+}
+
+/// The names of the arguments in which two sets differ, with commas between them.
+std::string differing_names(const json& these, const json& those) {
+  std::string names;
+  const auto add = [&](const std::string& name) { names += (names.empty() ? "" : ", ") + name; };
+  for (const auto& [name, value] : these.items())
+    if (those.value(name, json()) != value) add(name);
+  for (const auto& [name, value] : those.items())
+    if (!these.contains(name)) add(name);
+  return names;
 }
 
 /// The report of an earlier run into this folder with the same arguments on the same inputs, if there is one.
@@ -353,18 +368,25 @@ std::optional<json> earlier_report(const Options& options, const lnfree::Corpus&
     throw lnfree::Error(name_of(report_file) +
                         " was not written by this program; choose another --out or give "
                         "--overwrite.");
-  const json arguments = options.arguments();
-  const bool moved_along = report.value("folder", json()).is_string() &&
-                           seen_from(report["folder"].get<std::string>(), report["arguments"]) ==
-                               seen_from(options.folder(), arguments);
-  if (report["arguments"] != arguments && !moved_along) {
-    std::string difference;
-    for (const auto& [name, value] : arguments.items())
-      if (report["arguments"].value(name, json()) != value)
-        difference += (difference.empty() ? "" : ", ") + name;
-    throw lnfree::Error(name_of(options.out) + " holds a corpus prepared with other arguments (" +
-                        difference + "); choose another --out or give --overwrite.");
+  json arguments = options.arguments();
+  json recorded = report["arguments"];
+  // A given tokenizer is compared by its content, not by its path. Corpora of early versions only have the
+  // path.
+  if (arguments.contains("tokenizer") && recorded.contains("tokenizer") &&
+      report.contains("tokenizer_fingerprint")) {
+    if (lnfree::Tokenizer::load(options.tokenizer).fingerprint() == report["tokenizer_fingerprint"]) {
+      arguments.erase("tokenizer");
+      recorded.erase("tokenizer");
+    } else {
+      recorded["tokenizer"] = nullptr;
+    }
   }
+  const bool moved_along = report.value("folder", json()).is_string() &&
+                           seen_from(report["folder"].get<std::string>(), recorded) ==
+                               seen_from(options.folder(), arguments);
+  if (recorded != arguments && !moved_along)
+    throw lnfree::Error(name_of(options.out) + " holds a corpus prepared with other arguments (" +
+                        differing_names(arguments, recorded) + "); choose another --out or give --overwrite.");
   // Corpora of earlier versions do not have this.
   if (report.contains("inputs") && report["inputs"] != extent(corpus))
     throw lnfree::Error(name_of(options.out) + " holds a corpus made from other contents of the inputs (" +
@@ -414,8 +436,11 @@ std::optional<Interrupted> find_interrupted(const Options& options, const lnfree
   if (!file) return std::nullopt;
   const json note = json::parse(file, nullptr, false);
   try {
-    if (note.at("arguments") != options.arguments() || note.at("inputs") != extent(corpus))
-      return std::nullopt;
+    // A given tokenizer is compared below, by its content.
+    json arguments = options.arguments(), recorded = note.at("arguments");
+    if (arguments.contains("tokenizer") && recorded.contains("tokenizer"))
+      recorded["tokenizer"] = arguments["tokenizer"];
+    if (recorded != arguments || note.at("inputs") != extent(corpus)) return std::nullopt;
     auto tokenizer = lnfree::Tokenizer::load(
         options.tokenizer.empty() ? lnfree::AtomicFile::temporary_of(options.out / "tokenizer.model")
                                   : options.tokenizer);
