@@ -415,7 +415,7 @@ std::optional<json> earlier_report(const Options& options, const lnfree::Corpus&
   if (!fs::exists(report_file)) {
     // A run that is killed while renaming its files leaves its note beside them.
     for (const std::string& name : output_files(options.out))
-      if (!here(note_name))
+      if (here(name) && !here(note_name))
         throw lnfree::Error(name_of(options.out) + " holds a " + name +
                             " but no corpus.json, so it is not a finished corpus of this program; choose "
                             "another --out or give --overwrite.");
