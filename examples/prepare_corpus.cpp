@@ -1,17 +1,21 @@
 // Turns source code or other text into token shards: removes duplicates, splits documents into training and
 // held-out, trains a tokenizer or uses a given one, cuts every document into windows of T tokens or packs
 // them one after the other, and writes train.bin, val.bin, their descriptions, the tokenizer and corpus.json
-// into one folder. A run that was killed continues where it stopped.
+// into one folder. A split that is too large for one shard becomes train_000001.bin, train_000002.bin, ...
+// A run that was killed continues where it stopped.
 
 #include <unistd.h>
 
+#include <algorithm>
 #include <chrono>
 #include <cstdio>
 #include <exception>
 #include <filesystem>
 #include <fstream>
 #include <iostream>
+#include <iterator>
 #include <lnfree/core/json.hpp>
+#include <numeric>
 #include <optional>
 #include <span>
 #include <string>
@@ -23,6 +27,8 @@
 #include "lnfree/core/error.hpp"
 #include "lnfree/core/excerpt.hpp"
 #include "lnfree/data/corpus.hpp"
+#include "lnfree/data/shard_set.hpp"
+#include "lnfree/data/shard_set_writer.hpp"
 #include "lnfree/data/token_shard.hpp"
 #include "lnfree/data/tokenizer.hpp"
 
@@ -57,12 +63,16 @@ struct Options {
   fs::path tokenizer;
   std::int64_t sample_bytes = 0;
   std::int64_t max_train_tokens = 0;
+  std::int64_t shard_tokens = lnfree::ShardSetWriter::max_shard_tokens;
   bool overwrite = false;
   fs::path json_file, held_out_text;
 
   std::string folder() const { return text_of(out); }
 
   bool packs() const { return chunking == "packed"; }
+
+  /// The largest number of tokens up to `tokens` that is whole windows.
+  std::int64_t whole_windows(std::int64_t tokens) const { return tokens - tokens % context; }
 
   /// The arguments that determine the content of the output folder.
   json arguments() const {
@@ -83,6 +93,8 @@ struct Options {
       arguments["tokenizer"] = text_of(tokenizer);
     }
     if (!corpus.field.empty()) arguments["field"] = corpus.field;
+    if (shard_tokens != whole_windows(lnfree::ShardSetWriter::max_shard_tokens))
+      arguments["shard_tokens"] = shard_tokens;
     if (packs()) {
       arguments["chunking"] = chunking;
       arguments["end_of_text"] = end_of_text;
@@ -152,7 +164,7 @@ class Progress {
   std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
 };
 
-/// Writes one split of the corpus to a shard.
+/// Writes one split of the corpus to shards.
 class Side {
  public:
   /// `limit` is the maximum number of tokens to write, 0 for all. `before` is the note() of an interrupted
@@ -161,21 +173,24 @@ class Side {
        const lnfree::Tokenizer& tokenizer, const json& before)
       : packs_(options.packs()),
         context_(options.context),
-        split_(split),
-        limit_(packs_ ? limit - limit % context_ : limit),
-        file_(options.out / file),
-        tokenizer_(tokenizer),
-        shard_(file_, tokenizer.vocab_size(), before.is_null() ? 0 : before.at("size").get<std::int64_t>()) {
+        limit_(packs_ ? options.whole_windows(limit) : limit),
+        shards_(writer(options, split, file, tokenizer, before)) {
     if (before.is_null()) return;
-    documents_ = before.at("documents");
     bytes_ = before.at("bytes");
     tokens_ = before.at("tokens");
   }
 
-  bool full() const { return limit_ != 0 && shard_.size() + (packs_ ? 1 : context_) > limit_; }
+  bool full() const { return limit_ != 0 && shards_.size() + (packs_ ? 1 : context_) > limit_; }
 
   /// Tokens written so far.
-  std::int64_t size() const { return shard_.size(); }
+  std::int64_t size() const { return shards_.size(); }
+
+  /// The names of the files.
+  std::vector<std::string> files() const {
+    std::vector<std::string> names;
+    for (const fs::path& file : shards_.files()) names.push_back(file.filename().string());
+    return names;
+  }
 
   /// The tokens of a document of `bytes` bytes.
   void add(std::size_t bytes, std::span<const std::int32_t> ids) {
@@ -183,58 +198,67 @@ class Side {
     bytes_ += static_cast<std::int64_t>(bytes);
     tokens_ += static_cast<std::int64_t>(ids.size());
     auto keep = static_cast<std::int64_t>(ids.size());
-    if (limit_ != 0) keep = std::min(keep, limit_ - shard_.size());
+    if (limit_ != 0) keep = std::min(keep, limit_ - shards_.size());
     if (!packs_) keep -= keep % context_;
     if (keep == 0) return;
-    ++documents_;
-    shard_.append(ids.first(static_cast<std::size_t>(keep)));
+    shards_.append(ids.first(static_cast<std::size_t>(keep)));
   }
 
   json report() const {
+    const auto& documents = shards_.documents();
     return {
-        {"documents", documents_},
+        {"documents", std::accumulate(documents.begin(), documents.end(), std::int64_t{0})},
         {"bytes", bytes_},
-        {"tokens", shard_.size()},
-        {"windows", shard_.size() / context_},
+        {"tokens", shards_.size()},
+        {"windows", shards_.size() / context_},
+        {"shards", shards_.size() == 0 ? std::vector<std::string>() : files()},
         {"fingerprint", fingerprint_},
         {"bytes_per_token", tokens_ == 0 ? 0.0 : static_cast<double>(bytes_) / static_cast<double>(tokens_)}};
   }
 
   /// Syncs what is written to disk, and returns what a run needs to continue from there.
   json note() {
-    shard_.flush();
-    return {{"size", shard_.size()}, {"documents", documents_}, {"bytes", bytes_}, {"tokens", tokens_}};
+    shards_.flush();
+    return {
+        {"size", shards_.size()}, {"documents", shards_.documents()}, {"bytes", bytes_}, {"tokens", tokens_}};
   }
 
-  /// Syncs the finished shard to disk, still under its temporary name.
+  /// Syncs the finished shards to disk, still under their temporary names.
   void complete() {
-    lnfree::ShardInfo info;
-    info.context = packs_ ? 0 : context_;  // windows of any size are possible
-    info.documents = documents_;
-    info.tokenizer = tokenizer_.file_name();
-    info.tokenizer_fingerprint = tokenizer_.fingerprint();
-    info.split = split_;
-    shard_.complete(info);
+    shards_.complete();
     fingerprint_.assign(16, '0');
   }
 
   void commit() {
-    shard_.commit();
-    fingerprint_ = lnfree::TokenShard::open(file_).fingerprint();
+    shards_.commit();
+    fingerprint_ = lnfree::ShardSet::open(shards_.files()).fingerprint();
   }
 
  private:
+  static lnfree::ShardSetWriter writer(const Options& options, const char* split, const char* file,
+                                       const lnfree::Tokenizer& tokenizer, const json& before) {
+    lnfree::ShardInfo info;
+    info.context = options.packs() ? 0 : options.context;  // 0: windows of any size are possible
+    info.tokenizer = tokenizer.file_name();
+    info.tokenizer_fingerprint = tokenizer.fingerprint();
+    info.split = split;
+    const auto path = options.out / file;
+    if (before.is_null()) return {path, tokenizer.vocab_size(), options.shard_tokens, info};
+    return {path,
+            tokenizer.vocab_size(),
+            options.shard_tokens,
+            info,
+            before.at("size").get<std::int64_t>(),
+            before.at("documents").get<std::vector<std::int64_t>>()};
+  }
+
   bool packs_;
   std::int64_t context_;
-  std::string split_;
   std::int64_t limit_;
-  fs::path file_;
-  const lnfree::Tokenizer& tokenizer_;
-  lnfree::TokenShardWriter shard_;
-  std::int64_t documents_ = 0;  // that gave at least one window, or all that are packed
-  std::int64_t bytes_ = 0;      // encoded
-  std::int64_t tokens_ = 0;     // encoded, including the dropped short windows
-  std::string fingerprint_;     // of the finished shard
+  lnfree::ShardSetWriter shards_;  // documents: that gave at least one window, or all that are packed
+  std::int64_t bytes_ = 0;         // encoded
+  std::int64_t tokens_ = 0;        // encoded, including the dropped short windows
+  std::string fingerprint_;        // of the finished shards
 };
 
 /// Encodes documents on all cores, some at a time, and writes them in order.
@@ -298,9 +322,44 @@ class Encoder {
   std::size_t batch_bytes_ = 0;
 };
 
-/// The files of a prepared folder besides corpus.json.
-constexpr const char* output_files[] = {"train.bin", "train.json",      "val.bin",
+/// Whether a name is that of a numbered shard or its description: train_000001.bin, val_000002.json.
+bool is_numbered(std::string_view name) {
+  for (const std::string_view split : {"train_", "val_"})
+    if (name.starts_with(split)) {
+      name.remove_prefix(split.size());
+      return name.size() > 6 && name.find_first_not_of("0123456789") == 6 &&
+             (name.substr(6) == ".bin" || name.substr(6) == ".json");
+    }
+  return false;
+}
+
+/// The names of the files in a folder that a prepared one may have besides corpus.json, in order.
+std::vector<std::string> output_files(const fs::path& folder) {
+  constexpr std::string_view fixed[] = {"train.bin", "train.json",      "val.bin",
                                         "val.json",  "tokenizer.model", "tokenizer.json"};
+  std::vector<std::string> names;
+  std::error_code error;
+  for (fs::directory_iterator entry(folder, error), end; !error && entry != end; entry.increment(error)) {
+    const std::string name = entry->path().filename().string();
+    if (is_numbered(name) || std::find(std::begin(fixed), std::end(fixed), name) != std::end(fixed))
+      names.push_back(name);
+  }
+  std::sort(names.begin(), names.end());
+  return names;
+}
+
+/// Removes the temporaries of numbered shards that a killed run has left, except those of `kept`.
+void remove_temporaries(const fs::path& folder, const std::vector<std::string>& kept) {
+  std::vector<fs::path> unused;
+  for (const auto& entry : fs::directory_iterator(folder)) {
+    const std::string name = entry.path().filename().string();
+    if (!name.starts_with(".") || !name.ends_with(".tmp")) continue;
+    const std::string shard = name.substr(1, name.size() - 5);
+    if (is_numbered(shard) && std::find(kept.begin(), kept.end(), shard) == kept.end())
+      unused.push_back(entry.path());
+  }
+  for (const fs::path& path : unused) fs::remove(path);
+}
 
 /// The note that a run keeps in its folder while it encodes, from which another run continues if it is
 /// killed.
@@ -320,16 +379,31 @@ std::string words(const json& extent) {
          count(extent.value("bytes", std::int64_t{0}), "byte");
 }
 
+/// A path, or a list of paths, relative to `folder`.
+json relative_to(const fs::path& folder, json paths) {
+  if (paths.is_string()) return fs::path(paths.get<std::string>()).lexically_relative(folder).string();
+  if (paths.is_array())
+    for (json& path : paths) path = relative_to(folder, path);
+  return paths;
+}
+
 /// Makes the paths among the arguments relative to `folder`, so that they stay equal when all are moved
 /// together.
 json seen_from(const fs::path& folder, json arguments) {
-  if (arguments.is_string()) {
-    return fs::path(arguments.get<std::string>()).lexically_relative(folder).string();
-  }
-  if (arguments.is_structured()) {
-    for (json& argument : arguments) argument = seen_from(folder, argument);
-  }
+  for (const char* name : {"inputs", "held_out_inputs", "tokenizer"})
+    if (arguments.contains(name)) arguments[name] = relative_to(folder, arguments[name]);
   return arguments;
+}
+
+/// The names of the arguments in which two sets differ, with commas between them.
+std::string differing_names(const json& these, const json& those) {
+  std::string names;
+  const auto add = [&](const std::string& name) { names += (names.empty() ? "" : ", ") + name; };
+  for (const auto& [name, value] : these.items())
+    if (those.value(name, json()) != value) add(name);
+  for (const auto& [name, value] : those.items())
+    if (!these.contains(name)) add(name);
+  return names;
 }
 
 /// The report of an earlier run into this folder with the same arguments on the same inputs, if there is one.
@@ -337,10 +411,10 @@ json seen_from(const fs::path& folder, json arguments) {
 std::optional<json> earlier_report(const Options& options, const lnfree::Corpus& corpus) {
   if (options.overwrite) return std::nullopt;
   const auto report_file = options.out / "corpus.json";
-  const auto here = [&](const char* name) { return fs::exists(options.out / name); };
+  const auto here = [&](const fs::path& name) { return fs::exists(options.out / name); };
   if (!fs::exists(report_file)) {
     // A run that is killed while renaming its files leaves its note beside them.
-    for (const char* name : output_files)
+    for (const std::string& name : output_files(options.out))
       if (here(name) && !here(note_name))
         throw lnfree::Error(name_of(options.out) + " holds a " + name +
                             " but no corpus.json, so it is not a finished corpus of this program; choose "
@@ -353,28 +427,43 @@ std::optional<json> earlier_report(const Options& options, const lnfree::Corpus&
     throw lnfree::Error(name_of(report_file) +
                         " was not written by this program; choose another --out or give "
                         "--overwrite.");
-  const json arguments = options.arguments();
-  const bool moved_along = report.value("folder", json()).is_string() &&
-                           seen_from(report["folder"].get<std::string>(), report["arguments"]) ==
-                               seen_from(options.folder(), arguments);
-  if (report["arguments"] != arguments && !moved_along) {
-    std::string difference;
-    for (const auto& [name, value] : arguments.items())
-      if (report["arguments"].value(name, json()) != value)
-        difference += (difference.empty() ? "" : ", ") + name;
-    throw lnfree::Error(name_of(options.out) + " holds a corpus prepared with other arguments (" +
-                        difference + "); choose another --out or give --overwrite.");
+  json arguments = options.arguments();
+  json recorded = report["arguments"];
+  // A given tokenizer is compared by its content, not by its path. Corpora of early versions only have the
+  // path.
+  if (arguments.contains("tokenizer") && recorded.contains("tokenizer") &&
+      report.contains("tokenizer_fingerprint")) {
+    if (lnfree::Tokenizer::load(options.tokenizer).fingerprint() == report["tokenizer_fingerprint"]) {
+      arguments.erase("tokenizer");
+      recorded.erase("tokenizer");
+    } else {
+      recorded["tokenizer"] = nullptr;
+    }
   }
+  const bool moved_along =
+      report.value("folder", json()).is_string() &&
+      seen_from(report["folder"].get<std::string>(), recorded) == seen_from(options.folder(), arguments);
+  if (recorded != arguments && !moved_along)
+    throw lnfree::Error(name_of(options.out) + " holds a corpus prepared with other arguments (" +
+                        differing_names(arguments, recorded) +
+                        "); choose another --out or give --overwrite.");
   // Corpora of earlier versions do not have this.
   if (report.contains("inputs") && report["inputs"] != extent(corpus))
     throw lnfree::Error(name_of(options.out) + " holds a corpus made from other contents of the inputs (" +
                         words(report["inputs"]) + " then, " + words(extent(corpus)) +
                         " now); choose another --out or give --overwrite.");
-  const bool held_out = report["held_out"].value("windows", 0) > 0;
+  // Corpora of earlier versions have no list of shards, only one for each split.
+  const bool held_out = report["held_out"].value("windows", std::int64_t{0}) > 0;
   const auto tokenizer = report.value("tokenizer", json());
-  const bool complete = here("train.bin") && here("train.json") &&
-                        here(tokenizer == "tokenizer.json" ? "tokenizer.json" : "tokenizer.model") &&
-                        (!held_out || (here("val.bin") && here("val.json")));
+  std::vector<std::string> shards;
+  for (const auto& [side, file] : {std::pair("train", "train.bin"), std::pair("held_out", "val.bin")})
+    if (side == std::string_view("train") || held_out)
+      for (const json& shard : report[side].value("shards", json::array({file})))
+        shards.push_back(shard.get<std::string>());
+  const bool complete = here(tokenizer == "tokenizer.json" ? "tokenizer.json" : "tokenizer.model") &&
+                        std::all_of(shards.begin(), shards.end(), [&](const fs::path& shard) {
+                          return here(shard) && here(lnfree::shard_info_path(shard));
+                        });
   if (!complete)
     throw lnfree::Error(name_of(options.out) +
                         " lacks files that its corpus.json lists; give --overwrite to "
@@ -414,17 +503,20 @@ std::optional<Interrupted> find_interrupted(const Options& options, const lnfree
   if (!file) return std::nullopt;
   const json note = json::parse(file, nullptr, false);
   try {
-    if (note.at("arguments") != options.arguments() || note.at("inputs") != extent(corpus))
-      return std::nullopt;
+    // A given tokenizer is compared below, by its content.
+    json arguments = options.arguments(), recorded = note.at("arguments");
+    if (arguments.contains("tokenizer") && recorded.contains("tokenizer"))
+      recorded["tokenizer"] = arguments["tokenizer"];
+    if (recorded != arguments || note.at("inputs") != extent(corpus)) return std::nullopt;
     auto tokenizer = lnfree::Tokenizer::load(
         options.tokenizer.empty() ? lnfree::AtomicFile::temporary_of(options.out / "tokenizer.model")
                                   : options.tokenizer);
-    const std::int64_t token_bytes = tokenizer.vocab_size() <= 65536 ? 2 : 4;
     for (const auto& [side, name] : {std::pair("train", "train.bin"), std::pair("held_out", "val.bin")}) {
       const std::int64_t tokens = note.at(side).at("size");
-      const auto left = fs::file_size(lnfree::AtomicFile::temporary_of(options.out / name));
-      if (static_cast<std::int64_t>(left) <
-          static_cast<std::int64_t>(sizeof(lnfree::ShardHeader)) + tokens * token_bytes)
+      const std::int64_t shards = lnfree::ShardSetWriter::count(tokens, options.shard_tokens);
+      if (std::ssize(note.at(side).at("documents").get<std::vector<std::int64_t>>()) != shards ||
+          !lnfree::ShardSetWriter::has_left(options.out / name, tokenizer.vocab_size(), options.shard_tokens,
+                                            tokens))
         return std::nullopt;
     }
     if (note.at("tokenizer_fingerprint") != tokenizer.fingerprint()) return std::nullopt;
@@ -522,7 +614,7 @@ json prepare(const Options& options, const lnfree::Corpus& corpus) {
       {"arguments", options.arguments()}, {"folder", options.folder()}, {"inputs", extent(corpus)}};
   NewFolder folder(options.out);
   std::error_code error;
-  for (const char* name : output_files)
+  for (const std::string& name : output_files(options.out))
     if (const auto status = fs::status(options.out / name, error);
         fs::exists(status) && !fs::is_regular_file(status))
       throw lnfree::Error(name_of(options.out / name) +
@@ -545,6 +637,15 @@ json prepare(const Options& options, const lnfree::Corpus& corpus) {
   tokenizer_file.flush();
   Side train(options, "train", "train.bin", options.max_train_tokens, tokenizer, of("train"));
   Side held_out(options, "held-out", "val.bin", 0, tokenizer, of("held_out"));
+  const auto shard_files = [&](bool with_held_out) {
+    auto names = train.files();
+    if (with_held_out)
+      for (auto& name : held_out.files()) names.push_back(std::move(name));
+    for (std::size_t i = 0, shards = names.size(); i < shards; ++i)
+      names.push_back(lnfree::shard_info_path(names[i]).string());
+    return names;
+  };
+  remove_temporaries(options.out, shard_files(true));
   Encoder encoder(tokenizer, end, train, held_out);
   Progress encoding("encoding", corpus.input_bytes());
 
@@ -621,16 +722,13 @@ json prepare(const Options& options, const lnfree::Corpus& corpus) {
   // corpus.json marks a complete folder: the old one is removed before the first file changes, and the new
   // one is written last.
   fs::remove(report_file.target());
+  auto names = shard_files(wants_held_out);
+  names.push_back(tokenizer.file_name());
+  for (const std::string& name : output_files(options.out))
+    if (std::find(names.begin(), names.end(), name) == names.end()) fs::remove(options.out / name);
   tokenizer_file.commit();
-  for (const char* name : {"tokenizer.model", "tokenizer.json"})
-    if (name != std::string_view(tokenizer.file_name())) fs::remove(options.out / name);
   train.commit();
-  if (wants_held_out) {
-    held_out.commit();
-  } else {
-    fs::remove(options.out / "val.bin");
-    fs::remove(options.out / "val.json");
-  }
+  if (wants_held_out) held_out.commit();
   write_report();
   report_file.commit();
   folder.keep();
@@ -728,6 +826,11 @@ int main(int argc, char** argv) {
       ->default_str("");
   app.add_count("--max-train-tokens", options.max_train_tokens, std::int64_t{0},
                 "Stop after this many training tokens, in the order of the inputs; 0: all");
+  app.add_count(
+      "--shard-tokens", options.shard_tokens, std::int64_t{1},
+      "Tokens in a shard, rounded down to whole windows; a split with more becomes train_000001.bin, "
+      "train_000002.bin, ...",
+      lnfree::ShardSetWriter::max_shard_tokens);
   app.add_flag("--skip-invalid", options.corpus.skip_invalid,
                "Count and skip what cannot be read, is not UTF-8 or not JSON, instead of stopping");
   app.add_flag("--overwrite", options.overwrite, "Replace what --out holds");
@@ -739,6 +842,10 @@ int main(int argc, char** argv) {
   if (options.sample_bytes == 0) options.sample_bytes = std::int64_t{2000} * options.vocab_size;
   if (!options.tokenizer.empty() && vocab_size->empty()) options.vocab_size = 0;
   try {
+    if (options.shard_tokens < options.context)
+      throw lnfree::Error("a shard of " + count(options.shard_tokens, "token") + " holds no window of " +
+                          std::to_string(options.context) + "; give a larger --shard-tokens.");
+    options.shard_tokens = options.whole_windows(options.shard_tokens);
     run(options);
   } catch (const fs::filesystem_error& error) {
     std::cout.flush();

@@ -54,6 +54,15 @@ def unigram_loss(folder, context):
     return float(np.mean(np.log(counts.sum()) - np.log(counts[targets])))
 
 
+def require_one_shard(folder):
+    """Refuses a prepared folder that has several shards for a split: all that reads it here expects one."""
+    report = read_json(folder / "corpus.json") or {}
+    for split in ("train", "held_out"):
+        shards = report.get(split, {}).get("shards", [])
+        if len(shards) > 1:
+            raise ReproduceError(f"{folder / shards[0]} and {len(shards) - 1} more hold one split; give a smaller --corpus.")
+
+
 def skips_invalid(asked, folder):
     """Whether prepare_corpus is to skip invalid documents. A prepared folder is kept if that makes no
     difference because nothing was invalid."""
@@ -140,6 +149,7 @@ def prepare(arguments, contexts, halved, stop, with_text=False):
                 run_to_end(command, root / "log.txt", stop, "preparing the corpus")
             except ProgramRefused as refusal:
                 raise in_our_words(refusal, folder) from refusal
+            require_one_shard(folder)
             if context in halved:
                 write_half(folder, context)
     corpus = {"input": name_of(arguments.corpus) if own else "Python sources of Debian packages"}

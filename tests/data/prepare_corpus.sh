@@ -89,6 +89,28 @@ grep -q '"tokens": 992' capped/train.json || fail "--max-train-tokens"
 cmp -s again/tokenizer.model capped/tokenizer.model || fail "--tokenizer is not copied"
 [[ ! -e capped/val.bin ]] || fail "val.bin without held-out documents"
 
+# A given tokenizer is compared by its content: the same file may lie elsewhere, another is refused, also
+# where the first one was.
+mkdir elsewhere && cp again/tokenizer.model elsewhere/renamed
+given=(--input sources --context 32 --held-out 0 --max-train-tokens 1000 --out capped)
+before=$(stat -c '%n %i %Y' capped/*)
+"$program" "${given[@]}" --tokenizer elsewhere/renamed | grep -q "nothing to do" || fail "the same tokenizer elsewhere"
+expect_error "other arguments (tokenizer)" "${given[@]}" --tokenizer corpus/tokenizer.model
+cp corpus/tokenizer.model elsewhere/renamed
+expect_error "other arguments (tokenizer)" "${given[@]}" --tokenizer elsewhere/renamed
+expect_error "other arguments (seed, tokenizer)" "${given[@]}" --seed 1 --tokenizer elsewhere/renamed
+mv again/tokenizer.model elsewhere/kept && cp corpus/tokenizer.model again
+expect_error "other arguments (tokenizer)" "${given[@]}" --tokenizer again/tokenizer.model
+mv elsewhere/kept again/tokenizer.model
+# Arguments that only one of the two runs has are named, too.
+expect_error "other arguments (field)" "${given[@]}" --tokenizer again/tokenizer.model --field text
+expect_error "other arguments (vocab_size, tokenizer_sample_bytes, tokenizer)" "${given[@]}" --vocab-size 600
+[[ $before == $(stat -c '%n %i %Y' capped/*) ]] || fail "files were touched"
+# Names of fields and tokens are not paths.
+"$program" "${given[@]::8}" --out of_field --tokenizer again/tokenizer.model --field content >/dev/null
+expect_error "other arguments (field)" "${given[@]::8}" --out of_field --tokenizer again/tokenizer.model --field text
+expect_error "other arguments (field)" "${given[@]::8}" --out of_field --tokenizer again/tokenizer.model
+
 # A table that is one long word, as in generated code, is a document like others.
 mkdir tables && cp sources/file_[1-3].py tables
 { printf 'data = "'; awk 'BEGIN { for (i = 0; i < 70000; ++i) printf "%c", 65 + i * i % 23 }'; printf '"\n'; } >tables/table.py

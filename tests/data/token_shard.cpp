@@ -256,7 +256,7 @@ BOOST_AUTO_TEST_CASE(the_writer_refuses) {
   BOOST_CHECK_EXCEPTION(TokenShardWriter(folder / "no/s.bin", 10), Error, says("s.bin", "cannot be written"));
   BOOST_TEST(lnfree::make_shard_header(2147483647, 2)[2] == 2147483647);
   BOOST_CHECK_EXCEPTION(lnfree::make_shard_header(2147483648, 2), Error,
-                        says("2147483648", "--max-train-tokens"));
+                        says("2147483648", "several shards"));
 }
 
 BOOST_AUTO_TEST_CASE(the_description_may_be_absent_partial_or_broken) {

@@ -1,10 +1,14 @@
 #include "lnfree/data/windows.hpp"
 
+#include <algorithm>
 #include <boost/test/unit_test.hpp>
 #include <cstdint>
+#include <filesystem>
 #include <numeric>
 #include <string>
 #include <vector>
+
+#include "lnfree/data/shard_set_writer.hpp"
 
 #include "support/temporary_folder.hpp"
 
@@ -45,6 +49,55 @@ BOOST_AUTO_TEST_CASE(consecutive_and_the_short_last_one_dropped) {
   std::vector<std::int32_t> window(5);
   windows.window(3, window.data());
   BOOST_TEST(window == (std::vector<std::int32_t>{15, 16, 17, 18, 19}), boost::test_tools::per_element());
+}
+
+BOOST_AUTO_TEST_CASE(a_split_in_several_shards_gives_the_windows_of_one) {
+  TemporaryFolder folder;
+  constexpr std::int64_t context = 4, shard_tokens = 12;
+  const auto document = [](std::int32_t first, std::int32_t tokens) {
+    std::vector<std::int32_t> ids(static_cast<std::size_t>(tokens));
+    std::iota(ids.begin(), ids.end(), first);
+    return ids;
+  };
+  const auto files = [&] {
+    std::vector<std::string> names;
+    for (const auto& entry : std::filesystem::directory_iterator(folder.path()))
+      names.push_back(entry.path().filename().string());
+    std::sort(names.begin(), names.end());
+    return names;
+  };
+  for (const std::int32_t tokens : {8, 12, 40}) {
+    lnfree::ShardInfo info;
+    info.context = context;
+    lnfree::ShardSetWriter one(folder / "one.bin", 100, 100, info),
+        several(folder / "t.bin", 100, shard_tokens, info);
+    for (std::int32_t first = 0; first < tokens; first += 8)
+      for (auto* writer : {&one, &several}) writer->append(document(first, std::min(8, tokens - first)));
+    BOOST_TEST(several.size() == tokens);
+    for (auto* writer : {&one, &several}) writer->complete();
+    for (const auto& name : files()) BOOST_TEST(name.front() == '.');
+    for (auto* writer : {&one, &several}) writer->commit();
+    const bool is_one = tokens <= shard_tokens;
+    BOOST_TEST(std::ssize(several.files()) == (is_one ? 1 : 4));
+    BOOST_TEST(several.files().front() == folder / (is_one ? "t.bin" : "t_000001.bin"));
+    BOOST_TEST(std::ssize(files()) == 2 + 2 * std::ssize(several.files()));
+    const std::filesystem::path pattern = folder / (is_one ? "t.bin" : "t_*.bin");
+    const Windows expected(TokenShard::open(folder / "one.bin"), context, 100);
+    const Windows windows(lnfree::ShardSet::open({&pattern, 1}), context, 100);
+    BOOST_REQUIRE(windows.count() == expected.count());
+    std::vector<std::int32_t> window(context), other(context);
+    for (std::int64_t i = 0; i < windows.count(); ++i) {
+      windows.window(i, window.data());
+      expected.window(i, other.data());
+      BOOST_TEST(window == other, boost::test_tools::per_element());
+    }
+    if (!is_one) {  // a document counts where it begins
+      BOOST_TEST(several.documents() == (std::vector<std::int64_t>{2, 1, 2, 0}),
+                 boost::test_tools::per_element());
+      BOOST_TEST(lnfree::read_shard_info(folder / "t_000003.bin")->documents == 2);
+    }
+    for (const auto& name : files()) std::filesystem::remove(folder / name);
+  }
 }
 
 BOOST_AUTO_TEST_CASE(shards_one_after_the_other) {

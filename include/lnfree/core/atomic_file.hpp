@@ -66,7 +66,8 @@ class AtomicFile {
         target_(std::move(other.target_)),
         temporary_(std::move(other.temporary_)),
         special_(std::exchange(other.special_, -1)),
-        file_(std::exchange(other.file_, nullptr)) {}
+        file_(std::exchange(other.file_, nullptr)),
+        is_closed_(std::exchange(other.is_closed_, false)) {}
 
   AtomicFile& operator=(AtomicFile&&) = delete;
 
@@ -99,16 +100,38 @@ class AtomicFile {
     if (std::fflush(file_) != 0 || ::fsync(::fileno(file_)) != 0) fail("could not be written");
   }
 
+  /// Makes commit() give the file the name `path` instead; the temporary keeps its own. Throws Error if the
+  /// file cannot get that name: it is that of a folder or device, or on another file system.
+  void rename(std::filesystem::path path) {
+    AtomicFile other(std::move(path));
+    struct stat from{}, to{};
+    if (special_ >= 0 || other.special_ >= 0 || ::stat(folder_of(temporary_).c_str(), &from) != 0 ||
+        ::stat(folder_of(other.target_).c_str(), &to) != 0 || from.st_dev != to.st_dev)
+      throw Error(excerpt(other.path_.native()) + " has to be a file on the file system of " +
+                  excerpt(temporary_.native()) + ", which is to get that name; remove it if it is a link.");
+    path_ = other.path_;
+    target_ = other.target_;
+  }
+
+  /// Syncs the file to disk and closes it until commit(), so that many can wait at a time. The caller has to
+  /// keep other processes from writing the same file. Nothing may be written afterwards.
+  void close() {
+    flush();
+    if (special_ >= 0) return;
+    std::fclose(std::exchange(file_, nullptr));
+    is_closed_ = true;
+  }
+
   /// Makes the file appear under its name, replacing an older one. Nothing may be written afterwards.
   void commit() {
-    flush();
+    if (!is_closed_) flush();
     if (special_ >= 0) {
       pass_on();
       ::close(std::exchange(special_, -1));
     } else if (::rename(temporary_.c_str(), target_.c_str()) != 0) {
       fail("could not be renamed into place");
     }
-    std::fclose(std::exchange(file_, nullptr));
+    if (!std::exchange(is_closed_, false)) std::fclose(std::exchange(file_, nullptr));
     if (!temporary_.empty()) sync_folder(folder_of(target_));
   }
 
@@ -232,9 +255,9 @@ class AtomicFile {
   // Unlinked while still locked, so that another process's new temporary is never removed.
   void discard() {
     if (special_ >= 0) ::close(std::exchange(special_, -1));
-    if (file_ == nullptr) return;
+    if (file_ == nullptr && !is_closed_) return;
     if (!temporary_.empty()) ::unlink(temporary_.c_str());
-    std::fclose(std::exchange(file_, nullptr));
+    if (!std::exchange(is_closed_, false)) std::fclose(std::exchange(file_, nullptr));
   }
 
   std::filesystem::path path_;
@@ -242,6 +265,7 @@ class AtomicFile {
   std::filesystem::path temporary_;  // empty for a FIFO or device
   int special_ = -1;                 // the FIFO or device
   std::FILE* file_ = nullptr;
+  bool is_closed_ = false;  // complete, waits for commit()
 };
 
 /// Writes a whole small file atomically.

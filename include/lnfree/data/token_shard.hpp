@@ -41,7 +41,7 @@ inline ShardHeader make_shard_header(std::int64_t tokens, int token_bytes) {
   if (tokens < 0 || tokens > std::numeric_limits<std::int32_t>::max())
     throw Error("a token shard holds at most " + std::to_string(std::numeric_limits<std::int32_t>::max()) +
                 " tokens (its header counts in int32), " + std::to_string(tokens) +
-                " were given; --max-train-tokens of prepare_corpus takes fewer.");
+                " were given; write several shards.");
   ShardHeader header{};
   header[0] = token_bytes == 2 ? 20240520 : 20240801;
   header[1] = token_bytes == 2 ? 1 : 7;
@@ -295,6 +295,14 @@ class TokenShardWriter {
     if (keep == 0) file_.write(room.data(), sizeof room);
   }
 
+  /// Whether a killed process has left the first `tokens` tokens, which a writer with `keep` needs, in the
+  /// temporary of `path`.
+  static bool has_left(const std::filesystem::path& path, std::int64_t vocab_size, std::int64_t tokens) {
+    std::error_code missing;
+    const auto bytes = std::filesystem::file_size(AtomicFile::temporary_of(path), missing);
+    return !missing && bytes >= static_cast<std::uintmax_t>(bytes_of(tokens, vocab_size));
+  }
+
   /// Forces what was appended so far to disk, so that a later writer can continue if this process is killed.
   void flush() { file_.flush(); }
 
@@ -344,6 +352,15 @@ class TokenShardWriter {
   void commit() {
     file_.commit();
     description_->commit();
+  }
+
+  /// Makes the shard appear under the name `path`; see AtomicFile::rename(). To be called before complete().
+  void rename(const std::filesystem::path& path) { file_.rename(path); }
+
+  /// Closes the completed files until commit(); see AtomicFile::close().
+  void close() {
+    file_.close();
+    description_->close();
   }
 
   /// Completes the shard, writes `info` beside it and makes both appear.
