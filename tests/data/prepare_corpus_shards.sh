@@ -16,7 +16,7 @@ tokens=$((($(stat -c %s whole/train.bin) - 1024) / 2))
 size=$((tokens / 3 / 32 * 32)) # almost four shards
 
 # number <name> <file>: a number of a JSON file, where it first occurs.
-number() { grep -o -m 1 "\"$1\": *[0-9]*" "$2" | head -n 1 | grep -o '[0-9]*$'; }
+number() { grep -o "\"$1\": *[0-9]*" "$2" | sed -n '1s/.*[^0-9]//p'; }
 
 # The shards hold the tokens of the single one in order, each with its own description; --shard-tokens is
 # rounded down to whole windows.
@@ -37,7 +37,8 @@ done
 grep -q '"train.bin"' whole/corpus.json || fail "corpus.json does not list train.bin"
 
 # The same arguments again do nothing; another size is refused; a missing shard is noticed.
-"$program" "${given[@]}" --shard-tokens "$size" --out shards | grep -q "nothing to do" || fail "prepared again"
+"$program" "${given[@]}" --shard-tokens "$size" --out shards >log
+grep -q "nothing to do" log || fail "prepared again"
 expect_error "other arguments (shard_tokens)" "${given[@]}" --shard-tokens $((size - 32)) --out shards
 expect_error "other arguments (shard_tokens)" "${given[@]}" --out shards
 expect_error "other arguments (shard_tokens" "${arguments[@]}" --shard-tokens "$size" --out whole
