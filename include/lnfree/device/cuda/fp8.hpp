@@ -242,9 +242,9 @@ class RoundedWeights<Device> {
       const Index in = weight.rows, out = weight.cols;
       if (in % cuda::factor_pack != 0 || out % cuda::factor_pack != 0) continue;
       widest = std::max({widest, in, out});
-      auto* const scales = arena.take<cuda::Scale>(3);
-      rounded_.push_back({weight, arena.matrix<E4M3>(in, out), arena.matrix<E4M3>(out, in), scales,
-                          scales + 1, scales + 2, nullptr, rows});
+      const auto scale = [&] { return arena.take<cuda::Scale>(1); };
+      rounded_.push_back({weight, arena.matrix<E4M3>(in, out), arena.matrix<E4M3>(out, in), scale(), scale(),
+                          scale(), nullptr, rows});
     }
     void* const other_factor = arena.take<std::uint8_t>(rows * widest);
     for (cuda::RoundedWeight& weight : rounded_) weight.other_factor = other_factor;
