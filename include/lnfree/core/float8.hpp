@@ -8,10 +8,9 @@
 
 namespace lnfree {
 
-/// A number in eight bits: a sign, an exponent and `Mantissa` bits of the fraction. `Largest` is the code of
-/// the largest number; NaN lies beyond it and, where there is room, infinity. From a float it is rounded to
-/// nearest, ties to even, and what is too large becomes the largest number: as GPUs do
-/// (cvt.rn.satfinite).
+/// A floating-point number in eight bits: a sign, an exponent and `Mantissa` bits of fraction. `Largest` is
+/// the code of the largest number; the codes beyond it are NaN and, if there is room, infinity. A float is
+/// rounded to nearest, ties to even, and saturates at the largest number, as on a GPU (cvt.rn.satfinite).
 template <int Mantissa, int Bias, std::uint8_t Largest>
 class Float8 {
   static constexpr int dropped = 23 - Mantissa;  // bits of a float's fraction
@@ -23,12 +22,12 @@ class Float8 {
                                                     (static_cast<std::uint32_t>(127 - Bias) << 23));
 
   Float8() = default;
-  /// The nearest number.
+  /// Rounds a float.
   LNFREE_HOST_DEVICE explicit Float8(float value) {
     const auto bits = std::bit_cast<std::uint32_t>(value), magnitude = bits & 0x7fffffffu;
     const auto size = std::bit_cast<float>(magnitude);
     constexpr auto smallest_normal = std::bit_cast<float>(static_cast<std::uint32_t>(128 - Bias) << 23);
-    // Adding this to a smaller number leaves a multiple of 2^(1 - Bias - Mantissa), in the lower bits.
+    // Adding this to a subnormal number rounds it to a multiple of 2^(1 - Bias - Mantissa) in the lower bits.
     constexpr auto rounds = static_cast<std::uint32_t>(128 - Bias + dropped) << 23;
     std::uint32_t code = 0;
     if (size != size) {
@@ -51,7 +50,7 @@ class Float8 {
       const bool infinite = Largest + 1 < nan && code == Largest + 1u;
       return std::bit_cast<float>(sign | (infinite ? 0x7f800000u : 0x7fc00000u));
     }
-    // As a float of a smaller exponent, which is then exact to raise.
+    // The bits are those of a float with a smaller exponent; multiplying by a power of two is exact.
     constexpr auto raise = std::bit_cast<float>(static_cast<std::uint32_t>(254 - Bias) << 23);
     return std::bit_cast<float>(sign | code << dropped) * raise;
   }

@@ -8,17 +8,18 @@
 
 namespace lnfree {
 
-/// A model's weights once more, with fewer digits, as its device multiplies them. Most devices multiply
-/// weights as they are stored; one that does not has a specialization (device/cuda/fp8.hpp).
+/// Copies of a model's weights in the lower precision in which its device multiplies them. Most devices
+/// multiply weights as they are stored and need no copies; a device that does has a specialization
+/// (device/cuda/fp8.hpp).
 template <class Device>
 class RoundedWeights {
  public:
-  /// Weights as they are stored, (in, out) each.
+  /// The stored weights, (in, out) each.
   using Weights = std::vector<Matrix<const typename Device::Scalar>>;
 
   /// Reserves memory for products of up to `rows` rows with these weights.
   void plan(Arena&, const Weights&, Index /*rows*/) {}
-  /// To be called before a pass: rounds the weights if `version` is another one than the last time.
+  /// Call it before a pass: rounds the weights if `version` differs from the last call's.
   void update(Device&, std::uint64_t /*version*/) {}
 };
 

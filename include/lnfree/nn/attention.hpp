@@ -49,8 +49,8 @@ class Attention {
     log_sum_ = arena.take<Accumulator>(max_shape.rows() * heads_);
   }
 
-  /// Reserves Q | K | V of as many texts separately, so that later passes find those of
-  /// earlier ones; plan() then does not.
+  /// Reserves a cache of Q | K | V for several texts of up to `context` tokens, which is kept from pass to
+  /// pass. Call it before plan().
   void plan_keys_and_values(Arena& arena, int texts, int context) {
     context_ = context;
     qkv_ = arena.matrix<Scalar>(Index{texts} * context, 3 * width());
@@ -67,8 +67,8 @@ class Attention {
     c_proj_.forward(device, heads_output, y);
   }
 
-  /// The same of the new tokens of texts whose keys and values are kept, those of one text after those of the
-  /// other: each weight is read once for all of them.
+  /// The same for the new tokens of several texts with cached keys and values. The rows of x are those of the
+  /// first text, then those of the second, and so on; each weight is read once for all of them.
   void forward(Device& device, std::span<const TextPart> texts, Matrix<const Scalar> x,
                Matrix<const Scalar> values, Output<Scalar> y, Accumulator* workspace, Unobserved) {
     const Matrix<Scalar> fresh = fresh_.top(x.rows), fresh_output = fresh_output_.top(x.rows);
@@ -126,7 +126,7 @@ class Attention {
   int width() const { return heads_ * head_dim_; }
   AttentionShape packed(BatchShape shape) const { return {shape.batch, shape.length, heads_, head_dim_}; }
 
-  /// Q | K | V of x, with the values made from `values` where that is a matrix.
+  /// Computes Q | K | V of x, with the values computed from `values` if that has data.
   void project(Device& device, Matrix<const Scalar> x, Matrix<const Scalar> values, Matrix<Scalar> qkv) {
     if (values.data == nullptr) {
       c_attn_.forward(device, x, qkv);
@@ -136,7 +136,7 @@ class Attention {
     }
   }
 
-  /// From Q | K | V to the heads' outputs.
+  /// Computes the heads' outputs from Q | K | V.
   template <class Entropies>
   void attend(Device& device, AttentionShape shape, Matrix<Scalar> qkv, Matrix<Scalar> heads_output,
               Accumulator* workspace, Entropies entropies) {
@@ -144,7 +144,7 @@ class Attention {
     attention_forward(device, shape, qkv, heads_output, log_sum_, workspace, entropies);
   }
 
-  /// Between whole rows.
+  /// Copies a contiguous matrix.
   static void copy(Device& device, Matrix<Scalar> from, Matrix<Scalar> to) {
     for_each_element(device, from.size(), Copy{}, from.data, to.data);
   }
@@ -153,12 +153,12 @@ class Attention {
   int head_dim_;
   int rotary_dims_;
   Linear<Device> c_attn_, c_proj_;
-  Matrix<Scalar> qkv_;              // (B, T, 3 C), or as much of each text that is kept
-  Matrix<Scalar> fresh_;            // the rows of it that a pass computes, where texts are kept
-  Matrix<Scalar> fresh_output_;     // the heads' outputs of these
+  Matrix<Scalar> qkv_;              // (B, T, 3 C), or (texts, context, 3 C) as a cache
+  Matrix<Scalar> fresh_;            // its rows for the new tokens, if there is a cache
+  Matrix<Scalar> fresh_output_;     // the heads' outputs for the new tokens
   Matrix<Scalar> heads_output_;     // (B, T, C)
   Accumulator* log_sum_ = nullptr;  // (B, H, T)
-  int context_ = 0;                 // rows from one kept text to the next; 0: nothing is kept
+  int context_ = 0;                 // rows of a text in the cache; 0: no cache
 };
 
 }  // namespace lnfree

@@ -234,10 +234,11 @@ class DynamicDecoder {
     return std::move(logits.front());
   }
 
-  /// The logits (V) that follow each of several texts, of which no two are kept in the same place; of a model
-  /// built for generation. Each text is read as next_logits() reads it. Those that have grown by one token
-  /// are read together, up to `texts_together` of them in a pass, which reads each weight once for them all.
-  /// On the devices of the Cpu the logits of a text are the same bit for bit whatever else is read.
+  /// The logits (V) of the next token of each text. Requires a model built for generation, and a different
+  /// place for each text. Each text uses the cache as in next_logits(). Texts that have grown by one token
+  /// share a pass, up to `texts_together` of them, which reads each weight only once. If the device's
+  /// products of few rows compute each row independently, the logits of a text do not depend on the other
+  /// texts, bit for bit.
   std::vector<std::vector<double>> next_logits_of(std::span<const KeptText> texts) {
     if (purpose_ != Purpose::generation)
       throw Error("next_logits_of needs a model built with Purpose::generation");
@@ -271,20 +272,21 @@ class DynamicDecoder {
     return logits;
   }
 
-  /// The most texts that a pass continues by a token each.
+  /// The largest number of texts that share a pass.
   static constexpr int texts_together = 16;
 
   /// Drops what was read for generation: after weights were changed other than by parameters().write().
   void forget() {
     for (ReadText& text : read_) text.forget();
   }
-  /// Drops what was read of the text that is kept in a place, before another one is: what it has in common
-  /// with the next would not be read again, and so in a pass of another size, which may round otherwise.
+  /// Clears the cache of one place. Call it before the place gets an unrelated text: a beginning that both
+  /// texts share would otherwise be reused, and the rest read in a pass of another size, which may round
+  /// differently.
   void forget(int place) { read(place).forget(); }
 
   /// The input of the output head (B T, C) in a pass over `tokens` (B T) in device memory; valid until the
-  /// next pass. For distillation from this model. Calls after_block(layer, x) with the stream (B
-  /// T, C) after each block, valid during the call.
+  /// next pass. For distillation from this model. Calls after_block(layer, x) after each block, with the
+  /// stream x (B T, C), which is valid during the call.
   template <class F = NothingAfterBlocks>
   Matrix<const Scalar> last_hidden(BatchShape shape, const std::int32_t* tokens, const F& after_block = {}) {
     prepare_weights();

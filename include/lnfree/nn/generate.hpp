@@ -98,8 +98,8 @@ inline std::int32_t sample(std::span<const double> logits, const SamplingOptions
   return order[drawn];
 }
 
-/// The token after `text`, drawn from its logits, which a repetition penalty changes: of those that the seed
-/// gives one after the other, the one with this number.
+/// Draws the next token of `text` from its logits, to which a repetition penalty is applied first. `number`
+/// counts the tokens drawn with this seed, from 0 on.
 inline std::int32_t next_token(std::span<double> logits, std::span<const std::int32_t> text,
                                const SamplingOptions& options, int number) {
   if (options.repetition_penalty != 1) penalize_repetition(logits, text, options.repetition_penalty);
@@ -128,19 +128,19 @@ std::vector<std::int32_t> generate(Model& model, std::span<const std::int32_t> p
 struct TextToContinue {
   /// The prompt, at least one token.
   std::vector<std::int32_t> tokens;
-  int count = 0;             ///< Tokens to add at most.
-  SamplingOptions sampling;  ///< With a seed of its own.
-  /// Is told every new token at once, and may return false to stop.
+  int count = 0;             ///< Maximum number of tokens to add.
+  SamplingOptions sampling;  ///< Includes the seed of this text.
+  /// Called with each new token; may return false to stop. Optional.
   std::function<bool(std::int32_t)> on_token;
-  /// Is told the prompt and what was added when nothing more will be.
+  /// Called at the end with the prompt and its continuation. Optional.
   std::function<void(std::span<const std::int32_t>)> on_end;
 };
 
-/// Continues texts side by side, as many at a time as a model built for generation keeps: a pass adds a token
-/// to each, and a text that ends leaves its place to another. next(waits) gives the next text, if any; it is
-/// asked whenever there is a place, and the work is done when it has none although it `waits`, which it
-/// should not while other texts go on. On the devices of the Cpu each text becomes what it would become
-/// alone. Throws Error as generate() does.
+/// Continues several texts together, at most max_batch() of them at a time: each pass adds a token to each,
+/// and a text that ends makes room for another. The model must be built for generation. next(must_wait)
+/// returns the next text, or nullopt. It is called whenever there is room. `must_wait` is true if no text is
+/// left in progress: then it may block, and nullopt ends the call. Otherwise it should return at once.
+/// Whether a text depends on the others is said at next_logits_of(). Throws Error as generate() does.
 template <class Model, class Next>
 void generate_together(Model& model, const Next& next) {
   struct InPlace {
@@ -182,8 +182,8 @@ void generate_together(Model& model, const Next& next) {
   }
 }
 
-/// Continues each prompt by `count` tokens as generate() does, all of them side by side. The seed of the n-th
-/// is n - 1 more than that of the first.
+/// Continues each prompt by `count` tokens as generate() does, but all of them together. The n-th prompt uses
+/// the seed plus n - 1.
 template <class Model>
 std::vector<std::vector<std::int32_t>> generate(Model& model,
                                                 std::span<const std::vector<std::int32_t>> prompts, int count,

@@ -10,17 +10,17 @@ namespace lnfree {
 
 /// A text that a model for generation continues.
 struct KeptText {
-  int place = 0;  ///< Where its keys and values are kept: from 0 to the model's max_batch() - 1.
-  std::span<const std::int32_t> tokens;  ///< All of the text.
+  int place = 0;  ///< The place of its keys and values in the cache, from 0 to the model's max_batch() - 1.
+  std::span<const std::int32_t> tokens;  ///< The whole text.
 };
 
-/// What a pass computes of a text: the tokens from `first` on, the keys and values of those before being
-/// kept.
+/// The tokens of a text that a pass computes: those from `first` on. The keys and values of the earlier ones
+/// are cached.
 struct TextPart {
-  int place = 0;   ///< Where its keys and values are kept.
-  int length = 0;  ///< Tokens of the text that count.
-  int first = 0;   ///< The first of them that is computed.
-  /// Rows of a matrix of the tokens that are computed.
+  int place = 0;   ///< The place of its keys and values in the cache.
+  int length = 0;  ///< Tokens of the text within the context.
+  int first = 0;   ///< The first token to compute.
+  /// Rows of a matrix with a row for each computed token.
   constexpr int rows() const { return length - first; }
 };
 

@@ -18,14 +18,14 @@
 
 namespace lnfree {
 
-/// The streams of a teacher after chosen blocks, each row divided by its root mean square, of its last pass.
+/// A teacher's stream after chosen blocks of its last pass, each row divided by its root mean square.
 template <class Model>
 class KeptStates {
  public:
   using Scalar = typename Model::Scalar;
   using Accumulator = typename Model::Accumulator;
 
-  /// Takes bytes() of the device's memory.
+  /// Allocates bytes() of device memory.
   KeptStates(std::shared_ptr<Model> model, std::vector<LayerPair> pairs)
       : model_(std::move(model)),
         pairs_(std::move(pairs)),
@@ -34,14 +34,14 @@ class KeptStates {
     place(placed, max_rows(), model_->config.width);
   }
 
-  /// What the streams of that many rows take.
+  /// Bytes of the states of a pass over `rows` tokens.
   static std::size_t bytes(const std::vector<LayerPair>& pairs, Index rows, Index width) {
     Arena counted;
     KeptStates(pairs).place(counted, rows, width);
     return counted.peak();
   }
 
-  /// Keeps x, the stream after a block, if it was chosen.
+  /// Keeps x, the stream after a block, if that block was chosen.
   void keep(int layer, Matrix<const Scalar> x) {
     for (std::size_t i = 0; i < pairs_.size(); ++i) {
       if (pairs_[i].teacher != layer) continue;
@@ -50,7 +50,7 @@ class KeptStates {
     }
   }
 
-  /// That of pair i.
+  /// The state for pair i (rows, C).
   Matrix<const Scalar> state(std::size_t i, Index rows) const { return states_[i].top(rows); }
 
  private:
@@ -74,8 +74,8 @@ class KeptStates {
 
 /// Makes `model`, on the student's device, the teacher of Distillation. It is a Decoder or DynamicDecoder of
 /// any architecture with the student's vocabulary, built with Purpose::evaluation for batches as large and as
-/// long as the student's. Each pass of the student adds a forward pass of the teacher. Its
-/// streams go to `states`, if there is such.
+/// long as the student's. Each pass of the student adds a forward pass of the teacher.
+/// `states`, if given, receives the teacher's stream after the chosen blocks.
 template <class Model>
 auto teacher_of(std::shared_ptr<Model> model, std::shared_ptr<KeptStates<Model>> states = nullptr) {
   using Scalar = typename Model::Scalar;
@@ -90,7 +90,7 @@ auto teacher_of(std::shared_ptr<Model> model, std::shared_ptr<KeptStates<Model>>
   };
 }
 
-/// Throws Error where a student cannot learn the stream of these blocks from a teacher.
+/// Throws Error if the student or the teacher lacks one of these blocks, or if their widths differ.
 inline void check_layers(const std::vector<LayerPair>& pairs, const DecoderConfig& student,
                          const DecoderConfig& teacher) {
   for (const auto& [of_student, of_teacher] : pairs) {
@@ -103,15 +103,17 @@ inline void check_layers(const std::vector<LayerPair>& pairs, const DecoderConfi
     check(of_teacher, teacher, "teacher");
   }
   if (!pairs.empty() && student.width != teacher.width) {
-    throw Error("the stream of a teacher of width " + std::to_string(teacher.width) +
-                " teaches none of width " + std::to_string(student.width) +
-                "; learn from its logits alone, without layers, or from a teacher as wide as the student");
+    throw Error(
+        "the teacher has width " + std::to_string(teacher.width) + " and the student " +
+        std::to_string(student.width) +
+        ", but hidden states can only be compared at the same width; give no layers, which distils the "
+        "logits alone, or a teacher of the student's width");
   }
 }
 
-/// Has `student`, whose objective is Distillation, learn from `teacher`, as teacher_of() takes it, by what
-/// the objective's options say at this moment. A run that is resumed must have a teacher with the same label.
-/// Throws Error for layers that the two do not have, or that are not equally wide.
+/// Sets the teacher of `student`, whose objective must be Distillation, with the layers of the objective's
+/// present options. See teacher_of() for what a teacher can be. A resumed run must have a teacher with the
+/// same label. Throws Error as check_layers() does.
 template <class Student, class Model>
 void learn_from(Student& student, std::shared_ptr<Model> teacher, std::string label = "") {
   auto& objective = student.objective();
@@ -125,8 +127,8 @@ void learn_from(Student& student, std::shared_ptr<Model> teacher, std::string la
                        [states](std::size_t i, Index rows) { return states->state(i, rows); });
 }
 
-/// What a teacher keeps for a student, and the student beside it, of the streams after these blocks, in
-/// passes of up to `rows` rows.
+/// Bytes that the teacher and the student need for the hidden states of these pairs, in passes of up to
+/// `rows` tokens.
 template <class Student, class Model>
 std::size_t bytes_of_states(const std::vector<LayerPair>& pairs, Index rows, Index width) {
   if (pairs.empty()) return 0;

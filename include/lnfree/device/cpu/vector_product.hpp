@@ -39,16 +39,16 @@ void write_sums(const float* sums, Index row, Index first, Index count, Output<R
   }
 }
 
-/// c = A B, where A has `Count` rows, or any number where that is 0. Rows of B whose element is 0 in each row
-/// of A are not read; after a ReLU that is most of them. The sums are the same bit for bit, unless such a row
-/// holds a number that is not finite.
+/// c = A B, where A has `Count` rows, or any number of rows if `Count` is 0. A row of B is skipped if the
+/// matching column of A is 0 throughout; after a ReLU that is most of them. The sums are the same bit for
+/// bit, unless a skipped row has an element that is not finite.
 template <int Count, class S, class R>
 void rows_times_matrix(Matrix<const S> a, Matrix<const S> b, Output<R> c) {
   const Index a_rows = Count > 0 ? Count : a.rows;
   constexpr Index together = 8, ahead = 2 * together, cache_line = 64 / sizeof(S);
   const Index max_panel = std::min(Index{1024}, max_sums / a_rows / cache_line * cache_line);
   const Index stride =
-      max_panel + cache_line;  // moving its edges to whole lines makes a panel that much longer
+      max_panel + cache_line;  // a panel whose edges are moved to whole cache lines can be that much longer
   const Index grain = std::max(cache_line, elementwise_grain / std::max(Index{1}, b.rows));
   const auto part = [&](Index begin, Index end) {
     const Index panels = (end - begin + max_panel - 1) / max_panel;
@@ -61,7 +61,7 @@ void rows_times_matrix(Matrix<const S> a, Matrix<const S> b, Output<R> c) {
       alignas(64) RowSums sums;
       for (Index i = 0; i < a_rows; ++i) std::fill_n(sums + i * stride, columns, 0.0f);
 
-      // The next rows of B to read: together + ahead of them, or as many as are left.
+      // The next rows of B to read: together + ahead of them, or all that are left.
       std::array<Index, together + ahead> rows;
       Index found = 0, next = 0;
       const auto find = [&] {
@@ -117,14 +117,14 @@ void rows_times_matrix(Matrix<const S> a, Matrix<const S> b, Output<R> c) {
   parallel_for(b.cols, grain, part, cache_line);
 }
 
-/// c = A B^T: a number for each row of A, of which there are `Count` unless that is 0, and each of B.
+/// c = A B^T, where A has `Count` rows, or any number of rows if `Count` is 0.
 template <int Count, class S, class R>
 void rows_times_rows(Matrix<const S> a, Matrix<const S> b, Output<R> c) {
   const Index a_rows = Count > 0 ? Count : a.rows;
   constexpr Index together = 4, left_together = vector_width == 16 ? 4 : 2;
   const Index whole = b.cols / vector_width * vector_width;
   const auto part = [&](Index begin, Index end) {
-    // Rows of B from j on, which stay in the first-level cache while rows of A pass by.
+    // Rows of B from j on stay in the first-level cache while they meet all rows of A.
     const auto multiply = [&]<int Lefts, int Rows>(Index i, Index j) __attribute__((always_inline)) {
       Vector sum[Lefts][Rows] = {};
       for (Index k = 0; k < whole; k += vector_width) {
@@ -174,7 +174,7 @@ void vector_product(Operand<S> a, Operand<S> b, Output<R> c) {
       rows_times_matrix<Count, S>(a.matrix, b.matrix, c);
     }
   };
-  // A single row has code of its own, in which nothing loops over rows.
+  // A single row gets its own instance, without loops over the rows of A.
   if (a.matrix.rows == 1) {
     multiply.template operator()<1>();
   } else {

@@ -13,22 +13,22 @@
 #include <lnfree/device/cuda/rounding.hpp>
 #include <lnfree/device/cuda/runtime.hpp>
 
-/// Factors of products rounded to eight bits. A matrix has one scale, a power of two, by which its largest
-/// magnitude just fits: a function of its numbers alone. That magnitude is known only when all of them were
-/// read; so that they are read once, they are rounded on the way with the scale of the time before, and once
-/// more where that turns out to be another one. The guess costs time when it is wrong, and never changes a
-/// bit.
+/// Rounding of product factors to eight bits. Each matrix has one scale, the least power of two with which
+/// its largest magnitude does not overflow, so the scale depends on the matrix alone. The largest magnitude
+/// is known only after all elements have been read. To read them only once, they are rounded at the same time
+/// with the scale of the previous matrix, and rounded again only if the scale has changed. A wrong guess
+/// costs time and never changes the result.
 namespace lnfree::cuda {
 
 /// The scale of a matrix, in device memory; all zero at first.
 struct Scale {
-  float value;        ///< What the rounded numbers are multiples of, and the next guess.
-  unsigned max;       ///< The bits of the largest magnitude that was met so far; beyond infinity's for NaN.
-  unsigned finished;  ///< Blocks that need nothing here any more.
+  float value;        ///< The factor from rounded to original numbers; also the next guess.
+  unsigned max;       ///< The bits of the largest magnitude so far; greater than infinity's for NaN.
+  unsigned finished;  ///< Blocks that have finished reading this scale.
 };
 
-/// The least power of two of which a number with these bits is a multiple that F can hold. NaN where the
-/// number is not finite, so that what was not finite stays so.
+/// The least power of two by which a number with these bits can be divided to fit F. NaN if the number is not
+/// finite, so that the result is not finite either.
 template <class F>
 __device__ float scale_for(unsigned max) {
   constexpr auto largest = std::bit_cast<std::uint32_t>(F::max);
@@ -135,7 +135,7 @@ struct RoundBothWays {
   }
 };
 
-/// Rounds with the scale of the time before, and finds the largest magnitude.
+/// Rounds with the previous scale, and finds the largest magnitude.
 template <class Body>
 __global__ void __launch_bounds__(elementwise_threads) round_kernel(Index parts, Body body, Scale* scale) {
   const float inverse = 1 / scale->value;
@@ -153,8 +153,8 @@ __global__ void __launch_bounds__(elementwise_threads) round_kernel(Index parts,
   atomicMax(&scale->max, max);
 }
 
-/// A body of an elementwise kernel that makes a factor, and rounds it too, in place of round_kernel. For
-/// whole warps of packs of N.
+/// The body of an elementwise kernel that computes a factor, extended to round it as well, which replaces
+/// round_kernel. All threads of a warp must have a pack of N elements.
 template <class F, class Body>
 struct AndRound : Body {
   Matrix<const BFloat16> made;
@@ -164,17 +164,17 @@ struct AndRound : Body {
   template <int N, class... Sums>
   __device__ void at(Index i, Index j, Sums&... sums) const {
     Body::template at<N>(i, j, sums...);
-    // What this thread has just stored is still in the cache.
+    // This thread has just stored these elements, so they are still in the cache.
     Floats<N> x = load<N>(made.row(i) + j);
     const unsigned max = warp_max(divide(x, 1 / scale->value));
     store(to.row(i) + j, rounded_pack<F>(x));
-    // Few warps find a larger one: most need not wait for each other.
+    // Few warps find a larger magnitude, so most skip the atomic operation.
     const volatile unsigned* const largest = &scale->max;
     if (threadIdx.x % 32 == 0 && max > *largest) atomicMax(&scale->max, max);
   }
 };
 
-/// Rounds once more where that was not the scale for the magnitude found, and leaves the scale.
+/// Rounds again if the largest magnitude needs another scale, and stores the scale.
 template <class Body>
 __global__ void __launch_bounds__(elementwise_threads) correct_kernel(Index parts, Body body, Scale* scale) {
   const float value = scale_for<typename Body::Format>(scale->max);
@@ -182,12 +182,12 @@ __global__ void __launch_bounds__(elementwise_threads) correct_kernel(Index part
     for (Index part = blockIdx.x; part < parts; part += gridDim.x) body.round(part, 1 / value);
   }
   __syncthreads();
-  // The last block to come by: all others have read the scale.
+  // Only the last block writes the scale: by then all others have read it.
   if (threadIdx.x == 0 && atomicAdd(&scale->finished, 1u) == gridDim.x - 1) *scale = {value, 0, 0};
 }
 
-/// Rounds the matrix of a RoundRows or RoundBothWays and leaves its scale, which depends on the matrix alone.
-/// `is_guessed`: it was rounded with the scale of the time before where it was made.
+/// Rounds the matrix of a RoundRows or RoundBothWays and stores its scale, which depends on the matrix alone.
+/// `is_guessed`: the kernel that computed the matrix has already rounded it with the previous scale.
 template <class Body>
 void round_factor(Stream& stream, const Body& body, Scale* scale, bool is_guessed = false) {
   constexpr Index max_blocks = 1024;

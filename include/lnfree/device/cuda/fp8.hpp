@@ -25,19 +25,19 @@
 
 namespace lnfree::cuda {
 
-/// A weight W (in, out) as products take it, and memory for the other factor. All of it is a model's.
+/// A weight W (in, out) rounded for products, and memory for their other factor. The model owns the memory.
 struct RoundedWeight {
-  Matrix<const BFloat16> weight;  ///< As the parameters hold it.
+  Matrix<const BFloat16> weight;  ///< The parameter itself.
   Matrix<E4M3> stored;            ///< (in, out)
   Matrix<E4M3> transposed;        ///< (out, in)
-  Scale* scale;                   ///< Of the two.
+  Scale* scale;                   ///< Of both layouts.
   Scale* input_scale;             ///< Of x in x W.
   Scale* gradient_scale;          ///< Of d_y in d_y W^T.
-  void* other_factor;             ///< That x or d_y, rounded: one at a time.
-  Index max_rows;                 ///< Of the other factor.
+  void* other_factor;             ///< The rounded x or d_y of the current product.
+  Index max_rows;                 ///< The most rows of x or d_y.
 };
 
-/// The rounded weights of all models on a device, by where each weight lies.
+/// The rounded weights of all models on a device, by the address of the weight.
 class RoundedWeightTable {
  public:
   void add(const RoundedWeight& weight) { weights_[weight.weight.data] = weight; }
@@ -46,7 +46,7 @@ class RoundedWeightTable {
     expected = {};
   }
 
-  /// The one that `matrix` is, whole or some of its columns; null if there is none.
+  /// The rounded weight of which `matrix` is all or some of the columns; null if there is none.
   const RoundedWeight* find(Matrix<const BFloat16> matrix) const {
     const auto next = weights_.upper_bound(matrix.data);
     if (next == weights_.begin()) return nullptr;
@@ -57,11 +57,11 @@ class RoundedWeightTable {
     return inside ? &found : nullptr;
   }
 
-  /// The other factor of a product to come, where it can be rounded as it is made.
+  /// The other factor of the next product, if the kernel that computes it can also round it.
   struct Expected {
     Matrix<const BFloat16> factor;
     const RoundedWeight* weight = nullptr;
-    Scale* scale = nullptr;  ///< Its own, once it was made and lies in the weight's other_factor.
+    Scale* scale = nullptr;  ///< Its scale, once it has been rounded into the weight's other_factor.
   };
   Expected expected;
 
@@ -69,10 +69,10 @@ class RoundedWeightTable {
   std::map<const BFloat16*, RoundedWeight> weights_;
 };
 
-/// As Cuda, but products of activations with weights, and of gradients with their transposes, are those of
-/// factors in eight bits, summed in float: E4M3, gradients E5M2. Gradients of weights, the output matrix,
-/// attention and everything else are as on Cuda, and so are products whose sizes are not multiples of 16.
-/// Throws NoDevice unless the GPU has compute capability 8.9 or higher.
+/// Like Cuda, but the products x W and d_y W^T have factors in eight bits and are summed in float: E4M3 for
+/// activations and weights, E5M2 for gradients. The gradients of weights, the output matrix, attention and
+/// everything else are computed as on Cuda, and so are products whose sizes are not multiples of 16. Throws
+/// NoDevice unless the GPU has compute capability 8.9 or higher.
 struct CudaFP8 : Cuda {
   CudaFP8() {
     constexpr int required = 89;
@@ -90,14 +90,14 @@ struct CudaFP8 : Cuda {
   std::shared_ptr<RoundedWeightTable> rounded_weights = std::make_shared<RoundedWeightTable>();
 };
 
-/// Expects nothing any more. What was rounded and not multiplied leaves no trace.
+/// Cancels expect_product(). A factor that was already rounded is discarded.
 inline void forget_expected(CudaFP8& device) {
   auto& expected = device.rounded_weights->expected;
   if (expected.scale != nullptr) device.stream().fill_zero(&expected.scale->max, sizeof(expected.scale->max));
   expected = {};
 }
 
-/// c = a b with a rounded to F.
+/// c = a b, with a rounded to the format F first.
 template <class F>
 void rounded_product(CudaFP8& device, Matrix<const BFloat16> a, Scale* a_scale, Matrix<F> rounded_a,
                      Operand<E4M3> b, const Scale* b_scale, Output<BFloat16> c, const BFloat16* bias,
@@ -107,7 +107,7 @@ void rounded_product(CudaFP8& device, Matrix<const BFloat16> a, Scale* a_scale, 
   if (is_guessed) {
     expected = {};
   } else if (expected.scale != nullptr) {
-    forget_expected(device);  // its memory is used now
+    forget_expected(device);  // this product overwrites its memory
   }
   RoundRows<F> rows{a, rounded_a};
   as_one_row(rows.from, rows.to);
@@ -115,13 +115,13 @@ void rounded_product(CudaFP8& device, Matrix<const BFloat16> a, Scale* a_scale, 
   device.handles->products.run(Operand<F>(rounded_a), b, c, bias, relu, {&a_scale->value, &b_scale->value});
 }
 
-/// Whether every row begins at a multiple of 16 bytes and has a multiple of 16 numbers.
+/// Whether every row starts at a multiple of 16 bytes and has a multiple of 16 elements.
 inline bool is_of_whole_packs(Matrix<const BFloat16> m) {
   return m.cols % factor_pack == 0 && m.stride % 8 == 0 && reinterpret_cast<std::uintptr_t>(m.data) % 16 == 0;
 }
 
-/// Tells that `factor` will be made by one primitive, and then be multiplied by `weight` before any other
-/// product of activations or gradients with a weight.
+/// Announces that the next primitive to write `factor` writes all of it, and that the next product with a
+/// weight is that of `factor` and `weight`. That primitive can then round the factor as well.
 inline void expect_product(CudaFP8& device, Matrix<const BFloat16> factor, Matrix<const BFloat16> weight) {
   const RoundedWeight* const w = device.rounded_weights->find(weight);
   const bool suits = w != nullptr && is_of_whole_packs(factor) && factor.is_contiguous() &&
@@ -130,15 +130,14 @@ inline void expect_product(CudaFP8& device, Matrix<const BFloat16> factor, Matri
   if (suits) device.rounded_weights->expected = {factor, w, nullptr};
 }
 
-/// Whether `made` is the factor that is expected, and `from`, of the same size, can be read in the same
-/// packs.
+/// Whether `made` is the announced factor, and `from`, of the same size, can be read in the same packs.
 inline bool is_expected(CudaFP8& device, Matrix<const BFloat16> made, Matrix<const BFloat16> from) {
   const Matrix<const BFloat16>& factor = device.rounded_weights->expected.factor;
   return factor.data == made.data && factor.rows == made.rows && factor.cols == made.cols &&
          made.is_contiguous() && from.is_contiguous() && is_of_whole_packs(from);
 }
 
-/// The body, which makes what is expected, such that it rounds that too.
+/// `body`, which computes the announced factor, extended to round it as well.
 template <class F, class Body>
 AndRound<F, Body> and_round(CudaFP8& device, const Body& body, Scale* RoundedWeight::* scale) {
   auto& expected = device.rounded_weights->expected;
@@ -179,7 +178,8 @@ void activation_backward(CudaFP8& device, A activation, Matrix<const BFloat16> s
   }
 }
 
-/// Where b is a weight that was rounded, so is a: here alone it is chosen which products those are.
+/// If b is a rounded weight, rounds a and multiplies in eight bits. This is the only place that decides which
+/// products do.
 template <class A>
 requires(std::same_as<A, Unactivated> || std::same_as<A, ReLU>)
 void gemm(CudaFP8& device, Operand<BFloat16> a, Operand<BFloat16> b, Output<BFloat16> c,
@@ -195,7 +195,7 @@ void gemm(CudaFP8& device, Operand<BFloat16> a, Operand<BFloat16> b, Output<BFlo
   }
   constexpr bool relu = std::same_as<A, ReLU>;
   const Index column = b.matrix.data - w->weight.data;
-  // A product in eight bits has both factors lie along what is summed over.
+  // cuBLASLt multiplies in eight bits only if both factors are contiguous along the summed dimension.
   if (b.transposed) {
     rounded_product<E5M2>(device, x, w->gradient_scale, {static_cast<E5M2*>(w->other_factor), x.rows, x.cols},
                           transpose(w->stored.columns(column, b.matrix.cols)), w->scale, c, epilogue.bias,
@@ -218,7 +218,7 @@ inline void gemm(CudaFP8& device, Operand<BFloat16> a, Operand<BFloat16> b, Outp
 namespace lnfree {
 using cuda::CudaFP8;
 
-/// On CudaFP8: each weight in two layouts, if its sizes allow.
+/// On CudaFP8: each weight in both layouts, if its sizes are multiples of 16.
 template <class Device>
 requires std::derived_from<Device, CudaFP8>
 class RoundedWeights<Device> {
@@ -231,7 +231,7 @@ class RoundedWeights<Device> {
     for (const cuda::RoundedWeight& weight : rounded_) table_->remove(weight);
   }
 
-  /// Weights as they are stored, (in, out) each.
+  /// The stored weights, (in, out) each.
   using Weights = std::vector<Matrix<const BFloat16>>;
 
   /// Reserves memory for products of up to `rows` rows with these weights.
@@ -250,7 +250,7 @@ class RoundedWeights<Device> {
     for (cuda::RoundedWeight& weight : rounded_) weight.other_factor = other_factor;
   }
 
-  /// To be called before a pass: rounds the weights if `version` is another one than the last time.
+  /// Call it before a pass: rounds the weights if `version` differs from the last call's.
   void update(Device& device, std::uint64_t version) {
     if (version_ == version) return;
     version_ = version;
@@ -264,8 +264,8 @@ class RoundedWeights<Device> {
 
  private:
   std::vector<cuda::RoundedWeight> rounded_;
-  std::shared_ptr<cuda::RoundedWeightTable> table_;  // where they are, once they hold numbers
-  std::optional<std::uint64_t> version_;             // of the weights that they were rounded from
+  std::shared_ptr<cuda::RoundedWeightTable> table_;  // where they are entered; null before the first update
+  std::optional<std::uint64_t> version_;             // of the weights they were rounded from
 };
 
 static_assert(Device<CudaFP8>);
