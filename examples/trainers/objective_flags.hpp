@@ -35,8 +35,8 @@ class ObjectiveFlags {
     return list;
   }
 
-  /// What the teacher in the folder `teacher` takes of the device's memory, and what is kept of its passes,
-  /// in passes of so many windows; 0 where there is none to learn from.
+  /// Bytes of device memory for the teacher in the folder `teacher`, its hidden states included, in passes of
+  /// `batch_size` windows; 0 without a teacher.
   std::size_t teacher_bytes([[maybe_unused]] Device& device, [[maybe_unused]] int batch_size,
                             const std::filesystem::path& teacher) const {
     if constexpr (lnfree::LearnsFromTeacher<Objective>) {

@@ -73,7 +73,7 @@ class ShardSetWriter {
   /// For each shard, the documents that begin in it.
   const std::vector<std::int64_t>& documents() const { return documents_; }
 
-  /// Forces what was appended so far to disk, so that a later writer can continue if this process is killed.
+  /// Forces all appended tokens to disk, so that a later writer can continue if this process is killed.
   void flush() { shards_.back()->flush(); }
 
   /// Appends the tokens of a document, at least one; it may continue in the next shard. Throws Error for an
@@ -112,13 +112,13 @@ class ShardSetWriter {
   }
 
  private:
-  // The first shard is begun as the only one, and renamed when there is a second.
+  // The first shard starts under the name of a single one, and is renamed when there is a second.
   static std::filesystem::path first_or_numbered(const std::filesystem::path& path, std::int64_t number) {
     return number == 1 ? path : numbered(path, number);
   }
 
-  // Starts the next shard after its first `keep` tokens. The one before is complete and is closed, since
-  // there may be more of them than a process may have open files.
+  // Opens the next shard, of which the first `keep` tokens are already written. The previous one is completed
+  // and closed, since there may be more shards than a process may have open files.
   void open(std::int64_t keep) {
     if (shards_.size() == 999'999)
       throw Error(excerpt(path_.native()) + " would take more than 999,999 shards of " +

@@ -30,10 +30,10 @@ namespace lnfree {
 struct DistillationOptions {
   double weight = 0.5;     ///< Share of the teacher in what is minimized, from 0 to 1.
   double temperature = 1;  ///< What the logits of both are divided by, more than 0.
-  /// Blocks after which the student's stream shall be like the teacher's, as layer_pairs() reads them; empty:
+  /// Blocks after which the student learns the teacher's stream, in the form that layer_pairs() reads; empty:
   /// none.
   std::string layers = "";
-  double hidden_weight = 1;  ///< Of the distance between those streams, 0 or more.
+  double hidden_weight = 1;  ///< Weight of the distance between those streams, at least 0.
 
   /// Calls f(name, value, help) for each of the options.
   template <class Options, class F>
@@ -41,21 +41,22 @@ struct DistillationOptions {
     f("teacher_weight", options.weight, "Share of the teacher in what is minimized, from 0 to 1");
     f("teacher_temperature", options.temperature, "What the logits of teacher and student are divided by");
     f("teacher_layers", options.layers,
-      "Blocks, from 0, after which the stream is learned from the teacher's, such as 2,5,7, or 1:2,3:5 where "
-      "the teacher's are others");
+      "Blocks, counted from 0, after which the student learns the teacher's stream, such as 2,5,7; 1:2,3:5 "
+      "for "
+      "other blocks of the teacher");
     f("hidden_weight", options.hidden_weight,
       "Weight of the distance between the streams after those blocks");
   }
 };
 
-/// A block of the student and the one of the teacher that belongs to it, both counted from 0.
+/// A block of the student and the block of the teacher from which it learns.
 struct LayerPair {
-  int student;  ///< As in the names of tensors: 2 is h.2.
-  int teacher;  ///< Likewise.
+  int student;  ///< Counted from 0, as in tensor names: 2 is h.2.
+  int teacher;  ///< Counted from 0.
 };
 
-/// The pairs in a text such as "2,5,7", the same blocks of both, or "1:2,3:5", the student's first. Throws
-/// Error for another text, and where a block of the student is named twice.
+/// Reads pairs from a text such as "2,5,7", the same blocks in both models, or "1:2,3:5", the student's block
+/// first. Throws Error for any other text, and if a block of the student occurs twice.
 inline std::vector<LayerPair> layer_pairs(const std::string& text) {
   std::vector<LayerPair> pairs;
   const auto wrong = [&](const std::string& how) {
@@ -79,7 +80,7 @@ inline std::vector<LayerPair> layer_pairs(const std::string& text) {
                          colon == std::string_view::npos ? student : number(entry.substr(colon + 1))};
     for (const LayerPair& earlier : pairs) {
       if (earlier.student == pair.student)
-        throw wrong("which name block " + std::to_string(student) + " of the student twice");
+        throw wrong("where block " + std::to_string(student) + " of the student occurs twice");
     }
     pairs.push_back(pair);
     begin = end + 1;
@@ -87,7 +88,7 @@ inline std::vector<LayerPair> layer_pairs(const std::string& text) {
   return pairs;
 }
 
-/// Divides each row by its root mean square, so that streams of other scales can be compared.
+/// Divides each row by its root mean square, so that streams of different scales can be compared.
 struct UnitRow {
   static constexpr std::string_view name = "unit_row";
   static constexpr double epsilon = 1e-12;  ///< For rows of zeros.
@@ -157,14 +158,14 @@ struct Value {
 ///   (1 - weight) cross-entropy + weight temperature^2 KL(teacher || student)
 ///
 /// over the rows that have a target, with the logits of both divided by the temperature in the second term;
-/// and, where layers are chosen, from its residual stream:
+/// and, if layers are chosen, from its residual stream:
 ///
 ///   hidden_weight mean over those layers and all rows of 1/C |s / rms(s) - t / rms(t)|^2
 ///
-/// with s the student's row of the stream after a block and t the teacher's, which must be as wide. Rows are
-/// divided by their root mean squares because norm-free streams have another scale than those of models with
-/// norms, and grow otherwise from block to block: only the direction can be learned. The distance is 2 - 2
-/// times the cosine of the two rows.
+/// where s is a row of the student's stream after a block and t that of the teacher's, which must have the
+/// same width. Rows are divided by their root mean squares because the streams of models with and without
+/// norms have different scales, which also grow differently from block to block: only the direction can be
+/// learned. The distance equals 2 - 2 cos(s, t).
 ///
 /// Without a teacher it is the cross-entropy alone. The model's penalty() is what this adds to the
 /// cross-entropy.
@@ -188,12 +189,12 @@ class Distillation {
     teacher_ = std::move(teacher);
     teacher_name_ = std::move(label);
   }
-  /// Gives pair i of the teacher's states, (rows, C), in the pass whose logits were asked for last: the
-  /// stream after its block, each row divided by its root mean square.
+  /// Returns the teacher's state for pair i (rows, C) in the pass that its last logits belong to: the stream
+  /// after the block, each row divided by its root mean square.
   using States = std::function<Matrix<const Scalar>(std::size_t i, Index rows)>;
 
-  /// Lets the stream after these blocks learn from a teacher's, in passes of up to `rows` rows of `width`
-  /// numbers; takes state_bytes() of the device's memory for it. learn_from() does this with a model.
+  /// Sets the blocks whose stream is learned, in passes of up to `rows` tokens, and the teacher's states.
+  /// Allocates state_bytes() of device memory. learn_from() calls this.
   void set_states(Device& device, std::vector<LayerPair> pairs, Index rows, Index width, States states) {
     pairs_ = std::move(pairs);
     states_ = std::move(states);
@@ -201,7 +202,7 @@ class Distillation {
     Arena placed(state_memory_.data());
     if (!pairs_.empty()) place_states(placed, rows, width);
   }
-  /// What that takes.
+  /// Bytes of device memory for that.
   static std::size_t state_bytes(const std::vector<LayerPair>& pairs, Index rows, Index width) {
     Arena counted;
     if (!pairs.empty()) Distillation().place_states(counted, rows, width);
@@ -234,7 +235,7 @@ class Distillation {
     if (!(options_.temperature > 0)) throw Error("the temperature of distillation must be more than 0");
     if (!(options_.hidden_weight >= 0)) throw Error("the weight of a teacher's states must be 0 or more");
     if (!options_.layers.empty() && pairs_.empty() && teacher_ != nullptr)
-      throw Error("a teacher's layers are asked for, but it gives no states; use learn_from()");
+      throw Error("layers of a teacher were chosen, but it has no states; set the teacher with learn_from()");
     if (teacher_ == nullptr || pass.loss_scale == 0) {
       cross_entropy_forward_backward(device, logits, pass.targets + first_row, losses, pass.loss_scale);
       return 0;
@@ -251,10 +252,10 @@ class Distillation {
     return penalty;
   }
 
-  /// As objective/objective.hpp says.
+  /// See objective/objective.hpp.
   double on_state(Device& device, const TrainingPass& pass, int layer, Matrix<const Scalar> x,
                   Matrix<Scalar> d_x) {
-    // Where no row has a target the teacher was not asked.
+    // Without targets the teacher has not computed this pass.
     if (pairs_.empty() || teacher_ == nullptr || options_.hidden_weight == 0 || pass.loss_scale == 0)
       return 0;
     const auto pair = std::find_if(pairs_.begin(), pairs_.end(),
@@ -318,7 +319,7 @@ class Distillation {
   std::vector<LayerPair> pairs_;
   States states_;
   Buffer<Device> state_memory_;
-  Matrix<Scalar> unit_;                        // (B, T, C): a state of the student's, then its gradient
+  Matrix<Scalar> unit_;                        // (B, T, C): a state of the student, then its gradient
   NormRow<Accumulator>* unit_rows_ = nullptr;  // (B, T)
 };
 

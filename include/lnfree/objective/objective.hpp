@@ -61,8 +61,8 @@ concept PenalisesStream = requires(O& o, D& device, const TrainingPass& pass,
   { o.on_stream(device, pass, x, d_x) } -> std::same_as<double>;
 };
 
-/// on_state(): adds to the loss by the stream after each block. Called from the last block to the first,
-/// after on_logits().
+/// on_state(): adds a term of the stream after each block to the loss. Called from the last block to the
+/// first, after on_logits().
 template <class O, class D>
 concept PenalisesStates = requires(O& o, D& device, const TrainingPass& pass,
                                    Matrix<const typename D::Scalar> x, Matrix<typename D::Scalar> d_x) {
@@ -89,9 +89,9 @@ concept HasOptions = requires(O& o) { o.options(); };
 template <class O>
 concept LearnsFromTeacher = requires(O& o) { o.teacher_name(); };
 
-/// target(): compares the model with what it was. After each training pass measure(sums) tells of it,
-/// follow(step, of_passes) lets the target follow the passes of a step, and set_target() takes up a
-/// checkpoint's.
+/// target(): compares the model with an earlier state of itself. After each training pass measure(sums)
+/// appends numbers of it, follow(step, of_passes) updates the target with those of all passes of a step, and
+/// set_target() restores it from a checkpoint.
 template <class O>
 concept HasTarget = requires(O& o, std::vector<double>& sums, const std::vector<double>& of_passes) {
   { o.target() } -> std::same_as<double>;

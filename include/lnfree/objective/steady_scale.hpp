@@ -1,6 +1,5 @@
 #pragma once
 
-#include <algorithm>
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
@@ -12,6 +11,7 @@
 #include <lnfree/core/macros.hpp>
 #include <lnfree/core/memory.hpp>
 #include <lnfree/core/policies.hpp>
+#include <lnfree/core/running_mean.hpp>
 #include <lnfree/device/primitives.hpp>
 #include <lnfree/nn/parameter.hpp>
 #include <lnfree/norm/call.hpp>
@@ -23,7 +23,7 @@ namespace lnfree {
 struct SteadyScaleOptions {
   double coefficient = 0;         ///< What the penalty is multiplied with; 0: none.
   std::int64_t end_of_text = -1;  ///< Token whose rows are left out; less than 0: none.
-  double anchor = 0;              ///< What the penalty of the anchor is multiplied with; 0: none.
+  double anchor = 0;              ///< Coefficient of the anchor's penalty; 0: no anchor.
 
   /// Calls f(name, value, help) for each of the options.
   template <class Options, class F>
@@ -31,9 +31,9 @@ struct SteadyScaleOptions {
     f("spread_penalty", options.coefficient,
       "Coefficient of the penalty on the spread of the stream's scale behind the last block; 0: none");
     f("spread_end_of_text", options.end_of_text,
-      "Token whose positions the penalties on that scale leave out; -1: none");
+      "Token whose positions the penalties on that scale ignore; -1: none");
     f("anchor_penalty", options.anchor,
-      "Coefficient of the penalty on that scale's distance from what it was with all norms; 0: none");
+      "Coefficient of the penalty on that scale's distance from its value with all norms in place; 0: none");
   }
 };
 
@@ -52,17 +52,17 @@ struct CentredRow {
   }
 };
 
-/// The cross-entropy and two penalties on the scale of the stream in front of the final norm, so that this
-/// norm can be removed, too:
+/// The cross-entropy and two penalties on the scale of the stream before the final norm, so that this norm
+/// can be removed as well:
 ///
 ///   coefficient mean_i (sigma_i - mean sigma)^2 + anchor mean_i (sigma_i - target)^2
 ///
-/// over the rows of a pass, sigma_i being the root of the row's variance + 1e-5. The first makes the scale
-/// the same for all tokens (Baroni et al., 2025). The second holds it where it is: without a final norm
-/// nothing else keeps the cross-entropy from lengthening the stream (TaperNorm, 2026). Its target is the mean
-/// of sigma over the steps so far, and stays what it is from when the last norm begins to go; before the
-/// first follow() or set_target() there is none, and no such penalty. First positions, whose scale is many
-/// times that of others in a trained model, are left out.
+/// over the rows of a pass, where sigma_i is the root of the row's variance + 1e-5. The first makes the scale
+/// equal for all tokens (Baroni et al., 2025). The second, the anchor, holds the scale at a target: without a
+/// final norm nothing else keeps the cross-entropy from lengthening the stream (TaperNorm, 2026). The target
+/// is the running mean of sigma over the steps, until the removal of the last norm begins; then it is fixed.
+/// Before the first follow() or set_target() there is no target and no anchor. Both ignore first positions,
+/// whose scale is many times that of others in a trained model.
 template <class Device>
 class SteadyScale {
  public:
@@ -119,7 +119,7 @@ class SteadyScale {
       if (counts(i)) {
         const double from_mean = scale - mean, from_target = scale - target_;
         penalty_ += spread * from_mean * from_mean + anchor * from_target * from_target;
-        // What the mean depends on cancels: the deviations add up to 0.
+        // The derivative of the mean cancels, since the deviations add up to 0.
         slope = 2 * (spread * from_mean + anchor * from_target);
       }
       host_rows_[i].statistics.scale =
@@ -131,21 +131,22 @@ class SteadyScale {
     return penalty_;
   }
 
-  /// The scale that the anchor holds the stream at; 0 as long as there is none.
+  /// The scale at which the anchor holds the stream; 0 if there is no target yet.
   double target() const { return target_; }
-  /// Takes up that of a checkpoint, or any other; 0: none.
+  /// Sets the target, as from a checkpoint; 0: none.
   void set_target(double target) { target_ = target; }
-  /// Whether there is one.
+  /// Whether there is a target.
   bool has_target() const { return target_ > 0; }
 
-  /// Adds to `sums` the two numbers of the last training pass that a target is made from.
+  /// Appends to `sums` the two numbers of the last training pass that follow() needs.
   void measure(std::vector<double>& sums) const {
     sums.push_back(last_pass_.sum);
     sums.push_back(last_pass_.rows);
   }
 
-  /// Lets the target follow what measure() gave of all passes of step `step`: a mean over all steps at first,
-  /// and then with a weight of 0.01 for the newest. Without the penalty of the anchor there is no target.
+  /// Updates the target with the numbers that measure() gave for all passes of step `step`. It is the mean
+  /// over all steps at first; later the newest step has a weight of 0.01. Without an anchor there is no
+  /// target.
   void follow(std::int64_t step, const std::vector<double>& of_passes) {
     if (options_.anchor == 0) return;
     Scales all;
@@ -155,7 +156,7 @@ class SteadyScale {
     }
     const double mean = all.sum / all.rows;
     if (!(mean > 0 && mean <= std::numeric_limits<double>::max())) return;
-    const double weight = has_target() ? std::max(1 / (static_cast<double>(step) + 1), 0.01) : 1;
+    const double weight = has_target() ? running_mean_weight(step) : 1;
     target_ += weight * (mean - target_);
   }
 
@@ -165,7 +166,7 @@ class SteadyScale {
     f(penalty_);
   }
 
-  /// The penalty of the last training pass, and the target where there is one.
+  /// Reports the penalty of the last training pass, and the target if there is one.
   template <class F>
   void report(const ParameterSet<Device>&, Device&, const F& f) const {
     f("penalty", penalty_);
@@ -176,7 +177,7 @@ class SteadyScale {
   using Row = NormRow<Accumulator>;
   static constexpr double epsilon = 1e-5;
 
-  /// Of the rows that count.
+  /// The scales of the rows that are not ignored.
   struct Scales {
     double sum = 0;
     double rows = 0;

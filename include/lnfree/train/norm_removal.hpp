@@ -10,6 +10,7 @@
 
 #include <lnfree/core/error.hpp>
 #include <lnfree/core/policies.hpp>
+#include <lnfree/core/running_mean.hpp>
 #include <lnfree/core/tensor.hpp>
 #include <lnfree/nn/normalization.hpp>
 
@@ -109,7 +110,7 @@ class NormRemoval {
 
   /// Sets the scales from the statistics of all passes of step `step`, in order.
   void set_scales(std::int64_t step, const std::vector<double>& of_passes) {
-    const double weight = std::max(1 / (static_cast<double>(step) + 1), 0.01);
+    const double weight = running_mean_weight(step);
     for (std::size_t i = 0; i < norms_.size(); ++i) {
       if (norms_[i].open != 1) continue;
       double above = 0, below = 0;
