@@ -1,7 +1,7 @@
-/// What zeros behind a ReLU are worth: of each checkpoint the share of hidden units that are 0 in each layer
-/// on held-out text, and tokens per second of a text with all rows of the second matrices read and with those
-/// alone that meet no zero. The same for a model of GPT-2's size whose units are 0 as often, since a small
-/// model's matrices lie in a cache.
+/// What zeros after a ReLU save in text generation. For each checkpoint: the share of hidden units that are 0
+/// in each layer on held-out text, and tokens per second with and without reading the rows of the second
+/// matrices that belong to zeros. The matrices of a small model fit in cache, so the same is measured for a
+/// model of GPT-2's size with the same shares of zeros.
 #include <omp.h>
 
 #include <algorithm>
@@ -39,10 +39,10 @@ struct Options {
   int texts = 16, threads = 1;
 };
 
-/// A number so small that sums do not change by it, but none that a product leaves out.
+/// A number too small to change a sum, but not zero, so that no row is skipped.
 constexpr float no_zero = 1e-30f;
 
-/// The activation A without zeros: every row of the matrix behind it is read, for the same sums.
+/// The activation A without zeros: every row of the next matrix is read, and the sums are the same.
 template <class A>
 struct WithoutZeros {
   static constexpr std::string_view name = A::name;
@@ -65,7 +65,8 @@ struct DensePolicies : configurations::Policies {
                  LeakyLearnable<Scope::per_layer>, LeakyLearnable<Scope::global>>;
 };
 
-/// Positive hidden units, but a drawn share of them, others for each token, is `zero`.
+/// Hidden units that are positive, except for a random share of them that is `zero`, drawn anew for each
+/// token.
 class DrawnZeros final : public ActivationLayer<Cpu> {
  public:
   DrawnZeros(double share, float zero, std::uint64_t layer)
@@ -98,7 +99,7 @@ class DrawnZeros final : public ActivationLayer<Cpu> {
   Index drawn_ = 0;
 };
 
-/// A model of GPT-2's size with that share of zeros, by layer of a model with as many layers or others.
+/// A model of GPT-2's size with these shares of zeros by layer, stretched to its number of layers.
 std::unique_ptr<DynamicDecoder<Cpu>> gpt2_with_zeros(const std::vector<double>& shares, float zero) {
   auto parts = parts_of<Identity, Identity, ReLU, PreNorm, Cpu>();
   parts.activation = [&shares, zero](ParameterSet<Cpu>&, const std::string&, int layer) {
@@ -110,11 +111,11 @@ std::unique_ptr<DynamicDecoder<Cpu>> gpt2_with_zeros(const std::vector<double>& 
   return model;
 }
 
-/// Of the same texts, token by token, by two models in turn.
+/// The result of decoding the same texts with two models, alternating token by token.
 struct Decoding {
   double dense = 0, sparse = 0;  ///< Tokens per second, medians over tokens.
   double speedup = 0;            ///< Median over tokens of the ratio of their times.
-  double difference = 0;         ///< The largest between two logits.
+  double difference = 0;         ///< The largest difference between their logits.
 };
 
 template <class Dense, class Sparse>
@@ -122,7 +123,7 @@ Decoding decode(Dense& dense, Sparse& sparse, const std::vector<std::vector<std:
   Decoding result;
   std::vector<double> of_dense, of_sparse, ratios;
   for (const auto& text : texts) {
-    // The two take turns token by token: what else the machine does meets both.
+    // The models alternate token by token, so that other load on the machine affects both.
     double seconds[2];
     std::vector<double> logits[2];
     for (std::size_t length = 1; length <= text.size(); ++length) {
@@ -189,7 +190,7 @@ Json measure(const std::filesystem::path& checkpoint, const Options& options) {
   const Decoding own = decode(*dense, *sparse, texts);
   print("itself", own);
 
-  // Random tokens will do: the zeros are drawn, whatever the text.
+  // The tokens do not matter, since the zeros are drawn at random.
   std::vector<std::vector<std::int32_t>> drawn(std::size_t{3}, std::vector<std::int32_t>(33));
   for (auto& text : drawn)
     for (std::size_t i = 0; i < text.size(); ++i) text[i] = static_cast<std::int32_t>(i * 977 % 50000);

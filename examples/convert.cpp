@@ -368,8 +368,8 @@ struct TokenizerFile {
   const char* name() const { return is_json ? "tokenizer.json" : "tokenizer.model"; }
 };
 
-/// The one that --tokenizer names, or else the one beside the weights, if any. Throws Error where --tokenizer
-/// names what cannot be the model's.
+/// The tokenizer given by --tokenizer, or else the one beside the weights, if any. Throws Error if
+/// --tokenizer cannot be the model's tokenizer.
 std::optional<TokenizerFile> find_tokenizer(const Options& options, const Architecture& architecture) {
   const std::filesystem::path& path = options.tokenizer;
   if (path.empty()) {
@@ -407,8 +407,8 @@ std::optional<TokenizerFile> find_tokenizer(const Options& options, const Archit
   return TokenizerFile{path, is_json};
 }
 
-/// Copies the tokenizer, with what transformers has beside it. For transformers, and where it has nothing
-/// there yet, also says how to open the file. Returns what is to be known of it.
+/// Copies the tokenizer, with the files that transformers keeps beside it. For transformers, writes a
+/// tokenizer_config.json if there is none. Returns a remark for the program's output.
 std::string write_tokenizer(const std::filesystem::path& folder, const TokenizerFile& tokenizer,
                             bool for_transformers, int context) {
   std::filesystem::copy_file(tokenizer.path, folder / tokenizer.name());
@@ -434,8 +434,8 @@ std::string write_tokenizer(const std::filesystem::path& folder, const Tokenizer
   write_file(folder / "tokenizer_config.json", config.dump(2) + "\n");
   return copied + (tokenizer.is_json
                        ? ""
-                       : ", which transformers 5 opens as a LlamaTokenizer, with the same tokens but "
-                         "for texts that contain <unk> or U+2581");
+                       : ", which transformers 5 opens as a LlamaTokenizer, with the same tokens except in "
+                         "texts that contain <unk> or U+2581");
 }
 
 /// Throws Error if `path` exists and would be overwritten.

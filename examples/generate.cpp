@@ -71,7 +71,7 @@ struct Speaker {
   }
 };
 
-/// Texts that advance together unless --batch-size says otherwise: as many as a pass takes.
+/// The default of --batch-size: as many texts as share a pass.
 constexpr int usual_batch = DynamicDecoder<Cpu>::texts_together;
 
 template <class Device>
@@ -167,18 +167,17 @@ class Generator {
     seconds_ += seconds_since(begin);
   }
 
-  /// Continues texts side by side, as many as the model keeps. next(waits) gives the tokens of the next, as
-  /// generate_together() asks for it; end(number, text, added) is told the text that was added to the
-  /// number-th, counted from 0, and the number of its tokens. The seed of each is one more than that of the
-  /// text before it.
+  /// Continues several texts together. next(must_wait) returns the tokens of the next text, as in
+  /// generate_together(). end(number, text, added) receives the text added to text `number`, counted from 0,
+  /// and the number of its tokens. Each text uses the seed of the previous one plus 1.
   template <class Next, class End>
   void extend_together(const Next& next, const End& end) {
     std::uint64_t asked = 0;
     const auto begin = Clock::now();
     double elsewhere = 0;
-    generate_together(speaker_, [&](bool waits) -> std::optional<TextToContinue> {
+    generate_together(speaker_, [&](bool must_wait) -> std::optional<TextToContinue> {
       const auto asks = Clock::now();
-      const std::optional<std::vector<std::int32_t>> tokens = next(waits);
+      const std::optional<std::vector<std::int32_t>> tokens = next(must_wait);
       elsewhere += seconds_since(asks);
       if (!tokens) return std::nullopt;
       struct State {
@@ -218,7 +217,7 @@ class Generator {
     return std::chrono::duration<double>(Clock::now() - begin).count();
   }
 
-  /// A token was added to a text, which has that many now.
+  /// Handles a new token of a text that now has `length` tokens; returns whether to continue.
   bool goes_on(std::size_t length, std::int32_t token, UntilStop& text) {
     ++added_;
     warn_beyond_context(length);
@@ -253,18 +252,18 @@ std::string prompt_in(const std::string& line, const std::string& place) {
   throw Error(place + " is not a JSON object with a text \"prompt\"");
 }
 
-/// Writes one line of JSON for each prompt in the file, in their order, as soon as it and those before it are
-/// done. What is wrong with a line is said when the texts before it are done.
+/// Writes one line of JSON for each prompt in the file, in order, each as soon as it and the earlier ones are
+/// done. An error in a line is reported after the earlier prompts are done.
 void answer_prompts(const Options& options, Generator& generator) {
   std::ifstream file;
   const bool is_stdin = options.prompts == "-";
   if (!is_stdin) file.open(options.prompts);
   std::istream& in = is_stdin ? std::cin : file;
   if (!in) throw Error("cannot read " + options.prompts.string());
-  // So that it is known what has arrived on it: who writes a prompt and waits for the answer gets it.
+  // in_avail() then reports what has arrived, so a user who types a prompt and waits gets the answer.
   if (is_stdin) std::ios::sync_with_stdio(false);
-  std::deque<std::string> prompts;               // those that have not been answered in full
-  std::map<std::uint64_t, std::string> answers;  // those that others come before
+  std::deque<std::string> prompts;               // without an answer in the output yet
+  std::map<std::uint64_t, std::string> answers;  // finished, but waiting for earlier ones
   std::uint64_t answered = 0;
   std::exception_ptr failure;
   const auto next_line = [&]() -> std::optional<std::vector<std::int32_t>> {
@@ -278,8 +277,8 @@ void answer_prompts(const Options& options, Generator& generator) {
     if (tokens.empty()) throw Error(place + " has an empty prompt; give a text to continue");
     return tokens;
   };
-  const auto next = [&](bool waits) -> std::optional<std::vector<std::int32_t>> {
-    if (failure || (is_stdin && !waits && in.rdbuf()->in_avail() <= 0)) return std::nullopt;
+  const auto next = [&](bool must_wait) -> std::optional<std::vector<std::int32_t>> {
+    if (failure || (is_stdin && !must_wait && in.rdbuf()->in_avail() <= 0)) return std::nullopt;
     try {
       return next_line();
     } catch (...) {

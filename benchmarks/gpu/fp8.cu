@@ -1,8 +1,8 @@
 /// gpu_fp8 STEPS SECONDS
 ///
-/// What products in FP8 cost and bring. Trains GPT-2's size for STEPS steps in bf16 and in FP8 on the same
-/// sequences and compares the losses; then measures training in both, for SECONDS at least at each width.
-/// Writes two tables, and exits with 1 where a loss in FP8 is off by more than 0.5 %.
+/// Compares training in FP8 with training in bf16. Trains a model of GPT-2's size for STEPS steps in each on
+/// the same sequences and compares the losses; then measures the speed of both for at least SECONDS at each
+/// width. Writes two tables, and exits with status 1 if a loss in FP8 differs by more than 0.5 %.
 #include <algorithm>
 #include <chrono>
 #include <cmath>
@@ -34,7 +34,7 @@ Model<Device> model_of(const DecoderConfig& sizes, int windows) {
   return Model<Device>(sizes, parts_of<Norm, LayerNorm, Activation, PreNorm, Device>(), windows);
 }
 
-/// Windows in which each token has four that may follow it, drawn anew at each step.
+/// Random windows in which each token has four possible successors, drawn anew at each step.
 class Sequences {
  public:
   Sequences(BatchShape shape, int vocab_size)
@@ -83,7 +83,7 @@ double loss_after(int steps) {
   return sum / counted;
 }
 
-/// Gives whether the losses are near enough.
+/// Whether the losses are close enough.
 template <class Norm, class Activation>
 bool compare_losses(const char* name, int steps) {
   const double bf16 = loss_after<Norm, Activation, Cuda>(steps);

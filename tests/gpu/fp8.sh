@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Holds training in FP8 against training in bf16 on this machine's NVIDIA GPU, of compute capability 8.9 or higher: the loss
-# after 1,000 steps, which may differ by 0.5 %, and tokens per second by the model's width. Takes about five minutes.
+# Compares training in FP8 with training in bf16 on this machine's NVIDIA GPU, which needs compute capability 8.9: the loss
+# after 1,000 steps, which may differ by 0.5 %, and tokens per second by the model's width. Meant to take about five minutes.
 #
 #   tests/gpu/fp8.sh [--quick] [--build DIR] [--out DIR]
 #

@@ -20,20 +20,20 @@ struct OpenOptions {
   Purpose purpose = Purpose::evaluation;
   /// The most sequences of a pass.
   int max_batch = 1;
-  /// Where memory is short for these, fewer will do, down to so many; 0: they will not.
+  /// If memory is short, max_batch may be reduced to this; 0: it may not.
   int min_batch = 0;
   int context = 0;  ///< Tokens that a position can attend to; 0: as many as the model was made for.
 };
 
-/// What it takes to build the model in a folder: its sizes, for a context that was asked for, and its parts.
+/// The sizes and parts of the model in a folder, for the requested context.
 template <class Device>
 struct ModelInFolder {
-  /// As config.json says, but for the context.
+  /// From config.json, except for the context.
   DecoderConfig sizes;
-  /// Of the policies that it names.
+  /// Made from the policies that config.json names.
   DecoderParts<Device> parts;
 
-  /// Reads it. Throws Error where config.json is damaged or has what this program does not know.
+  /// Reads config.json. Throws Error if it is damaged or names something that this program does not have.
   template <class Policies>
   static ModelInFolder read(const std::filesystem::path& folder, const OpenOptions& options) {
     Architecture architecture = read_architecture(folder);
@@ -61,7 +61,7 @@ struct ModelInFolder {
   }
 };
 
-/// The memory that open_model() takes with the same arguments, by config.json alone; takes none itself.
+/// The memory that open_model() needs with the same arguments, computed from config.json; allocates nothing.
 template <class Device, class Observer = NoObserver, class Policies = KnownPolicies>
 MemoryPlan plan_model(const std::filesystem::path& folder, const OpenOptions& options = {},
                       Device device = {}) {

@@ -119,9 +119,9 @@ concept HasEpilogue = requires(D& device, Operand<typename D::Scalar> a, Operand
                                Output<typename D::Scalar> c,
                                Epilogue<typename D::Scalar, A> epilogue) { gemm(device, a, b, c, epilogue); };
 
-/// gemm.hpp, where the device rounds factors (core/rounded_weights.hpp) — tells that `factor` will be made by
-/// one primitive and then be multiplied by `weight` or its transpose, before any other such product: that
-/// primitive may round it on its way. The result is the same bits without.
+/// gemm.hpp, on devices that round factors (core/rounded_weights.hpp) — announces that one primitive will
+/// write `factor`, and that the next product with a weight multiplies it by `weight` or its transpose. That
+/// primitive may then round it as well. The results are the same bits without the announcement.
 template <class D>
 concept ExpectsProducts =
     requires(D& device, Matrix<const typename D::Scalar> factor, Matrix<const typename D::Scalar> weight) {

@@ -82,13 +82,13 @@ class Block {
     feed_forward_.plan(arena, max_shape, config);
   }
 
-  /// Reserves the keys and values of as many texts, which are kept from pass to pass; call it before plan().
+  /// Reserves a cache of keys and values for several texts, kept from pass to pass; call it before plan().
   void plan_keys_and_values(Arena& arena, int texts, int context) {
     attention_.plan_keys_and_values(arena, texts, context);
   }
 
   /// The residual stream after this block. In a model that does not train, x may be the same memory.
-  /// `extent` is a BatchShape, or the parts of texts; `entropies` is RowEntropies, RowScores or Unobserved.
+  /// `extent` is a BatchShape or a span of TextPart; `entropies` is RowEntropies, RowScores or Unobserved.
   template <class Extent, class Entropies>
   Matrix<Scalar> forward(Device& device, Extent extent, Matrix<const Scalar> x,
                          const BlockScratch<Device>& scratch, Entropies entropies) {

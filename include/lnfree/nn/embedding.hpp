@@ -36,7 +36,7 @@ class Embedding {
     return output(shape.rows());
   }
 
-  /// The new tokens of texts, those of one after those of the other.
+  /// The same for the new tokens of several texts, one text after the other, without dropout.
   Matrix<Scalar> forward(Device& device, std::span<const TextPart> texts, const std::int32_t* tokens) {
     Index row = 0;
     for (const TextPart& text : texts) {

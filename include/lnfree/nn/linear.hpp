@@ -24,8 +24,8 @@ class Linear {
     bias_->trainable = biased;
   }
 
-  /// To be called before a primitive makes `factor` where this layer is the next to take that, as x of
-  /// forward() or as d_y of backward().
+  /// Call it before a primitive writes `factor`, if this layer is the next to read it, as x of forward() or
+  /// d_y of backward().
   void expect([[maybe_unused]] Device& device, [[maybe_unused]] Matrix<const Scalar> factor) {
     if constexpr (ExpectsProducts<Device>) expect_product(device, factor, weight_.value_matrix());
   }

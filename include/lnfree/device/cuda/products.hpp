@@ -41,7 +41,7 @@ __global__ void __launch_bounds__(256) checksum_kernel(Matrix<const Bits> matrix
   atomicAdd(sum, mine);  // integers add up to the same in any order
 }
 
-/// What the numbers of two factors are multiples of, in device memory; null where they stand for themselves.
+/// The scales of two rounded factors, in device memory; null for factors without a scale.
 struct FactorScales {
   const float* a = nullptr;
   const float* b = nullptr;
@@ -74,7 +74,7 @@ class Products {
   }
 
   /// c = a b, plus the addend of c if it has one, plus the bias in every row if there is one; then ReLU if
-  /// asked for. Factors in eight bits come with scales; cuBLASLt takes them as a and transpose(b) alone.
+  /// requested. Factors in eight bits need scales, and cuBLASLt accepts them only as a and transpose(b).
   template <class A, class B, class T>
   void run(Operand<A> a, Operand<B> b, Output<T> c, const T* bias = nullptr, bool relu = false,
            FactorScales scales = {}) {
