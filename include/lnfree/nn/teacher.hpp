@@ -104,7 +104,7 @@ inline void check_layers(const std::vector<LayerPair>& pairs, const DecoderConfi
   }
   if (!pairs.empty() && student.width != teacher.width) {
     throw Error(
-        "the teacher has width " + std::to_string(teacher.width) + " and the student " +
+        "the teacher has width " + std::to_string(teacher.width) + " and the student width " +
         std::to_string(student.width) +
         ", but hidden states can only be compared at the same width; give no layers, which distils the "
         "logits alone, or a teacher of the student's width");
