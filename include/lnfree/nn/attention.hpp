@@ -12,6 +12,8 @@
 
 namespace lnfree {
 
+namespace detail::attention {
+
 /// out = a.
 struct Copy {
   template <class T>
@@ -19,6 +21,8 @@ struct Copy {
     out = a;
   }
 };
+
+}  // namespace detail::attention
 
 /// Multi-head causal self-attention (the paper's equations 2 and 3): (Q | K | V) = x W_qkv + b, softmax
 /// attention head by head, and the output projection. With rotary positions, Q and K are rotated in between.
@@ -146,7 +150,7 @@ class Attention {
 
   /// Copies a contiguous matrix.
   static void copy(Device& device, Matrix<Scalar> from, Matrix<Scalar> to) {
-    for_each_element(device, from.size(), Copy{}, from.data, to.data);
+    for_each_element(device, from.size(), detail::attention::Copy{}, from.data, to.data);
   }
 
   int heads_;
