@@ -114,6 +114,37 @@ BOOST_AUTO_TEST_CASE(what_is_no_file_to_write_says_so) {
   BOOST_TEST(read_file(folder / "file") == "older");
 }
 
+// The other file system is /dev/shm, where it is one.
+BOOST_AUTO_TEST_CASE(a_new_name_may_be_on_another_file_system) {
+  TemporaryFolder folder;
+  TemporaryFolder other("/dev/shm");
+  for (const char* where : {"same", "other"}) {
+    fs::create_symlink((where == std::string("same") ? folder : other) / "target", folder / where);
+    const std::string text(200'000, where[0]);
+    {
+      AtomicFile file(folder / "first");
+      file.write(text.data(), text.size());
+      file.rename(folder / where);
+      file.write("end", 3);
+      file.rewind();
+      file.write("start", 5);
+      file.close();
+      BOOST_TEST(!fs::exists(folder / where));
+      file.commit();
+    }
+    BOOST_CHECK(read_file(folder / where) == "start" + text.substr(5) + "end");
+    BOOST_TEST(fs::is_symlink(folder / where));
+  }
+  BOOST_TEST(files_in(folder.path()) == (std::vector<std::string>{"other", "same", "target"}),
+             boost::test_tools::per_element());
+  BOOST_TEST(files_in(other.path()) == std::vector<std::string>{"target"}, boost::test_tools::per_element());
+
+  fs::create_symlink("/dev/null", folder / "null");
+  AtomicFile file(folder / "first");
+  BOOST_CHECK_EXCEPTION(file.rename(folder / "null"), Error, says("null", "is a pipe or device"));
+  BOOST_CHECK_EXCEPTION(file.rename(folder.path()), Error, says("is a folder"));
+}
+
 // Through links, so that a bug would not destroy the machine's devices.
 BOOST_AUTO_TEST_CASE(fifos_and_devices_are_written_to) {
   TemporaryFolder folder;
