@@ -242,8 +242,8 @@ void run(const Options& options) {
   json["attribution"] = observer.AttributionObserver::json();
 
   // Random sequences do not count in the measures above.
-  observer.use<SinkObserver>(false);
-  observer.use<AttributionObserver>(false);
+  observer.enable<SinkObserver>(false);
+  observer.enable<AttributionObserver>(false);
   json["induction"] = nullptr;
   if (options.induction_windows > 0 && model->config.context >= 4) {
     json["induction"] =

@@ -160,7 +160,7 @@ void check_start() {
     Model model(2);
     model.initialize(4);
     BOOST_CHECK_THROW(load_weights(model, folder / name), Error);
-    load_weights(model, folder / name, ObjectiveWeights::refused, LackingParameters::started);
+    load_weights(model, folder / name, ObjectiveWeights::refused, MissingParameters::initialized);
     BOOST_TEST(model.loss(batch) == plain.loss(batch), boost::test_tools::tolerance(1e-6));
   }
 }

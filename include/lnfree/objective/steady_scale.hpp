@@ -61,8 +61,8 @@ struct CentredRow {
 /// equal for all tokens (Baroni et al., 2025). The second, the anchor, holds the scale at a target: without a
 /// final norm nothing else keeps the cross-entropy from lengthening the stream (TaperNorm, 2026). The target
 /// is the running mean of sigma over the steps, until the removal of the last norm begins; then it is fixed.
-/// Before the first follow() or set_target() there is no target and no anchor. Both ignore first positions,
-/// whose scale is many times that of others in a trained model.
+/// Before the first update_target() or set_target() there is no target and no anchor. Both ignore first
+/// positions, whose scale is many times that of others in a trained model.
 template <class Device>
 class SteadyScale {
  public:
@@ -138,7 +138,7 @@ class SteadyScale {
   /// Whether there is a target.
   bool has_target() const { return target_ > 0; }
 
-  /// Appends to `sums` the two numbers of the last training pass that follow() needs.
+  /// Appends to `sums` the two numbers of the last training pass that update_target() needs.
   void measure(std::vector<double>& sums) const {
     sums.push_back(last_pass_.sum);
     sums.push_back(last_pass_.rows);
@@ -147,7 +147,7 @@ class SteadyScale {
   /// Updates the target with the numbers that measure() gave for all passes of step `step`. It is the mean
   /// over all steps at first; later the newest step has a weight of 0.01. Without an anchor there is no
   /// target.
-  void follow(std::int64_t step, const std::vector<double>& of_passes) {
+  void update_target(std::int64_t step, const std::vector<double>& of_passes) {
     if (options_.anchor == 0) return;
     Scales all;
     for (std::size_t i = 0; i + 1 < of_passes.size(); i += 2) {
