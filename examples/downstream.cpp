@@ -207,7 +207,7 @@ void run(const Options& options) {
   observer.set_closing(std::move(closing));
   observer.set_model(
       logit_map<configurations::Policies>(*model, read_architecture(options.checkpoint).final_norm),
-      centred_output_rows(*model), static_cast<std::size_t>(model->config.width));
+      centered_output_rows(*model), static_cast<std::size_t>(model->config.width));
 
   Measures measures;
   for_batches(*model, windows, [&](const auto& batch, const std::vector<Prediction>& predictions) {

@@ -66,7 +66,7 @@ BOOST_AUTO_TEST_CASE(config_json_describes_the_model) {
   BOOST_TEST(normed["model_type"] == "gpt2");
   BOOST_TEST(normed["norm"] == "layer_norm");
   BOOST_TEST(normed["activation_function"] == "relu");
-  // A model that Hugging Face's GPT-2 would compute differently is not labelled GPT-2.
+  // A model that Hugging Face's GPT-2 would compute differently is not labeled GPT-2.
   constexpr DecoderConfig turned = [] {
     DecoderConfig config = tiny;
     config.rotary_dims = 4;

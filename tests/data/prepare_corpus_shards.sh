@@ -106,6 +106,6 @@ for out in new killed; do
   (ulimit -f $((size * 2 / 1024 / 2)) && exec "$program" "${given[@]}" --shard-tokens "$size" --out $out --overwrite >/dev/null 2>stderr) || status=$?
   [[ $status == 1 && $(wc -l <stderr) == 1 ]] || fail "a full disk: status $status, $(cat stderr)"
 done
-[[ ! -e new && $before == $(stat -c '%n %i %Y %s' killed/*) ]] || fail "a full disk spoilt a corpus"
+[[ ! -e new && $before == $(stat -c '%n %i %Y %s' killed/*) ]] || fail "a full disk spoiled a corpus"
 
 echo "prepare_corpus and several shards: all checks passed"

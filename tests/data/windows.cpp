@@ -197,23 +197,23 @@ BOOST_AUTO_TEST_CASE(epochs_and_seeds_differ_and_repeat) {
 }
 
 BOOST_AUTO_TEST_CASE(shuffled_means_shuffled) {
-  // Of a random permutation: one fixed point and one kept neighbour expected, correlation with the file order
+  // Of a random permutation: one fixed point and one kept neighbor expected, correlation with the file order
   // of standard deviation 1 / sqrt(n) = 0.01. The bounds are ten times wider.
   const std::int64_t count = 10007;
   for (const std::uint64_t seed : {0, 1, 2}) {
     const auto visited = epoch(WindowOrder(count, seed, true), count, 0);
-    std::int64_t fixed = 0, neighbours = 0;
+    std::int64_t fixed = 0, neighbors = 0;
     double correlation = 0;
     const double mean = static_cast<double>(count - 1) / 2, n = static_cast<double>(count);
     for (std::int64_t i = 0; i < count; ++i) {
       const auto here = visited[static_cast<std::size_t>(i)];
       fixed += here == i;
-      neighbours += i > 0 && here == visited[static_cast<std::size_t>(i - 1)] + 1;
+      neighbors += i > 0 && here == visited[static_cast<std::size_t>(i - 1)] + 1;
       correlation += (static_cast<double>(i) - mean) * (static_cast<double>(here) - mean);
     }
     correlation /= n * (n * n - 1) / 12;
     BOOST_TEST(fixed < 10);
-    BOOST_TEST(neighbours < 10);
+    BOOST_TEST(neighbors < 10);
     BOOST_TEST(std::abs(correlation) < 0.1);
   }
 }

@@ -132,7 +132,7 @@ def section(chapter):
 
 
 def draw_sparsity(figures, groups):
-    """Two panels: perplexity against the share of zeros, with deviations; zeros by layer; a colour for each penalty."""
+    """Two panels: perplexity against the share of zeros, with deviations; zeros by layer; a color for each penalty."""
     figure, (left, right) = figures.plt.subplots(1, 2, figsize=(9.4, 3.9), layout="constrained")
     colors = figures.layer_colors(len(groups))
     for color, (penalty, runs) in zip(colors, groups.items()):

@@ -336,12 +336,12 @@ class ByteLevelTokenizer {
       if (step.adds_prefix_space) is_lossless_ = false;
       if (flag(part, "use_regex", true)) step.pattern = std::make_unique<SplitPattern>(gpt2_pattern, name_);
     } else if (kind == "Split") {
-      const auto behaviour = part.find("behavior");
+      const auto behavior = part.find("behavior");
       const bool inverted = flag(part, "invert", false);
-      if (behaviour != part.end() && *behaviour == "Removed") {
+      if (behavior != part.end() && *behavior == "Removed") {
         (inverted ? step.drops_gaps : step.drops_matches) = true;
         is_lossless_ = false;
-      } else if (behaviour == part.end() || *behaviour != "Isolated") {
+      } else if (behavior == part.end() || *behavior != "Isolated") {
         refuse("has a Split whose behavior is neither Isolated nor Removed, which is not supported");
       }
       step.pattern = std::make_unique<SplitPattern>(pattern_of(part), name_);

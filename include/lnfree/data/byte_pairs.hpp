@@ -153,7 +153,7 @@ class BytePairs {
       const auto candidate = heap.back();
       heap.pop_back();
       auto& left = symbols[static_cast<std::size_t>(candidate.symbol)];
-      if (left.token < 0 || left.next < 0) continue;  // merged, or its neighbour has changed
+      if (left.token < 0 || left.next < 0) continue;  // merged, or its neighbor has changed
       auto& right = symbols[static_cast<std::size_t>(left.next)];
       const Slot* found = find(left.token, right.token);
       if (!found || found->token != candidate.token) continue;  // one of the two has changed

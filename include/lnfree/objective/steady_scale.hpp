@@ -40,8 +40,8 @@ struct SteadyScaleOptions {
 /// The forward pass gives x - mean(x) of each row. The backward pass, called with that result as d_y and with
 /// a factor in place of each row's scale, gives the factor times x - mean(x): the direction in which the
 /// variance of the row grows.
-struct CentredRow {
-  static constexpr std::string_view name = "centred";
+struct CenteredRow {
+  static constexpr std::string_view name = "centered";
   template <class T>
   LNFREE_HOST_DEVICE static RowStatistics<T> statistics(T mean, T /*variance*/) {
     return {mean, T(1)};
@@ -78,9 +78,9 @@ class SteadyScale {
   /// Its run-time choices.
   const SteadyScaleOptions& options() const { return options_; }
 
-  /// Reserves the centred rows of a pass, and their moments.
+  /// Reserves the centered rows of a pass, and their moments.
   void plan(Arena& arena, BatchShape max_shape, const DecoderConfig& config) {
-    centred_ = arena.matrix<Scalar>(max_shape.rows(), config.width);
+    centered_ = arena.matrix<Scalar>(max_shape.rows(), config.width);
     rows_ = arena.take<Row>(max_shape.rows());
     // In a plan that is only counted the host takes nothing either.
     if (rows_ == nullptr) return;
@@ -94,8 +94,8 @@ class SteadyScale {
     last_pass_ = {};
     if (options_.coefficient == 0 && options_.anchor == 0) return 0;
     const auto count = static_cast<std::size_t>(x.rows);
-    const Matrix<Scalar> centred = centred_.top(x.rows);
-    norm_forward(device, CentredRow{}, x, NormPointers<const Scalar, CentredRow>{}, centred, rows_);
+    const Matrix<Scalar> centered = centered_.top(x.rows);
+    norm_forward(device, CenteredRow{}, x, NormPointers<const Scalar, CenteredRow>{}, centered, rows_);
     copy_to_host(device, host_rows_.data(), rows_, count * sizeof(Row));
     copy_to_host(device, host_tokens_.data(), pass.tokens, count * sizeof(std::int32_t));
     const auto counts = [&](std::size_t i) {
@@ -126,8 +126,8 @@ class SteadyScale {
           static_cast<Accumulator>(pass.gradient_scale * slope / (scale * static_cast<double>(x.cols)));
     }
     copy_to_device(device, rows_, host_rows_.data(), count * sizeof(Row));
-    norm_backward(device, CentredRow{}, x, NormPointers<const Scalar, CentredRow>{}, rows_, centred,
-                  accumulate(d_x), NormPointers<Accumulator, CentredRow>{});
+    norm_backward(device, CenteredRow{}, x, NormPointers<const Scalar, CenteredRow>{}, rows_, centered,
+                  accumulate(d_x), NormPointers<Accumulator, CenteredRow>{});
     return penalty_;
   }
 
@@ -187,8 +187,8 @@ class SteadyScale {
   double penalty_ = 0;
   double target_ = 0;
   Scales last_pass_;
-  Matrix<Scalar> centred_;  // (B, T, C)
-  Row* rows_ = nullptr;     // (B, T)
+  Matrix<Scalar> centered_;  // (B, T, C)
+  Row* rows_ = nullptr;      // (B, T)
   std::vector<Row> host_rows_;
   std::vector<std::int32_t> host_tokens_;
 };
