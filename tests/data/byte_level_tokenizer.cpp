@@ -132,7 +132,7 @@ BOOST_AUTO_TEST_CASE(gives_every_text_back) {
   BOOST_TEST(!Loaded(spaced).tokenizer.is_lossless());
   BOOST_TEST(encode(spaced, "ab") == (Ids{259}), boost::test_tools::per_element());
   const Ids beyond = {263};
-  BOOST_CHECK_EXCEPTION(loaded.tokenizer.decode(beyond), Error, says("263"));
+  BOOST_CHECK_EXCEPTION(loaded.tokenizer.decode(beyond), Error, contains("263"));
 }
 
 #ifdef LNFREE_WITH_UTF8PROC
@@ -160,7 +160,7 @@ BOOST_AUTO_TEST_CASE(copies_and_files_are_the_same) {
 
 BOOST_AUTO_TEST_CASE(what_would_change_tokens_is_refused) {
   const auto refuses = [](const Json& json, auto... words) {
-    BOOST_CHECK_EXCEPTION(Loaded{json}, Error, says("tokenizer.json", words...));
+    BOOST_CHECK_EXCEPTION(Loaded{json}, Error, contains("tokenizer.json", words...));
   };
   const auto with = [](const char* pointer, const Json& value) {
     return changed([&](Json& json) { json[Json::json_pointer(pointer)] = value; });
@@ -201,9 +201,10 @@ BOOST_AUTO_TEST_CASE(what_would_change_tokens_is_refused) {
   refuses(with("/model", 1), "no model");
   refuses(Json::array(), "no JSON object");
   TemporaryFolder folder;
-  BOOST_CHECK_EXCEPTION(Tokenizer::load(folder.write("a.json", "")), Error, says("a.json", "tokenizer.json"));
+  BOOST_CHECK_EXCEPTION(Tokenizer::load(folder.write("a.json", "")), Error,
+                        contains("a.json", "tokenizer.json"));
   BOOST_CHECK_EXCEPTION(Tokenizer::load(folder.write("a.model", " {\"a\": ")), Error,
-                        says("a.model", "tokenizer.json"));
+                        contains("a.model", "tokenizer.json"));
 }
 
 BOOST_AUTO_TEST_CASE(patterns_mean_what_oniguruma_means) {
@@ -234,7 +235,7 @@ BOOST_AUTO_TEST_CASE(patterns_mean_what_oniguruma_means) {
         "(?#a)",    "(*ACCEPT)a", "a{,2}",       "a{1}+",  "a{x",    "[\\W]", "\\p{Letter}", "\\p{}",
         "\\p{x y}", "\\pL",       "\\x{110000}", "\\xFF",  "\\x",    "\\u12", "(?<=a+)b"})
     BOOST_CHECK_EXCEPTION(encode(split_by({{"Regex", regex}}), "a"), Error,
-                          says("tokenizer.json", "the regular expression"));
+                          contains("tokenizer.json", "the regular expression"));
 }
 
 BOOST_AUTO_TEST_SUITE_END()

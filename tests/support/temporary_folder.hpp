@@ -42,7 +42,7 @@ inline std::string read_file(const std::filesystem::path& path) {
 
 /// A predicate for BOOST_CHECK_EXCEPTION: the message contains all of these words.
 template <typename... Words>
-auto says(Words... words) {
+auto contains(Words... words) {
   return [=](const std::exception& error) {
     return (... && (std::string_view(error.what()).find(words) != std::string_view::npos));
   };
