@@ -509,7 +509,7 @@ BOOST_AUTO_TEST_CASE(errors_say_what_is_wrong) {
   BOOST_TEST(message([&] { model.loss({{2, 9}, tokens, good.targets}); }) ==
              "token 37 at position 11 of a batch is outside the model's vocabulary of 37");
   tokens[11] = -1;
-  BOOST_TEST(contains(message([&] { model.next_logits(tokens); }), "token -1"));
+  BOOST_TEST(message([&] { model.next_logits(tokens); }).find("token -1") != std::string::npos);
   auto targets = good.targets;
   targets[4] = 37;
   BOOST_TEST(message([&] { model.loss({{2, 9}, good.tokens, targets}); }) ==
@@ -525,8 +525,8 @@ BOOST_AUTO_TEST_CASE_TEMPLATE(a_model_without_weights_computes_nothing, D, Devic
   const RandomBatch random({1, 9}, tiny.vocab_size, 3);
   const auto check_refused = [&](Model<D>& model) {
     const auto refused = [&](auto pass) {
-      BOOST_TEST(contains(message(pass), "weights are all zero"));
-      BOOST_TEST(contains(message(pass), "initialize()"));
+      BOOST_TEST(message(pass).find("weights are all zero") != std::string::npos);
+      BOOST_TEST(message(pass).find("initialize()") != std::string::npos);
     };
     refused([&] { model.forward_backward(random.batch()); });
     refused([&] { model.loss(random.batch()); });
