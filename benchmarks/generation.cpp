@@ -46,7 +46,7 @@ void generation(benchmark::State& state) {
   std::vector<std::vector<std::int32_t>> texts;
   for (int i = 0; i < count; ++i) texts.push_back({i, 2, 3});
   const auto read = [&] {
-    std::vector<KeptText> kept;
+    std::vector<CachedText> kept;
     for (int i = 0; i < count; ++i) kept.push_back({i, texts[static_cast<std::size_t>(i)]});
     benchmark::DoNotOptimize(model.next_logits_of(kept));
   };

@@ -307,7 +307,7 @@ class Encoder {
 
   void encode(Item& item) const {
     item.ids = tokenizer_.encode(item.content);
-    if (tokenizer_.gives_text_back() && tokenizer_.decode(item.ids) != item.content)
+    if (tokenizer_.is_lossless() && tokenizer_.decode(item.ids) != item.content)
       throw lnfree::Error(item.name +
                           " does not come back exactly from its tokens; the tokenizer changes text "
                           "(normalization, added or removed spaces), use another or let one be trained.");
@@ -515,8 +515,8 @@ std::optional<Interrupted> find_interrupted(const Options& options, const lnfree
       const std::int64_t tokens = note.at(side).at("size");
       const std::int64_t shards = lnfree::ShardSetWriter::count(tokens, options.shard_tokens);
       if (std::ssize(note.at(side).at("documents").get<std::vector<std::int64_t>>()) != shards ||
-          !lnfree::ShardSetWriter::has_left(options.out / name, tokenizer.vocab_size(), options.shard_tokens,
-                                            tokens))
+          !lnfree::ShardSetWriter::can_continue(options.out / name, tokenizer.vocab_size(),
+                                                options.shard_tokens, tokens))
         return std::nullopt;
     }
     if (note.at("tokenizer_fingerprint") != tokenizer.fingerprint()) return std::nullopt;

@@ -67,7 +67,7 @@ using Ranks = lnfree::Nccl;
 #elif defined(LNFREE_TRAINER_MPI)
 using Ranks = lnfree::Mpi;
 #else
-using Ranks = lnfree::Alone;
+using Ranks = lnfree::SingleProcess;
 #endif
 
 /// The processes that train, including this one.
@@ -232,7 +232,7 @@ void initialize(Model& model, const ProgramOptions& options, const lnfree::Windo
   model.initialize(options.training.seed, std);
   if (options.init_from.empty()) return;
   lnfree::load_weights(model, options.init_from, lnfree::ObjectiveWeights::refused,
-                       lnfree::LackingParameters::started);
+                       lnfree::MissingParameters::initialized);
   const std::string difference = difference_beside(options.init_from);
   if (!difference.empty()) std::printf("note: %s\n", difference.c_str());
   if (train == nullptr) return;

@@ -74,7 +74,7 @@ refuse "float16 is neither float32 nor bfloat16" "${arguments[@]}" --dtype float
 refuse "has no tokenizer.json or tokenizer.model" "${arguments[@]::2}" --prompt x
 refuse "128 positions, too few for a context of 129" "${arguments[@]}" --context 129
 refuse "cannot read nowhere/config.json" --checkpoint nowhere "${arguments[@]:2}"
-cp -r run/checkpoint earlier  # when norm-free models were labelled gpt2
+cp -r run/checkpoint earlier  # when norm-free models were labeled gpt2
 sed -i 's/"model_type": "lnfree"/"model_type": "gpt2"/' earlier/config.json
 "$program" --checkpoint earlier "${arguments[@]:2}" --tokens 100 --temperature 1 --top-k 0 | cmp - text || fail "an earlier checkpoint"
 cp -r run/checkpoint other

@@ -31,7 +31,7 @@ for kilobytes in 1 2 4 6; do
   (ulimit -f $kilobytes && exec "$program" --input sources "${arguments[@]}" --out unfit) >/dev/null 2>&1 || true
   [[ ! -e unfit ]] || fail "half a corpus: $(ls -A unfit)"
 done
-[[ $before == $(stat -c '%n %i %Y %s' corpus/*) && $(ls -A corpus | wc -l) == 4 ]] || fail "a corpus was spoilt: $(ls -A corpus)"
+[[ $before == $(stat -c '%n %i %Y %s' corpus/*) && $(ls -A corpus | wc -l) == 4 ]] || fail "a corpus was spoiled: $(ls -A corpus)"
 
 # Closed, full or broken standard streams only lose progress messages.
 "$program" --input sources "${arguments[@]}" --out no_stdout >&- || fail "stdout closed: status $?"

@@ -84,6 +84,21 @@ cmp <(for file in shards/val_*.bin; do tail -c +1025 "$file"; done) <(tail -c +1
 "$program" "${given[@]}" --out shards --overwrite >/dev/null
 [[ $(ls -A shards | wc -l) == 6 ]] || fail "left over: $(ls -A shards)"
 
+# Shards may be links to files on another file system, which /dev/shm usually is; the links stay.
+far=$(mktemp -d /dev/shm/lnfree-test-XXXXXX)
+trap 'rm -rf "$far"; chmod -R u+w "$work"; rm -rf "$work"' EXIT
+cp -r killed linked
+for name in train_000001.bin train_000002.bin train_000003.json; do
+  mv "linked/$name" "$far"
+  ln -s "$far/$name" linked
+done
+ln -s "$far/train.bin" linked/train.bin # the name under which the first shard is begun
+"$program" "${given[@]}" --shard-tokens "$size" --out linked --overwrite >/dev/null || fail "linked shards: status $?"
+for file in killed/*.bin killed/train_*.json; do cmp "$file" "linked/${file#*/}" || fail "linked/${file#*/} differs"; done
+[[ -L linked/train_000001.bin && -L linked/train_000002.bin && -L linked/train_000003.json ]] || fail "links were replaced: $(ls -l linked)"
+[[ $(ls -A linked | wc -l) == 12 ]] || fail "left over: $(ls -A linked)"
+[[ $(ls -A "$far" | wc -l) == 3 ]] || fail "left over on the other file system: $(ls -A "$far")"
+
 # A full disk leaves nothing.
 before=$(stat -c '%n %i %Y %s' killed/*)
 for out in new killed; do
@@ -91,6 +106,6 @@ for out in new killed; do
   (ulimit -f $((size * 2 / 1024 / 2)) && exec "$program" "${given[@]}" --shard-tokens "$size" --out $out --overwrite >/dev/null 2>stderr) || status=$?
   [[ $status == 1 && $(wc -l <stderr) == 1 ]] || fail "a full disk: status $status, $(cat stderr)"
 done
-[[ ! -e new && $before == $(stat -c '%n %i %Y %s' killed/*) ]] || fail "a full disk spoilt a corpus"
+[[ ! -e new && $before == $(stat -c '%n %i %Y %s' killed/*) ]] || fail "a full disk spoiled a corpus"
 
 echo "prepare_corpus and several shards: all checks passed"

@@ -92,9 +92,9 @@ BOOST_AUTO_TEST_CASE(norms_on_their_way_out) {
 
 BOOST_AUTO_TEST_CASE(layouts_and_objectives) {
   using D = test::TestDevice;
-  check_agreement<tiny, LayerNorm, GELU, EntropyObserver, D, PostNorm, test::PenalisedHidden>({3, 9});
+  check_agreement<tiny, LayerNorm, GELU, EntropyObserver, D, PostNorm, test::PenalizedHidden>({3, 9});
 #if !LNFREE_SANITIZE  // as in gradients.cpp
-  check_agreement<tiny, test::BentNorm, GELU, EntropyObserver, D, Sandwich, test::PenalisedStream>({3, 9});
+  check_agreement<tiny, test::BentNorm, GELU, EntropyObserver, D, Sandwich, test::PenalizedStream>({3, 9});
   check_agreement<tiny, Identity, ReLU, EntropyObserver, D, Parallel, test::HalvedLoss>({3, 9});
 #endif
 }

@@ -9,7 +9,7 @@ launch=("$1")
 [[ $("$1" --version) == *HYDRA* ]] || launch+=(--oversubscribe --allow-run-as-root)
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
-export LNFREE_MEETING=$folder/meeting
+export LNFREE_RENDEZVOUS=$folder/rendezvous
 
 fail() {
   echo "${0##*/}: $*" >&2
@@ -27,12 +27,12 @@ for ranks in 1 2 4; do
   "${launch[@]}" -n "$ranks" "$program" mpi || fail "$ranks ranks could not meet by MPI"
   "${launch[@]}" -n "$ranks" "$program" environment || fail "$ranks ranks could not meet in a file"
 done
-LNFREE_MEETING=127.0.0.1:5555 "${launch[@]}" -n 2 "$program" environment || fail "2 ranks could not meet at an address"
+LNFREE_RENDEZVOUS=127.0.0.1:5555 "${launch[@]}" -n 2 "$program" environment || fail "2 ranks could not meet at an address"
 
 FAKE_GPUS=2 refuses 4 "is number 3 on its machine, which has 2 GPUs: start one process for each GPU"
-[[ ! -e $LNFREE_MEETING ]] || rm "$LNFREE_MEETING"
+[[ ! -e $LNFREE_RENDEZVOUS ]] || rm "$LNFREE_RENDEZVOUS"
 FAKE_GPUS=0 refuses 1 "no CUDA device can be used"
-touch "$LNFREE_MEETING"
+touch "$LNFREE_RENDEZVOUS"
 refuses 2 "exists already: it is of a run that did not begin; remove it"
-unset LNFREE_MEETING
-refuses 2 "does not know where to meet the others: set LNFREE_MEETING"
+unset LNFREE_RENDEZVOUS
+refuses 2 "does not know where to meet the others: set LNFREE_RENDEZVOUS"

@@ -142,7 +142,7 @@ void dump(const std::filesystem::path& folder, double dropout_rate) {
       return loss;
     };
     steps_of(set_gates, measured, [&](std::int64_t step) {
-      if (removal.measures()) model.objective().follow(step, of_objective);
+      if (removal.measures()) model.objective().update_target(step, of_objective);
       removal.set_scales(step, of_norms);
       of_norms.clear();
       of_objective.clear();

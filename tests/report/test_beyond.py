@@ -257,8 +257,8 @@ class BeyondTest(unittest.TestCase):
 
     def test_sparsity_that_is_never_cheap(self):
         self.write(synthetic.spec_of("sm_r", 0), 30.0, zeros=[0.6] * 8)
-        penalised = synthetic.spec_of("sm_r_sparse", 0, options=(("hidden_penalty", sparsity.PENALTIES[0]),))
-        self.write(penalised, 33.0, zeros=[0.9] * 8)
+        penalized = synthetic.spec_of("sm_r_sparse", 0, options=(("hidden_penalty", sparsity.PENALTIES[0]),))
+        self.write(penalized, 33.0, zeros=[0.9] * 8)
         diverged = synthetic.spec_of("sm_r_sparse", 0, options=(("hidden_penalty", 1e-3),))
         self.write(diverged, None)
         text = self.section("Sparsity")

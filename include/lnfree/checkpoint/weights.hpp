@@ -166,11 +166,12 @@ inline bool is_of_decoder(std::string_view name) {
 }
 
 /// What load_weights() makes of tensors that an objective has for itself, when the model has another one.
-enum class ObjectiveWeights { refused, passed_over };
+enum class ObjectiveWeights { refused, ignored };
 
-/// What load_weights() makes of parameters that the weights lack though a norm that training removes has
-/// them: its settings, and its second norm. A run that begins from a model with plain norms starts them.
-enum class LackingParameters { refused, started };
+/// What load_weights() makes of parameters that are missing in the weights though a norm that training
+/// removes has them: its settings, and its second norm. A run that begins from a model with plain norms
+/// initializes them.
+enum class MissingParameters { refused, initialized };
 
 /// Reads the weights of a model of this architecture from a file or folder, as read_weights() finds them. The
 /// copy of a tied output matrix is passed over. The position table may have any number of rows that covers
@@ -179,7 +180,7 @@ enum class LackingParameters { refused, started };
 template <class Model>
 void load_weights(Model& model, const std::filesystem::path& path,
                   ObjectiveWeights of_objective = ObjectiveWeights::refused,
-                  LackingParameters lacking = LackingParameters::refused) {
+                  MissingParameters missing = MissingParameters::refused) {
   const DecoderConfig& config = model.config;
   auto& parameters = model.parameters();
   std::map<std::string, StoredTensor> stored;
@@ -191,7 +192,7 @@ void load_weights(Model& model, const std::filesystem::path& path,
   const auto differs = [&](const std::string& name, const std::string& how) {
     return Error(path.string() + " is of another architecture than this program: tensor " + name + " " + how);
   };
-  const bool starts = lacking == LackingParameters::started;
+  const bool starts = missing == MissingParameters::initialized;
   std::vector<StoredTensor> found;  // in the parameters' order; empty where one keeps what it has
   for (const auto& parameter : parameters.all()) {
     auto node = stored.extract(parameter.name);
@@ -224,7 +225,7 @@ void load_weights(Model& model, const std::filesystem::path& path,
       }
     }
   }
-  if (of_objective == ObjectiveWeights::passed_over) {
+  if (of_objective == ObjectiveWeights::ignored) {
     std::erase_if(stored, [](const auto& tensor) { return !is_of_decoder(tensor.first); });
   }
   if (!stored.empty()) throw differs(stored.begin()->second.title(), "has no counterpart here");

@@ -80,8 +80,8 @@ class Tokenizer {
 
   /// Whether decode(encode(text)) == text for every text. Some files change it, for example by adding a space
   /// in front.
-  bool gives_text_back() const {
-    return std::visit([](const auto& kind) { return kind.gives_text_back(); }, *kind_);
+  bool is_lossless() const {
+    return std::visit([](const auto& kind) { return kind.is_lossless(); }, *kind_);
   }
 
   /// The ids of a text: any bytes. Safe to call from several threads.

@@ -14,7 +14,7 @@
 
 #include <lnfree/core/error.hpp>
 #include <lnfree/core/random.hpp>
-#include <lnfree/nn/read_text.hpp>
+#include <lnfree/nn/key_value_cache.hpp>
 
 namespace lnfree {
 
@@ -165,7 +165,7 @@ void generate_together(Model& model, const Next& next) {
     }
     if (texts.empty()) return;
 
-    std::vector<KeptText> kept;
+    std::vector<CachedText> kept;
     for (const InPlace& one : texts) kept.push_back({one.place, one.text.tokens});
     std::vector<std::vector<double>> logits = model.next_logits_of(kept);
     for (std::size_t i = 0; i < texts.size(); ++i) {
