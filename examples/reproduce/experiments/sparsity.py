@@ -109,7 +109,7 @@ def limits_sentence(groups):
         f", and penalized runs have {number_text(speeds.mean)} times the speed of plain ones" if speeds.count else ""
     )
     return (
-        f"the value of zeros, since nothing skips them here{speed}; and a coefficient weighs the sum over all hidden units, "
+        f"what zeros save, since training does not skip them{speed}; and a coefficient weighs the sum over all hidden units, "
         "so it is stronger in larger models."
     )
 
