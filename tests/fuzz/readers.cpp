@@ -33,7 +33,7 @@ using namespace lnfree;
 /// Checks a condition that must hold for every input.
 void require(bool holds, const char* what) {
   if (holds) return;
-  std::fprintf(stderr, "not so: %s\n", what);
+  std::fprintf(stderr, "expected %s\n", what);
   std::abort();
 }
 
