@@ -19,15 +19,15 @@ fail() {
 # refuses RANKS TEXT: the program says so and fails.
 refuses() {
   local output
-  if output=$("${launch[@]}" -n "$1" "$program" environment 2>&1); then fail "nothing was refused where '$2' was expected"; fi
-  [[ $output == *"$2"* ]] || fail "'$2' is not in: $output"
+  if output=$("${launch[@]}" -n "$1" "$program" environment 2>&1); then fail "the program succeeded where it should refuse with '$2'"; fi
+  [[ $output == *"$2"* ]] || fail "expected '$2', got: $output"
 }
 
 for ranks in 1 2 4; do
-  "${launch[@]}" -n "$ranks" "$program" mpi || fail "$ranks ranks could not meet by MPI"
-  "${launch[@]}" -n "$ranks" "$program" environment || fail "$ranks ranks could not meet in a file"
+  "${launch[@]}" -n "$ranks" "$program" mpi || fail "$ranks ranks could not find each other by MPI"
+  "${launch[@]}" -n "$ranks" "$program" environment || fail "$ranks ranks could not find each other through a file"
 done
-LNFREE_RENDEZVOUS=127.0.0.1:5555 "${launch[@]}" -n 2 "$program" environment || fail "2 ranks could not meet at an address"
+LNFREE_RENDEZVOUS=127.0.0.1:5555 "${launch[@]}" -n 2 "$program" environment || fail "2 ranks could not find each other at an address"
 
 FAKE_GPUS=2 refuses 4 "is number 3 on its machine, which has 2 GPUs: start one process for each GPU"
 [[ ! -e $LNFREE_RENDEZVOUS ]] || rm "$LNFREE_RENDEZVOUS"

@@ -91,7 +91,7 @@ class ReproduceTest(unittest.TestCase):
     def wait_for(self, condition):
         deadline = time.monotonic() + PATIENCE
         while not condition():
-            self.assertLess(time.monotonic(), deadline, "waited in vain")
+            self.assertLess(time.monotonic(), deadline, "the condition did not hold in time")
             time.sleep(0.05)
 
     def folder(self, config, rest="T128-paper", seed=0):

@@ -648,7 +648,7 @@ BOOST_AUTO_TEST_CASE(a_diverged_run_says_where_and_leaves_the_last_checkpoint) {
     const std::string tensor = last["tensor"];
     bool known = false;
     for (const auto& parameter : run.model.parameters().all()) known = known || parameter.name == tensor;
-    BOOST_TEST(known, tensor << " is no tensor of the model");
+    BOOST_TEST(known, tensor << " is not a tensor of the model");
     BOOST_TEST((read_file(data.folder / folder / "checkpoint/model.safetensors") == checkpoint));
   };
   {
