@@ -20,9 +20,14 @@ import sys
 import time
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-import synthetic
+def made_up():
+    """The module synthetic. It takes as long to load as Python to start, and most starts do not need it."""
+    sys.path.insert(0, str(Path(__file__).resolve().parent))
+    import synthetic
+
+    return synthetic
+
 
 NAME = Path(sys.argv[0]).name
 CONFIG = NAME.removeprefix("train_demo_").removesuffix("_mpi")
@@ -52,7 +57,7 @@ def downstream():
     for path in (options.checkpoint / "trainer.json", options.tokenizer, options.annotated):
         if not path.exists():
             sys.exit(f"{NAME}: {path} is missing")
-    options.json.write_text(json.dumps(synthetic.downstream(0.3)))
+    options.json.write_text(json.dumps(made_up().downstream(0.3)))
 
 
 def prepare_corpus():
@@ -83,8 +88,8 @@ def prepare_corpus():
         header = array.array("i", [20240520, 1, len(tokens)] + [0] * 253)
         (out / name).write_bytes(header.tobytes() + tokens.tobytes())
     windows = int(os.environ.get("FAKE_WINDOWS", "66875")) * 128 // options.context
-    train = synthetic.PREPARED["train"] | {"windows": windows}
-    report = synthetic.PREPARED | {"context": options.context, "train": train}
+    prepared = made_up().PREPARED
+    report = prepared | {"context": options.context, "train": prepared["train"] | {"windows": windows}}
     if shards := os.environ.get("FAKE_SHARDS"):
         split, number = shards.split(":")
         names = [f"{'val' if split == 'held_out' else split}_{i + 1:06}.bin" for i in range(int(number))]

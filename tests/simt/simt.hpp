@@ -1,6 +1,7 @@
 #pragma once
 
 #include <algorithm>
+#include <array>
 #include <bit>
 #include <cmath>
 #include <cstddef>
@@ -59,7 +60,7 @@ class Simulator {
   Simulator& operator=(const Simulator&) = delete;
   ~Simulator() {
     ending_ = true;
-    for (Fiber* const fiber : idle_) switch_to(*fiber);
+    for (Stack* const stack : idle_) switch_to(*stack);
   }
 
   /// Runs `kernel` in every thread of every block, blocks in a random order.
@@ -78,7 +79,7 @@ class Simulator {
       block_flag_[1 - parity] = false;  // all have read it
       for (Thread& thread : threads_) thread.state = State::ready;
     }
-    switch_to_scheduler();
+    run_others();
     return block_flag_[parity];
   }
 
@@ -99,7 +100,7 @@ class Simulator {
         threads_[current_ / warp_size * warp_size + lane].state = State::ready;
       }
     }
-    switch_to_scheduler();
+    run_others();
     return all;
   }
 
@@ -116,10 +117,10 @@ class Simulator {
 
   static constexpr std::size_t max_bytes = 48, stack_bytes = 128 << 10;
 
-  /// A stack on which threads run, one after the other unless one waits.
-  struct Fiber {
-    /// At a known location, for AddressSanitizer; the fiber owns it.
-    struct Stack {
+  /// A stack on which threads run, one after the other unless one waits; or the scheduler's.
+  struct Stack {
+    /// For the fiber that owns `bytes`, whose location is thus known to AddressSanitizer.
+    struct Allocator {
       char* bytes;
       boost::context::stack_context allocate() const {
         boost::context::stack_context whole;
@@ -129,14 +130,14 @@ class Simulator {
       }
       void deallocate(boost::context::stack_context&) const {}
     };
-    std::unique_ptr<char[]> stack{new char[stack_bytes]};
-    boost::context::fiber where{std::allocator_arg, Stack{stack.get()}, [](boost::context::fiber scheduler) {
-                                  return instance().run_threads(std::move(scheduler));
-                                }};
+    std::unique_ptr<char[]> bytes;
+    const void* bottom = bytes.get();
+    std::size_t size = stack_bytes;
+    boost::context::fiber left_at{};  // where it goes on
   };
   struct Thread {
     State state;
-    Fiber* fiber;
+    Stack* stack;
     unsigned warp_waits, block_waits;
   };
   struct Warp {
@@ -146,28 +147,31 @@ class Simulator {
 
   void run_block(unsigned threads);
   bool run_warp(unsigned warp);
-  void switch_to_scheduler();
-  void switch_to(Fiber& fiber);
-  void start_next();
-  boost::context::fiber run_threads(boost::context::fiber scheduler);
+  Stack& idle_stack();
+  Stack& next_stack();
+  void run_others();
+  void switch_to(Stack& stack);
+  boost::context::fiber run_threads(boost::context::fiber before);
 
   std::mt19937_64 random_{lnfree::test::seed()};
   const std::function<void()>* kernel_ = nullptr;
   std::unique_ptr<unsigned char[]> shared_;
   std::vector<Thread> threads_;
   std::vector<Warp> warps_;
-  std::vector<unsigned> order_;  // of the threads of the running warp
-  std::size_t next_ = 0;         // thread to start, in order_
-  unsigned current_ = 0;
+  // The running warp.
+  std::array<unsigned, warp_size> order_;  // of its threads
+  unsigned unstarted_ = 0;                 // the first in order_ that has not been started
+  unsigned first_ = 0, turn_ = 0;  // this round begins at order_[first_], and `turn_` had their turn in it
+  bool round_ran_ = false, warp_ran_ = false;  // any thread, in this round and since run_warp()
+  unsigned current_ = 0;                       // the running thread
   unsigned block_arrived_ = 0;
   bool block_flag_[2] = {};
-  std::vector<std::unique_ptr<Fiber>> fibers_;
-  std::vector<Fiber*> idle_;
-  Fiber* running_ = nullptr;
+  std::vector<std::unique_ptr<Stack>> stacks_;
+  std::vector<Stack*> idle_;
+  Stack scheduler_;
+  Stack* running_ = &scheduler_;
+  Stack* before_ = nullptr;  // from which was switched to running_
   bool ending_ = false;
-  boost::context::fiber scheduler_;
-  const void* scheduler_stack_ = nullptr;
-  std::size_t scheduler_stack_bytes_ = 0;
 };
 
 }  // namespace simt
@@ -205,7 +209,6 @@ inline void Simulator::run_block(unsigned threads) {
   block_flag_[0] = block_flag_[1] = false;
   std::vector<unsigned> warps(warps_.size());
   std::iota(warps.begin(), warps.end(), 0u);
-  order_.resize(warp_size);
   const auto waits = [](const Thread& thread) { return thread.state != State::finished; };
   while (std::any_of(threads_.begin(), threads_.end(), waits)) {
     bool moved = false;
@@ -222,65 +225,82 @@ inline void Simulator::run_block(unsigned threads) {
 inline bool Simulator::run_warp(unsigned warp) {
   std::iota(order_.begin(), order_.end(), warp * warp_size);
   std::shuffle(order_.begin(), order_.end(), random_);
-  bool ever_moved = threads_[order_[0]].state == State::unstarted;
-  if (ever_moved) {
-    for (next_ = 0; next_ < warp_size;) start_next();
+  unstarted_ = threads_[order_[0]].state == State::unstarted ? 0 : warp_size;
+  first_ = 0;
+  turn_ = warp_size;
+  round_ran_ = true;
+  warp_ran_ = false;
+  run_others();
+  return warp_ran_;
+}
+
+inline Simulator::Stack& Simulator::idle_stack() {
+  if (idle_.empty()) {
+    Stack& stack = *stacks_.emplace_back(new Stack{std::make_unique<char[]>(stack_bytes)});
+    stack.left_at = boost::context::fiber(
+        std::allocator_arg, Stack::Allocator{stack.bytes.get()},
+        [this](boost::context::fiber before) { return run_threads(std::move(before)); });
+    idle_.push_back(&stack);
   }
-  for (bool moved = true; moved; ever_moved |= moved) {
-    moved = false;
-    std::rotate(order_.begin(), order_.begin() + static_cast<std::ptrdiff_t>(random_() % warp_size),
-                order_.end());
-    for (const unsigned thread : order_) {
+  Stack& stack = *idle_.back();
+  idle_.pop_back();
+  return stack;
+}
+
+/// Where the running warp goes on: at the threads that have not been started, then in rounds over those that
+/// wait for nothing, until a round in which none ran; the scheduler's then.
+inline Simulator::Stack& Simulator::next_stack() {
+  if (unstarted_ < warp_size) return idle_stack();
+  for (;;) {
+    while (turn_ < warp_size) {
+      const unsigned thread = order_[(first_ + turn_++) % warp_size];
       if (threads_[thread].state != State::ready) continue;
-      moved = true;
+      round_ran_ = warp_ran_ = true;
       current_ = thread;
       threadIdx = {thread};
-      switch_to(*threads_[thread].fiber);
+      return *threads_[thread].stack;
     }
+    if (!round_ran_) return scheduler_;
+    round_ran_ = false;
+    turn_ = 0;
+    first_ = (first_ + static_cast<unsigned>(random_() % warp_size)) % warp_size;
   }
-  return ever_moved;
 }
 
-/// Starts threads on an idle stack until one waits.
-inline void Simulator::start_next() {
-  if (idle_.empty()) idle_.push_back(fibers_.emplace_back(std::make_unique<Fiber>()).get());
-  Fiber* const fiber = idle_.back();
-  idle_.pop_back();
-  switch_to(*fiber);
+inline void Simulator::run_others() {
+  Stack& next = next_stack();
+  if (&next != running_) switch_to(next);
 }
 
-inline void Simulator::switch_to(Fiber& fiber) {
-  running_ = &fiber;
+inline void Simulator::switch_to(Stack& stack) {
+  before_ = std::exchange(running_, &stack);
   void* kept = nullptr;
-  begin_switch(&kept, fiber.stack.get(), stack_bytes);
-  fiber.where = std::move(fiber.where).resume();
-  end_switch(kept, nullptr, nullptr);
+  begin_switch(&kept, stack.bottom, stack.size);
+  boost::context::fiber left_at = std::move(stack.left_at).resume();
+  // Some other switch came back here.
+  end_switch(kept, &before_->bottom, &before_->size);
+  before_->left_at = std::move(left_at);
 }
 
-inline void Simulator::switch_to_scheduler() {
-  void* kept = nullptr;
-  begin_switch(&kept, scheduler_stack_, scheduler_stack_bytes_);
-  scheduler_ = std::move(scheduler_).resume();
-  end_switch(kept, &scheduler_stack_, &scheduler_stack_bytes_);
-}
-
-inline boost::context::fiber Simulator::run_threads(boost::context::fiber scheduler) {
-  scheduler_ = std::move(scheduler);
-  end_switch(nullptr, &scheduler_stack_, &scheduler_stack_bytes_);
+inline boost::context::fiber Simulator::run_threads(boost::context::fiber before) {
+  end_switch(nullptr, &before_->bottom, &before_->size);
+  before_->left_at = std::move(before);
   while (!ending_) {
-    while (next_ < order_.size()) {
-      const unsigned thread = order_[next_++];
-      threads_[thread].fiber = running_;
+    while (unstarted_ < warp_size) {
+      const unsigned thread = order_[unstarted_++];
+      warp_ran_ = true;
+      threads_[thread].stack = running_;
       current_ = thread;
       threadIdx = {thread};
       (*kernel_)();
       threads_[current_].state = State::finished;
     }
     idle_.push_back(running_);
-    switch_to_scheduler();
+    run_others();
   }
-  begin_switch(nullptr, scheduler_stack_, scheduler_stack_bytes_);
-  return std::move(scheduler_);
+  before_ = std::exchange(running_, &scheduler_);
+  begin_switch(nullptr, scheduler_.bottom, scheduler_.size);
+  return std::move(scheduler_.left_at);
 }
 
 /// Lane l reads what lane `source(l)` of the warp passed.
