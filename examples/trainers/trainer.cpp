@@ -178,8 +178,8 @@ void choose_observers([[maybe_unused]] Observer& observer, const ProgramOptions&
         "checkpoint (--evaluate-only)");
   }
 #else
-  observer.use<lnfree::SignalObserver>(options.observe_signal);
-  observer.use<lnfree::WeightObserver>(options.observe_weights);
+  observer.enable<lnfree::SignalObserver>(options.observe_signal);
+  observer.enable<lnfree::WeightObserver>(options.observe_weights);
 #endif
 }
 

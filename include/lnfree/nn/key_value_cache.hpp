@@ -8,7 +8,7 @@
 
 namespace lnfree {
 
-/// A text that a model for generation continues.
+/// A text that a model for generation continues, and where its keys and values are cached.
 struct CachedText {
   int place = 0;  ///< The place of its keys and values in the cache, from 0 to the model's max_batch() - 1.
   std::span<const std::int32_t> tokens;  ///< The whole text.
@@ -24,7 +24,7 @@ struct TextPart {
   constexpr int rows() const { return length - first; }
 };
 
-/// The text whose keys and values a model for generation has cached, and how much of a new text they cover.
+/// What one place of the key/value cache holds: the tokens of a text whose keys and values are cached.
 class KeyValueCacheState {
  public:
   /// Where the window that the model reads of a text of `tokens` tokens begins. Up to `context` tokens it is
