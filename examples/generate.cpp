@@ -150,7 +150,7 @@ class Generator {
       : options_(options),
         tokenizer_(tokenizer),
         model_(std::move(model)),
-        end_of_text_(tokenizer.find("<|endoftext|>")) {}
+        end_of_text_(tokenizer.end_of_text()) {}
 
   /// Continues `tokens`, drawing with the seed, and passes the added text to `out`. Stops before a stop
   /// string, and at the end of a text.
@@ -242,6 +242,13 @@ class Generator {
   double seconds_ = 0;
 };
 
+/// Reads a line without its end, which may be that of Windows. Returns whether there was one.
+bool read_line(std::istream& in, std::string& line) {
+  if (!std::getline(in, line)) return false;
+  if (line.ends_with('\r')) line.pop_back();
+  return true;
+}
+
 /// A prompt in a line of a file: a JSON object with "prompt", a JSON string, or plain text.
 std::string prompt_in(const std::string& line, const std::string& place) {
   if (!line.starts_with('{') && !line.starts_with('"')) return line;
@@ -268,7 +275,11 @@ void answer_prompts(const Options& options, Generator& generator) {
   std::exception_ptr failure;
   const auto next_line = [&]() -> std::optional<std::vector<std::int32_t>> {
     std::string line;
-    if (!std::getline(in, line)) return std::nullopt;
+    if (!read_line(in, line)) {
+      if (in.bad())
+        throw Error("cannot read " + options.prompts.string() + "; a file of prompts was expected");
+      return std::nullopt;
+    }
     const std::string place =
         options.prompts.string() + ", line " + std::to_string(answered + prompts.size() + 1);
     if (line.empty()) throw Error(place + " is empty; give a text to continue");
@@ -306,7 +317,7 @@ void converse(const Options& options, Generator& generator) {
   std::vector<std::int32_t> tokens;
   std::uint64_t seed = options.sampling.seed;
   bool has_line = options.prompt.has_value();
-  for (; has_line || std::getline(std::cin, line); has_line = false) {
+  for (; has_line || read_line(std::cin, line); has_line = false) {
     const std::vector<std::int32_t> typed = generator.encode(line);
     tokens.insert(tokens.end(), typed.begin(), typed.end());
     if (tokens.empty()) continue;

@@ -36,9 +36,6 @@ namespace {
 
 using namespace prepare_corpus;
 
-/// Usual names of the end-of-text token, unless --end-of-text is given.
-constexpr const char* ends_of_text[] = {"<|endoftext|>", "<|end_of_text|>", "</s>", "<eos>"};
-
 /// The token after each document, or nothing if documents are cut into windows. Throws Error if the tokenizer
 /// has none.
 std::optional<std::int32_t> end_of_text(const Options& options, const lnfree::Tokenizer& tokenizer) {
@@ -49,8 +46,7 @@ std::optional<std::int32_t> end_of_text(const Options& options, const lnfree::To
     throw lnfree::Error(where + " has no token " + lnfree::excerpt(options.end_of_text) +
                         "; --end-of-text takes the name of one that it has.");
   }
-  for (const char* name : ends_of_text)
-    if (const auto id = tokenizer.find(name)) return id;
+  if (const auto id = tokenizer.end_of_text()) return id;
   throw lnfree::Error(where +
                       " has no end-of-text token with a known name, which --chunking packed puts between "
                       "documents; name one of its tokens with --end-of-text.");
@@ -78,7 +74,8 @@ lnfree::Tokenizer make_tokenizer(const Options& options, const lnfree::Corpus& c
                  std::to_string(counts.held_out) + " of them held out");
   Progress training("training the tokenizer on " + std::to_string(sample.bytes()) + " bytes", 1);
   report["tokenizer_sample_bytes"] = sample.bytes();
-  const std::string packed = options.end_of_text.empty() ? ends_of_text[0] : options.end_of_text;
+  const std::string packed =
+      options.end_of_text.empty() ? lnfree::Tokenizer::ends_of_text[0] : options.end_of_text;
   auto tokenizer =
       lnfree::Tokenizer::train(sample.take(), options.vocab_size, options.packs() ? packed : std::string());
   training.finish(count(tokenizer.vocab_size(), "piece"));

@@ -1,6 +1,7 @@
 #include "lnfree/checkpoint/architecture.hpp"
 
 #include <boost/test/unit_test.hpp>
+#include <filesystem>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -41,6 +42,15 @@ const Json neox = Json::parse(R"({
 }  // namespace
 
 BOOST_AUTO_TEST_SUITE(architecture)
+
+BOOST_AUTO_TEST_CASE(a_config_json_that_cannot_be_read_is_named) {
+  TemporaryFolder folder;
+  BOOST_CHECK_EXCEPTION(read_architecture(folder.path()), Error,
+                        says("cannot read", "config.json", "No such file"));
+  std::filesystem::create_directory(folder / "config.json");
+  BOOST_CHECK_EXCEPTION(read_architecture(folder.path()), Error,
+                        says("cannot read", "config.json", "directory"));
+}
 
 BOOST_AUTO_TEST_CASE(config_json_describes_the_model) {
   const Json expected = {{"model_type", "lnfree"},

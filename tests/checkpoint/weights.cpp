@@ -248,6 +248,10 @@ BOOST_AUTO_TEST_CASE(a_model_in_several_files_is_read_by_its_index) {
   refused("holds no weights", "model.safetensors");
   folder.write("pytorch_model.bin", "");
   refused("pytorch_model.bin");
+  BOOST_CHECK_EXCEPTION(find_tensors(folder / "pytorch_model.bin"), Error,
+                        says("pytorch_model.bin", "safetensors"));
+  std::filesystem::rename(folder / "pytorch_model.bin", folder / "pytorch_model.bin.index.json");
+  refused("pytorch_model.bin");
 
   write_index({{"metadata", Json::object()}, {"weight_map", map}});
   save_safetensors(folder / "a.safetensors", parts[0]);

@@ -134,6 +134,9 @@ read -r -t 60 answer <&"${conversation[0]}" && [[ "$answer" == "$(head -1 one_by
 exec {conversation[1]}>&-
 wait "$conversation_PID" || fail "at the end of its input the program ended with status $?"
 
+refuse "cannot read sources; a file of prompts was expected" "${arguments[@]::4}" --prompts sources
+printf 'def relu(\r\n"def relu("\r\n' >windows
+"$program" "${arguments[@]::4}" --prompts windows --tokens 20 --temperature 0 2>stderr | cmp - <(tail -n 2 answers) || fail "lines of Windows"
 echo >no_prompt
 refuse "no_prompt, line 1 is empty" "${arguments[@]::4}" --prompts no_prompt
 printf 'def relu(\n' | "$program" "${arguments[@]::4}" --interactive --tokens 20 --temperature 0 >typed
@@ -143,6 +146,12 @@ printf 'def relu(\n' | "$program" "${arguments[@]::4}" --interactive --tokens 20
 stop=$(tail -c +16 greedy | head -c 3)
 "$program" "${arguments[@]}" --tokens 20 --temperature 0 --stop "$stop" --stop "nowhere in it" >stopped
 [[ "$(cat stopped)" != *"$stop"* && "$(cat greedy)" == "$(cat stopped)$stop"* ]] || fail "the text does not end before the stop string: $(cat stopped)"
+
+# It ends with the tokenizer's end of text, whatever its name.
+"$prepare_corpus" --input sources --vocab-size 300 --held-out 0 --chunking packed --end-of-text "</s>" --out packed >/dev/null
+"$program" "${arguments[@]::2}" --tokenizer packed/tokenizer.model --prompt x --tokens 2000 --temperature 1 --top-k 0 --speed \
+  >ended 2>stderr
+[[ $(cat ended) != *"</s>"* && $(grep -o "^[0-9]* tokens" stderr) != "2000 tokens" ]] || fail "goes on behind the end: $(cat stderr)"
 
 # There is one note when the text exceeds the context; --speed prints tokens per second.
 "$program" "${arguments[@]}" --tokens 200 --context 16 --speed >/dev/null 2>stderr

@@ -181,4 +181,13 @@ BOOST_AUTO_TEST_CASE(bad_input_says_what_is_wrong) {
   BOOST_CHECK_EXCEPTION(trained().decode(beyond), Error, contains("400"));
 }
 
+BOOST_AUTO_TEST_CASE(the_end_of_a_text_has_several_names) {
+  BOOST_TEST(!trained().end_of_text());
+  for (const std::string name : {"<|endoftext|>", "<|end_of_text|>", "</s>", "<eos>"}) {
+    const auto packed = Tokenizer::train(documents(), 400, name);
+    BOOST_REQUIRE(packed.end_of_text());
+    BOOST_TEST(*packed.end_of_text() == *packed.find(name));
+  }
+}
+
 BOOST_AUTO_TEST_SUITE_END()

@@ -96,16 +96,20 @@ inline std::vector<TensorPlace> read_index(const std::filesystem::path& path) {
 /// The tensors in a .safetensors file, in the files of an index, or in the folder of a model, which holds one
 /// of the two. Throws Error when there are none or a file is damaged.
 inline std::vector<TensorPlace> find_tensors(const std::filesystem::path& path) {
+  constexpr const char* as_safetensors = "; let transformers save its pytorch_model.bin as safetensors";
   if (std::filesystem::is_directory(path)) {
     const auto single = path / "model.safetensors", index = path / "model.safetensors.index.json";
     if (std::filesystem::exists(single)) return find_tensors(single);
     if (std::filesystem::exists(index)) return read_index(index);
+    const auto has = [&](const char* name) { return std::filesystem::exists(path / name); };
     throw Error(path.string() +
                 " holds no weights: neither model.safetensors nor model.safetensors.index.json" +
-                (std::filesystem::exists(path / "pytorch_model.bin")
-                     ? "; have transformers save its pytorch_model.bin as safetensors"
-                     : ""));
+                (has("pytorch_model.bin") || has("pytorch_model.bin.index.json") ? as_safetensors : ""));
   }
+  if (path.filename().string().starts_with("pytorch_model"))
+    throw Error(path.string() +
+                " holds pickled tensors of PyTorch, which are not read; let transformers save the model as "
+                "safetensors");
   if (path.extension() == ".json") return read_index(path);
   const auto file = std::make_shared<const SafetensorsFile>(SafetensorsFile::open(path));
   std::vector<TensorPlace> places;

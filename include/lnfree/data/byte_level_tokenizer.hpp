@@ -156,7 +156,10 @@ class ByteLevelTokenizer {
     try {
       Json json = Json::parse(content, take);
       if (!json.is_object()) refuse("is not a tokenizer.json: it holds no JSON object");
-      if (!bad_id.empty()) refuse(bad_id);
+      if (!bad_id.empty()) {
+        check_model(object_in(json, "model"));  // another kind of model has no such ids
+        refuse(bad_id);
+      }
       return json;
     } catch (const Json::exception& error) {
       refuse("is not a tokenizer.json: " + excerpt(error.what()));
@@ -198,6 +201,11 @@ class ByteLevelTokenizer {
   }
 
   void read_normalizer(const Json& normalizer) {
+    const auto parts = normalizer.is_object() ? normalizer.find("normalizers") : normalizer.end();
+    if (kind_of(normalizer) == "Sequence" && parts != normalizer.end() && parts->is_array()) {
+      for (const Json& part : *parts) read_normalizer(part);
+      return;
+    }
     if (kind_of(normalizer) != "NFC")
       refuse("has the normalizer " + kind_of(normalizer) + "; none and NFC are supported");
 #ifdef LNFREE_WITH_UTF8PROC
@@ -263,8 +271,8 @@ class ByteLevelTokenizer {
       if (known == ids_.end()) {
         ids_.emplace(token.text, token.id);
         set_text(token.id, token.text, token.text);
-      } else {
-        texts_[static_cast<std::size_t>(token.id)] = token.text;
+      } else if (texts_[static_cast<std::size_t>(token.id)] != token.text) {
+        gives_text_back_ = false;  // of two texts with this id, the one in the vocabulary comes back
       }
       next = std::max(next, expected + 1);
       if (token.takes_spaces_before || token.takes_spaces_behind) is_lossless_ = false;
