@@ -156,7 +156,7 @@ BOOST_AUTO_TEST_CASE(a_sequence_of_no_normalizers_changes_nothing) {
   const auto empty = changed(
       [](Json& json) { json["normalizer"] = {{"type", "Sequence"}, {"normalizers", Json::array()}}; });
   BOOST_TEST((encode(empty, "a\u0301") == Ids{'a', 0xCC, 0x81}));
-  BOOST_TEST(Loaded(empty).tokenizer.gives_text_back());
+  BOOST_TEST(Loaded(empty).tokenizer.is_lossless());
 }
 
 // "\u0120ab" is the name of " ab". Both texts have its id, and it stands for the second, as for tokenizers.
@@ -166,7 +166,7 @@ BOOST_AUTO_TEST_CASE(an_added_token_of_the_vocabulary_keeps_its_text) {
   }));
   BOOST_TEST((loaded.tokenizer.encode(" ab\u0120ab") == Ids{259, 259}));
   BOOST_TEST(loaded.tokenizer.decode(loaded.tokenizer.encode("x ab")) == "x ab");
-  BOOST_TEST(!loaded.tokenizer.gives_text_back());
+  BOOST_TEST(!loaded.tokenizer.is_lossless());
 }
 
 BOOST_AUTO_TEST_CASE(copies_and_files_are_the_same) {

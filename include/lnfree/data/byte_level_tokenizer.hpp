@@ -272,7 +272,7 @@ class ByteLevelTokenizer {
         ids_.emplace(token.text, token.id);
         set_text(token.id, token.text, token.text);
       } else if (texts_[static_cast<std::size_t>(token.id)] != token.text) {
-        gives_text_back_ = false;  // of two texts with this id, the one in the vocabulary comes back
+        is_lossless_ = false;  // of two texts with this id, the one in the vocabulary comes back
       }
       next = std::max(next, expected + 1);
       if (token.takes_spaces_before || token.takes_spaces_behind) is_lossless_ = false;
