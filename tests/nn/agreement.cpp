@@ -11,7 +11,7 @@
 #include "nn/training_run.hpp"
 #include "support/device.hpp"
 #ifdef LNFREE_TEST_CUDA
-#include "support/fp8.hpp"
+#include "support/eight_bits.hpp"
 #endif
 #include "support/layouts.hpp"
 #include "support/objectives.hpp"
