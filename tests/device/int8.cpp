@@ -221,7 +221,7 @@ BOOST_AUTO_TEST_CASE(the_same_kernel_multiplies_bf16, *needs_int8) {
           size += std::abs(term);
         }
         sum = std::max(sum, 0.0);
-        const double bound = 0x1p-8 * sum + 0x1p-22 * size;
+        const double bound = 0x1p-8 * sum + static_cast<double>(k) * 0x1p-24 * size;
         const double error = std::abs(number(result, i * c.stride + j) - sum);
         worst = std::isnan(error) ? INFINITY : std::max(worst, error / bound);
       }

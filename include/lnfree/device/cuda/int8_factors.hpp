@@ -56,8 +56,9 @@ inline constexpr Index max_int8_depth = 1024 * factor_pack;
 
 /// Rounds a matrix whose rows are whole packs and at most max_int8_depth long. A block reads a row once: each
 /// thread keeps its pack until the scale is known.
-inline __global__ void __launch_bounds__(1024)
-    round_rows_kernel(Matrix<const BFloat16> from, Matrix<std::int8_t> to, float* scales) {
+template <class S>
+__global__ void __launch_bounds__(1024)
+    round_rows_kernel(Matrix<const S> from, Matrix<std::int8_t> to, float* scales) {
   const Index i = blockIdx.x, j = static_cast<Index>(threadIdx.x) * factor_pack;
   const bool there = j < from.cols;
   Floats<factor_pack> x{};
@@ -73,7 +74,8 @@ inline __global__ void __launch_bounds__(1024)
 /// Launches round_rows_kernel. scales (rows).
 inline void round_rows(Stream& stream, Matrix<const BFloat16> from, Matrix<std::int8_t> to, float* scales) {
   const int warps = static_cast<int>((from.cols / factor_pack + 31) / 32);
-  stream.launch(round_rows_kernel, from.rows, 32 * warps, warps * sizeof(unsigned), from, to, scales);
+  stream.launch(round_rows_kernel<BFloat16>, from.rows, 32 * warps, warps * sizeof(unsigned), from, to,
+                scales);
 }
 
 /// The memory of a block of round_columns_kernel.
@@ -87,8 +89,9 @@ struct ColumnsToRound {
 
 /// Rounds a matrix whose columns are whole packs column by column, and writes its transpose. A block reads
 /// its columns twice. scales (columns).
-inline __global__ void __launch_bounds__(ColumnsToRound::threads)
-    round_columns_kernel(Matrix<const BFloat16> from, Matrix<std::int8_t> transposed, float* scales) {
+template <class S>
+__global__ void __launch_bounds__(ColumnsToRound::threads)
+    round_columns_kernel(Matrix<const S> from, Matrix<std::int8_t> transposed, float* scales) {
   ColumnsToRound& my = *shared_memory<ColumnsToRound>();
   const int thread = static_cast<int>(threadIdx.x), my_row = thread / 2, my_col = thread % 2 * factor_pack;
   const Index first_col = static_cast<Index>(blockIdx.x) * my.cols, left = first_col + my_col;
@@ -134,7 +137,7 @@ inline __global__ void __launch_bounds__(ColumnsToRound::threads)
 /// Launches round_columns_kernel.
 inline void round_columns(Stream& stream, Matrix<const BFloat16> from, Matrix<std::int8_t> transposed,
                           float* scales) {
-  stream.launch(round_columns_kernel, (from.cols + ColumnsToRound::cols - 1) / ColumnsToRound::cols,
+  stream.launch(round_columns_kernel<BFloat16>, (from.cols + ColumnsToRound::cols - 1) / ColumnsToRound::cols,
                 ColumnsToRound::threads, sizeof(ColumnsToRound), from, transposed, scales);
 }
 

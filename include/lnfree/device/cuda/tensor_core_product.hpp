@@ -18,15 +18,14 @@
 /// A matrix product on tensor cores, for factors in INT8, which cuBLASLt does not multiply with a scale for
 /// each row, and in bf16, so that the two can be compared. Both factors are contiguous along the summed
 /// dimension. The instructions for both formats take 32 bytes of it at a time and expect those bytes in the
-/// same lanes, so that the kernel differs in two lines.
+/// same lanes, so that only the sums and their scales differ.
 namespace lnfree::cuda {
 
 /// C = A B^T, with A (rows, depth) and B (cols, depth). `T` is std::int8_t or BFloat16.
 template <class T>
 struct TensorCoreProduct {
   Matrix<const T> a, b;
-  const float*
-      a_scales;  ///< (rows): the factor from the numbers of A to those that they stand for. INT8 only.
+  const float* a_scales;  ///< (rows): what 1 stands for in each row of A. INT8 only.
   const float* b_scales;  ///< (cols): the same for B.
   Output<BFloat16> c;
   const BFloat16* bias;  ///< (cols), or nullptr.
@@ -90,7 +89,7 @@ __global__ void __launch_bounds__(product_threads, 2)
   const auto slice_of_b = [](int stage) {
     return FactorSlice{shared_memory<unsigned char>() + (2 * stage + 1) * FactorSlice::bytes};
   };
-  // Always ends a group, so that the latest groups are the same number of slices at the end, too.
+  // Ends a group even if no slice is left, so that a slice's group has the same number of later ones.
   const auto begin = [&](Index number, int stage) {
     if (number < slices) {
       begin_load(slice_of_a(stage), a, number * slice);
