@@ -1,8 +1,8 @@
 /// A trainer. CMake compiles this file once for each program train_<shape>_<configuration>, with thethe names
 /// in configurations.def that it is for: LNFREE_TRAINER_SHAPE, LNFREE_TRAINER_CONFIGURATION and
 /// LNFREE_TRAINER_RECIPE; with LNFREE_TRAINER_BF16 or LNFREE_TRAINER_CUDA, or the latter and
-/// LNFREE_TRAINER_FP8, where the device is another one; and with LNFREE_TRAINER_MPI, LNFREE_TRAINER_NCCL or
-/// both, where the program may run as several processes.
+/// LNFREE_TRAINER_FP8 or LNFREE_TRAINER_INT8, where the device is another one; and with LNFREE_TRAINER_MPI,
+/// LNFREE_TRAINER_NCCL or both, where the program may run as several processes.
 #include <omp.h>
 #include <unistd.h>
 
@@ -20,6 +20,8 @@
 #include <lnfree/device/cpu/bf16.hpp>
 #elif defined(LNFREE_TRAINER_FP8)
 #include <lnfree/device/cuda/fp8.hpp>
+#elif defined(LNFREE_TRAINER_INT8)
+#include <lnfree/device/cuda/int8.hpp>
 #elif defined(LNFREE_TRAINER_CUDA)
 #include <lnfree/device/cuda/cuda.hpp>
 #endif
@@ -55,6 +57,8 @@ namespace {
 using BareDevice = lnfree::CpuBF16;
 #elif defined(LNFREE_TRAINER_FP8)
 using BareDevice = lnfree::CudaFP8;
+#elif defined(LNFREE_TRAINER_INT8)
+using BareDevice = lnfree::CudaInt8;
 #elif defined(LNFREE_TRAINER_CUDA)
 using BareDevice = lnfree::Cuda;
 #else
