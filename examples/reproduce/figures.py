@@ -21,6 +21,8 @@ MARKERS = {"sm_ln_g": "o", "sm_ln_r": "s", "sm_g": "^", "sm_r": "D"}
 # The mixtures, which are shown with the norm-free models, have separate colors.
 COLORS |= {"sm_relu_gelu": "#3f7d4e", "sm_gelu_relu": "#8a5aa8", "sm_alternating": "#7a7a7a"}
 MARKERS |= {"sm_relu_gelu": "v", "sm_gelu_relu": "P", "sm_alternating": "X"}
+COLORS |= {"sm_ln_g_tapered": "#2a8a7a", "sm_ln_r_tapered": "#a06cc0"}
+MARKERS |= {"sm_ln_g_tapered": "P", "sm_ln_r_tapered": "X"}
 _OTHERS = [config for config in CONFIGURATIONS if config not in COLORS]
 COLORS |= {config: to_hex(hsv_to_rgb((i / len(_OTHERS), 0.55, 0.8))) for i, config in enumerate(_OTHERS)}
 MARKERS |= {config: "oPvXsd^"[index % 7] for index, config in enumerate(_OTHERS)}
