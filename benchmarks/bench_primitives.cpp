@@ -328,7 +328,7 @@ void add_optimizer(const Shape& shape) {
     // The moments must not decay: with the zeroed gradient they would shrink to unrealistic numbers.
     AdamWRule<float> rule({}, /*learning_rate=*/1e-6, /*weight_decay=*/0.1, /*t=*/1, /*clip=*/1);
     rule.beta1 = rule.beta2 = 1;
-    rule.rest1 = rule.rest2 = 0;
+    rule.one_minus_beta1 = rule.one_minus_beta2 = 0;
     Work work = work::elements<float, float, float, float>(count);
     work.operations = AdamWRule<float>::operations * static_cast<double>(count);
     measure(state, shape, work, [&] {

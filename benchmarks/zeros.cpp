@@ -37,6 +37,7 @@ struct Options {
   std::filesystem::path json;
   std::int64_t vocab_size = 0;
   int texts = 16, threads = 1;
+  bool skip_gpt2 = false;
 };
 
 /// A number too small to change a sum, but not zero, so that no row is skipped.
@@ -189,19 +190,19 @@ Json measure(const std::filesystem::path& checkpoint, const Options& options) {
   const auto sparse = open_model<Cpu, NoObserver, configurations::Policies>(checkpoint, opened);
   const Decoding own = decode(*dense, *sparse, texts);
   print("itself", own);
-
-  // The tokens do not matter, since the zeros are drawn at random.
-  std::vector<std::vector<std::int32_t>> drawn(std::size_t{3}, std::vector<std::int32_t>(33));
-  for (auto& text : drawn)
-    for (std::size_t i = 0; i < text.size(); ++i) text[i] = static_cast<std::int32_t>(i * 977 % 50000);
-  const Decoding large = decode(*gpt2_with_zeros(zeros, no_zero), *gpt2_with_zeros(zeros, 0.0f), drawn);
-  print("in GPT-2's size", large);
+  Json result = {
+      {"checkpoint", checkpoint.string()}, {"eval_loss", loss}, {"zeros", zeros}, {"decoding", to_json(own)}};
+  if (!options.skip_gpt2) {
+    // The tokens do not matter, since the zeros are drawn at random.
+    std::vector<std::vector<std::int32_t>> drawn(std::size_t{3}, std::vector<std::int32_t>(33));
+    for (auto& text : drawn)
+      for (std::size_t i = 0; i < text.size(); ++i) text[i] = static_cast<std::int32_t>(i * 977 % 50000);
+    const Decoding large = decode(*gpt2_with_zeros(zeros, no_zero), *gpt2_with_zeros(zeros, 0.0f), drawn);
+    print("in GPT-2's size", large);
+    result["decoding_gpt2"] = to_json(large);
+  }
   std::fflush(stdout);
-  return {{"checkpoint", checkpoint.string()},
-          {"eval_loss", loss},
-          {"zeros", zeros},
-          {"decoding", to_json(own)},
-          {"decoding_gpt2", to_json(large)}};
+  return result;
 }
 
 }  // namespace
@@ -216,7 +217,8 @@ int main(int argc, char** argv) {
                 "Vocabulary of shards without a header; 0: a file beside them says it");
   app.add_count("--texts", options.texts, 1, "Windows of the data that are generated token by token");
   app.add_count("--threads", options.threads, 1, "Threads that compute", 1024);
-  app.add_value("--json", options.json, "FILE", "Write the results there, too");
+  app.add_flag("--skip-gpt2", options.skip_gpt2, "Do not measure the model of GPT-2's size");
+  app.add_value("--json", options.json, "FILE", "Also write the results to this file");
   if (const auto status = app.read(argc, argv)) return *status;
   try {
     omp_set_num_threads(options.threads);

@@ -11,7 +11,7 @@ if(NOT Eigen3_FOUND)
 endif()
 
 # lnfree_blas: a BLAS for Eigen's products. OpenBLAS unless BLA_VENDOR names another one, since a BLAS that is
-# not optimized for this processor is slower than Eigen alone. Debian's OpenMP flavour shares one thread pool
+# not optimized for this processor is slower than Eigen alone. Debian's OpenMP flavor shares one thread pool
 # with lnfree's own loops.
 function(lnfree_find_blas)
   if(NOT BLA_VENDOR)

@@ -2,7 +2,7 @@
 #   lnfree::cpu     the device Cpu; what lnfree::lnfree is
 #   lnfree::eigen   the devices EigenCpu, and what uses them (Eigen)
 #   lnfree::bf16    the device CpuBF16 (oneDNN)
-#   lnfree::cuda    the devices Cuda, CudaFP8 and CudaFp32 (cuBLASLt), for CUDA sources
+#   lnfree::cuda    the devices Cuda, CudaFP8, CudaInt8 and CudaFp32 (cuBLASLt), for CUDA sources
 #   lnfree::mpi     several processes that train one model (MPI)
 #   lnfree::nccl    the same with one GPU each (cuBLASLt, NCCL), for CUDA sources
 #   lnfree::corpus  tools for making token shards (SentencePiece, xxHash; PCRE2, utf8proc, zlib and Zstandard

@@ -141,7 +141,7 @@ class Lion : public OptimizerBase<Model> {
     using T = typename Model::Accumulator;
     return this->clipped_step(options_.max_gradient_norm, [&](double scale) {
       for (const auto& range : this->model().parameters().ranges()) {
-        const double decay = is_drawn(range.kind) ? options_.weight_decay : 0;
+        const double decay = is_matrix(range.kind) ? options_.weight_decay : 0;
         this->apply(range, LionRule<T>{T(rate), T(decay), T(options_.beta1), T(options_.beta2), T(scale)},
                     m_);
       }

@@ -104,7 +104,7 @@ class CommandLine : public CLI::App {
     } catch (const CLI::ParseError& error) {
       fault = error.what();
     }
-    // A misspelt option is often why another one is missing.
+    // A misspelled option is often why another one is missing.
     if (const auto unknown = remaining(); on_command_line && !unknown.empty())
       fault = unknown.front() + " is not an option";
     return complain(get_name(), lnfree::excerpt(fault) + "; --help shows the options");

@@ -50,6 +50,15 @@ struct FoundModel {
       of_objective;  ///< Names of tensors that belong to an objective; no logit depends on them.
 };
 
+/// The tensors of the model in `path`. Throws Error for a part that lnfree does not know.
+std::vector<TensorShape> shapes_of(const Architecture& architecture, const std::filesystem::path& path) {
+  try {
+    return tensor_shapes<configurations::Policies>(architecture);
+  } catch (const Error& error) {
+    throw Error((model_folder(path) / "config.json").string() + ": " + error.what());
+  }
+}
+
 /// Matches the tensors with the architecture. Throws Error naming the first that is missing, unexpected or of
 /// another shape.
 FoundModel checked(const std::filesystem::path& path, Architecture architecture,
@@ -60,7 +69,7 @@ FoundModel checked(const std::filesystem::path& path, Architecture architecture,
     std::string name = tensor.name;
     left.emplace(std::move(name), std::move(tensor));
   }
-  for (const auto& [name, shape] : tensor_shapes<configurations::Policies>(model.architecture)) {
+  for (const auto& [name, shape] : shapes_of(model.architecture, path)) {
     const auto found = left.find(name);
     if (found == left.end()) {
       throw Error(path.string() + " lacks a tensor that its architecture has: " + name + ", expected " +
@@ -94,7 +103,8 @@ FoundModel read_model(const std::filesystem::path& path) {
       auto model = llm_c::read_model(path);
       return checked(path, std::move(model.architecture), std::move(model.tensors));
     }
-    if (path.extension() != ".safetensors" && path.extension() != ".json") {
+    if (path.extension() != ".safetensors" && path.extension() != ".json" &&
+        !path.filename().string().starts_with("pytorch_model")) {
       throw Error(
           path.string() +
           " is not a model: expected a folder, a .safetensors file, a model.safetensors.index.json or a "
@@ -397,6 +407,9 @@ std::optional<TokenizerFile> find_tokenizer(const Options& options, const Archit
                   "; give the tokenizer of the model's corpus");
     }
   }
+  // SentencePiece's file begins with a piece, and that with its text, each behind a tag and a length.
+  if (!is_json && !(content.size() > 2 && content[0] == '\n' && content[2] == '\n'))
+    throw Error(path.string() + " is neither a tokenizer.json nor a tokenizer.model");
   const std::filesystem::path trainer = model_folder(options.from) / "trainer.json";
   if (std::filesystem::exists(trainer)) {
     const ShardIdentity trained = saved_identity(read_json_object(trainer), "train");
@@ -438,9 +451,14 @@ std::string write_tokenizer(const std::filesystem::path& folder, const Tokenizer
                          "texts that contain <unk> or U+2581");
 }
 
-/// Throws Error if `path` exists and would be overwritten.
+/// Throws Error if `path`, or the place where a folder is made first, exists and would be overwritten.
 void check_free(const std::filesystem::path& path, bool is_folder) {
   std::error_code none;
+  const std::filesystem::path part = checkpoint_place(path) += ".part";
+  if (is_folder && std::filesystem::exists(part, none)) {
+    throw Error(part.string() +
+                " exists, where the new folder would be written first; remove it or give --to another name");
+  }
   if (!std::filesystem::exists(path, none)) return;
   const bool is_there_a_folder = std::filesystem::is_directory(path);
   if (is_folder && !is_there_a_folder)

@@ -207,7 +207,7 @@ void run(const Options& options) {
   observer.set_closing(std::move(closing));
   observer.set_model(
       logit_map<configurations::Policies>(*model, read_architecture(options.checkpoint).final_norm),
-      centred_output_rows(*model), static_cast<std::size_t>(model->config.width));
+      centered_output_rows(*model), static_cast<std::size_t>(model->config.width));
 
   Measures measures;
   for_batches(*model, windows, [&](const auto& batch, const std::vector<Prediction>& predictions) {
@@ -242,8 +242,8 @@ void run(const Options& options) {
   json["attribution"] = observer.AttributionObserver::json();
 
   // Random sequences do not count in the measures above.
-  observer.use<SinkObserver>(false);
-  observer.use<AttributionObserver>(false);
+  observer.enable<SinkObserver>(false);
+  observer.enable<AttributionObserver>(false);
   json["induction"] = nullptr;
   if (options.induction_windows > 0 && model->config.context >= 4) {
     json["induction"] =

@@ -52,21 +52,21 @@ struct Options {
 
 /// A model limited to its tokenizer's vocabulary: a model with a larger vocabulary than that of its corpus
 /// has logits for tokens that do not exist.
-struct Speaker {
-  std::function<std::vector<std::vector<double>>(std::span<const KeptText>)> read;
+struct LimitedModel {
+  std::function<std::vector<std::vector<double>>(std::span<const CachedText>)> read;
   std::function<void(int)> forget;
   int vocab_size;
   int context;
   int batch;
 
   int max_batch() const { return batch; }
-  std::vector<std::vector<double>> next_logits_of(std::span<const KeptText> texts) {
+  std::vector<std::vector<double>> next_logits_of(std::span<const CachedText> texts) {
     std::vector<std::vector<double>> logits = read(texts);
     for (std::vector<double>& of_text : logits) of_text.resize(static_cast<std::size_t>(vocab_size));
     return logits;
   }
   std::vector<double> next_logits(std::span<const std::int32_t> tokens) {
-    const KeptText text{0, tokens};
+    const CachedText text{0, tokens};
     return std::move(next_logits_of({&text, 1}).front());
   }
 };
@@ -75,7 +75,7 @@ struct Speaker {
 constexpr int usual_batch = DynamicDecoder<Cpu>::texts_together;
 
 template <class Device>
-Speaker open_speaker(const Options& options) {
+LimitedModel open_limited_model(const Options& options) {
   OpenOptions opened{.purpose = Purpose::generation, .context = options.context};
   if (!options.prompts.empty()) {
     opened.max_batch = options.batch_size == 0 ? usual_batch : options.batch_size;
@@ -83,19 +83,19 @@ Speaker open_speaker(const Options& options) {
   }
   std::shared_ptr model =
       open_model<Device, NoObserver, configurations::Policies>(options.checkpoint, opened);
-  return {[model](std::span<const KeptText> texts) { return model->next_logits_of(texts); },
+  return {[model](std::span<const CachedText> texts) { return model->next_logits_of(texts); },
           [model](int place) { model->forget(place); }, model->config.vocab_size, model->config.context,
           model->max_batch()};
 }
 
-Speaker open_speaker(const Options& options) {
+LimitedModel open_limited_model(const Options& options) {
 #ifdef LNFREE_EXAMPLES_BF16
-  if (options.dtype == "bfloat16") return open_speaker<CpuBF16>(options);
+  if (options.dtype == "bfloat16") return open_limited_model<CpuBF16>(options);
 #else
   if (options.dtype == "bfloat16")
     throw Error("this program was built without oneDNN, which --dtype bfloat16 needs; install libdnnl-dev");
 #endif
-  return open_speaker<Cpu>(options);
+  return open_limited_model<Cpu>(options);
 }
 
 void print(std::string_view text) {
@@ -146,11 +146,11 @@ class UntilStop {
 /// Continues texts, and counts the tokens and the seconds they take.
 class Generator {
  public:
-  Generator(const Options& options, const Tokenizer& tokenizer, Speaker speaker)
+  Generator(const Options& options, const Tokenizer& tokenizer, LimitedModel model)
       : options_(options),
         tokenizer_(tokenizer),
-        speaker_(std::move(speaker)),
-        end_of_text_(tokenizer.find("<|endoftext|>")) {}
+        model_(std::move(model)),
+        end_of_text_(tokenizer.end_of_text()) {}
 
   /// Continues `tokens`, drawing with the seed, and passes the added text to `out`. Stops before a stop
   /// string, and at the end of a text.
@@ -161,7 +161,7 @@ class Generator {
     sampling.seed = seed;
     std::size_t length = tokens.size();
     const auto begin = Clock::now();
-    tokens = generate(speaker_, tokens, options_.tokens, sampling,
+    tokens = generate(model_, tokens, options_.tokens, sampling,
                       [&](std::int32_t token) { return goes_on(++length, token, text); });
     text.finish();
     seconds_ += seconds_since(begin);
@@ -175,7 +175,7 @@ class Generator {
     std::uint64_t asked = 0;
     const auto begin = Clock::now();
     double elsewhere = 0;
-    generate_together(speaker_, [&](bool must_wait) -> std::optional<TextToContinue> {
+    generate_together(model_, [&](bool must_wait) -> std::optional<TextToContinue> {
       const auto asks = Clock::now();
       const std::optional<std::vector<std::int32_t>> tokens = next(must_wait);
       elsewhere += seconds_since(asks);
@@ -225,22 +225,29 @@ class Generator {
   }
 
   void warn_beyond_context(std::size_t length) {
-    if (std::exchange(warned_, warned_ || length > static_cast<std::size_t>(speaker_.context)) || !warned_)
+    if (std::exchange(warned_, warned_ || length > static_cast<std::size_t>(model_.context)) || !warned_)
       return;
     std::fprintf(stderr,
                  "note: the text is longer than the model's context of %d tokens: from here on each token "
                  "sees between half of it and all of it\n",
-                 speaker_.context);
+                 model_.context);
   }
 
   const Options& options_;
   const Tokenizer& tokenizer_;
-  Speaker speaker_;
+  LimitedModel model_;
   std::optional<std::int32_t> end_of_text_;
   bool warned_ = false;
   long long added_ = 0;
   double seconds_ = 0;
 };
+
+/// Reads a line without its end, which may be that of Windows. Returns whether there was one.
+bool read_line(std::istream& in, std::string& line) {
+  if (!std::getline(in, line)) return false;
+  if (line.ends_with('\r')) line.pop_back();
+  return true;
+}
 
 /// A prompt in a line of a file: a JSON object with "prompt", a JSON string, or plain text.
 std::string prompt_in(const std::string& line, const std::string& place) {
@@ -268,7 +275,11 @@ void answer_prompts(const Options& options, Generator& generator) {
   std::exception_ptr failure;
   const auto next_line = [&]() -> std::optional<std::vector<std::int32_t>> {
     std::string line;
-    if (!std::getline(in, line)) return std::nullopt;
+    if (!read_line(in, line)) {
+      if (in.bad())
+        throw Error("cannot read " + options.prompts.string() + "; a file of prompts was expected");
+      return std::nullopt;
+    }
     const std::string place =
         options.prompts.string() + ", line " + std::to_string(answered + prompts.size() + 1);
     if (line.empty()) throw Error(place + " is empty; give a text to continue");
@@ -306,7 +317,7 @@ void converse(const Options& options, Generator& generator) {
   std::vector<std::int32_t> tokens;
   std::uint64_t seed = options.sampling.seed;
   bool has_line = options.prompt.has_value();
-  for (; has_line || std::getline(std::cin, line); has_line = false) {
+  for (; has_line || read_line(std::cin, line); has_line = false) {
     const std::vector<std::int32_t> typed = generator.encode(line);
     tokens.insert(tokens.end(), typed.begin(), typed.end());
     if (tokens.empty()) continue;
@@ -317,10 +328,10 @@ void converse(const Options& options, Generator& generator) {
 
 void run(const Options& options) {
   const Tokenizer tokenizer = open_tokenizer(options.tokenizer, options.checkpoint);
-  Speaker speaker = open_speaker(options);
+  LimitedModel model = open_limited_model(options);
   check_tokenizer(tokenizer, options.tokenizer, options.checkpoint,
-                  std::exchange(speaker.vocab_size, tokenizer.vocab_size()));
-  Generator generator(options, tokenizer, std::move(speaker));
+                  std::exchange(model.vocab_size, tokenizer.vocab_size()));
+  Generator generator(options, tokenizer, std::move(model));
   if (options.interactive) {
     converse(options, generator);
   } else if (!options.prompts.empty()) {

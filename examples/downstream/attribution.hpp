@@ -127,7 +127,7 @@ LogitMap logit_map(Model& model, std::string_view final_norm) {
 /// The output matrix (V, C) of an opened model, minus the mean of its rows. Logits are then relative to the
 /// mean of all logits, and the softmax is the same.
 template <class Model>
-std::vector<double> centred_output_rows(Model& model) {
+std::vector<double> centered_output_rows(Model& model) {
   std::vector<double> rows;
   for (const auto& parameter : model.parameters().all()) {
     if (parameter.name == (model.config.tied_output ? "wte.weight" : "lm_head.weight"))
@@ -143,7 +143,7 @@ std::vector<double> centred_output_rows(Model& model) {
 
 /// An observer that keeps the residual stream of the last pass after each part, and measures how accurate
 /// direct logit attribution is. A part's contribution c is what it adds to the stream x before the final
-/// norm. With w the centred output row of the true token:
+/// norm. With w the centered output row of the true token:
 ///
 ///   true effect       w . N(x) - w . N(x - c)
 ///   attribution       the same with the scale of N held at its value for x

@@ -60,7 +60,10 @@ def require_one_shard(folder):
     for split in ("train", "held_out"):
         shards = report.get(split, {}).get("shards", [])
         if len(shards) > 1:
-            raise ReproduceError(f"{folder / shards[0]} and {len(shards) - 1} more hold one split; give a smaller --corpus.")
+            raise ReproduceError(
+                f"the corpus is too large: a split fills {len(shards)} shards, {folder / shards[0]} and the next, where "
+                "one shard was expected; give a smaller --corpus."
+            )
 
 
 def skips_invalid(asked, folder):

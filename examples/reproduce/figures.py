@@ -1,6 +1,6 @@
 """The figures of a report as PNG files, in the style of the paper's figures 1 to 5.
 
-A value that is not finite becomes a gap or a grey cell, never an error. With several seeds, heatmaps show the
+A value that is not finite becomes a gap or a gray cell, never an error. With several seeds, heatmaps show the
 first; everything else shows the mean over seeds, with a band or whiskers where they fit.
 """
 
@@ -18,7 +18,7 @@ from configurations import CONFIGURATIONS
 # Blue with LayerNorm, orange-red without; dark GELU, light ReLU. The same in every figure.
 COLORS = {"sm_ln_g": "#1f4e79", "sm_ln_r": "#5fa8d3", "sm_g": "#b7371c", "sm_r": "#e2862a"}
 MARKERS = {"sm_ln_g": "o", "sm_ln_r": "s", "sm_g": "^", "sm_r": "D"}
-# The mixtures, which are shown with the norm-free models, have separate colours.
+# The mixtures, which are shown with the norm-free models, have separate colors.
 COLORS |= {"sm_relu_gelu": "#3f7d4e", "sm_gelu_relu": "#8a5aa8", "sm_alternating": "#7a7a7a"}
 MARKERS |= {"sm_relu_gelu": "v", "sm_gelu_relu": "P", "sm_alternating": "X"}
 _OTHERS = [config for config in CONFIGURATIONS if config not in COLORS]
@@ -107,12 +107,12 @@ def by_seed(series):
 
 
 def layer_colors(layers):
-    """A colour for each layer, dark for the early ones."""
+    """A color for each layer, dark for the early ones."""
     return plt.cm.viridis(np.linspace(0, 1, layers + 2)[1:-1])
 
 
 def layer_bar(figure, axes, layers, colors):
-    """A colour bar for the lines' layers."""
+    """A color bar for the lines' layers."""
     norm = matplotlib.colors.BoundaryNorm(np.arange(layers + 1) - 0.5, layers)
     scale = plt.cm.ScalarMappable(norm, matplotlib.colors.ListedColormap(colors))
     bar = figure.colorbar(

@@ -290,7 +290,7 @@ class Board:
 
 
 def thinned(points):
-    """At most POINTS of them, by averaging neighbours."""
+    """At most POINTS of them, by averaging neighbors."""
     size = -(-len(points) // POINTS)
     if size <= 1:
         return points
@@ -344,7 +344,7 @@ def chart(title, runs, from_zero=False, width=560, height=280):
 
 
 def color_of(value, largest):
-    """A colour of the heat map; grey for values that are not numbers."""
+    """A color of the heat map; gray for values that are not numbers."""
     if value is None or not math.isfinite(value):
         return NO_NUMBER
     place = min(max(value / largest, 0.0), 1.0) * (len(VIRIDIS) - 1)

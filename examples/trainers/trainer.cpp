@@ -1,8 +1,8 @@
 /// A trainer. CMake compiles this file once for each program train_<shape>_<configuration>, with thethe names
 /// in configurations.def that it is for: LNFREE_TRAINER_SHAPE, LNFREE_TRAINER_CONFIGURATION and
 /// LNFREE_TRAINER_RECIPE; with LNFREE_TRAINER_BF16 or LNFREE_TRAINER_CUDA, or the latter and
-/// LNFREE_TRAINER_FP8, where the device is another one; and with LNFREE_TRAINER_MPI, LNFREE_TRAINER_NCCL or
-/// both, where the program may run as several processes.
+/// LNFREE_TRAINER_FP8 or LNFREE_TRAINER_INT8, where the device is another one; and with LNFREE_TRAINER_MPI,
+/// LNFREE_TRAINER_NCCL or both, where the program may run as several processes.
 #include <omp.h>
 #include <unistd.h>
 
@@ -20,6 +20,8 @@
 #include <lnfree/device/cpu/bf16.hpp>
 #elif defined(LNFREE_TRAINER_FP8)
 #include <lnfree/device/cuda/fp8.hpp>
+#elif defined(LNFREE_TRAINER_INT8)
+#include <lnfree/device/cuda/int8.hpp>
 #elif defined(LNFREE_TRAINER_CUDA)
 #include <lnfree/device/cuda/cuda.hpp>
 #endif
@@ -55,6 +57,8 @@ namespace {
 using BareDevice = lnfree::CpuBF16;
 #elif defined(LNFREE_TRAINER_FP8)
 using BareDevice = lnfree::CudaFP8;
+#elif defined(LNFREE_TRAINER_INT8)
+using BareDevice = lnfree::CudaInt8;
 #elif defined(LNFREE_TRAINER_CUDA)
 using BareDevice = lnfree::Cuda;
 #else
@@ -67,7 +71,7 @@ using Ranks = lnfree::Nccl;
 #elif defined(LNFREE_TRAINER_MPI)
 using Ranks = lnfree::Mpi;
 #else
-using Ranks = lnfree::Alone;
+using Ranks = lnfree::SingleProcess;
 #endif
 
 /// The processes that train, including this one.
@@ -178,8 +182,8 @@ void choose_observers([[maybe_unused]] Observer& observer, const ProgramOptions&
         "checkpoint (--evaluate-only)");
   }
 #else
-  observer.use<lnfree::SignalObserver>(options.observe_signal);
-  observer.use<lnfree::WeightObserver>(options.observe_weights);
+  observer.enable<lnfree::SignalObserver>(options.observe_signal);
+  observer.enable<lnfree::WeightObserver>(options.observe_weights);
 #endif
 }
 
@@ -232,7 +236,7 @@ void initialize(Model& model, const ProgramOptions& options, const lnfree::Windo
   model.initialize(options.training.seed, std);
   if (options.init_from.empty()) return;
   lnfree::load_weights(model, options.init_from, lnfree::ObjectiveWeights::refused,
-                       lnfree::LackingParameters::started);
+                       lnfree::MissingParameters::initialized);
   const std::string difference = difference_beside(options.init_from);
   if (!difference.empty()) std::printf("note: %s\n", difference.c_str());
   if (train == nullptr) return;

@@ -1,6 +1,7 @@
 #include "lnfree/checkpoint/architecture.hpp"
 
 #include <boost/test/unit_test.hpp>
+#include <filesystem>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -25,7 +26,7 @@ Architecture described(const Json& config) {
 }
 
 void refuses(const Json& config, const std::string& key, const std::string& what) {
-  BOOST_CHECK_EXCEPTION(described(config), Error, says("config.json", "its " + key, what));
+  BOOST_CHECK_EXCEPTION(described(config), Error, contains("config.json", "its " + key, what));
 }
 
 // A GPT-NeoX config as written by transformers 4 and 5, with an unusual activation.
@@ -41,6 +42,15 @@ const Json neox = Json::parse(R"({
 }  // namespace
 
 BOOST_AUTO_TEST_SUITE(architecture)
+
+BOOST_AUTO_TEST_CASE(a_config_json_that_cannot_be_read_is_named) {
+  TemporaryFolder folder;
+  BOOST_CHECK_EXCEPTION(read_architecture(folder.path()), Error,
+                        contains("cannot read", "config.json", "No such file"));
+  std::filesystem::create_directory(folder / "config.json");
+  BOOST_CHECK_EXCEPTION(read_architecture(folder.path()), Error,
+                        contains("cannot read", "config.json", "directory"));
+}
 
 BOOST_AUTO_TEST_CASE(config_json_describes_the_model) {
   const Json expected = {{"model_type", "lnfree"},
@@ -66,7 +76,7 @@ BOOST_AUTO_TEST_CASE(config_json_describes_the_model) {
   BOOST_TEST(normed["model_type"] == "gpt2");
   BOOST_TEST(normed["norm"] == "layer_norm");
   BOOST_TEST(normed["activation_function"] == "relu");
-  // A model that Hugging Face's GPT-2 would compute differently is not labelled GPT-2.
+  // A model that Hugging Face's GPT-2 would compute differently is not labeled GPT-2.
   constexpr DecoderConfig turned = [] {
     DecoderConfig config = tiny;
     config.rotary_dims = 4;
@@ -91,7 +101,7 @@ BOOST_AUTO_TEST_CASE(a_config_of_others_may_say_less_but_nothing_else) {
   for (const char* key : {"n_ctx", "norm", "biases"}) {
     Json incomplete = own;
     incomplete.erase(key);
-    BOOST_TEST(says("its " + std::string(key) + " is missing")(Error(difference(incomplete))));
+    BOOST_TEST(contains("its " + std::string(key) + " is missing")(Error(difference(incomplete))));
   }
   BOOST_TEST(
       difference({{"model_type", "gpt2"}, {"n_inner", nullptr}, {"n_positions", 1024}, {"n_ctx", 1024}}) ==
@@ -99,9 +109,9 @@ BOOST_AUTO_TEST_CASE(a_config_of_others_may_say_less_but_nothing_else) {
   for (const auto& [key, value] : {std::pair{"activation_function", "relu"}, {"norm", "layer_norm"}}) {
     Json other = own;
     other[key] = value;
-    BOOST_TEST(says(key, value)(Error(difference(other))));
+    BOOST_TEST(contains(key, value)(Error(difference(other))));
   }
-  BOOST_CHECK_EXCEPTION(architecture_difference<Plain>(folder / "none"), Error, says("config.json"));
+  BOOST_CHECK_EXCEPTION(architecture_difference<Plain>(folder / "none"), Error, contains("config.json"));
 }
 
 // The configs of gpt2, distilgpt2 and DialoGPT with what transformers 4 and 5 add on saving, sizes left out.
@@ -163,8 +173,9 @@ BOOST_AUTO_TEST_CASE(a_config_that_asks_for_another_model_is_refused_by_name) {
     for (const Json& config : {ordinary, saved_again}) {
       Json other = config;
       other[key] = value;
-      BOOST_TEST(says("another architecture", "its " + key + " is " + value.dump())(Error(difference(other))),
-                 key << ": " << difference(other));
+      BOOST_TEST(
+          contains("another architecture", "its " + key + " is " + value.dump())(Error(difference(other))),
+          key << ": " << difference(other));
     }
   }
 }
@@ -186,7 +197,7 @@ BOOST_AUTO_TEST_CASE(layers_have_the_activations_that_a_name_says) {
   BOOST_TEST(layers("gelu*1+relu*2") == "GRRGRRGR");
   BOOST_TEST(layers("gelu*2147483647+relu*2147483647") == "GGGGGGGG");
   for (const char* name : {"relu*x+gelu", "relu*-1+gelu", "relu*1+gelu*0", "relu*9999999999+gelu"}) {
-    BOOST_CHECK_EXCEPTION(layers(name), Error, says("this program knows no activation"));
+    BOOST_CHECK_EXCEPTION(layers(name), Error, contains("this program knows no activation"));
   }
 }
 
@@ -268,7 +279,7 @@ BOOST_AUTO_TEST_CASE(a_gpt_neox_of_others_is_read) {
   folder.write("config.json", neox.dump());
   using Pythia = TinyModel<LayerNorm, GELUTanh, sizes>;
   BOOST_TEST(architecture_difference<Pythia>(folder.path()) == "");
-  BOOST_TEST(says("another architecture", "its n_layer is 3, expected 8")(
+  BOOST_TEST(contains("another architecture", "its n_layer is 3, expected 8")(
       Error(architecture_difference<TinyModel<LayerNorm, GELUTanh, pythia_demo>>(folder.path()))));
 
   Json later = neox;
@@ -319,7 +330,7 @@ BOOST_AUTO_TEST_CASE(sizes_that_make_no_sense_are_refused) {
     Json other = config_json<Plain>();
     other[key] = value;
     BOOST_CHECK_EXCEPTION(described(other), Error,
-                          says("config.json", key, value.is_null() ? "missing" : value.dump()));
+                          contains("config.json", key, value.is_null() ? "missing" : value.dump()));
   }
 }
 

@@ -70,7 +70,7 @@ struct Weights {
     other.initialize(6);
     const auto before = weights(other);
     BOOST_CHECK_EXCEPTION(load_weights(other, path), Error,
-                          says("model.safetensors", "another architecture", words...));
+                          contains("model.safetensors", "another architecture", words...));
     BOOST_TEST((weights(other) == before));
   }
 
@@ -151,7 +151,7 @@ BOOST_AUTO_TEST_CASE(files_of_others_are_read) {
   other.initialize(6);
   const auto before = weights(other);
   BOOST_CHECK_EXCEPTION(load_weights(other, file.path), Error,
-                        says("h.1.mlp.c_fc.weight", "dtype I8", "cannot be read"));
+                        contains("h.1.mlp.c_fc.weight", "dtype I8", "cannot be read"));
   BOOST_TEST((weights(other) == before));
 }
 
@@ -201,7 +201,8 @@ BOOST_AUTO_TEST_CASE(another_architecture_is_refused_by_the_first_tensor_that_di
   file.tensors = tensors_of(file.path);
   file.check_refused("tensor h.0.ln_1");
   save_safetensors(file.path, whole);
-  BOOST_CHECK_EXCEPTION(load_weights(normed, file.path), Error, says("tensor h.0.ln_1.weight", "missing"));
+  BOOST_CHECK_EXCEPTION(load_weights(normed, file.path), Error,
+                        contains("tensor h.0.ln_1.weight", "missing"));
 }
 
 BOOST_AUTO_TEST_CASE(a_bias_of_the_values_is_refused) {
@@ -238,7 +239,7 @@ BOOST_AUTO_TEST_CASE(a_model_in_several_files_is_read_by_its_index) {
     Plain other(1);
     other.initialize(6);
     const auto before = weights(other);
-    BOOST_CHECK_EXCEPTION(load_weights(other, folder.path()), Error, says(words...));
+    BOOST_CHECK_EXCEPTION(load_weights(other, folder.path()), Error, contains(words...));
     BOOST_TEST((weights(other) == before));
   };
   const auto write_index = [&](const Json& index) {
@@ -246,6 +247,10 @@ BOOST_AUTO_TEST_CASE(a_model_in_several_files_is_read_by_its_index) {
   };
   refused("holds no weights", "model.safetensors");
   folder.write("pytorch_model.bin", "");
+  refused("pytorch_model.bin");
+  BOOST_CHECK_EXCEPTION(find_tensors(folder / "pytorch_model.bin"), Error,
+                        contains("pytorch_model.bin", "safetensors"));
+  std::filesystem::rename(folder / "pytorch_model.bin", folder / "pytorch_model.bin.index.json");
   refused("pytorch_model.bin");
 
   write_index({{"metadata", Json::object()}, {"weight_map", map}});
@@ -282,7 +287,7 @@ BOOST_AUTO_TEST_CASE(a_tensor_under_two_names_is_refused) {
   file.tensors.push_back(filled("transformer.wte.weight", {tiny.vocab_size, C}, 3));
   save_safetensors(file.path, file.tensors);
   BOOST_CHECK_EXCEPTION(load_weights(file.model, file.path), Error,
-                        says("twice", "wte.weight", "transformer.wte.weight"));
+                        contains("twice", "wte.weight", "transformer.wte.weight"));
 }
 
 BOOST_AUTO_TEST_CASE(a_gpt_neox_is_read) {
@@ -373,12 +378,12 @@ BOOST_AUTO_TEST_CASE(a_gpt_neox_is_read) {
   named(theirs, "gpt_neox.layers.1.attention.query_key_value.bias").shape = {36, 1};
   save_safetensors(path, theirs);
   BOOST_CHECK_EXCEPTION(load_weights(other, path), Error,
-                        says("h.1.attn.c_attn.bias", "gpt_neox.layers.1.attention.query_key_value.bias"));
+                        contains("h.1.attn.c_attn.bias", "gpt_neox.layers.1.attention.query_key_value.bias"));
   named(theirs, "gpt_neox.layers.1.attention.query_key_value.bias").shape = {36};
   named(theirs, "gpt_neox.layers.1.mlp.dense_h_to_4h.weight").shape = {width, 20};
   save_safetensors(path, theirs);
   BOOST_CHECK_EXCEPTION(load_weights(other, path), Error,
-                        says("h.1.mlp.c_fc.weight", "dense_h_to_4h", "[20, 12]", "expected [12, 20]"));
+                        contains("h.1.mlp.c_fc.weight", "dense_h_to_4h", "[20, 12]", "expected [12, 20]"));
 }
 
 BOOST_AUTO_TEST_SUITE_END()

@@ -10,11 +10,11 @@ using namespace lnfree;
 
 /// Its one member lacks the layer.
 template <class Device>
-struct Misspelt {
+struct Misspelled {
   using Scalar = typename Device::Scalar;
-  static constexpr std::string_view name = "misspelt";
-  Misspelt(ParameterSet<Device>&, const DecoderConfig&) {}
+  static constexpr std::string_view name = "misspelled";
+  Misspelled(ParameterSet<Device>&, const DecoderConfig&) {}
   double on_hidden(Device&, const TrainingPass&, Matrix<const Scalar>, Matrix<Scalar>) { return 0; }
 };
 
-Decoder<tiny, LayerNorm, GELU, Reference<double>, NoObserver, PreNorm, Misspelt> model(1);
+Decoder<tiny, LayerNorm, GELU, Reference<double>, NoObserver, PreNorm, Misspelled> model(1);

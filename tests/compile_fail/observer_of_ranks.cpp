@@ -14,7 +14,7 @@ struct Private {
   void record(BatchShape, const T*, const std::int32_t*) {}
 };
 
-struct Ranks : Alone {
+struct Ranks : SingleProcess {
   static constexpr int max_leaves = 64;
 };
 

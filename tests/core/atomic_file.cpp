@@ -46,7 +46,7 @@ BOOST_AUTO_TEST_CASE(appears_when_complete_with_the_permissions_it_had) {
     AtomicFile file(folder / "a");
     file.write("newer", 5);
     BOOST_TEST(read_file(folder / "a") == "older");
-    BOOST_CHECK_EXCEPTION(AtomicFile(folder / "a"), Error, says("another process"));
+    BOOST_CHECK_EXCEPTION(AtomicFile(folder / "a"), Error, contains("another process"));
     file.commit();
   }
   BOOST_TEST(read_file(folder / "a") == "newer");
@@ -94,7 +94,7 @@ BOOST_AUTO_TEST_CASE(what_is_no_file_to_write_says_so) {
   fs::create_symlink("elsewhere", folder / ".guarded.tmp");
   ::mkfifo((folder / ".fifo.tmp").c_str(), 0600);
   const auto refuses = [&](const std::string& name, auto... words) {
-    BOOST_CHECK_EXCEPTION(AtomicFile(folder / name), Error, says(name.substr(0, 50), words...));
+    BOOST_CHECK_EXCEPTION(AtomicFile(folder / name), Error, contains(name.substr(0, 50), words...));
   };
   const auto before = files_in(folder.path());
   refuses("folder", "is a folder");
@@ -106,12 +106,43 @@ BOOST_AUTO_TEST_CASE(what_is_no_file_to_write_says_so) {
   refuses("guarded", ".guarded.tmp", "is taken");
   refuses("fifo", ".fifo.tmp", "is taken");
   refuses(std::string(300, 'x'), "too long");
-  BOOST_CHECK_EXCEPTION(AtomicFile(""), Error, says("names no file"));
-  BOOST_CHECK_EXCEPTION(AtomicFile("/dev/fd/999"), Error, says("/dev/fd/999", "Bad file descriptor"));
+  BOOST_CHECK_EXCEPTION(AtomicFile(""), Error, contains("names no file"));
+  BOOST_CHECK_EXCEPTION(AtomicFile("/dev/fd/999"), Error, contains("/dev/fd/999", "Bad file descriptor"));
   Pipe pipe;
-  BOOST_CHECK_EXCEPTION(AtomicFile(pipe.name(0)), Error, says("Bad file descriptor"));  // its reading end
+  BOOST_CHECK_EXCEPTION(AtomicFile(pipe.name(0)), Error, contains("Bad file descriptor"));  // its reading end
   BOOST_TEST(files_in(folder.path()) == before, boost::test_tools::per_element());
   BOOST_TEST(read_file(folder / "file") == "older");
+}
+
+// The other file system is /dev/shm, where it is one.
+BOOST_AUTO_TEST_CASE(a_new_name_may_be_on_another_file_system) {
+  TemporaryFolder folder;
+  TemporaryFolder other("/dev/shm");
+  for (const char* where : {"same", "other"}) {
+    fs::create_symlink((where == std::string("same") ? folder : other) / "target", folder / where);
+    const std::string text(200'000, where[0]);
+    {
+      AtomicFile file(folder / "first");
+      file.write(text.data(), text.size());
+      file.rename(folder / where);
+      file.write("end", 3);
+      file.rewind();
+      file.write("start", 5);
+      file.close();
+      BOOST_TEST(!fs::exists(folder / where));
+      file.commit();
+    }
+    BOOST_CHECK(read_file(folder / where) == "start" + text.substr(5) + "end");
+    BOOST_TEST(fs::is_symlink(folder / where));
+  }
+  BOOST_TEST(files_in(folder.path()) == (std::vector<std::string>{"other", "same", "target"}),
+             boost::test_tools::per_element());
+  BOOST_TEST(files_in(other.path()) == std::vector<std::string>{"target"}, boost::test_tools::per_element());
+
+  fs::create_symlink("/dev/null", folder / "null");
+  AtomicFile file(folder / "first");
+  BOOST_CHECK_EXCEPTION(file.rename(folder / "null"), Error, contains("null", "is a pipe or device"));
+  BOOST_CHECK_EXCEPTION(file.rename(folder.path()), Error, contains("is a folder"));
 }
 
 // Through links, so that a bug would not destroy the machine's devices.
@@ -131,7 +162,7 @@ BOOST_AUTO_TEST_CASE(fifos_and_devices_are_written_to) {
   BOOST_TEST(fs::is_symlink(folder / "null"));
   BOOST_TEST(fs::is_character_file("/dev/null"));
   fs::create_symlink("/dev/full", folder / "full");
-  BOOST_CHECK_EXCEPTION(write_file(folder / "full", text), Error, says("full", "No space left"));
+  BOOST_CHECK_EXCEPTION(write_file(folder / "full", text), Error, contains("full", "No space left"));
   BOOST_TEST(files_in(folder.path()) == (std::vector<std::string>{"fifo", "full", "null"}),
              boost::test_tools::per_element());
 }

@@ -36,7 +36,7 @@ BOOST_AUTO_TEST_CASE(clean_changes_the_final_norm_alone) {
   BOOST_TEST((clean(gpt2_small) != gpt2_small));
 }
 
-BOOST_AUTO_TEST_CASE(initialisation_scales_with_the_width) {
+BOOST_AUTO_TEST_CASE(initialization_scales_with_the_width) {
   BOOST_TEST(gpt2_small.init_std() == 0.02, boost::test_tools::tolerance(1e-15));
   DecoderConfig narrow = gpt2_small;
   narrow.width = 192;  // a quarter: twice the deviation

@@ -9,7 +9,7 @@ using namespace std::string_literals;
 
 BOOST_AUTO_TEST_SUITE(excerpts)
 
-BOOST_AUTO_TEST_CASE(what_cannot_be_printed_is_spelt) {
+BOOST_AUTO_TEST_CASE(what_cannot_be_printed_is_spelled_out) {
   BOOST_TEST(printable("caf\xC3\xA9 \\x \"quoted\"") == "caf\xC3\xA9 \\x \"quoted\"");
   BOOST_TEST(printable("caf\xE9.py") == "caf\\xe9.py");
   BOOST_TEST(printable("a\nb\tc\x7F\0"s) == "a\\x0ab\\x09c\\x7f\\x00");

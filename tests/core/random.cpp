@@ -38,14 +38,14 @@ BOOST_AUTO_TEST_CASE(normal_numbers_have_the_right_moments) {
   constexpr Index count = 1'000'000;
   std::vector<double> values(count);
   fill_normal(values.data(), count, 2.0, Philox(7, 3));
-  double m1 = 0, m2 = 0, m3 = 0, m4 = 0, neighbours = 0;
+  double m1 = 0, m2 = 0, m3 = 0, m4 = 0, neighbors = 0;
   for (Index i = 0; i < count; ++i) {
     const double z = values[i] / 2.0;
     m1 += z;
     m2 += z * z;
     m3 += z * z * z;
     m4 += z * z * z * z;
-    if (i > 0) neighbours += z * values[i - 1] / 2.0;
+    if (i > 0) neighbors += z * values[i - 1] / 2.0;
   }
   // Five standard errors of each mean: sqrt(Var(z^k) / n) with variances 1, 2, 15, 96, 1.
   const double n = static_cast<double>(count);
@@ -53,7 +53,7 @@ BOOST_AUTO_TEST_CASE(normal_numbers_have_the_right_moments) {
   BOOST_TEST(std::abs(m2 / n - 1) < 5 * std::sqrt(2 / n));
   BOOST_TEST(std::abs(m3 / n) < 5 * std::sqrt(15 / n));
   BOOST_TEST(std::abs(m4 / n - 3) < 5 * std::sqrt(96 / n));
-  BOOST_TEST(std::abs(neighbours / n) < 5 * std::sqrt(1 / n));
+  BOOST_TEST(std::abs(neighbors / n) < 5 * std::sqrt(1 / n));
 }
 
 BOOST_AUTO_TEST_CASE(normal_numbers_do_not_depend_on_the_count) {

@@ -9,6 +9,7 @@
 #include <lnfree/activation/squared_relu.hpp>
 #include <lnfree/device/cuda/cuda.hpp>
 #include <lnfree/device/cuda/fp8.hpp>
+#include <lnfree/device/cuda/int8.hpp>
 #include <lnfree/norm/dynamic_erf.hpp>
 #include <lnfree/norm/dynamic_tanh.hpp>
 #include <lnfree/norm/layer_norm.hpp>
@@ -85,17 +86,32 @@ void compile_all(D& device) {
 template void compile_all(Cuda&);
 template void compile_all(CudaFp32&);
 
-/// What CudaFP8 has beside Cuda's.
+/// What devices that multiply in eight bits have beside Cuda's.
 template <class D>
-void compile_fp8(D& device, RoundedWeights<D>& weights) {
+void compile_eight_bits(D& device, RoundedWeights<D>& weights) {
   const Matrix<BFloat16> matrix;
   gemm(device, matrix, matrix, Output<BFloat16>(matrix));
   gemm(device, matrix, matrix, Output<float>(Matrix<float>()));
   weights.update(device, 0);
+}
+template void compile_eight_bits(CudaFP8&, RoundedWeights<CudaFP8>&);
+template void compile_eight_bits(CudaInt8&, RoundedWeights<CudaInt8>&);
+
+/// What CudaFP8 alone has.
+template <class D>
+void compile_fp8(D& device) {
   compile_activation(device, GELU{});
   compile_activation(device, LeakyLearnable<Scope::global>{});
 }
-template void compile_fp8(CudaFP8&, RoundedWeights<CudaFP8>&);
+template void compile_fp8(CudaFP8&);
+
+/// The kernel of CudaInt8's products, which benchmarks use in bf16, too.
+template <class T>
+void compile_product(cuda::Stream& stream) {
+  const Matrix<T> factor;
+  cuda::multiply<T>(stream, {factor, factor, nullptr, nullptr, Matrix<BFloat16>(), nullptr, false});
+}
+template void compile_product<BFloat16>(cuda::Stream&);
 
 }  // namespace
 

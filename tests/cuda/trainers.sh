@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Compiles trainers with nvcc and its host compiler, but without generating machine code, which takes longest.
-# The configurations are those whose objectives have their own kernels; NAME_fp8 is the trainer of NAME in FP8.
+# The configurations are those whose objectives have their own kernels; NAME_fp8 and NAME_int8 are the
+# trainers of NAME in eight bits.
 #
 #   trainers.sh NVCC PROJECT SCRATCH CONFIGURATION...
 set -euo pipefail
@@ -12,9 +13,11 @@ echo '#include "trainer.cpp"' >"$scratch/trainer.cu"
 flags=(-std=c++20 --expt-relaxed-constexpr -arch=sm_90 -DLNFREE_TRAINER_CUDA -DLNFREE_TRAINER_SHAPE=gpt2
   -DLNFREE_TRAINER_RECIPE=paper -I"$project/include" -I"$project/examples/trainers")
 for configuration; do
-  device=()
-  [[ $configuration != *_fp8 ]] || device=(-DLNFREE_TRAINER_FP8)
-  "$nvcc" "${flags[@]}" "${device[@]}" -DLNFREE_TRAINER_CONFIGURATION="${configuration%_fp8}" --cuda "$scratch/trainer.cu" \
-    -o "$scratch/$configuration.ii"
+  name=$configuration device=()
+  for format in fp8 int8; do
+    [[ $configuration == *_$format ]] || continue
+    name=${configuration%_"$format"} device=(-DLNFREE_TRAINER_"${format^^}")
+  done
+  "$nvcc" "${flags[@]}" "${device[@]}" -DLNFREE_TRAINER_CONFIGURATION="$name" --cuda "$scratch/trainer.cu" -o "$scratch/$configuration.ii"
   g++ -std=c++20 -fsyntax-only -w -x c++-cpp-output "$scratch/$configuration.ii"
 done

@@ -15,7 +15,7 @@ done
 
 # The trainer's own evaluation at the end, to all digits that do not depend on the batch size.
 "$program" --checkpoint run/checkpoint --data corpus/val.bin --batch-size 3 --json result.json >words
-/usr/bin/python3 - <<'END' || fail "$(cat words)"
+/usr/bin/python3 - <<'END' || fail "wrong results; the program printed: $(cat words)"
 import json, math
 lines = [json.loads(line) for line in open("run/metrics.jsonl")]
 then = next(line for line in reversed(lines) if line["kind"] == "eval")
@@ -33,7 +33,7 @@ assert f"loss {now['eval_loss']:.6f}, perplexity {now['perplexity']:.4f} on {now
 assert words.count("layer") == 8, words
 END
 
-"$program" --checkpoint run/checkpoint --data corpus/val.bin --context 64 | grep -q "in windows of 64" || fail "--context"
+"$program" --checkpoint run/checkpoint --data corpus/val.bin --context 64 | grep -q "in windows of 64" || fail "--context 64 does not evaluate windows of 64 tokens"
 expect_error "is required" --checkpoint run/checkpoint
 expect_error "nowhere.bin" --checkpoint run/checkpoint --data nowhere.bin
 expect_error "cannot read nowhere/config.json" --checkpoint nowhere --data corpus/val.bin

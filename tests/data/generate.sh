@@ -30,8 +30,8 @@ arguments=(--checkpoint run/checkpoint --tokenizer small/tokenizer.model --promp
 "$program" "${arguments[@]}" --tokens 100 --temperature 1 --top-k 0 >text
 [[ $(head -c 9 text) == "def relu(" && $(wc -c <text) -gt 100 ]] || fail "no text after the prompt: $(cat text)"
 "$program" "${arguments[@]}" --tokens 100 --temperature 1 --top-k 0 | cmp - text || fail "the same seed gives another text"
-"$program" "${arguments[@]}" --tokens 100 --temperature 1 --top-k 0 --seed 1 | cmp -s - text && fail "another seed, the same text"
-[[ $("$program" "${arguments[@]}" --tokens 0) == "def relu(" ]] || fail "--tokens 0 is not the prompt"
+"$program" "${arguments[@]}" --tokens 100 --temperature 1 --top-k 0 --seed 1 | cmp -s - text && fail "another seed gives the same text"
+[[ $("$program" "${arguments[@]}" --tokens 0) == "def relu(" ]] || fail "--tokens 0 does not give back the prompt"
 
 # Text that cannot be written is an error, and goes nowhere else.
 for stdout in full broken closed; do
@@ -51,16 +51,16 @@ done
 status=0
 "$trainer" --plan-only >/dev/full 2>stderr || status=$?
 [[ $status == 1 && $(wc -l <stderr) == 1 ]] || fail "--plan-only on a full disk: status $status, $(cat stderr)"
-"$trainer" --plan-only --json plan.json >/dev/full && [[ -s plan.json ]] || fail "--plan-only --json on a full disk"
-"$trainer" --steps 0 --out closed <&- >&- 2>&- || fail "a trainer without standard streams: status $?"
+"$trainer" --plan-only --json plan.json >/dev/full && [[ -s plan.json ]] || fail "--plan-only --json does not write its file when standard output is full"
+"$trainer" --steps 0 --out closed <&- >&- 2>&- || fail "a trainer without standard streams ended with status $?"
 for file in model.safetensors config.json; do
-  cmp run/checkpoint/$file closed/checkpoint/$file || fail "a trainer's words are in its $file"
+  cmp run/checkpoint/$file closed/checkpoint/$file || fail "what a trainer prints is in its $file"
 done
 
 refuse "has 4097 tokens, more than the model's 4096" "${arguments[@]::2}" --tokenizer large/tokenizer.model --prompt x
 "$prepare_corpus" --input sources --vocab-size 390 --held-out 0 --tokenizer-sample-bytes 1000000 --out second >/dev/null
 "$trainer" --steps 1 --batch-size 1 --train small/train.bin --out trained >/dev/null
-"$program" --checkpoint trained/checkpoint --tokenizer small/tokenizer.model --prompt x --tokens 1 >/dev/null || fail "its own tokenizer"
+"$program" --checkpoint trained/checkpoint --tokenizer small/tokenizer.model --prompt x --tokens 1 >/dev/null || fail "the tokenizer that the model was trained with is refused"
 refuse "is not the tokenizer of small/train.bin" --checkpoint trained/checkpoint --tokenizer second/tokenizer.model --prompt x
 refuse "--prompt is empty" "${arguments[@]::4}" --prompt ""
 refuse "--foo is not an option" --foo
@@ -74,9 +74,9 @@ refuse "float16 is neither float32 nor bfloat16" "${arguments[@]}" --dtype float
 refuse "has no tokenizer.json or tokenizer.model" "${arguments[@]::2}" --prompt x
 refuse "128 positions, too few for a context of 129" "${arguments[@]}" --context 129
 refuse "cannot read nowhere/config.json" --checkpoint nowhere "${arguments[@]:2}"
-cp -r run/checkpoint earlier  # when norm-free models were labelled gpt2
+cp -r run/checkpoint earlier  # when norm-free models were labeled gpt2
 sed -i 's/"model_type": "lnfree"/"model_type": "gpt2"/' earlier/config.json
-"$program" --checkpoint earlier "${arguments[@]:2}" --tokens 100 --temperature 1 --top-k 0 | cmp - text || fail "an earlier checkpoint"
+"$program" --checkpoint earlier "${arguments[@]:2}" --tokens 100 --temperature 1 --top-k 0 | cmp - text || fail "a checkpoint of an earlier version gives another text"
 cp -r run/checkpoint other
 sed -i 's/"n_layer": 8/"n_layer": 9/' other/config.json
 refuse "tensor h.8.attn.c_attn.weight is missing" --checkpoint other "${arguments[@]:2}"
@@ -88,11 +88,11 @@ sed -i 's/"vocab_size": 200000000/"vocab_size": 4096/' other/config.json
 
 # A whole text from standard input, several texts, and interactive input.
 printf 'def relu(' | "$program" "${arguments[@]::4}" --prompt - --tokens 100 --temperature 1 --top-k 0 | cmp - text ||
-  fail "a prompt on standard input"
+  fail "the prompt from standard input gives another text"
 printf '%s\n' 'def relu(' '{"prompt": "def relu("}' '"def relu("' >prompts
 "$program" "${arguments[@]::4}" --prompts prompts --tokens 20 --temperature 0 >answers
 "$program" "${arguments[@]::4}" --prompt "def relu(" --tokens 20 --temperature 0 >greedy
-/usr/bin/python3 - <<'END' || fail "answers: $(cat answers)"
+/usr/bin/python3 - <<'END' || fail "wrong answers to the prompts: $(cat answers)"
 import json
 answers = [json.loads(line) for line in open("answers")]
 greedy = open("greedy", errors="replace").read().removesuffix("\n")
@@ -105,18 +105,18 @@ END
 for i in $(seq 20); do echo "def number_$i(self, $(printf 'x%.0s' $(seq $((i % 7 * 5))))"; done >prompts
 together=("${arguments[@]::4}" --tokens 24 --temperature 1.2 --seed 5 --stop "0" --context 20)
 "$program" "${together[@]}" --prompts prompts --batch-size 1 >one_by_one 2>/dev/null
-[[ $(wc -l <one_by_one) == 20 && $(grep -c '"tokens":24' one_by_one) -lt 20 ]] || fail "one by one: $(cat one_by_one)"
+[[ $(wc -l <one_by_one) == 20 && $(grep -c '"tokens":24' one_by_one) -lt 20 ]] || fail "expected 20 answers, some of which end early, got: $(cat one_by_one)"
 for batch in 0 3 20; do
-  "$program" "${together[@]}" --prompts prompts --batch-size $batch 2>/dev/null | cmp - one_by_one || fail "--batch-size $batch"
+  "$program" "${together[@]}" --prompts prompts --batch-size $batch 2>/dev/null | cmp - one_by_one || fail "--batch-size $batch gives other answers than --batch-size 1"
 done
-"$program" "${together[@]}" --prompts - <prompts 2>/dev/null | cmp - one_by_one || fail "prompts on standard input"
+"$program" "${together[@]}" --prompts - <prompts 2>/dev/null | cmp - one_by_one || fail "prompts from standard input give other answers than those from a file"
 if "$program" "${arguments[@]::4}" --tokens 1 --dtype bfloat16 --prompt x >/dev/null 2>&1; then
   "$program" "${together[@]}" --dtype bfloat16 --prompts prompts --batch-size 1 >one_by_one_in_bf16 2>/dev/null
-  "$program" "${together[@]}" --dtype bfloat16 --prompts prompts 2>/dev/null | cmp - one_by_one_in_bf16 || fail "bfloat16"
+  "$program" "${together[@]}" --dtype bfloat16 --prompts prompts 2>/dev/null | cmp - one_by_one_in_bf16 || fail "in bfloat16, prompts that are continued together give other answers"
 fi
 sed -n 20p one_by_one >last
 "$program" "${together[@]:0:8}" --seed 24 "${together[@]:10}" --prompt "$(sed -n 20p prompts)" >alone 2>/dev/null
-/usr/bin/python3 - <<'END' || fail "the last of the prompts, alone: $(cat alone)"
+/usr/bin/python3 - <<'END' || fail "the last prompt alone gives another answer: $(cat alone)"
 import json
 answer = json.loads(open("last").read())
 ascii_of = lambda text: "".join(c for c in text if c.isascii())
@@ -126,28 +126,37 @@ END
 status=0
 "$program" "${together[@]}" --prompts interrupted >stdout 2>stderr || status=$?
 [[ $status == 1 ]] && head -3 one_by_one | cmp - stdout && grep -q "interrupted, line 4 is empty" stderr ||
-  fail "a wrong line: status $status, $(cat stdout stderr)"
+  fail "an empty line should end the program after the answers before it; status $status, $(cat stdout stderr)"
 # Who writes a prompt and waits for its answer gets it.
 coproc conversation { "$program" "${together[@]}" --prompts - 2>/dev/null; }
 head -1 prompts >&"${conversation[1]}"
-read -r -t 60 answer <&"${conversation[0]}" && [[ "$answer" == "$(head -1 one_by_one)" ]] || fail "a conversation: $answer"
+read -r -t 60 answer <&"${conversation[0]}" && [[ "$answer" == "$(head -1 one_by_one)" ]] || fail "whoever waits for the answer to a prompt got: $answer"
 exec {conversation[1]}>&-
-wait "$conversation_PID" || fail "the end of a conversation: status $?"
+wait "$conversation_PID" || fail "at the end of its input the program ended with status $?"
 
+refuse "cannot read sources; a file of prompts was expected" "${arguments[@]::4}" --prompts sources
+printf 'def relu(\r\n"def relu("\r\n' >windows
+"$program" "${arguments[@]::4}" --prompts windows --tokens 20 --temperature 0 2>stderr | cmp - <(tail -n 2 answers) || fail "lines of Windows"
 echo >no_prompt
 refuse "no_prompt, line 1 is empty" "${arguments[@]::4}" --prompts no_prompt
 printf 'def relu(\n' | "$program" "${arguments[@]::4}" --interactive --tokens 20 --temperature 0 >typed
-[[ "def relu($(cat typed)" == "$(cat greedy)" ]] || fail "typed: $(cat typed)"
+[[ "def relu($(cat typed)" == "$(cat greedy)" ]] || fail "the answer to a typed line is another: $(cat typed)"
 
 # The text ends before a stop string, whatever the token boundaries.
 stop=$(tail -c +16 greedy | head -c 3)
 "$program" "${arguments[@]}" --tokens 20 --temperature 0 --stop "$stop" --stop "nowhere in it" >stopped
-[[ "$(cat stopped)" != *"$stop"* && "$(cat greedy)" == "$(cat stopped)$stop"* ]] || fail "stopped: $(cat stopped)"
+[[ "$(cat stopped)" != *"$stop"* && "$(cat greedy)" == "$(cat stopped)$stop"* ]] || fail "the text does not end before the stop string: $(cat stopped)"
+
+# It ends with the tokenizer's end of text, whatever its name.
+"$prepare_corpus" --input sources --vocab-size 300 --held-out 0 --chunking packed --end-of-text "</s>" --out packed >/dev/null
+"$program" "${arguments[@]::2}" --tokenizer packed/tokenizer.model --prompt x --tokens 2000 --temperature 1 --top-k 0 --speed \
+  >ended 2>stderr
+[[ $(cat ended) != *"</s>"* && $(grep -o "^[0-9]* tokens" stderr) != "2000 tokens" ]] || fail "goes on behind the end: $(cat stderr)"
 
 # There is one note when the text exceeds the context; --speed prints tokens per second.
 "$program" "${arguments[@]}" --tokens 200 --context 16 --speed >/dev/null 2>stderr
-[[ $(grep -c "longer than the model's context of 16 tokens" stderr) == 1 ]] || fail "stderr: $(cat stderr)"
-grep -Eq "^200 tokens in .* tokens/s" stderr || fail "--speed: $(cat stderr)"
+[[ $(grep -c "longer than the model's context of 16 tokens" stderr) == 1 ]] || fail "expected one note about the context, got: $(cat stderr)"
+grep -Eq "^200 tokens in .* tokens/s" stderr || fail "--speed does not print the speed: $(cat stderr)"
 # A model of another objective has more tensors, whether config.json names the objective or not, as in earlier versions.
 cp -r run/checkpoint guided
 sed -i 's/"activation_function": "relu"/"activation_function": "gelu"/' guided/config.json
@@ -164,7 +173,7 @@ cp -r guided earlier_guided
 sed -i 's/"layout": "pre_norm"/"objective": "entropy_penalty", &/' guided/config.json
 sed -i '/"layout": "pre_norm"/d' earlier_guided/config.json
 for checkpoint in guided earlier_guided; do
-  "$program" --checkpoint $checkpoint "${arguments[@]:2}" --tokens 1 >/dev/null || fail "$checkpoint"
+  "$program" --checkpoint $checkpoint "${arguments[@]:2}" --tokens 1 >/dev/null || fail "the model in $checkpoint, which has an objective of its own, is refused"
 done
 # Other shapes also work: a Pythia config.json requires Pythia's tensors.
 sed -e 's/"n_layer": 9/"n_layer": 8/; s/"n_ctx": 128/"n_ctx": 256/; s/"n_positions": 128/"n_positions": 256/' \
@@ -174,6 +183,6 @@ sed -e 's/"n_layer": 9/"n_layer": 8/; s/"n_ctx": 128/"n_ctx": 256/; s/"n_positio
 refuse "other is of another architecture than this program: tensor h.0.attn.c_proj.bias is missing" \
   --checkpoint other "${arguments[@]:2}"
 "$program" --help >help
-grep -q "^Usage: generate " help || fail "--help: $(cat help)"
+grep -q "^Usage: generate " help || fail "--help does not begin with the usage: $(cat help)"
 
 echo "generate: all checks passed"

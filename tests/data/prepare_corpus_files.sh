@@ -15,10 +15,10 @@ arguments=(--held-out 0 --context 16 --vocab-size 330)
 
 # same_corpus <out>: checks that the corpus of `sources` there is complete.
 same_corpus() {
-  for file in train.bin train.json tokenizer.model; do cmp corpus/$file "$1/$file" || fail "$1/$file is another"; done
-  grep -q '^  "train"' "$1/corpus.json" && [[ $(tail -c 2 "$1/corpus.json") == "}" ]] || fail "$1/corpus.json is not whole"
-  [[ $(head -c 1 "$1/corpus.json") == "{" ]] || fail "something else is in $1/corpus.json"
-  [[ -z $(find "$1" -name '.*.tmp') ]] || fail "left over in $1: $(ls -A "$1")"
+  for file in train.bin train.json tokenizer.model; do cmp corpus/$file "$1/$file" || fail "$1/$file has other contents than expected"; done
+  grep -q '^  "train"' "$1/corpus.json" && [[ $(tail -c 2 "$1/corpus.json") == "}" ]] || fail "$1/corpus.json is incomplete"
+  [[ $(head -c 1 "$1/corpus.json") == "{" ]] || fail "$1/corpus.json does not begin with an object"
+  [[ -z $(find "$1" -name '.*.tmp') ]] || fail "unexpected files in $1: $(ls -A "$1")"
 }
 
 # A full disk leaves an existing corpus unchanged, and no partial new one.
@@ -27,21 +27,21 @@ for kilobytes in 1 2 4 6; do
   status=0
   (ulimit -f $kilobytes && exec "$program" --input sources "${arguments[@]:0:4}" --vocab-size 331 --out corpus --overwrite) \
     >/dev/null 2>stderr || status=$?
-  [[ $status == 1 && $(wc -l <stderr) == 1 ]] || fail "a file beyond $kilobytes KB: status $status, $(cat stderr)"
+  [[ $status == 1 && $(wc -l <stderr) == 1 ]] || fail "files limited to $kilobytes KB: status $status, $(cat stderr)"
   (ulimit -f $kilobytes && exec "$program" --input sources "${arguments[@]}" --out unfit) >/dev/null 2>&1 || true
-  [[ ! -e unfit ]] || fail "half a corpus: $(ls -A unfit)"
+  [[ ! -e unfit ]] || fail "a failed run left an incomplete corpus: $(ls -A unfit)"
 done
-[[ $before == $(stat -c '%n %i %Y %s' corpus/*) && $(ls -A corpus | wc -l) == 4 ]] || fail "a corpus was spoilt: $(ls -A corpus)"
+[[ $before == $(stat -c '%n %i %Y %s' corpus/*) && $(ls -A corpus | wc -l) == 4 ]] || fail "a corpus was spoiled: $(ls -A corpus)"
 
 # Closed, full or broken standard streams only lose progress messages.
-"$program" --input sources "${arguments[@]}" --out no_stdout >&- || fail "stdout closed: status $?"
+"$program" --input sources "${arguments[@]}" --out no_stdout >&- || fail "with standard output closed: status $?"
 same_corpus no_stdout
-"$program" --input sources "${arguments[@]}" --out no_streams <&- >&- 2>&- || fail "all streams closed: status $?"
+"$program" --input sources "${arguments[@]}" --out no_streams <&- >&- 2>&- || fail "with all standard streams closed: status $?"
 same_corpus no_streams
-"$program" --input sources "${arguments[@]}" --out full_stdout >/dev/full || fail "stdout full: status $?"
+"$program" --input sources "${arguments[@]}" --out full_stdout >/dev/full || fail "with standard output full: status $?"
 same_corpus full_stdout
 { "$program" --input sources "${arguments[@]}" --out broken_pipe || echo "$?" >broken_status; } | true
-[[ ! -e broken_status ]] || fail "stdout a broken pipe: status $(cat broken_status)"
+[[ ! -e broken_status ]] || fail "with a broken pipe as standard output: status $(cat broken_status)"
 same_corpus broken_pipe
 
 # Results for standard output must arrive there.
@@ -49,7 +49,7 @@ status=0
 "$program" --help 2>stderr >/dev/full || status=$?
 [[ $status == 1 && $(wc -l <stderr) == 1 ]] || fail "--help on a full disk: status $status, $(cat stderr)"
 "$program" --input sources "${arguments[@]}" --out corpus --json /dev/stdout >log
-sed -n '/^{$/,$p' log | cmp - corpus/corpus.json || fail "--json /dev/stdout: $(cat log)"
+sed -n '/^{$/,$p' log | cmp - corpus/corpus.json || fail "--json /dev/stdout does not print the report: $(cat log)"
 head -n 1 log | grep -q "nothing to do" || fail "--json /dev/stdout overwrote what came before: $(cat log)"
 for stdout in /dev/full closed; do
   status=0
@@ -66,16 +66,16 @@ mkfifo fifo
 cat fifo >from_fifo &
 "$program" --input sources "${arguments[@]}" --out corpus --json fifo >/dev/null
 wait "$!"
-cmp from_fifo corpus/corpus.json || fail "--json with a FIFO"
+cmp from_fifo corpus/corpus.json || fail "--json does not write the report to a FIFO"
 [[ -p fifo ]] || fail "the FIFO was replaced"
 ln -s /dev/null null
 "$program" --input sources "${arguments[@]}" --out corpus --json null >/dev/null
 [[ -L null && -c /dev/null ]] || fail "/dev/null was replaced"
 mkdir reports && ln -s reports/report.json link
 "$program" --input sources "${arguments[@]}" --out corpus --json link >/dev/null
-[[ -L link ]] && cmp reports/report.json corpus/corpus.json || fail "--json with a link"
+[[ -L link ]] && cmp reports/report.json corpus/corpus.json || fail "--json does not write the report to the target of a link, or replaces the link"
 "$program" --input sources "${arguments[@]}" --out corpus --json /dev/fd/7 7>from_fd >/dev/null
-cmp from_fd corpus/corpus.json || fail "--json /dev/fd/7"
+cmp from_fd corpus/corpus.json || fail "--json /dev/fd/7 does not write the report there"
 ln -s loop loop
 for bad in reports loop nowhere/report.json /dev/full /dev/fd/99; do
   expect_error "$bad" --input sources "${arguments[@]}" --out corpus --json $bad
@@ -95,17 +95,17 @@ for file in train.bin corpus.json; do ln -s "../elsewhere/$file" linked/$file; d
 same_corpus linked
 mkdir -p occupied/val.bin
 expect_error "exists and is not a file" --input sources "${arguments[@]}" --out occupied --overwrite
-[[ $(ls -A occupied) == val.bin ]] || fail "left over: $(ls -A occupied)"
+[[ $(ls -A occupied) == val.bin ]] || fail "unexpected files: $(ls -A occupied)"
 
 # Names may have any bytes; messages stay on one line.
 latin=$'caf\xe9\n'
 mkdir "$latin"
 cp sources/*.py "$latin"
 mv "$latin/file_1.py" "$latin/$latin.py"
-"$program" --input "$latin" "${arguments[@]}" --out "out_$latin" --json report.json >/dev/null || fail "a name in Latin-1: status $?"
+"$program" --input "$latin" "${arguments[@]}" --out "out_$latin" --json report.json >/dev/null || fail "an input with a name in Latin-1: status $?"
 same_corpus "out_$latin"
-grep -qF '/caf\\xe9\\x0a"' report.json || fail "the name in corpus.json: $(head -n 5 report.json)"
-"$program" --input "$latin" "${arguments[@]}" --out "out_$latin" | grep -q "nothing to do" || fail "prepared again"
+grep -qF '/caf\\xe9\\x0a"' report.json || fail "the report does not spell out the name: $(head -n 5 report.json)"
+"$program" --input "$latin" "${arguments[@]}" --out "out_$latin" | grep -q "nothing to do" || fail "a second run with the same arguments prepared the corpus again"
 expect_error 'caf\xe9\x0a does not exist' --input "no/$latin" "${arguments[@]}" --out new
 printf '# caf\xe9\n%0120d\n' 0 >"$latin/$latin.py"
 expect_error 'caf\xe9\x0a.py is not UTF-8' --input "$latin" "${arguments[@]}" --out new
@@ -115,14 +115,14 @@ awk 'BEGIN { printf "{\"content\": \""; for (i = 0; i < 300000; ++i) printf "ten
 { printf '{"repo_name": "'; head -c 1000000 cut.jsonl | tail -c 900000; printf '", "path": 1, "content": "'; cat sources/file_1.py | tr '\n' ' '; printf '\xff"}\n'; } >named.jsonl
 long=$(printf 'x%.0s' {1..100000})
 expect_error "cut.jsonl:1 is not JSON" --input cut.jsonl "${arguments[@]}" --out new
-(($(wc -c <stderr) < 1000)) || fail "a message of $(wc -c <stderr) bytes"
+(($(wc -c <stderr) < 1000)) || fail "the message is too long: $(wc -c <stderr) bytes"
 expect_error "named.jsonl:1 is not UTF-8" --input named.jsonl "${arguments[@]}" --out new
 for option in --input --context --tokenizer --out --json "--$long"; do
   given=(--input sources --out new)
   [[ $option != --out ]] || given=(--input sources)
   [[ $option != --input ]] || given=(--out new)
   expect_error "xxx" "${given[@]}" "$option" "$long"
-  (($(wc -c <stderr) < 1000)) || fail "a message of $(wc -c <stderr) bytes for ${option:0:20}"
+  (($(wc -c <stderr) < 1000)) || fail "the message for ${option:0:20} is too long: $(wc -c <stderr) bytes"
 done
 
 # What a folder holds besides documents is reported.
@@ -134,7 +134,7 @@ expect_error "left out: links (not followed; give their targets): 3" --input lin
 cp sources/file_1.py links/notes.txt
 expect_error "files of other names: 1" --input links "${arguments[@]}" --out new
 cp sources/file_[2-5].py links
-"$program" --input links "${arguments[@]}" --out of_links | grep -q "left out: links (not followed): 3, files of other names: 1" || fail "links: not told"
+"$program" --input links "${arguments[@]}" --out of_links | grep -q "left out: links (not followed): 3, files of other names: 1" || fail "the program does not report links and files of other names"
 grep -q '"links": 3' of_links/corpus.json || fail "corpus.json does not count links"
 ln -s sources by_link
 "$program" --input by_link "${arguments[@]}" --out of_by_link >/dev/null

@@ -43,17 +43,17 @@ tokens() { tail -c +1025 "$1" | od -An -v -t u2 -w2 | tr -d ' '; }
 # The tokenizer is copied under its name, and decodes the tokens.
 "$program" --input plain.jsonl "${arguments[@]}" --out plain >/dev/null
 cmp tokenizer.json plain/tokenizer.json || fail "tokenizer.json was not copied"
-grep -q '"tokenizer": "tokenizer.json"' plain/train.json || fail "train.json: $(cat plain/train.json)"
-[[ ! -e plain/tokenizer.model ]] || fail "a tokenizer.model beside it"
-[[ $(tokens plain/train.bin | head -n 6 | tr '\n' ' ') == "35 32 195 169 32 "[0-9]* ]] || fail "tokens: $(tokens plain/train.bin | head)"
-"$program" --input plain.jsonl "${arguments[@]}" --out plain | grep -q "nothing to do" || fail "prepared again"
+grep -q '"tokenizer": "tokenizer.json"' plain/train.json || fail "train.json does not name tokenizer.json: $(cat plain/train.json)"
+[[ ! -e plain/tokenizer.model ]] || fail "there is a tokenizer.model besides tokenizer.json"
+[[ $(tokens plain/train.bin | head -n 6 | tr '\n' ' ') == "35 32 195 169 32 "[0-9]* ]] || fail "the first tokens are wrong: $(tokens plain/train.bin | head)"
+"$program" --input plain.jsonl "${arguments[@]}" --out plain | grep -q "nothing to do" || fail "a second run with the same arguments prepared the corpus again"
 "$program" --input plain.jsonl --vocab-size 300 --held-out 0.1 --context 32 --out plain --overwrite >/dev/null
-[[ -e plain/tokenizer.model && ! -e plain/tokenizer.json ]] || fail "two tokenizers: $(ls plain)"
+[[ -e plain/tokenizer.model && ! -e plain/tokenizer.json ]] || fail "the former tokenizer is still there: $(ls plain)"
 "$program" --input plain.jsonl "${arguments[@]}" --out plain --overwrite >/dev/null
 
 # Compressed files and other fields give the same corpus.
 same_as_plain() {
-  for file in train.bin val.bin train.json val.json; do cmp "plain/$file" "$1/$file" || fail "$1/$file is another"; done
+  for file in train.bin val.bin train.json val.json; do cmp "plain/$file" "$1/$file" || fail "$1/$file has other contents than expected"; done
 }
 "$program" --input packed.json.gz "${arguments[@]}" --out gzip >/dev/null && same_as_plain gzip
 "$program" --input text.jsonl "${arguments[@]}" --out text >/dev/null && same_as_plain text
@@ -68,7 +68,7 @@ fi
 
 # Packed chunks: every token of every document, an end of text after each.
 "$program" --input plain.jsonl "${arguments[@]:0:2}" --held-out 0 --context 32 --chunking packed --out packed >/dev/null
-/usr/bin/python3 - <<'END' || fail "packed tokens"
+/usr/bin/python3 - <<'END' || fail "the packed tokens are wrong"
 import re, struct
 content, documents, at = open("packed/train.bin", "rb").read(), [], 0
 given = open("expected_documents", "rb").read()
@@ -81,13 +81,13 @@ texts = {256: b"re", 257: b"tu", 258: b"rn"}
 back = b"".join(b"\xff" if i == 259 else texts.get(i) or bytes([i]) for i in ids)
 assert back == b"".join(d + b"\xff" for d in documents), "not the documents"
 END
-grep -q '"context": 0' packed/train.json || fail "packed windows may have any size: $(cat packed/train.json)"
+grep -q '"context": 0' packed/train.json || fail "the context of packed tokens is not 0, which stands for any size: $(cat packed/train.json)"
 "$program" --input plain.jsonl --tokenizer tokenizer.json --held-out 0 --context 32 --chunking packed --max-train-tokens 1000 --out capped >/dev/null
-grep -q '"tokens": 992' capped/train.json || fail "--max-train-tokens of packed documents"
+grep -q '"tokens": 992' capped/train.json || fail "--max-train-tokens 1000 does not give 992 packed tokens"
 "$program" --input plain.jsonl --vocab-size 300 --held-out 0 --context 32 --chunking packed --out own >/dev/null
-[[ $(tokens own/train.bin | grep -cx 1) == 300 ]] || fail "the trained tokenizer's end of text: $(grep end_of own/corpus.json)"
+[[ $(tokens own/train.bin | grep -cx 1) == 300 ]] || fail "expected 300 end-of-text tokens of the trained tokenizer; corpus.json has: $(grep end_of own/corpus.json)"
 "$program" --input plain.jsonl --tokenizer own/tokenizer.model --held-out 0 --context 32 --chunking packed --out again >/dev/null
-cmp own/train.bin again/train.bin || fail "a tokenizer.model with an end of text"
+cmp own/train.bin again/train.bin || fail "a given tokenizer.model with an end-of-text token gives other tokens"
 "$program" --input plain.jsonl --vocab-size 300 --held-out 0 --context 32 --out without >/dev/null
 expect_error "has no end-of-text token" --input plain.jsonl --tokenizer without/tokenizer.model --chunking packed --out new
 expect_error "has no token </doc>" --input plain.jsonl "${arguments[@]}" --chunking packed --end-of-text "</doc>" --out new
@@ -112,15 +112,15 @@ expect_error "short.gz cannot be read further: its gzip data end too early" --in
 expect_error "neither a folder of *.py files nor a file of JSON lines" --input expected_documents "${arguments[@]}" --out new
 for broken in field cut latin; do
   "$program" --input $broken.jsonl --skip-invalid "${arguments[@]}" --out "of_$broken" >log
-  grep -q "300 seen, 299 kept, .* 1 invalid" log && grep -q "the first: $broken.jsonl:5 is not" log || fail "$broken: $(cat log)"
+  grep -q "300 seen, 299 kept, .* 1 invalid" log && grep -q "the first: $broken.jsonl:5 is not" log || fail "--skip-invalid does not count and name the line of $broken.jsonl that cannot be used: $(cat log)"
 done
 "$program" --input cut.jsonl.gz --skip-invalid "${arguments[@]}" --out of_cut_gzip >log
-grep -q " 1 unreadable" log || fail "a cut file is not counted: $(cat log)"
+grep -q " 1 unreadable" log || fail "a truncated file is not counted: $(cat log)"
 grep -q "note: some documents could not be used; the first: cut.jsonl.gz:[0-9]* cannot be read further: its gzip data end too early" log ||
-  fail "a cut file is not named: $(cat log)"
+  fail "a truncated file is not named: $(cat log)"
 sed 's/"BPE"/"WordPiece"/' tokenizer.json >other.json
 expect_error "other.json has a model of type WordPiece; only BPE is supported" --input plain.jsonl --tokenizer other.json --out new
-[[ ! -e new ]] || fail "left over: $(ls -A new)"
+[[ ! -e new ]] || fail "unexpected files: $(ls -A new)"
 
 # A run that is killed continues where it stopped, and gives the same files.
 /usr/bin/python3 - <<'END'
@@ -144,29 +144,29 @@ kill_once() {
   while kill -0 $run 2>/dev/null && [[ ! -e $out/.prepare_corpus.json ]]; do sleep 0.005; done
   kill -KILL $run 2>/dev/null || true
   wait $run 2>/dev/null || true
-  [[ -e $out/.prepare_corpus.json && ! -e $out/corpus.json ]] || fail "$out: not killed in time"
+  [[ -e $out/.prepare_corpus.json && ! -e $out/corpus.json ]] || fail "the run into $out ended before it was killed"
 }
 kill_once killed "${large[@]}" --tokenizer tokenizer.json
 mkdir elsewhere && cp tokenizer.json elsewhere # the same tokenizer
 "$program" "${large[@]}" --tokenizer elsewhere/tokenizer.json --out killed >log
-grep -q "continuing an interrupted run" log || fail "began anew: $(cat log)"
-for file in train.bin val.bin train.json val.json tokenizer.json; do cmp "whole/$file" "killed/$file" || fail "killed/$file is another"; done
-cmp <(sed '/"folder"/d' whole/corpus.json) <(sed '/"folder"/d; s|/elsewhere/|/|' killed/corpus.json) || fail "another report"
-[[ $(ls -A killed | wc -l) == 6 ]] || fail "left over: $(ls -A killed)"
+grep -q "continuing an interrupted run" log || fail "the interrupted run was not continued: $(cat log)"
+for file in train.bin val.bin train.json val.json tokenizer.json; do cmp "whole/$file" "killed/$file" || fail "killed/$file has other contents than expected"; done
+cmp <(sed '/"folder"/d' whole/corpus.json) <(sed '/"folder"/d; s|/elsewhere/|/|' killed/corpus.json) || fail "the continued run wrote another report"
+[[ $(ls -A killed | wc -l) == 6 ]] || fail "unexpected files: $(ls -A killed)"
 # So does one that has trained its tokenizer; one with other arguments starts over; changed inputs are
 # reported.
 "$program" "${large[@]}" --vocab-size 300 --chunking packed --out whole_own >/dev/null
 kill_once killed_own "${large[@]}" --vocab-size 300 --chunking packed
-"$program" "${large[@]}" --vocab-size 300 --chunking packed --out killed_own | grep -q "continuing an interrupted" || fail "began anew"
-for file in train.bin val.bin tokenizer.model; do cmp "whole_own/$file" "killed_own/$file" || fail "killed_own/$file is another"; done
+"$program" "${large[@]}" --vocab-size 300 --chunking packed --out killed_own | grep -q "continuing an interrupted" || fail "the interrupted run was not continued"
+for file in train.bin val.bin tokenizer.model; do cmp "whole_own/$file" "killed_own/$file" || fail "killed_own/$file has other contents than expected"; done
 kill_once other "${large[@]}" --tokenizer tokenizer.json
 "$program" --input large.jsonl --held-out 0 --context 16 --tokenizer tokenizer.json --out other >log
-! grep -q "continuing an interrupted" log || fail "other arguments went on"
-[[ $(ls -A other | wc -l) == 4 ]] || fail "left over: $(ls -A other)"
+! grep -q "continuing an interrupted" log || fail "a run with other arguments continued the interrupted one"
+[[ $(ls -A other | wc -l) == 4 ]] || fail "unexpected files: $(ls -A other)"
 kill_once changed "${large[@]}" --tokenizer tokenizer.json
 sed -i '1s/def/fed/' large.jsonl
 expect_error "the inputs are not those of the run that was interrupted" "${large[@]}" --tokenizer tokenizer.json --out changed
 "$program" "${large[@]}" --tokenizer tokenizer.json --out changed >log
-! grep -q "continuing an interrupted" log || fail "other inputs went on"
+! grep -q "continuing an interrupted" log || fail "a run with other inputs continued the interrupted one"
 
 echo "prepare_corpus and its inputs: all checks passed"

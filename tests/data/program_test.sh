@@ -15,7 +15,7 @@ expect_error() {
   local words=$1 status=0 start=${program##*/}": "
   shift
   "$program" "$@" >stdout 2>stderr || status=$?
-  [[ $status == 1 ]] || fail "$*: exit status $status"
+  [[ $status == 1 ]] || fail "$*: exit status $status instead of 1"
   grep -qF -- "$words" stderr || fail "$*: expected '$words', got: $(cat stderr)"
-  [[ $(wc -l <stderr) == 1 && $(cat stderr) == "$start"* ]] || fail "$*: no single sentence: $(cat stderr)"
+  [[ $(wc -l <stderr) == 1 && $(cat stderr) == "$start"* ]] || fail "$*: expected a single sentence, got: $(cat stderr)"
 }

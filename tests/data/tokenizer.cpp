@@ -123,7 +123,7 @@ BOOST_AUTO_TEST_CASE(learns_from_every_text) {
   BOOST_TEST(Tokenizer::train({alone, run}, 400).encode("payload").size() <= 2u);
   // So are documents with U+2585.
   BOOST_TEST(Tokenizer::train({alone + "\xE2\x96\x85\n" + alone}, 400).encode("        return").size() <= 2u);
-  BOOST_CHECK_EXCEPTION(Tokenizer::train({"\xE2\x96\x85"}, 400), Error, says("nothing that can become"));
+  BOOST_CHECK_EXCEPTION(Tokenizer::train({"\xE2\x96\x85"}, 400), Error, contains("nothing that can become"));
 }
 
 BOOST_AUTO_TEST_CASE(indentation_and_words_become_pieces) {
@@ -166,17 +166,28 @@ BOOST_AUTO_TEST_CASE(training_repeats_and_files_keep_it) {
 
 BOOST_AUTO_TEST_CASE(bad_input_says_what_is_wrong) {
   TemporaryFolder folder;
-  BOOST_CHECK_EXCEPTION(Tokenizer::train(documents(), 50000), Error, says("50000", "at most", "more text"));
-  BOOST_CHECK_EXCEPTION(Tokenizer::train(documents(), 260), Error, says("260", "larger vocabulary"));
-  BOOST_CHECK_EXCEPTION(Tokenizer::train({}, 400), Error, says("no text"));
-  BOOST_CHECK_EXCEPTION(Tokenizer::load(folder / "none.model"), Error, says("none.model", "cannot be read"));
-  BOOST_CHECK_EXCEPTION(Tokenizer::load(folder.path()), Error, says("cannot be read"));
+  BOOST_CHECK_EXCEPTION(Tokenizer::train(documents(), 50000), Error,
+                        contains("50000", "at most", "more text"));
+  BOOST_CHECK_EXCEPTION(Tokenizer::train(documents(), 260), Error, contains("260", "larger vocabulary"));
+  BOOST_CHECK_EXCEPTION(Tokenizer::train({}, 400), Error, contains("no text"));
+  BOOST_CHECK_EXCEPTION(Tokenizer::load(folder / "none.model"), Error,
+                        contains("none.model", "cannot be read"));
+  BOOST_CHECK_EXCEPTION(Tokenizer::load(folder.path()), Error, contains("cannot be read"));
   BOOST_CHECK_EXCEPTION(Tokenizer::load(folder.write("e.model", "")), Error,
-                        says("e.model", "not a SentencePiece"));
+                        contains("e.model", "not a SentencePiece"));
   BOOST_CHECK_EXCEPTION(Tokenizer::load(folder.write("t.model", "import os\n")), Error,
-                        says("not a SentencePiece"));
+                        contains("not a SentencePiece"));
   const std::vector<std::int32_t> beyond = {400};
-  BOOST_CHECK_EXCEPTION(trained().decode(beyond), Error, says("400"));
+  BOOST_CHECK_EXCEPTION(trained().decode(beyond), Error, contains("400"));
+}
+
+BOOST_AUTO_TEST_CASE(the_end_of_a_text_has_several_names) {
+  BOOST_TEST(!trained().end_of_text());
+  for (const std::string name : {"<|endoftext|>", "<|end_of_text|>", "</s>", "<eos>"}) {
+    const auto packed = Tokenizer::train(documents(), 400, name);
+    BOOST_REQUIRE(packed.end_of_text());
+    BOOST_TEST(*packed.end_of_text() == *packed.find(name));
+  }
 }
 
 BOOST_AUTO_TEST_SUITE_END()

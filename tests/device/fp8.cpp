@@ -12,8 +12,9 @@
 #include <lnfree/activation/leaky_learnable.hpp>
 #include <lnfree/activation/relu.hpp>
 
+#include "device/rounded_weights.hpp"
 #include "device/workbench.hpp"
-#include "support/fp8.hpp"
+#include "support/eight_bits.hpp"
 
 using namespace lnfree;
 using namespace lnfree::test;
@@ -100,31 +101,6 @@ std::vector<double> as_rounded(const std::vector<BFloat16>& numbers) {
   return rounded;
 }
 
-/// A model's weights on the device, rounded for products of up to so many rows.
-class Rounded {
- public:
-  Rounded(CudaFP8& device, const std::vector<Matrix<const BFloat16>>& weights, Index rows) {
-    Arena counted;
-    rounded_.plan(counted, weights, rows);
-    memory_ = Buffer<CudaFP8>(device, counted.peak());
-    Arena placed(memory_.data());
-    rounded_.plan(placed, weights, rows);
-    rounded_.update(device, 1);
-  }
-  void update(CudaFP8& device, std::uint64_t version) { rounded_.update(device, version); }
-
- private:
-  Buffer<CudaFP8> memory_;
-  RoundedWeights<CudaFP8> rounded_;
-};
-
-/// y = x W or, backwards, d_x = d_y W^T, as a layer has it.
-template <class D, class A>
-void multiply(D& device, Matrix<const BFloat16> x, Matrix<const BFloat16> w, bool backwards,
-              Output<BFloat16> y, Epilogue<BFloat16, A> epilogue = {}) {
-  gemm(device, x, Operand<BFloat16>(w, backwards), y, epilogue);
-}
-
 /// What a sum may be off by, of the sum of its terms' magnitudes. Tensor cores keep 14 bits of a sum in FP8.
 double sum_precision([[maybe_unused]] Index terms) {
 #ifdef __CUDACC__
@@ -191,7 +167,7 @@ BOOST_AUTO_TEST_CASE(products_are_those_of_rounded_factors, *needs_fp8) {
         const Matrix<const BFloat16> w =
             backwards ? bench.scalars("w", n, k, 0.02) : bench.scalars("w", k, n, 0.02);
         const Matrix<const BFloat16> bias = bench.scalars("bias", 1, n, std);
-        const Rounded rounded(bench.device(), {w}, m);
+        const Rounded<CudaFP8> rounded(bench.device(), {w}, m);
         const Matrix<BFloat16> y = bench.poisoned_scalars(m, n, n + 8), z = bench.scalars("y", m, n, std);
         const auto before = bench.download(z.data, z.size()), biases = bench.download(bias.data, n);
         multiply<CudaFP8, Unactivated>(bench.device(), x, w, backwards, y);
@@ -210,7 +186,7 @@ BOOST_AUTO_TEST_CASE(products_with_some_columns_of_a_weight, *needs_fp8) {
   LNFREE_LOG_SEED();
   Workbench<CudaFP8> bench(seed());
   const Matrix<const BFloat16> whole = bench.scalars("w", 64, 96), w = whole.columns(32, 48);
-  const Rounded rounded(bench.device(), {whole}, 32);
+  const Rounded<CudaFP8> rounded(bench.device(), {whole}, 32);
   for (const bool backwards : {false, true}) {
     const Matrix<const BFloat16> x = bench.scalars("x", 32, backwards ? 48 : 64);
     const Matrix<BFloat16> y = bench.poisoned_scalars(32, backwards ? 64 : 48);
@@ -231,7 +207,7 @@ BOOST_AUTO_TEST_CASE(the_whole_range_is_used, *needs_fp8) {
       for (std::size_t i = 0; i < 16; ++i) one[17 * i] = 1;
       Workbench<CudaFP8> bench(seed());
       const Matrix<BFloat16> w = bench.scalars(one, 16, 16), y = bench.poisoned_scalars(16, 16);
-      const Rounded rounded(bench.device(), {w}, 16);
+      const Rounded<CudaFP8> rounded(bench.device(), {w}, 16);
       multiply<CudaFP8, Unactivated>(bench.device(), bench.scalars(numbers, 16, 16), w, backwards, y);
       BOOST_TEST(static_cast<float>(bench.download(y.row(0) + 3, 1)[0]) == largest);
       BOOST_TEST(static_cast<float>(bench.download(y.row(1) + 3, 1)[0]) == smallest);
@@ -244,7 +220,7 @@ BOOST_AUTO_TEST_CASE(bits_do_not_depend_on_what_was_multiplied_before, *needs_fp
   LNFREE_LOG_SEED();
   Workbench<CudaFP8> bench(seed());
   const Matrix<BFloat16> w = bench.scalars("w", 64, 96);
-  Rounded rounded(bench.device(), {w}, 32);
+  Rounded<CudaFP8> rounded(bench.device(), {w}, 32);
   const auto product = [&](double std) {
     const Matrix<BFloat16> y = bench.poisoned_scalars(32, 96);
     multiply<CudaFP8, Unactivated>(bench.device(), bench.scalars("x", 32, 64, std), w, false, y);
@@ -278,7 +254,7 @@ BOOST_AUTO_TEST_CASE(factors_are_rounded_where_they_are_made, *needs_fp8) {
   Workbench<CudaFP8> bench(seed());
   CudaFP8& device = bench.device();
   const Matrix<const BFloat16> w = bench.scalars("w", 64, 96), other = bench.scalars("other", 64, 96);
-  const Rounded rounded(device, {w, other}, 32);
+  const Rounded<CudaFP8> rounded(device, {w, other}, 32);
   const Matrix<const BFloat16> slope = bench.scalars("slope", 1, 1);
   const auto product = [&](double std, bool backwards, bool learnable, bool expected, auto between) {
     const Index k = backwards ? 96 : 64, n = backwards ? 64 : 96;
@@ -345,7 +321,7 @@ BOOST_AUTO_TEST_CASE(hide_nothing, *needs_fp8) {
   for (const double bad : {double{NAN}, -double{INFINITY}}) {
     Workbench<CudaFP8> bench(seed());
     const Matrix<BFloat16> w = bench.scalars("w", 32, 32);
-    const Rounded rounded(bench.device(), {w}, 16);
+    const Rounded<CudaFP8> rounded(bench.device(), {w}, 16);
     std::vector<double> values(16 * 32, 1);
     values[100] = bad;
     const Matrix<BFloat16> y = bench.poisoned_scalars(16, 32);
@@ -366,7 +342,7 @@ BOOST_AUTO_TEST_CASE(other_products_are_those_of_bf16, *needs_fp8) {
       const Matrix<BFloat16> x = bench.scalars("x", m, k, 1, stride), w = bench.scalars("w", k, n);
       const Matrix<BFloat16> y = bench.poisoned_scalars(m, n);
       if constexpr (std::is_same_v<D, CudaFP8>) {
-        const Rounded rounded(bench.device(), {w}, rows);
+        const Rounded<CudaFP8> rounded(bench.device(), {w}, rows);
         multiply<D, ReLU>(bench.device(), x, w, false, y);
       } else {
         multiply<D, ReLU>(bench.device(), x, w, false, y);

@@ -16,7 +16,7 @@ losses = [float(loss) for loss in re.findall(r"^step +\d+: loss (\S+) nats$", ou
 layers = re.findall(r"^head entropies (.*) nats$", output, re.MULTILINE)
 entropies = [float(entropy) for layer in layers for entropy in layer.split()]
 if len(losses) < 2 or not losses[-1] < losses[0] / 2:
-    sys.exit(f"run_quickstart.py: the loss should fall to less than half, it went {losses}")
+    sys.exit(f"run_quickstart.py: the loss should fall to less than half, but the losses are {losses}")
 most = sum(math.log(i) for i in range(1, CONTEXT + 1)) / CONTEXT
 if len(entropies) != 16 or not all(0 <= entropy <= most + 0.01 for entropy in entropies):
-    sys.exit(f"run_quickstart.py: 16 entropies between 0 and {most:.2f} nats were expected, not {entropies}")
+    sys.exit(f"run_quickstart.py: 16 entropies between 0 and {most:.2f} nats were expected, got {entropies}")

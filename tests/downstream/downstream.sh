@@ -17,11 +17,11 @@ done
 "$prepare_corpus" --input sources --held-out-input held_out --vocab-size 400 --tokenizer-sample-bytes 1000000 --out corpus \
   --held-out-text corpus/held_out.jsonl >/dev/null
 mv corpus/held_out.jsonl .
-[[ $(wc -l <held_out.jsonl) == 1 ]] || fail "one text is held out"
+[[ $(wc -l <held_out.jsonl) == 1 ]] || fail "expected one held-out text, got $(wc -l <held_out.jsonl)"
 # Also for an existing corpus.
 "$prepare_corpus" --input sources --held-out-input held_out --vocab-size 400 --tokenizer-sample-bytes 1000000 --out corpus \
   --held-out-text again.jsonl >/dev/null
-cmp held_out.jsonl again.jsonl || fail "another held-out text the second time"
+cmp held_out.jsonl again.jsonl || fail "the second run held out another text"
 "$annotate" held_out.jsonl --out annotated.jsonl >/dev/null
 "$trainer" --train corpus/train.bin --val corpus/val.bin --steps 2 --batch-size 2 --out run >/dev/null
 
@@ -31,11 +31,11 @@ windows=$(/usr/bin/python3 -c 'import json; print(json.load(open("corpus/corpus.
 # The trainer evaluates on the whole windows of the held-out file.
 "$program" "${model[@]}" --annotated annotated.jsonl --windows "$windows" --batch-size 3 --json whole.json >/dev/null
 OMP_NUM_THREADS=1 "$program" "${model[@]}" --annotated annotated.jsonl --windows "$windows" --batch-size 3 --json one.json >/dev/null
-cmp whole.json one.json || fail "the number of threads decides the result"
+cmp whole.json one.json || fail "the result depends on the number of threads"
 "$program" "${model[@]}" --annotated annotated.jsonl --windows "$windows" --seed 1 --json seed.json >/dev/null
 "$program" "${model[@]}" --annotated annotated.jsonl --induction-windows 0 --context 64 --json short.json | grep -q "up to 64 tokens" ||
-  fail "--context"
-/usr/bin/python3 - "$windows" <<'END' || fail "$(cat words)"
+  fail "--context 64 does not limit the windows to 64 tokens"
+/usr/bin/python3 - "$windows" <<'END' || fail "wrong results; the program printed: $(cat words)"
 import json, math, sys
 every, whole, seed, short = (json.load(open(f"{name}.json")) for name in ("all", "whole", "seed", "short"))
 then = [line for line in map(json.loads, open("run/metrics.jsonl")) if line["kind"] == "eval"][-1]

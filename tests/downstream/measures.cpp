@@ -55,7 +55,7 @@ struct Predicted {
     model.initialize(test::seed(), 0.5);
     Observed& observer = model.observer();
     observer.set_closing({{{1, 4}, {2}, {}}});
-    observer.set_model(logit_map<KnownPolicies>(model, final_norm), centred_output_rows(model), tiny.width);
+    observer.set_model(logit_map<KnownPolicies>(model, final_norm), centered_output_rows(model), tiny.width);
     observer.expect(random.targets);
     model.loss(random.batch());
     predictions = observer.predictions();

@@ -33,7 +33,7 @@ using namespace lnfree;
 /// Checks a condition that must hold for every input.
 void require(bool holds, const char* what) {
   if (holds) return;
-  std::fprintf(stderr, "not so: %s\n", what);
+  std::fprintf(stderr, "expected %s\n", what);
   std::abort();
 }
 
@@ -71,7 +71,7 @@ void shard(std::string_view input) {
 void check(const ByteLevelTokenizer& tokenizer, std::string_view text) {
   const auto ids = tokenizer.encode(text);
   const auto back = tokenizer.decode(ids);
-  require(!tokenizer.gives_text_back() || back == text, "the text that was encoded");
+  require(!tokenizer.is_lossless() || back == text, "the text that was encoded");
 }
 
 void tokenizer_json(std::string_view input) {
@@ -110,7 +110,7 @@ void json_lines(std::string_view input) {
         require(!find_invalid_utf8(document.content), "UTF-8");
         require(!document.content.empty(), "a document");
       });
-      require(counts.kept == counts.train + counts.held_out, "each document on a side");
+      require(counts.kept == counts.train + counts.held_out, "each document in one of the two splits");
     } catch (const Error&) {
     }
   }
@@ -184,7 +184,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   } catch (const Error& error) {
     const std::string_view sentence = error.what();
     require(sentence.size() < 4000 && !find_invalid_utf8(sentence), "a sentence");
-    require(sentence.find('\n') == std::string_view::npos, "a sentence of one line");
+    require(sentence.find('\n') == std::string_view::npos, "a sentence on one line");
   }
   return 0;
 }

@@ -1,6 +1,6 @@
 /// Tests processes with one GPU each: the members of Nccl, sums over ranks, and training to the same bits as
 /// in a single process. Without an argument the program is one of the processes (RANK, WORLD_SIZE,
-/// LOCAL_RANK, LNFREE_MEETING); with a number it starts that many.
+/// LOCAL_RANK, LNFREE_RENDEZVOUS); with a number it starts that many.
 ///
 ///   gpu_ranks [RANKS]
 ///
@@ -42,7 +42,7 @@ void expect(bool holds, const Nccl& ranks, const char* what) {
 }
 
 /// A single process that sums like several.
-struct Single : Alone {
+struct Single : SingleProcess {
   static constexpr int max_leaves = Nccl::max_leaves;
 };
 
@@ -170,9 +170,9 @@ int run() {
 
 /// Starts this program as several ranks and waits for them.
 int start(char** argv, int count) {
-  const std::string meeting =
+  const std::string rendezvous =
       std::filesystem::temp_directory_path() / ("lnfree-ranks-" + std::to_string(::getpid()));
-  ::setenv("LNFREE_MEETING", meeting.c_str(), 1);
+  ::setenv("LNFREE_RENDEZVOUS", rendezvous.c_str(), 1);
   ::setenv("WORLD_SIZE", std::to_string(count).c_str(), 1);
   std::vector<pid_t> processes;
   for (int rank = 0; rank < count; ++rank) {

@@ -164,7 +164,7 @@ class Run(unittest.TestCase):
                 if "State:\tZ" in Path(f"/proc/{int(pid.read_text())}/status").read_text():
                     return
                 time.sleep(0.01)
-            self.fail("a program's child is still there")
+            self.fail("a child process of a program is still running")
 
     def test_what_takes_too_long_is_ended_with_all_it_started(self):
         pid = self.left_over()

@@ -46,11 +46,11 @@ void check() {
   compare(first, run_on_cpu<Norm, Activation>(random), bounds<D, Activation>());
 
   const TrainingRun second = training_run<Model>(random, peak_learning_rate);
-  BOOST_TEST((first.losses == second.losses), "two runs have other losses");
-  BOOST_TEST((first.norms == second.norms), "two runs have other gradient norms");
-  BOOST_TEST((first.gradients == second.gradients), "two runs have other gradients");
-  BOOST_TEST((first.entropies == second.entropies), "two runs have other entropies");
-  BOOST_TEST((first.trained == second.trained), "two runs end with other weights");
+  BOOST_TEST((first.losses == second.losses), "two runs differ in their losses");
+  BOOST_TEST((first.norms == second.norms), "two runs differ in their gradient norms");
+  BOOST_TEST((first.gradients == second.gradients), "two runs differ in their gradients");
+  BOOST_TEST((first.entropies == second.entropies), "two runs differ in their entropies");
+  BOOST_TEST((first.trained == second.trained), "two runs end with different weights");
 }
 
 /// A number that distinguishes parameters that differ in a single bit.
@@ -96,7 +96,7 @@ BOOST_AUTO_TEST_CASE(gpt2_repeats_to_the_bit) {
   };
   const auto first = train(), second = train();
   BOOST_TEST(first.first == second.first, boost::test_tools::per_element());
-  BOOST_TEST(first.second == second.second, "two runs end with other weights");
+  BOOST_TEST(first.second == second.second, "two runs end with different weights");
 }
 
 BOOST_AUTO_TEST_SUITE_END()

@@ -166,6 +166,8 @@ class Convert(ConvertTest):
         self.refused(ours, "exists and is not empty", name="file", options=["--format", "llmc"])
         self.refused(ours, "cannot create", name="file/below")
         self.assertEqual((self.folder / "file").read_bytes(), b"mine")
+        self.write("new.part", b"mine")
+        self.refused(ours, "new.part exists", name="new")
 
     def test_options(self):
         ours = self.written("gpt2")
@@ -279,8 +281,8 @@ class Convert(ConvertTest):
             with self.subTest(key):
                 changed = json.dumps(saved | {key: value})
                 config.write_text(changed)
-                names = {"norm": "gated_norm", "layout": "spiral", "activation_function": "gated"}
-                self.refused(ours, names.get(key, key))
+                unknown = {"norm": "gated_norm", "layout": "spiral", "activation_function": "gated"}
+                self.refused(ours, *([unknown[key], "config.json: "] if key in unknown else [key]))
         config.write_text(json.dumps(saved | {"n_layer": 3}))
         self.refused(ours, "lacks a tensor", "h.2.ln_1.weight")
         config.write_text(json.dumps(saved | {"n_layer": 1}))
@@ -316,6 +318,8 @@ class Convert(ConvertTest):
 
         weights.unlink()
         self.refused(ours, "holds no weights")
+        (ours / "pytorch_model.bin").write_bytes(b"PK")
+        self.refused(ours / "pytorch_model.bin", "pickled", "safetensors")
         index = {"weight_map": {name: "model-00001-of-00002.safetensors" for name in header.keys() - {"__metadata__"}}}
         (ours / "model.safetensors.index.json").write_text(json.dumps(index))
         self.refused(ours, "index.json names", "model-00001-of-00002.safetensors", "not there")
@@ -353,6 +357,7 @@ class Convert(ConvertTest):
         for content in ("{", "[]", '{"model": 1}', '{"model": {"vocab": {}}}'):
             given.write_text(content)
             refused("given.json is not a tokenizer.json")
+        self.refused(ours, "neither a tokenizer.json nor", options=("--tokenizer", ours / "model.safetensors"))
         given.write_text(json.dumps({"model": {"vocab": {str(i): i for i in range(VOCABULARY + 1)}}}))
         refused("has 38 tokens, more than the model's 37")
         given.write_text(json.dumps({"model": {"vocab": {"a": 0}}}))

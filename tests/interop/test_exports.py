@@ -163,7 +163,7 @@ class Exports(unittest.TestCase):
         def wait_for(expected):
             deadline = time.monotonic() + 60
             while self.read_back(events / "run")["scalars"].get("train/loss") != expected:
-                self.assertLess(time.monotonic(), deadline, f"{expected} does not appear")
+                self.assertLess(time.monotonic(), deadline, f"{expected} did not appear in time")
                 time.sleep(0.2)
 
         wait_for([[0, 8], [1, 7]])

@@ -157,7 +157,7 @@ BOOST_AUTO_TEST_CASE_TEMPLATE(texts_that_are_read_together_have_the_logits_of_ea
         texts.pop_back();
         places.pop_back();
       }
-      std::vector<KeptText> kept;
+      std::vector<CachedText> kept;
       for (std::size_t i = 0; i < texts.size(); ++i) kept.push_back({places[i], texts[i]});
       const auto found = together.next_logits_of(kept);
       BOOST_REQUIRE(found.size() == texts.size());
@@ -182,7 +182,7 @@ BOOST_AUTO_TEST_CASE(texts_that_cannot_be_read_together_are_refused) {
   model.initialize(5);
   other.initialize(5);
   const Tokens text{1, 2};
-  const auto refused = [&](auto& by, std::vector<KeptText> texts, const std::string& why) {
+  const auto refused = [&](auto& by, std::vector<CachedText> texts, const std::string& why) {
     BOOST_CHECK_EXCEPTION(by.next_logits_of(texts), Error, [&](const Error& error) {
       return std::string(error.what()).find(why) != std::string::npos;
     });
@@ -224,7 +224,7 @@ BOOST_AUTO_TEST_CASE(a_text_is_the_same_whatever_is_continued_beside_it) {
     model.initialize(5, 0.3);
     std::vector<Tokens> texts(prompts.begin(), prompts.begin() + 17);
     for (int step = 0; step < 3; ++step) {
-      std::vector<KeptText> kept;
+      std::vector<CachedText> kept;
       for (int i = 0; i < 17; ++i) kept.push_back({i, texts[static_cast<std::size_t>(i)]});
       const auto logits = model.next_logits_of(kept);
       for (const std::size_t i : {0, 7, 16}) {

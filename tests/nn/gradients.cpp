@@ -177,8 +177,8 @@ BOOST_AUTO_TEST_CASE(layouts) {
 }
 
 BOOST_AUTO_TEST_CASE(objectives) {
-  check_layout<tiny, Identity, GELU, PreNorm, test::PenalisedHidden>(2 + 2 * 5 + 2);
-  check_layout<tiny, LayerNorm, GELU, PostNorm, test::PenalisedStream>(2 + 2 * 9 + 2 + 1);
+  check_layout<tiny, Identity, GELU, PreNorm, test::PenalizedHidden>(2 + 2 * 5 + 2);
+  check_layout<tiny, LayerNorm, GELU, PostNorm, test::PenalizedStream>(2 + 2 * 9 + 2 + 1);
   check_layout<tiny, LayerNorm, GELU, Parallel, test::HalvedLoss>(2 + 2 * 9 + 2);
 }
 

@@ -237,7 +237,7 @@ BOOST_AUTO_TEST_CASE(layers_that_cannot_be_learned_are_refused) {
   student.initialize(3);
   const auto refuses = [&](auto teacher, const char* layers, auto... words) {
     student.objective().options().layers = layers;
-    BOOST_CHECK_EXCEPTION(learn_from(student, teacher), Error, says(words...));
+    BOOST_CHECK_EXCEPTION(learn_from(student, teacher), Error, contains(words...));
   };
   const auto wide = std::make_shared<WideTeacher<Cpu>>(2, Purpose::evaluation);
   wide->initialize(1);
@@ -249,7 +249,7 @@ BOOST_AUTO_TEST_CASE(layers_that_cannot_be_learned_are_refused) {
   const test::RandomBatch random({2, 9}, tiny.vocab_size, 5);
   student.objective().options().layers = "1";
   student.objective().set_teacher(teacher_of(wide));
-  BOOST_CHECK_EXCEPTION(student.forward_backward(random.batch()), Error, says("learn_from"));
+  BOOST_CHECK_EXCEPTION(student.forward_backward(random.batch()), Error, contains("learn_from"));
   learn_from(student, wide);
   student.forward_backward(random.batch());
   student.objective().options().hidden_weight = -1;

@@ -129,23 +129,23 @@ BOOST_AUTO_TEST_CASE(the_target_follows_the_scale) {
   rows.penalty({.coefficient = 0, .end_of_text = 7, .anchor = 2});
   rows.objective.measure(sums);
   BOOST_TEST(!rows.objective.has_target());
-  rows.objective.follow(0, sums);
+  rows.objective.update_target(0, sums);
   BOOST_TEST(rows.objective.target() == mean, close);
-  rows.objective.follow(1, {8, 2, 12, 2});  // whose mean is 5
+  rows.objective.update_target(1, {8, 2, 12, 2});  // whose mean is 5
   BOOST_TEST(rows.objective.target() == (mean + 5) / 2, close);
   const double before = rows.objective.target();
-  rows.objective.follow(5000, {8, 2, 12, 2});
+  rows.objective.update_target(5000, {8, 2, 12, 2});
   BOOST_TEST(rows.objective.target() == 0.99 * before + 0.01 * 5, close);
   // Steps without rows, or without numbers, change nothing.
   const double kept = rows.objective.target();
   for (const std::vector<double>& none : {std::vector<double>{0, 0}, {NAN, 3}, {INFINITY, 3}, {}}) {
-    rows.objective.follow(6, none);
+    rows.objective.update_target(6, none);
     BOOST_TEST(rows.objective.target() == kept);
   }
   // Nobody asks for an anchor: there is none.
   Rows others;
   others.penalty({.coefficient = 1});
-  others.objective.follow(0, sums);
+  others.objective.update_target(0, sums);
   BOOST_TEST(!others.objective.has_target());
 }
 

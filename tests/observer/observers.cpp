@@ -82,9 +82,9 @@ BOOST_AUTO_TEST_CASE(a_part_can_be_switched_off) {
   };
   BOOST_TEST(parts() == 2);
   for (const bool on : {false, true}) {
-    seen.use<First>(on);
-    BOOST_TEST(seen.uses<First>() == on);
-    BOOST_TEST(seen.uses<Second>());
+    seen.enable<First>(on);
+    BOOST_TEST(seen.is_enabled<First>() == on);
+    BOOST_TEST(seen.is_enabled<Second>());
     BOOST_TEST(parts() == 1 + on);
     seen.reset();
     model.loss(random.batch());

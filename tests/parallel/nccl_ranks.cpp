@@ -82,8 +82,8 @@ int main(int argc, char** argv) {
     } else {
       const Nccl ranks = Nccl::from_environment(20);
       check(ranks);
-      const char* const meeting = std::getenv("LNFREE_MEETING");
-      require(meeting == nullptr || ranks.rank() != 0 || !std::filesystem::exists(meeting),
+      const char* const rendezvous = std::getenv("LNFREE_RENDEZVOUS");
+      require(rendezvous == nullptr || ranks.rank() != 0 || !std::filesystem::exists(rendezvous),
               "the file is left");
     }
     return 0;

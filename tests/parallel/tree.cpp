@@ -85,14 +85,14 @@ BOOST_AUTO_TEST_CASE(a_branch_sums_pair_by_pair) {
 
 BOOST_AUTO_TEST_CASE(ranks_that_do_not_fit_are_told_which_would) {
   require_fitting_ranks(RankOf{0, 4}, 12);
-  const auto says = [](const std::string& part) {
+  const auto contains = [](const std::string& part) {
     return [=](const Error& error) { return std::string(error.what()).find(part) != std::string::npos; };
   };
   BOOST_CHECK_EXCEPTION(require_fitting_ranks(RankOf{0, 3}, 12), Error,
-                        says("3 ranks: start 1, 2 or 4 ranks"));
+                        contains("3 ranks: start 1, 2 or 4 ranks"));
   BOOST_CHECK_EXCEPTION(require_fitting_ranks(RankOf{0, 8}, 12), Error,
-                        says("8 ranks: start 1, 2 or 4 ranks"));
-  BOOST_CHECK_EXCEPTION(require_fitting_ranks(RankOf{0, 2}, 3), Error, says("2 ranks: start 1 rank,"));
+                        contains("8 ranks: start 1, 2 or 4 ranks"));
+  BOOST_CHECK_EXCEPTION(require_fitting_ranks(RankOf{0, 2}, 3), Error, contains("2 ranks: start 1 rank,"));
 }
 
 BOOST_AUTO_TEST_CASE(pieces_are_aligned_and_spare_matrices_where_asked) {

@@ -140,7 +140,7 @@ void dump_course(DynamicDecoder<Target, Observer, Objective>& model, std::option
         return loss;
       };
       steps_of(set_gates, measured, [&](std::int64_t step) {
-        if (norms.measures()) model.objective().follow(step, of_objective);
+        if (norms.measures()) model.objective().update_target(step, of_objective);
         norms.set_scales(step, of_norms);
         of_norms.clear();
         of_objective.clear();

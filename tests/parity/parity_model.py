@@ -199,13 +199,13 @@ class Model:
         return w[name + ".weight"] * squashed + w[name + ".bias"]
 
     def _removed_norm(self, name, x):
-        """A share g of a layer norm, and 1 - g of the centred row times the same number for all rows."""
+        """A share g of a layer norm, and 1 - g of the centered row times the same number for all rows."""
         w, gate = self.weights, self.weights[name + ".gate"]
         normalized = self._layer_norm(name, x)
-        centred = x - x.mean(dim=-1, keepdim=True)
-        variance = centred.detach().square().mean(dim=-1)
+        centered = x - x.mean(dim=-1, keepdim=True)
+        variance = centered.detach().square().mean(dim=-1)
         self.rows[name] = variance, (variance + 1e-5).rsqrt()
-        return gate * normalized + (1 - gate) * w[name + ".scale"] * centred * w[name + ".weight"]
+        return gate * normalized + (1 - gate) * w[name + ".scale"] * centered * w[name + ".weight"]
 
     def _linear(self, name, x):
         y = x @ self.weights[name + ".weight"]
@@ -335,7 +335,7 @@ class Model:
         return ANCHOR_PENALTY * (self._scales() - self.anchor).square().mean()
 
     def move_anchor(self, step):
-        """Moves the anchor towards the scale of the last forward pass."""
+        """Moves the anchor toward the scale of the last forward pass."""
         with torch.no_grad():
             self.anchor = self.anchor + max(1 / (step + 1), 0.01) * (self._scales().mean() - self.anchor)
 

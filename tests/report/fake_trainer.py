@@ -5,8 +5,8 @@ It handles files and signals as the programs do, but trains nothing. Environment
 there for a signal; FAKE_DIVERGE=CONFIG:STEP diverges there; FAKE_FAIL=CONFIG:STEP fails there, once the file
 $FAKE_FAIL_AFTER exists. CONFIG is a trainer's name without train_demo_. FAKE_BATCH is the largest number of
 windows in a pass that fits in memory; FAKE_NO_DEVICE means that there is no device. FAKE_REFUSAL is a
-sentence with which prepare_corpus refuses its input, FAKE_TEXT the file that it holds out. Every start is
-recorded in $FAKE_STARTS.
+sentence with which prepare_corpus refuses its input, FAKE_TEXT the file that it holds out, FAKE_SHARDS=SPLIT:N
+the number of shards that it lists for the split train or held_out. Every start is recorded in $FAKE_STARTS.
 """
 
 import argparse
@@ -90,6 +90,10 @@ def prepare_corpus():
     windows = int(os.environ.get("FAKE_WINDOWS", "66875")) * 128 // options.context
     prepared = made_up().PREPARED
     report = prepared | {"context": options.context, "train": prepared["train"] | {"windows": windows}}
+    if shards := os.environ.get("FAKE_SHARDS"):
+        split, number = shards.split(":")
+        names = [f"{'val' if split == 'held_out' else split}_{i + 1:06}.bin" for i in range(int(number))]
+        report[split] = report[split] | {"shards": names}
     report["arguments"] = {"skip_invalid": options.skip_invalid}
     if refusal:
         report["documents"] = report["documents"] | {"invalid": 1}

@@ -17,7 +17,7 @@ import private_inference
 import report
 import synthetic
 import unrendered
-from experiments import distillation, removal, sparsity, tuned
+from experiments import distillation, removal, sparsity, tapering, tuned
 
 LAYERS = synthetic.LAYER_ENTROPY
 
@@ -154,6 +154,29 @@ class BeyondTest(unittest.TestCase):
         self.write(synthetic.spec_of("sm_ln_g_tapered", 0, options=(("steps", 976),), init_from=base), 26.0)
         self.assertNotIn("Removing the norms", self.report())
 
+    def write_tapering(self, tapered, seeds=(0, 1)):
+        for seed in seeds:
+            self.write(synthetic.spec_of("sm_ln_g", seed), 25.0)
+            self.write(synthetic.spec_of("sm_g", seed), 30.0)
+            spec = synthetic.spec_of("sm_ln_g_tapered", seed, options=tuple(tapering.OPTIONS.items()))
+            self.write(spec, tapered[seed], gate=lambda part: 1 - part)
+
+    def test_tapering(self):
+        self.write_tapering({0: 26.0, 1: 27.0})
+        text = self.section("Norms that taper off during training", rendered=True)
+        self.assertEqual(self.cells(text, "SM + LN + G"), ["25.00 ± 0.00", "0", "−16.67 ± 0.00"])
+        self.assertEqual(self.cells(text, "SM + LN + G, tapered"), ["26.50 ± 0.71", "+6.00 ± 2.83", "−11.67 ± 2.36"])
+        self.assertEqual(self.cells(text, "SM + G"), ["30.00 ± 0.00", "+20.00 ± 0.00", "0"])
+        self.assertIn("SM + LN + G whose norms taper off is 6.0 % above SM + LN + G that keeps them, and 11.7 % below SM + G,", text)
+        self.assertNotIn("SM + LN + R", text)
+        self.assertTrue((self.folder / "figures" / "tapering.png").exists())
+
+    def test_tapering_that_diverged_is_not_compared(self):
+        self.write_tapering({0: None}, seeds=(0,))
+        text = self.section("Norms that taper off during training")
+        self.assertEqual(self.cells(text, "SM + LN + G, tapered")[0], "diverged")
+        self.assertNotIn("taper off is", text)
+
     def write_distilled(self, taught, seeds=(0, 1), **perplexities):
         values = {"sm_ln_g": (27.0, 27.5), "sm_r": (29.0, 28.5)} | perplexities
         for seed in seeds:
@@ -234,8 +257,8 @@ class BeyondTest(unittest.TestCase):
 
     def test_sparsity_that_is_never_cheap(self):
         self.write(synthetic.spec_of("sm_r", 0), 30.0, zeros=[0.6] * 8)
-        penalised = synthetic.spec_of("sm_r_sparse", 0, options=(("hidden_penalty", sparsity.PENALTIES[0]),))
-        self.write(penalised, 33.0, zeros=[0.9] * 8)
+        penalized = synthetic.spec_of("sm_r_sparse", 0, options=(("hidden_penalty", sparsity.PENALTIES[0]),))
+        self.write(penalized, 33.0, zeros=[0.9] * 8)
         diverged = synthetic.spec_of("sm_r_sparse", 0, options=(("hidden_penalty", 1e-3),))
         self.write(diverged, None)
         text = self.section("Sparsity")

@@ -110,7 +110,7 @@ class LiveTest(unittest.TestCase):
         self.assertIn("1/10", self.content(server))
 
     def test_heat_map_pixels(self):
-        """Grey, the two ends of the scale, and the middle, in a PNG."""
+        """Gray, the two ends of the scale, and the middle, in a PNG."""
         image = live.png([[live.color_of(value, 4.0) for value in (None, 0.0, 4.0, 2.0)]])
         data = image[image.index(b"IDAT") + 4 : image.index(b"IEND") - 8]
         self.assertEqual(zlib.decompress(data), b"\0" + bytes([207] * 3 + [68, 1, 84] + [253, 231, 37] + [33, 144, 141]))

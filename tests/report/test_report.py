@@ -423,7 +423,7 @@ class ReportTest(unittest.TestCase):
 
     def write_signals(self, cosines, seeds=(3,)):
         """A run of each configuration in `cosines`, {config: last cosine of the last block}, which fall to half of
-        that towards the first; seeds differ by 0.01."""
+        that toward the first; seeds differ by 0.01."""
         synthetic.write_root(self.folder)
         for seed in seeds:
             for config, cosine in cosines.items():

@@ -91,7 +91,7 @@ class ReproduceTest(unittest.TestCase):
     def wait_for(self, condition):
         deadline = time.monotonic() + PATIENCE
         while not condition():
-            self.assertLess(time.monotonic(), deadline, "waited in vain")
+            self.assertLess(time.monotonic(), deadline, "the condition did not hold in time")
             time.sleep(0.05)
 
     def folder(self, config, rest="T128-paper", seed=0):
@@ -540,6 +540,16 @@ class ReproduceTest(unittest.TestCase):
         status, output, starts = self.run_job("--scale", "gpt2", "--configs", "sm_r", FAKE_WINDOWS="511")
         self.assertEqual((status, self.trained(starts)), (1, []), output)
         self.assertIn("too small for one step", output)
+
+    def test_corpus_of_several_shards_is_refused(self):
+        for split, first in (("train", "train_000001.bin"), ("held_out", "val_000001.bin")):
+            with self.subTest(split):
+                self.out = self.root / split
+                status, output, starts = self.run_job("--configs", "sm_r", FAKE_SHARDS=f"{split}:3")
+                self.assertEqual((status, self.trained(starts)), (1, []), output)
+                place = self.out / "corpus" / "T128" / first
+                self.assertIn(f"a split fills 3 shards, {place} and the next", output)
+                self.assertIn("give a smaller --corpus.", output)
 
     def test_changed_recipe_of_a_run_is_refused(self):
         self.assertEqual(self.run_job("--configs", "sm_r")[0], 0)

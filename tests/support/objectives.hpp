@@ -29,11 +29,11 @@ struct AddSlopeOfSquare {
 
 /// The cross-entropy and, for every layer, a tenth of the mean square of its hidden layer.
 template <class Device>
-struct PenalisedHidden {
+struct PenalizedHidden {
   using Scalar = typename Device::Scalar;
-  static constexpr std::string_view name = "penalised_hidden";
+  static constexpr std::string_view name = "penalized_hidden";
 
-  PenalisedHidden(ParameterSet<Device>&, const DecoderConfig&) {}
+  PenalizedHidden(ParameterSet<Device>&, const DecoderConfig&) {}
 
   double on_hidden(Device& device, const TrainingPass& pass, int /*layer*/, Matrix<const Scalar> hidden,
                    Matrix<Scalar> d_hidden) {
@@ -46,12 +46,12 @@ struct PenalisedHidden {
 
 /// The cross-entropy and (mean square of the last stream - target)^2, with a learned target.
 template <class Device>
-struct PenalisedStream {
+struct PenalizedStream {
   using Scalar = typename Device::Scalar;
   using Accumulator = typename Device::Accumulator;
-  static constexpr std::string_view name = "penalised_stream";
+  static constexpr std::string_view name = "penalized_stream";
 
-  PenalisedStream(ParameterSet<Device>& parameters, const DecoderConfig&)
+  PenalizedStream(ParameterSet<Device>& parameters, const DecoderConfig&)
       : target_(parameters.add("stream_target", {1}, ParameterKind::threshold, 0.5)) {}
 
   double on_stream(Device& device, const TrainingPass& pass, Matrix<const Scalar> x, Matrix<Scalar> d_x) {

@@ -30,7 +30,7 @@ struct BentNorm {
   static constexpr std::string_view name = "bent_norm";
   static constexpr std::array parameters{per_channel("above", 1.0), scalar("share", {0.5, 0.25, 0.75}),
                                          per_channel("below", 0.5), per_channel("bias", 0.0),
-                                         scalar("centre", 0.9)};
+                                         scalar("center", 0.9)};
 
   template <class T>
   LNFREE_HOST_DEVICE static RowStatistics<T> statistics(T mean, T variance) {
@@ -38,8 +38,8 @@ struct BentNorm {
   }
   template <class T>
   LNFREE_HOST_DEVICE static T value(T x, RowStatistics<T> row, const T (&p)[5]) {
-    const auto& [above, share, below, bias, centre] = p;
-    const T u = (x - centre * row.shift) * (share * row.scale + T(1) - share);
+    const auto& [above, share, below, bias, center] = p;
+    const T u = (x - center * row.shift) * (share * row.scale + T(1) - share);
     return (above + below * math::tanh(u)) * u + bias;
   }
 };

@@ -12,8 +12,8 @@
 /// A temporary folder for one test, removed with everything in it.
 class TemporaryFolder {
  public:
-  TemporaryFolder() {
-    std::string name = (std::filesystem::temp_directory_path() / "lnfree-test-XXXXXX").string();
+  explicit TemporaryFolder(const std::filesystem::path& parent = std::filesystem::temp_directory_path()) {
+    std::string name = (parent / "lnfree-test-XXXXXX").string();
     if (::mkdtemp(name.data()) == nullptr) throw std::runtime_error("no temporary folder can be made");
     path_ = name;
   }
@@ -42,7 +42,7 @@ inline std::string read_file(const std::filesystem::path& path) {
 
 /// A predicate for BOOST_CHECK_EXCEPTION: the message contains all of these words.
 template <typename... Words>
-auto says(Words... words) {
+auto contains(Words... words) {
   return [=](const std::exception& error) {
     return (... && (std::string_view(error.what()).find(words) != std::string_view::npos));
   };

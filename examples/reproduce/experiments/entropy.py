@@ -147,7 +147,7 @@ def section(chapter):
 
 
 def draw_heatmaps(figures, comparison):
-    """Entropy of every head (rows: layers, columns: heads), all on one colour scale from 0 to the causal
+    """Entropy of every head (rows: layers, columns: heads), all on one color scale from 0 to the causal
     maximum; with several seeds, the first."""
     runs, largest = comparison.shown(), comparison.largest_possible
     layers, heads = comparison.layers, comparison.heads

@@ -14,7 +14,7 @@ ORDER = 23
 HELP = "SM + R with an L1 penalty on its hidden units, 1e-4 to 1e-2"
 BEYOND = True
 
-FREE, PENALISED = "sm_r", "sm_r_sparse"
+FREE, PENALIZED = "sm_r", "sm_r_sparse"
 PENALTIES = (1e-4, 1e-3, 1e-2)
 # A penalty costs little if it raises the perplexity by no more than this, in %.
 LITTLE = 1.0
@@ -22,8 +22,8 @@ LITTLE = 1.0
 
 def grid(request):
     """A penalty of 0 is the plain SM + R."""
-    penalised = [request.spec(PENALISED, options={"hidden_penalty": penalty}) for penalty in PENALTIES]
-    return [request.spec(FREE), *penalised]
+    penalized = [request.spec(PENALIZED, options={"hidden_penalty": penalty}) for penalty in PENALTIES]
+    return [request.spec(FREE), *penalized]
 
 
 def by_penalty(chapter):
@@ -31,7 +31,7 @@ def by_penalty(chapter):
     free = [run for run in chapter.fixed if run.config == FREE]
     found = {0.0: free}
     for run in chapter.main:
-        if run.config == PENALISED and dict(run.spec.options).keys() == {"hidden_penalty"}:
+        if run.config == PENALIZED and dict(run.spec.options).keys() == {"hidden_penalty"}:
             found.setdefault(dict(run.spec.options)["hidden_penalty"], []).append(run)
     return {penalty: [run for run in found[penalty] if not run.diverged] for penalty in sorted(found)}
 
@@ -109,7 +109,7 @@ def limits_sentence(groups):
         f", and penalized runs have {number_text(speeds.mean)} times the speed of plain ones" if speeds.count else ""
     )
     return (
-        f"the value of zeros, since nothing skips them here{speed}; and a coefficient weighs the sum over all hidden units, "
+        f"what zeros save, since training does not skip them{speed}; and a coefficient weighs the sum over all hidden units, "
         "so it is stronger in larger models."
     )
 
@@ -117,7 +117,7 @@ def limits_sentence(groups):
 def section(chapter):
     """Perplexity against zeros."""
     groups = by_penalty(chapter)
-    lost = [run.spec.label for run in chapter.main if run.config == PENALISED and run.diverged]
+    lost = [run.spec.label for run in chapter.main if run.config == PENALIZED and run.diverged]
     if not any(runs for penalty, runs in groups.items() if penalty):
         return []
     return [
@@ -132,7 +132,7 @@ def section(chapter):
 
 
 def draw_sparsity(figures, groups):
-    """Two panels: perplexity against the share of zeros, with deviations; zeros by layer; a colour for each penalty."""
+    """Two panels: perplexity against the share of zeros, with deviations; zeros by layer; a color for each penalty."""
     figure, (left, right) = figures.plt.subplots(1, 2, figsize=(9.4, 3.9), layout="constrained")
     colors = figures.layer_colors(len(groups))
     for color, (penalty, runs) in zip(colors, groups.items()):

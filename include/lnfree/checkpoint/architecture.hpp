@@ -135,7 +135,7 @@ inline SavedConfig read_saved_config(const std::filesystem::path& folder) {
         if (!value.is_null() && value != true) fault(key, value, "expected true");
       } else if (known.contains(key) || key == "objective") {
         result.keys[key] = value;
-      } else if (!hugging_face::changes_no_logits(key) && !hugging_face::asks_for_nothing(value)) {
+      } else if (!hugging_face::changes_no_logits(key) && !hugging_face::is_disabled(value)) {
         fault(key, value, hugging_face::unknown_key);
       }
     }

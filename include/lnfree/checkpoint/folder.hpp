@@ -8,6 +8,7 @@
 #include <cstring>
 #include <filesystem>
 #include <fstream>
+#include <ios>
 #include <limits>
 #include <string>
 #include <system_error>
@@ -134,7 +135,12 @@ void write_checkpoint(const std::filesystem::path& folder, const Fill& fill) {
 inline Json read_json_object(const std::filesystem::path& path) {
   std::ifstream in(path);
   if (!in) throw Error("cannot read " + path.string() + ": " + std::strerror(errno));
-  Json json = Json::parse(in, nullptr, false);
+  Json json;
+  try {
+    json = Json::parse(in, nullptr, false);
+  } catch (const std::ios_base::failure& error) {  // of a folder, or a disk that fails
+    throw Error("cannot read " + path.string() + ": " + error.code().message());
+  }
   if (!json.is_object()) throw Error(path.string() + " is damaged: it holds no JSON object");
   return json;
 }

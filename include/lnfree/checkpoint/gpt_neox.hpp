@@ -75,7 +75,7 @@ Json config_keys(const Json& saved, const Fault& fault) {
           fault(key + "." + inner, setting, hugging_face::unknown_key);
         }
       }
-    } else if (!hugging_face::changes_no_logits(key) && !hugging_face::asks_for_nothing(value)) {
+    } else if (!hugging_face::changes_no_logits(key) && !hugging_face::is_disabled(value)) {
       fault(key, value, hugging_face::unknown_key);
     }
   }

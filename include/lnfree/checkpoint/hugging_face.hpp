@@ -64,13 +64,13 @@ inline std::string activation_name(std::string_view ours) {
   return "";
 }
 
-/// Whether a value asks for nothing: null, false, 0, or an empty text, list or object.
-inline bool asks_for_nothing(const Json& value) {
+/// Whether a value switches nothing on: null, false, 0, or an empty text, list or object.
+inline bool is_disabled(const Json& value) {
   return value.is_null() || value == false || (value.is_number() && value == 0) ||
          ((value.is_string() || value.is_structured()) && (value.empty() || value == ""));
 }
 
-/// What is said of a key that lnfree does not know and that asks for something.
+/// What is said of a key that lnfree does not know and that is not disabled.
 inline constexpr const char* unknown_key =
     "which this program does not know; where it changes nothing of what the model computes, remove it from "
     "config.json";

@@ -108,7 +108,7 @@ std::unique_ptr<DynamicDecoder<Device, Observer>> open_model(const std::filesyst
                                         : ""));
   }
   auto model = std::make_unique<Model>(sizes, parts, batch, options.purpose, std::move(device));
-  load_weights(*model, folder, ObjectiveWeights::passed_over);
+  load_weights(*model, folder, ObjectiveWeights::ignored);
   return model;
 }
 

@@ -96,16 +96,20 @@ inline std::vector<TensorPlace> read_index(const std::filesystem::path& path) {
 /// The tensors in a .safetensors file, in the files of an index, or in the folder of a model, which holds one
 /// of the two. Throws Error when there are none or a file is damaged.
 inline std::vector<TensorPlace> find_tensors(const std::filesystem::path& path) {
+  constexpr const char* as_safetensors = "; let transformers save its pytorch_model.bin as safetensors";
   if (std::filesystem::is_directory(path)) {
     const auto single = path / "model.safetensors", index = path / "model.safetensors.index.json";
     if (std::filesystem::exists(single)) return find_tensors(single);
     if (std::filesystem::exists(index)) return read_index(index);
+    const auto has = [&](const char* name) { return std::filesystem::exists(path / name); };
     throw Error(path.string() +
                 " holds no weights: neither model.safetensors nor model.safetensors.index.json" +
-                (std::filesystem::exists(path / "pytorch_model.bin")
-                     ? "; have transformers save its pytorch_model.bin as safetensors"
-                     : ""));
+                (has("pytorch_model.bin") || has("pytorch_model.bin.index.json") ? as_safetensors : ""));
   }
+  if (path.filename().string().starts_with("pytorch_model"))
+    throw Error(path.string() +
+                " holds pickled tensors of PyTorch, which are not read; let transformers save the model as "
+                "safetensors");
   if (path.extension() == ".json") return read_index(path);
   const auto file = std::make_shared<const SafetensorsFile>(SafetensorsFile::open(path));
   std::vector<TensorPlace> places;
@@ -166,11 +170,12 @@ inline bool is_of_decoder(std::string_view name) {
 }
 
 /// What load_weights() makes of tensors that an objective has for itself, when the model has another one.
-enum class ObjectiveWeights { refused, passed_over };
+enum class ObjectiveWeights { refused, ignored };
 
-/// What load_weights() makes of parameters that the weights lack though a norm that training removes has
-/// them: its settings, and its second norm. A run that begins from a model with plain norms starts them.
-enum class LackingParameters { refused, started };
+/// What load_weights() makes of parameters that are missing in the weights though a norm that training
+/// removes has them: its settings, and its second norm. A run that begins from a model with plain norms
+/// initializes them.
+enum class MissingParameters { refused, initialized };
 
 /// Reads the weights of a model of this architecture from a file or folder, as read_weights() finds them. The
 /// copy of a tied output matrix is passed over. The position table may have any number of rows that covers
@@ -179,7 +184,7 @@ enum class LackingParameters { refused, started };
 template <class Model>
 void load_weights(Model& model, const std::filesystem::path& path,
                   ObjectiveWeights of_objective = ObjectiveWeights::refused,
-                  LackingParameters lacking = LackingParameters::refused) {
+                  MissingParameters missing = MissingParameters::refused) {
   const DecoderConfig& config = model.config;
   auto& parameters = model.parameters();
   std::map<std::string, StoredTensor> stored;
@@ -191,7 +196,7 @@ void load_weights(Model& model, const std::filesystem::path& path,
   const auto differs = [&](const std::string& name, const std::string& how) {
     return Error(path.string() + " is of another architecture than this program: tensor " + name + " " + how);
   };
-  const bool starts = lacking == LackingParameters::started;
+  const bool starts = missing == MissingParameters::initialized;
   std::vector<StoredTensor> found;  // in the parameters' order; empty where one keeps what it has
   for (const auto& parameter : parameters.all()) {
     auto node = stored.extract(parameter.name);
@@ -224,7 +229,7 @@ void load_weights(Model& model, const std::filesystem::path& path,
       }
     }
   }
-  if (of_objective == ObjectiveWeights::passed_over) {
+  if (of_objective == ObjectiveWeights::ignored) {
     std::erase_if(stored, [](const auto& tensor) { return !is_of_decoder(tensor.first); });
   }
   if (!stored.empty()) throw differs(stored.begin()->second.title(), "has no counterpart here");

@@ -100,15 +100,23 @@ class AtomicFile {
     if (std::fflush(file_) != 0 || ::fsync(::fileno(file_)) != 0) fail("could not be written");
   }
 
-  /// Makes commit() give the file the name `path` instead; the temporary keeps its own. Throws Error if the
-  /// file cannot get that name: it is that of a folder or device, or on another file system.
+  /// Makes commit() give the file the name `path` instead. The temporary keeps its name, unless that of
+  /// `path` has to be on another file system: then what was written is copied there. Throws Error if the file
+  /// cannot get that name, for example because it is that of a folder, and if either file is a FIFO or
+  /// device.
   void rename(std::filesystem::path path) {
     AtomicFile other(std::move(path));
+    if (special_ >= 0 || other.special_ >= 0)
+      throw Error(excerpt((special_ >= 0 ? path_ : other.path_).native()) +
+                  " is a pipe or device; the name of a file was expected.");
     struct stat from{}, to{};
-    if (special_ >= 0 || other.special_ >= 0 || ::stat(folder_of(temporary_).c_str(), &from) != 0 ||
-        ::stat(folder_of(other.target_).c_str(), &to) != 0 || from.st_dev != to.st_dev)
-      throw Error(excerpt(other.path_.native()) + " has to be a file on the file system of " +
-                  excerpt(temporary_.native()) + ", which is to get that name; remove it if it is a link.");
+    if (::fstat(::fileno(file_), &from) != 0 || ::fstat(::fileno(other.file_), &to) != 0)
+      fail("could not be renamed");
+    if (from.st_dev != to.st_dev) {
+      copy([&](const char* data, std::size_t size) { other.write(data, size); });
+      std::swap(temporary_, other.temporary_);
+      std::swap(file_, other.file_);
+    }
     path_ = other.path_;
     target_ = other.target_;
   }
@@ -237,19 +245,26 @@ class AtomicFile {
     }
   }
 
+  // Calls write(data, size) for each part of what has been written.
+  template <class Write>
+  void copy(const Write& write) {
+    rewind();
+    std::array<char, 1 << 16> block;
+    while (const std::size_t read = std::fread(block.data(), 1, block.size(), file_))
+      write(block.data(), read);
+    if (std::ferror(file_)) fail("could not be read");
+  }
+
   // Copies the temporary to the FIFO or device.
   void pass_on() {
     std::fflush(stdout);  // in case it is the same file: keep the order
-    rewind();
-    std::array<char, 1 << 16> block;
-    while (const std::size_t read = std::fread(block.data(), 1, block.size(), file_)) {
-      for (std::size_t done = 0; done < read;) {
-        const auto written = ::write(special_, block.data() + done, read - done);
+    copy([&](const char* data, std::size_t size) {
+      for (std::size_t done = 0; done < size;) {
+        const auto written = ::write(special_, data + done, size - done);
         if (written < 0 && errno != EINTR) fail("could not be written");
         if (written > 0) done += static_cast<std::size_t>(written);
       }
-    }
-    if (std::ferror(file_)) fail("could not be written");
+    });
   }
 
   // Unlinked while still locked, so that another process's new temporary is never removed.

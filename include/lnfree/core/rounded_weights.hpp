@@ -10,7 +10,7 @@ namespace lnfree {
 
 /// Copies of a model's weights in the lower precision in which its device multiplies them. Most devices
 /// multiply weights as they are stored and need no copies; a device that does has a specialization
-/// (device/cuda/fp8.hpp).
+/// (device/cuda/eight_bit_products.hpp).
 template <class Device>
 class RoundedWeights {
  public:

@@ -68,7 +68,7 @@ class ByteLevelTokenizer {
 
   /// Whether decode(encode(text)) == text for every text. It is not if the file adds a space before a text,
   /// strips characters around or between tokens, or composes characters (NFC).
-  bool gives_text_back() const { return gives_text_back_; }
+  bool is_lossless() const { return is_lossless_; }
 
   /// The ids of a text. Bytes that are not UTF-8 become the tokens of single bytes. Safe to call from several
   /// threads.
@@ -156,7 +156,10 @@ class ByteLevelTokenizer {
     try {
       Json json = Json::parse(content, take);
       if (!json.is_object()) refuse("is not a tokenizer.json: it holds no JSON object");
-      if (!bad_id.empty()) refuse(bad_id);
+      if (!bad_id.empty()) {
+        check_model(object_in(json, "model"));  // another kind of model has no such ids
+        refuse(bad_id);
+      }
       return json;
     } catch (const Json::exception& error) {
       refuse("is not a tokenizer.json: " + excerpt(error.what()));
@@ -198,11 +201,16 @@ class ByteLevelTokenizer {
   }
 
   void read_normalizer(const Json& normalizer) {
+    const auto parts = normalizer.is_object() ? normalizer.find("normalizers") : normalizer.end();
+    if (kind_of(normalizer) == "Sequence" && parts != normalizer.end() && parts->is_array()) {
+      for (const Json& part : *parts) read_normalizer(part);
+      return;
+    }
     if (kind_of(normalizer) != "NFC")
       refuse("has the normalizer " + kind_of(normalizer) + "; none and NFC are supported");
 #ifdef LNFREE_WITH_UTF8PROC
     composes_ = true;
-    gives_text_back_ = false;
+    is_lossless_ = false;
 #else
     refuse(
         "has the normalizer NFC, for which this program was built without utf8proc; install libutf8proc-dev "
@@ -263,11 +271,11 @@ class ByteLevelTokenizer {
       if (known == ids_.end()) {
         ids_.emplace(token.text, token.id);
         set_text(token.id, token.text, token.text);
-      } else {
-        texts_[static_cast<std::size_t>(token.id)] = token.text;
+      } else if (texts_[static_cast<std::size_t>(token.id)] != token.text) {
+        is_lossless_ = false;  // of two texts with this id, the one in the vocabulary comes back
       }
       next = std::max(next, expected + 1);
-      if (token.takes_spaces_before || token.takes_spaces_behind) gives_text_back_ = false;
+      if (token.takes_spaces_before || token.takes_spaces_behind) is_lossless_ = false;
       // Normalized tokens are searched for after the others, in the remaining text once it is normalized.
       const bool later = flag(entry, "normalized", true);
       if (later) token.text = composed(token.text);
@@ -311,11 +319,11 @@ class ByteLevelTokenizer {
       };
       merges.push_back({id(left), id(right), id(left + right)});
     }
-    BytePairs::Wholes wholes;
+    BytePairs::WholeWords whole_words;
     if (flag(model, "ignore_merges", false))
       for (const auto& [token, id] : vocabulary)
-        if (auto bytes = bytes_of(token)) wholes.emplace(std::move(*bytes), id);
-    pairs_.emplace(bytes_, merges, std::move(wholes));
+        if (auto bytes = bytes_of(token)) whole_words.emplace(std::move(*bytes), id);
+    pairs_.emplace(bytes_, merges, std::move(whole_words));
   }
 
   void read_pre_tokenizer(const Json& part, bool last) {
@@ -333,15 +341,15 @@ class ByteLevelTokenizer {
     if (kind == "ByteLevel") {
       has_byte_level_ = true;
       step.adds_prefix_space = flag(part, "add_prefix_space", true);
-      if (step.adds_prefix_space) gives_text_back_ = false;
+      if (step.adds_prefix_space) is_lossless_ = false;
       if (flag(part, "use_regex", true)) step.pattern = std::make_unique<SplitPattern>(gpt2_pattern, name_);
     } else if (kind == "Split") {
-      const auto behaviour = part.find("behavior");
+      const auto behavior = part.find("behavior");
       const bool inverted = flag(part, "invert", false);
-      if (behaviour != part.end() && *behaviour == "Removed") {
+      if (behavior != part.end() && *behavior == "Removed") {
         (inverted ? step.drops_gaps : step.drops_matches) = true;
-        gives_text_back_ = false;
-      } else if (behaviour == part.end() || *behaviour != "Isolated") {
+        is_lossless_ = false;
+      } else if (behavior == part.end() || *behavior != "Isolated") {
         refuse("has a Split whose behavior is neither Isolated nor Removed, which is not supported");
       }
       step.pattern = std::make_unique<SplitPattern>(pattern_of(part), name_);
@@ -555,7 +563,7 @@ class ByteLevelTokenizer {
   std::vector<Step> steps_;
   bool has_byte_level_ = false;
   bool composes_ = false;  // whether text is normalized to NFC
-  bool gives_text_back_ = true;
+  bool is_lossless_ = true;
   mutable std::mutex mutex_;
   mutable std::vector<std::unique_ptr<Memory>> memories_;
 };

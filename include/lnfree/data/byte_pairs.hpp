@@ -66,12 +66,12 @@ class BytePairs {
     std::size_t operator()(std::string_view word) const { return XXH3_64bits(word.data(), word.size()); }
   };
   /// Words that are one token, whatever the merges.
-  using Wholes = std::unordered_map<std::string, std::int32_t, Hash, std::equal_to<>>;
+  using WholeWords = std::unordered_map<std::string, std::int32_t, Hash, std::equal_to<>>;
 
   /// `bytes` are the tokens of single bytes; earlier merges come first. Of two merges of the same pair the
   /// later one is used, as in Hugging Face's tokenizers.
-  BytePairs(const std::array<std::int32_t, 256>& bytes, std::span<const Merge> merges, Wholes wholes)
-      : bytes_(bytes), wholes_(std::move(wholes)) {
+  BytePairs(const std::array<std::int32_t, 256>& bytes, std::span<const Merge> merges, WholeWords whole_words)
+      : bytes_(bytes), whole_words_(std::move(whole_words)) {
     const std::size_t slots = std::bit_ceil(2 * merges.size() + 2);
     table_.resize(slots);
     shift_ = 64 - std::countr_zero(slots);
@@ -124,8 +124,8 @@ class BytePairs {
   }
 
   void merge(std::string_view word, Memory& memory, std::vector<std::int32_t>& tokens) const {
-    if (!wholes_.empty())
-      if (const auto whole = wholes_.find(word); whole != wholes_.end())
+    if (!whole_words_.empty())
+      if (const auto whole = whole_words_.find(word); whole != whole_words_.end())
         return tokens.push_back(whole->second);
     auto& symbols = memory.symbols;
     auto& heap = memory.heap;
@@ -153,7 +153,7 @@ class BytePairs {
       const auto candidate = heap.back();
       heap.pop_back();
       auto& left = symbols[static_cast<std::size_t>(candidate.symbol)];
-      if (left.token < 0 || left.next < 0) continue;  // merged, or its neighbour has changed
+      if (left.token < 0 || left.next < 0) continue;  // merged, or its neighbor has changed
       auto& right = symbols[static_cast<std::size_t>(left.next)];
       const Slot* found = find(left.token, right.token);
       if (!found || found->token != candidate.token) continue;  // one of the two has changed
@@ -171,7 +171,7 @@ class BytePairs {
   std::array<std::int32_t, 256> bytes_{};
   std::vector<Slot> table_;  // open addressing, never full
   int shift_ = 63;
-  Wholes wholes_;
+  WholeWords whole_words_;
 };
 
 }  // namespace lnfree

@@ -218,8 +218,8 @@ class Corpus {
 
     void flush() {
 #pragma omp parallel for schedule(dynamic)
-      for (std::size_t i = 0; i < items_.size(); ++i) corpus_.look_at(items_[i]);
-      for (auto& item : items_) settle(item);
+      for (std::size_t i = 0; i < items_.size(); ++i) corpus_.check_document(items_[i]);
+      for (auto& item : items_) pass_on(item);
       items_.clear();
       bytes_ = 0;
     }
@@ -237,7 +237,7 @@ class Corpus {
       if (counts.first_fault.empty()) counts.first_fault = sentence;
     }
 
-    void settle(Item& item) {
+    void pass_on(Item& item) {
       ++counts.seen;
       const auto size = static_cast<std::int64_t>(item.content.size());
       if (item.outsized)
@@ -269,7 +269,7 @@ class Corpus {
   };
 
   // Extracts the document from a JSON line, and checks whether it can be used. Runs on several threads.
-  void look_at(Item& item) const {
+  void check_document(Item& item) const {
     if (item.is_line) {
       if (const auto offset = find_invalid_utf8(item.content))
         return void(item.fault = "is not UTF-8 at byte offset " + std::to_string(*offset) + " of the line");

@@ -92,7 +92,7 @@ class SentencePieceTokenizer {
 
   /// Whether decode(encode(text)) == text. A model that normalizes text would break this, but its file does
   /// not state that plainly.
-  static constexpr bool gives_text_back() { return true; }
+  static constexpr bool is_lossless() { return true; }
 
   /// Number of ids; ids run from 0 to vocab_size() - 1.
   int vocab_size() const { return static_cast<int>(pieces_.size()); }

@@ -58,11 +58,11 @@ class ShardSetWriter {
   }
 
   /// Whether a killed process has left the first `keep` tokens of the split.
-  static bool has_left(const std::filesystem::path& path, std::int64_t vocab_size, std::int64_t shard_tokens,
-                       std::int64_t keep) {
+  static bool can_continue(const std::filesystem::path& path, std::int64_t vocab_size,
+                           std::int64_t shard_tokens, std::int64_t keep) {
     for (std::int64_t number = 1; number <= count(keep, shard_tokens); ++number)
-      if (!TokenShardWriter::has_left(first_or_numbered(path, number), vocab_size,
-                                      std::min(keep - (number - 1) * shard_tokens, shard_tokens)))
+      if (!TokenShardWriter::can_continue(first_or_numbered(path, number), vocab_size,
+                                          std::min(keep - (number - 1) * shard_tokens, shard_tokens)))
         return false;
     return true;
   }

@@ -2,6 +2,7 @@
 
 #include <pcre2.h>
 
+#include <algorithm>
 #include <array>
 #include <cstddef>
 #include <cstdint>
@@ -10,6 +11,7 @@
 #include <string>
 #include <string_view>
 #include <utility>
+#include <vector>
 
 #include <lnfree/core/error.hpp>
 #include <lnfree/core/excerpt.hpp>
@@ -112,9 +114,22 @@ class SplitPattern {
       at_ += size;
     }
 
+    // Without regard to case, Oniguruma also lets one character match two, such as \u00DF "ss", and lets a
+    // property in a class match the other case.
+    void refuse_folded(bool two_may_match, std::size_t begin, std::size_t size) const {
+      if (ignores_case_ && two_may_match)
+        refuse("ignores the case of '" + excerpt(text_.substr(begin, size)) + "', which is not supported");
+    }
+
     void next() {
       const char c = text_[at_];
       if (c == '\\') return escape();
+      if ((c & 0x80) != 0) {
+        std::size_t size = 1;
+        while (at_ + size < text_.size() && (text_[at_ + size] & 0xC0) == 0x80) ++size;
+        refuse_folded(true, at_, size);
+        return copy(size);
+      }
       if (in_class_) {
         // Oniguruma has nested classes and intersections of classes.
         if (c == '[' || sees("&&")) refuse_part(at_, 2);
@@ -129,17 +144,26 @@ class SplitPattern {
         return;
       }
       if (c == '(') return group();
+      if (c == ')' && !outside_.empty()) {
+        ignores_case_ = outside_.back();
+        outside_.pop_back();
+      }
       if (c == '{') return interval();
       copy(1);
     }
 
     void group() {
       if (sees("(*")) refuse_part(at_, 2);
+      // Within an expression, the scope of an option ends elsewhere in Oniguruma than in PCRE2.
+      if (at_ == 0 && sees("(?i)")) {
+        ignores_case_ = true;
+        return copy(4);
+      }
+      outside_.push_back(ignores_case_);
       if (!sees("(?")) return copy(1);
+      if (sees("(?i:")) ignores_case_ = true;
       for (const char* kind : {"(?:", "(?=", "(?!", "(?<=", "(?<!", "(?>", "(?i:"})
         if (sees(kind)) return copy(std::string_view(kind).size());
-      // Within an expression, the scope of an option ends elsewhere in Oniguruma than in PCRE2.
-      if (at_ == 0 && sees("(?i)")) return copy(4);
       refuse_part(at_, 3);
     }
 
@@ -195,6 +219,7 @@ class SplitPattern {
       for (const char c : name)
         known = known && ((c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_');
       if (!known) refuse_part(begin, end + 1 - begin);
+      refuse_folded(in_class_ && name.size() > 1, begin, end + 1 - begin);
       result_ += negated ? "\\P{" : "\\p{";
       if (name.size() > 2) result_ += "sc:";
       result_.append(name).push_back('}');
@@ -213,7 +238,11 @@ class SplitPattern {
           braces ? end > first && text_.substr(end).starts_with('}') : end == first + max_digits;
       // A byte beyond ASCII is only part of a character.
       if (!whole || (!braces && max_digits == 2 && text_[first] > '7')) refuse_part(begin, end + 1 - begin);
-      result_.append("\\x{").append(text_.substr(first, end - first)).push_back('}');
+      const auto digits = text_.substr(first, end - first);
+      const auto significant = digits.substr(std::min(digits.find_first_not_of('0'), digits.size()));
+      refuse_folded(significant.size() > 2 || (significant.size() == 2 && significant[0] > '7'), begin,
+                    end + braces - begin);
+      result_.append("\\x{").append(digits).push_back('}');
       at_ = end + braces;
     }
 
@@ -225,7 +254,8 @@ class SplitPattern {
     const std::string& shown_;
     std::string result_;
     std::size_t at_ = 0;
-    bool in_class_ = false;
+    bool in_class_ = false, ignores_case_ = false;
+    std::vector<bool> outside_;  // ignores_case_ outside each open group
   };
 
   struct Free {

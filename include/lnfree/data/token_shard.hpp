@@ -297,7 +297,7 @@ class TokenShardWriter {
 
   /// Whether a killed process has left the first `tokens` tokens, which a writer with `keep` needs, in the
   /// temporary of `path`.
-  static bool has_left(const std::filesystem::path& path, std::int64_t vocab_size, std::int64_t tokens) {
+  static bool can_continue(const std::filesystem::path& path, std::int64_t vocab_size, std::int64_t tokens) {
     std::error_code missing;
     const auto bytes = std::filesystem::file_size(AtomicFile::temporary_of(path), missing);
     return !missing && bytes >= static_cast<std::uintmax_t>(bytes_of(tokens, vocab_size));

@@ -78,10 +78,20 @@ class Tokenizer {
     return std::visit([&](const auto& kind) { return kind.find(token); }, *kind_);
   }
 
+  /// Usual names of the token that ends a text. The first is that of a tokenizer trained here.
+  static constexpr const char* ends_of_text[] = {"<|endoftext|>", "<|end_of_text|>", "</s>", "<eos>"};
+
+  /// The id of the first of these tokens that there is, or nothing if there is none.
+  std::optional<std::int32_t> end_of_text() const {
+    for (const char* name : ends_of_text)
+      if (const auto id = find(name)) return id;
+    return std::nullopt;
+  }
+
   /// Whether decode(encode(text)) == text for every text. Some files change it, for example by adding a space
   /// in front.
-  bool gives_text_back() const {
-    return std::visit([](const auto& kind) { return kind.gives_text_back(); }, *kind_);
+  bool is_lossless() const {
+    return std::visit([](const auto& kind) { return kind.is_lossless(); }, *kind_);
   }
 
   /// The ids of a text: any bytes. Safe to call from several threads.

@@ -7,8 +7,8 @@
 #include <lnfree/core/macros.hpp>
 #include <lnfree/core/memory.hpp>
 #include <lnfree/device/primitives.hpp>
+#include <lnfree/nn/key_value_cache.hpp>
 #include <lnfree/nn/linear.hpp>
-#include <lnfree/nn/read_text.hpp>
 
 namespace lnfree {
 

@@ -112,10 +112,10 @@ class Block {
   }
 
   /// Replaces the gradient of the output, in the first buffer, by that of x. `entropies` is EntropyGradients
-  /// or Unobserved; penalise(hidden, d_hidden) may add to the hidden layer's gradient.
-  template <class Gradients, class Penalise>
+  /// or Unobserved; penalize(hidden, d_hidden) may add to the hidden layer's gradient.
+  template <class Gradients, class Penalize>
   void backward(Device& device, BatchShape shape, Matrix<const Scalar> x, GradientBuffers<Scalar>& buffers,
-                const BlockScratch<Device>& scratch, Gradients entropies, const Penalise& penalise) {
+                const BlockScratch<Device>& scratch, Gradients entropies, const Penalize& penalize) {
     for (const Wiring::GradientStep& back : wiring_.gradient_steps()) {
       const Matrix<const Scalar> d_out = buffers[back.d_output];
       const Output<Scalar> d_in(buffers[back.d_input],
@@ -136,7 +136,7 @@ class Block {
                               scratch.attention, entropies);
           break;
         case Wiring::Kind::feed_forward:
-          feed_forward_.backward(device, in, d_out, d_in, scratch.wide, penalise);
+          feed_forward_.backward(device, in, d_out, d_in, scratch.wide, penalize);
       }
     }
     std::swap(buffers[0], buffers[wiring_.gradient_of_input()]);

@@ -19,9 +19,9 @@
 #include <lnfree/nn/block.hpp>
 #include <lnfree/nn/decoder_parts.hpp>
 #include <lnfree/nn/embedding.hpp>
+#include <lnfree/nn/key_value_cache.hpp>
 #include <lnfree/nn/observation.hpp>
 #include <lnfree/nn/output_head.hpp>
-#include <lnfree/nn/read_text.hpp>
 #include <lnfree/objective/cross_entropy.hpp>
 #include <lnfree/objective/objective.hpp>
 #include <lnfree/observer/no_observer.hpp>
@@ -139,7 +139,7 @@ class DynamicDecoder {
     plan(placed);
     host_losses_.resize(static_cast<std::size_t>(max_shape_.rows()));
     observation_.allocate();
-    if (keeps_texts()) read_.resize(static_cast<std::size_t>(max_batch));
+    if (keeps_texts()) cache_states_.resize(static_cast<std::size_t>(max_batch));
   }
 
   /// The device memory that a model built with the same arguments takes; allocates nothing.
@@ -191,7 +191,7 @@ class DynamicDecoder {
         std::count_if(batch.targets.begin(), batch.targets.end(), [](auto t) { return t >= 0; });
     const Pass pass{
         shape,
-        {.entropies = options.observe || PenalisesEntropies<Objective, Device>, .records = options.observe},
+        {.entropies = options.observe || PenalizesEntropies<Objective, Device>, .records = options.observe},
         options.gradient_scale,
         counted == 0 ? 0.0 : options.gradient_scale / static_cast<double>(counted)};
     const auto work = [&] { blocks_and_head(pass); };
@@ -220,7 +220,7 @@ class DynamicDecoder {
     if (tokens.empty()) throw Error("next_logits needs at least one token");
     prepare_weights();
     if (purpose_ == Purpose::generation) {
-      const KeptText text{0, tokens};
+      const CachedText text{0, tokens};
       return std::move(next_logits_of({&text, 1}).front());
     }
     const auto window = tokens.last(std::min(tokens.size(), static_cast<std::size_t>(config.context)));
@@ -239,21 +239,22 @@ class DynamicDecoder {
   /// share a pass, up to `texts_together` of them, which reads each weight only once. If the device's
   /// products of few rows compute each row independently, the logits of a text do not depend on the other
   /// texts, bit for bit.
-  std::vector<std::vector<double>> next_logits_of(std::span<const KeptText> texts) {
+  std::vector<std::vector<double>> next_logits_of(std::span<const CachedText> texts) {
     if (purpose_ != Purpose::generation)
       throw Error("next_logits_of needs a model built with Purpose::generation");
     prepare_weights();
     std::vector<TextPart> parts;
     std::vector<std::span<const std::int32_t>> windows;
-    for (const KeptText& text : texts) {
+    for (const CachedText& text : texts) {
       if (text.tokens.empty()) throw Error("next_logits_of needs at least one token of each text");
       check_place(text.place, parts);
       const std::size_t begin =
-          ReadText::window_begin(text.tokens.size(), static_cast<std::size_t>(config.context));
+          KeyValueCacheState::window_begin(text.tokens.size(), static_cast<std::size_t>(config.context));
       windows.push_back(text.tokens.subspan(begin));
       check_tokens(windows.back());
-      parts.push_back({text.place, static_cast<int>(windows.back().size()),
-                       static_cast<int>(read(text.place).known(windows.back(), parameters_.writes()))});
+      parts.push_back(
+          {text.place, static_cast<int>(windows.back().size()),
+           static_cast<int>(cache_state(text.place).cached(windows.back(), parameters_.writes()))});
     }
 
     std::vector<std::vector<double>> logits(texts.size());
@@ -277,12 +278,12 @@ class DynamicDecoder {
 
   /// Drops what was read for generation: after weights were changed other than by parameters().write().
   void forget() {
-    for (ReadText& text : read_) text.forget();
+    for (KeyValueCacheState& state : cache_states_) state.forget();
   }
   /// Clears the cache of one place. Call it before the place gets an unrelated text: a beginning that both
   /// texts share would otherwise be reused, and the rest read in a pass of another size, which may round
   /// differently.
-  void forget(int place) { read(place).forget(); }
+  void forget(int place) { cache_state(place).forget(); }
 
   /// The input of the output head (B T, C) in a pass over `tokens` (B T) in device memory; valid until the
   /// next pass. For distillation from this model. Calls after_block(layer, x) after each block, with the
@@ -410,7 +411,7 @@ class DynamicDecoder {
     const int buffers = std::max(blocks_.front().gradient_buffers(), has_final_norm() ? 2 : 1);
     scratch_.plan(arena, rows, attention_workspace(device_, heads_of_layer), config, trains ? buffers : 0);
     if (trains) {
-      if constexpr (PenalisesEntropies<Objective, Device>)
+      if constexpr (PenalizesEntropies<Objective, Device>)
         d_entropies_ = arena.take<Accumulator>(config.layers * rows * config.heads);
       if constexpr (requires { objective_.plan(arena, max_shape_, config); })
         objective_.plan(arena, max_shape, config);
@@ -509,7 +510,7 @@ class DynamicDecoder {
     const auto count = static_cast<Index>(chosen.size());
     read_logits(x.slice(x.rows - count, count),
                 [&](Index row) -> auto& { return logits[chosen[static_cast<std::size_t>(row)]]; });
-    for (const std::size_t i : chosen) read(all[i].place).remember(windows[i], parameters_.writes());
+    for (const std::size_t i : chosen) cache_state(all[i].place).remember(windows[i], parameters_.writes());
   }
 
   /// Writes the logits of each row of x to the vector that to(row) gives.
@@ -525,7 +526,7 @@ class DynamicDecoder {
   }
 
   bool keeps_texts() const { return purpose_ == Purpose::generation; }
-  ReadText& read(int place) { return read_.at(static_cast<std::size_t>(place)); }
+  KeyValueCacheState& cache_state(int place) { return cache_states_.at(static_cast<std::size_t>(place)); }
   bool has_final_norm() const { return final_norm_ != nullptr; }
   Block<Device>& block(int layer) { return blocks_[static_cast<std::size_t>(layer)]; }
 
@@ -573,24 +574,24 @@ class DynamicDecoder {
           }
         });
     if (has_final_norm()) final_norm_->backward(device_, x, gradients[1], gradients[0]);
-    if constexpr (PenalisesStream<Objective, Device>)
+    if constexpr (PenalizesStream<Objective, Device>)
       penalty_ += objective_.on_stream(device_, training, x, gradients[0]);
-    if constexpr (PenalisesEntropies<Objective, Device>) {
+    if constexpr (PenalizesEntropies<Objective, Device>) {
       const Matrix<const Accumulator> entropies = observation_.row_entropies(shape);
       penalty_ += objective_.on_entropies(device_, training, entropies,
                                           Matrix<Accumulator>(d_entropies_, entropies.rows, entropies.cols));
     }
 
     for (int l = config.layers - 1; l >= 0; --l) {
-      if constexpr (PenalisesStates<Objective, Device>)
+      if constexpr (PenalizesStates<Objective, Device>)
         penalty_ += objective_.on_state(device_, training, l, block(l).output(x.rows), gradients[0]);
       const Matrix<const Scalar> input = l == 0 ? embedding_.output(x.rows) : block(l - 1).output(x.rows);
-      const auto penalise = [&]([[maybe_unused]] Matrix<const Scalar> hidden,
+      const auto penalize = [&]([[maybe_unused]] Matrix<const Scalar> hidden,
                                 [[maybe_unused]] Matrix<Scalar> d_hidden) {
-        if constexpr (PenalisesHidden<Objective, Device>)
+        if constexpr (PenalizesHidden<Objective, Device>)
           penalty_ += objective_.on_hidden(device_, training, l, hidden, d_hidden);
       };
-      block(l).backward(device_, shape, input, gradients, scratch_, entropy_gradients(shape, l), penalise);
+      block(l).backward(device_, shape, input, gradients, scratch_, entropy_gradients(shape, l), penalize);
     }
     // All rows, since a replayed recording of another shape does not execute this line.
     d_embedding_ = {gradients[0].data, max_shape_.rows(), config.width};
@@ -598,7 +599,7 @@ class DynamicDecoder {
 
   /// The objective's entropy gradients for the attention of a layer.
   auto entropy_gradients([[maybe_unused]] BatchShape shape, [[maybe_unused]] int layer) const {
-    if constexpr (PenalisesEntropies<Objective, Device>) {
+    if constexpr (PenalizesEntropies<Objective, Device>) {
       return EntropyGradients<Accumulator>{observation_.rows_of_layer(shape, layer).rows,
                                            d_entropies_ + layer * shape.rows() * config.heads};
     } else {
@@ -628,7 +629,7 @@ class DynamicDecoder {
   std::unique_ptr<NormLayer<Device>> final_norm_;  // if any
   OutputHead<Device> head_;
   Objective objective_;
-  Observation<Observer, PenalisesEntropies<Objective, Device>, Device> observation_;
+  Observation<Observer, PenalizesEntropies<Objective, Device>, Device> observation_;
   double penalty_ = 0;
 
   Buffer<Device> activations_;
@@ -642,7 +643,7 @@ class DynamicDecoder {
   Accumulator* losses_ = nullptr;       // (B, T)
   Accumulator* d_entropies_ = nullptr;  // (L, B, H, T)
   std::vector<Accumulator> host_losses_;
-  std::vector<ReadText> read_;  // a place for each text that is kept
+  std::vector<KeyValueCacheState> cache_states_;  // one for each place
 };
 
 }  // namespace lnfree

@@ -6,8 +6,8 @@
 #include <lnfree/core/config.hpp>
 #include <lnfree/core/memory.hpp>
 #include <lnfree/nn/dropout.hpp>
+#include <lnfree/nn/key_value_cache.hpp>
 #include <lnfree/nn/parameter.hpp>
-#include <lnfree/nn/read_text.hpp>
 
 namespace lnfree {
 

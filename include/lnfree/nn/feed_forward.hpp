@@ -38,13 +38,13 @@ class FeedForward {
   }
 
   /// Computes d_x, which may be the memory of d_y, from d_y (rows, C). `scratch` has ffn_width columns.
-  /// penalise(hidden, d_hidden) may add to the gradient of the hidden layer.
-  template <class Penalise>
+  /// penalize(hidden, d_hidden) may add to the gradient of the hidden layer.
+  template <class Penalize>
   void backward(Device& device, Matrix<const Scalar> x, Matrix<const Scalar> d_y, Output<Scalar> d_x,
-                Matrix<Scalar> scratch, const Penalise& penalise) {
+                Matrix<Scalar> scratch, const Penalize& penalize) {
     const Matrix<Scalar> d_hidden(scratch.data, x.rows, hidden_.cols);
     c_proj_.backward(device, hidden(x.rows), d_y, d_hidden);
-    penalise(hidden(x.rows), d_hidden);
+    penalize(hidden(x.rows), d_hidden);
     c_fc_.expect(device, d_hidden);
     activation_->backward(device, before_.top(x.rows), d_hidden);
     c_fc_.backward(device, x, d_hidden, d_x);

@@ -14,7 +14,7 @@
 
 #include <lnfree/core/error.hpp>
 #include <lnfree/core/random.hpp>
-#include <lnfree/nn/read_text.hpp>
+#include <lnfree/nn/key_value_cache.hpp>
 
 namespace lnfree {
 
@@ -99,9 +99,12 @@ inline std::int32_t sample(std::span<const double> logits, const SamplingOptions
 }
 
 /// Draws the next token of `text` from its logits, to which a repetition penalty is applied first. `number`
-/// counts the tokens drawn with this seed, from 0 on.
+/// counts the tokens drawn with this seed, from 0 on. Throws Error for a logit that is not a number.
 inline std::int32_t next_token(std::span<double> logits, std::span<const std::int32_t> text,
                                const SamplingOptions& options, int number) {
+  if (std::any_of(logits.begin(), logits.end(), [](double logit) { return std::isnan(logit); }))
+    throw Error(
+        "the model gives logits that are not numbers: its training has diverged; take another checkpoint");
   if (options.repetition_penalty != 1) penalize_repetition(logits, text, options.repetition_penalty);
   const Philox random(options.seed, stream_of("generate"));
   return sample(logits, options, random(static_cast<std::uint64_t>(number))[0] / 4294967296.0);
@@ -165,7 +168,7 @@ void generate_together(Model& model, const Next& next) {
     }
     if (texts.empty()) return;
 
-    std::vector<KeptText> kept;
+    std::vector<CachedText> kept;
     for (const InPlace& one : texts) kept.push_back({one.place, one.text.tokens});
     std::vector<std::vector<double>> logits = model.next_logits_of(kept);
     for (std::size_t i = 0; i < texts.size(); ++i) {

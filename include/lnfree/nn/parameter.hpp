@@ -32,8 +32,9 @@ inline constexpr std::array parameter_kinds{
     ParameterKind::weight, ParameterKind::embedding, ParameterKind::slope,  ParameterKind::bias,
     ParameterKind::norm,   ParameterKind::threshold, ParameterKind::setting};
 
-/// Whether parameters of this kind are drawn at random; the others start from a constant.
-constexpr bool is_drawn(ParameterKind kind) {
+/// Whether parameters of this kind are matrices, which start from random numbers; the others start from a
+/// constant.
+constexpr bool is_matrix(ParameterKind kind) {
   return kind == ParameterKind::weight || kind == ParameterKind::embedding;
 }
 
@@ -160,7 +161,7 @@ class ParameterSet {
       for (Index first = 0; first < parameter.size(); first += piece) {
         const Index count = std::min(piece, parameter.size() - first);
         host.assign(static_cast<std::size_t>(count), static_cast<Accumulator>(parameter.initial));
-        if (is_drawn(parameter.kind)) fill_normal(host.data(), count, std, random, first);
+        if (is_matrix(parameter.kind)) fill_normal(host.data(), count, std, random, first);
         write(device, parameter, first, count, host.data());
       }
     }

@@ -20,13 +20,13 @@ namespace lnfree {
 
 /// A teacher's stream after chosen blocks of its last pass, each row divided by its root mean square.
 template <class Model>
-class KeptStates {
+class TeacherStates {
  public:
   using Scalar = typename Model::Scalar;
   using Accumulator = typename Model::Accumulator;
 
   /// Allocates bytes() of device memory.
-  KeptStates(std::shared_ptr<Model> model, std::vector<LayerPair> pairs)
+  TeacherStates(std::shared_ptr<Model> model, std::vector<LayerPair> pairs)
       : model_(std::move(model)),
         pairs_(std::move(pairs)),
         memory_(model_->device(), bytes(pairs_, max_rows(), model_->config.width)) {
@@ -37,7 +37,7 @@ class KeptStates {
   /// Bytes of the states of a pass over `rows` tokens.
   static std::size_t bytes(const std::vector<LayerPair>& pairs, Index rows, Index width) {
     Arena counted;
-    KeptStates(pairs).place(counted, rows, width);
+    TeacherStates(pairs).place(counted, rows, width);
     return counted.peak();
   }
 
@@ -54,7 +54,7 @@ class KeptStates {
   Matrix<const Scalar> state(std::size_t i, Index rows) const { return states_[i].top(rows); }
 
  private:
-  explicit KeptStates(std::vector<LayerPair> pairs) : pairs_(std::move(pairs)) {}
+  explicit TeacherStates(std::vector<LayerPair> pairs) : pairs_(std::move(pairs)) {}
 
   Index max_rows() const { return Index{model_->max_batch()} * model_->config.context; }
 
@@ -77,7 +77,7 @@ class KeptStates {
 /// long as the student's. Each pass of the student adds a forward pass of the teacher.
 /// `states`, if given, receives the teacher's stream after the chosen blocks.
 template <class Model>
-auto teacher_of(std::shared_ptr<Model> model, std::shared_ptr<KeptStates<Model>> states = nullptr) {
+auto teacher_of(std::shared_ptr<Model> model, std::shared_ptr<TeacherStates<Model>> states = nullptr) {
   using Scalar = typename Model::Scalar;
   return [model = std::move(model), states = std::move(states), x = Matrix<const Scalar>()](
              typename Model::Device&, const TrainingPass& pass, Index first_row, Index rows) mutable {
@@ -119,8 +119,8 @@ void learn_from(Student& student, std::shared_ptr<Model> teacher, std::string la
   auto& objective = student.objective();
   const std::vector<LayerPair> pairs = layer_pairs(objective.options().layers);
   check_layers(pairs, student.config, teacher->config);
-  std::shared_ptr<KeptStates<Model>> states;
-  if (!pairs.empty()) states = std::make_shared<KeptStates<Model>>(teacher, pairs);
+  std::shared_ptr<TeacherStates<Model>> states;
+  if (!pairs.empty()) states = std::make_shared<TeacherStates<Model>>(teacher, pairs);
   objective.set_teacher(teacher_of(std::move(teacher), states), std::move(label));
   objective.set_states(student.device(), pairs, Index{student.max_batch()} * student.config.context,
                        student.config.width,
@@ -132,7 +132,8 @@ void learn_from(Student& student, std::shared_ptr<Model> teacher, std::string la
 template <class Student, class Model>
 std::size_t bytes_of_states(const std::vector<LayerPair>& pairs, Index rows, Index width) {
   if (pairs.empty()) return 0;
-  return KeptStates<Model>::bytes(pairs, rows, width) + Student::Objective::state_bytes(pairs, rows, width);
+  return TeacherStates<Model>::bytes(pairs, rows, width) +
+         Student::Objective::state_bytes(pairs, rows, width);
 }
 
 /// A fingerprint of a model's weights: equal weights have equal fingerprints.

@@ -103,8 +103,8 @@ class Wiring {
       for (int matrix = 0; matrix < result; ++matrix) {
         if (uses(matrix) == 0) throw Error("a layout computes a value that it does not use");
       }
-      buffer_of(result) = take();
-      hand_on(result);
+      buffer_of(result) = acquire();
+      propagate(result);
       for (int s = result - 1; s >= 0; --s) {
         const Step& step = wiring_.steps_[static_cast<std::size_t>(s)];
         const int d_output = buffer_of(s + 1), addend = buffer_of(step.input);
@@ -113,15 +113,15 @@ class Wiring {
         const int target = addend == none ? d_output : addend;
         const bool alone = holders(target) == 1 + (addend == d_output ? 1 : 0);
         const bool reuses = alone && (target != d_output || in_place);
-        const int d_input = reuses ? target : take();
+        const int d_input = reuses ? target : acquire();
         if (addend == none || d_input != addend) hold(step.input, d_input, reuses);
         // The output of the values' norm has no other use.
-        const int d_values = step.values == none ? none : take();
+        const int d_values = step.values == none ? none : acquire();
         if (d_values != none) hold(step.values, d_values, false);
         wiring_.gradient_steps_.push_back({s, d_output, addend, d_input, d_values});
         --holders(d_output);
-        if (--uses(step.input) == 0) hand_on(step.input);
-        if (d_values != none && --uses(step.values) == 0) hand_on(step.values);
+        if (--uses(step.input) == 0) propagate(step.input);
+        if (d_values != none && --uses(step.values) == 0) propagate(step.values);
       }
       wiring_.gradient_of_input_ = buffer_of(0);
       wiring_.buffers_ = static_cast<int>(holders_.size());
@@ -132,7 +132,7 @@ class Wiring {
 
     /// Called when the gradient of a matrix is complete. If the matrix is a sum, passes the gradient on to
     /// its addend.
-    void hand_on(int matrix) {
+    void propagate(int matrix) {
       if (matrix == 0) return;
       const int addend = wiring_.step_of(matrix).addend, buffer = buffer_of(matrix);
       if (addend == none) return;
@@ -141,15 +141,15 @@ class Wiring {
       } else {
         const int mine = buffer_of(addend);
         const bool reuses = mine != buffer && holders(mine) == 1;
-        const int sum = reuses ? mine : take();
+        const int sum = reuses ? mine : acquire();
         wiring_.gradient_steps_.push_back({none, mine, buffer, sum});
         if (!reuses) hold(addend, sum, false);
       }
-      if (--uses(addend) == 0) hand_on(addend);
+      if (--uses(addend) == 0) propagate(addend);
     }
 
-    /// Takes a free buffer, which then has one holder.
-    int take() {
+    /// Acquires a free buffer, which then has one holder.
+    int acquire() {
       for (std::size_t b = 0; b < holders_.size(); ++b) {
         if (holders_[b] == 0) {
           holders_[b] = 1;

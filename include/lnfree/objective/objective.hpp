@@ -40,7 +40,7 @@ struct TrainingPass {
 
 /// on_entropies(): adds to the loss by the entropies of all heads.
 template <class O, class D>
-concept PenalisesEntropies =
+concept PenalizesEntropies =
     requires(O& o, D& device, const TrainingPass& pass, Matrix<const typename D::Accumulator> entropies,
              Matrix<typename D::Accumulator> d_entropies) {
       { o.on_entropies(device, pass, entropies, d_entropies) } -> std::same_as<double>;
@@ -48,7 +48,7 @@ concept PenalisesEntropies =
 
 /// on_hidden(): adds to the loss by the hidden layer of a block.
 template <class O, class D>
-concept PenalisesHidden =
+concept PenalizesHidden =
     requires(O& o, D& device, const TrainingPass& pass, Matrix<const typename D::Scalar> hidden,
              Matrix<typename D::Scalar> d_hidden) {
       { o.on_hidden(device, pass, 0, hidden, d_hidden) } -> std::same_as<double>;
@@ -56,7 +56,7 @@ concept PenalisesHidden =
 
 /// on_stream(): adds to the loss by the stream after the last block.
 template <class O, class D>
-concept PenalisesStream = requires(O& o, D& device, const TrainingPass& pass,
+concept PenalizesStream = requires(O& o, D& device, const TrainingPass& pass,
                                    Matrix<const typename D::Scalar> x, Matrix<typename D::Scalar> d_x) {
   { o.on_stream(device, pass, x, d_x) } -> std::same_as<double>;
 };
@@ -64,7 +64,7 @@ concept PenalisesStream = requires(O& o, D& device, const TrainingPass& pass,
 /// on_state(): adds a term of the stream after each block to the loss. Called from the last block to the
 /// first, after on_logits().
 template <class O, class D>
-concept PenalisesStates = requires(O& o, D& device, const TrainingPass& pass,
+concept PenalizesStates = requires(O& o, D& device, const TrainingPass& pass,
                                    Matrix<const typename D::Scalar> x, Matrix<typename D::Scalar> d_x) {
   { o.on_state(device, pass, 0, x, d_x) } -> std::same_as<double>;
 };
@@ -78,8 +78,8 @@ concept ReplacesCrossEntropy = requires(O& o, D& device, const TrainingPass& pas
 
 /// Whether an objective is more than the cross-entropy.
 template <class O, class D>
-concept AddsToTheLoss = PenalisesEntropies<O, D> || PenalisesHidden<O, D> || PenalisesStream<O, D> ||
-                        PenalisesStates<O, D> || ReplacesCrossEntropy<O, D>;
+concept AddsToTheLoss = PenalizesEntropies<O, D> || PenalizesHidden<O, D> || PenalizesStream<O, D> ||
+                        PenalizesStates<O, D> || ReplacesCrossEntropy<O, D>;
 
 /// options(): is chosen at run time.
 template <class O>
@@ -90,15 +90,15 @@ template <class O>
 concept LearnsFromTeacher = requires(O& o) { o.teacher_name(); };
 
 /// target(): compares the model with an earlier state of itself. After each training pass measure(sums)
-/// appends numbers of it, follow(step, of_passes) updates the target with those of all passes of a step, and
-/// set_target() restores it from a checkpoint.
+/// appends numbers of it, update_target(step, of_passes) updates the target with those of all passes of a
+/// step, and set_target() restores it from a checkpoint.
 template <class O>
 concept HasTarget = requires(O& o, std::vector<double>& sums, const std::vector<double>& of_passes) {
   { o.target() } -> std::same_as<double>;
   { o.has_target() } -> std::same_as<bool>;
   o.set_target(1.0);
   o.measure(sums);
-  o.follow(std::int64_t{0}, of_passes);
+  o.update_target(std::int64_t{0}, of_passes);
 };
 
 /// What Decoder takes as an objective (docs/change.md).

@@ -40,8 +40,8 @@ struct SteadyScaleOptions {
 /// The forward pass gives x - mean(x) of each row. The backward pass, called with that result as d_y and with
 /// a factor in place of each row's scale, gives the factor times x - mean(x): the direction in which the
 /// variance of the row grows.
-struct CentredRow {
-  static constexpr std::string_view name = "centred";
+struct CenteredRow {
+  static constexpr std::string_view name = "centered";
   template <class T>
   LNFREE_HOST_DEVICE static RowStatistics<T> statistics(T mean, T /*variance*/) {
     return {mean, T(1)};
@@ -61,8 +61,8 @@ struct CentredRow {
 /// equal for all tokens (Baroni et al., 2025). The second, the anchor, holds the scale at a target: without a
 /// final norm nothing else keeps the cross-entropy from lengthening the stream (TaperNorm, 2026). The target
 /// is the running mean of sigma over the steps, until the removal of the last norm begins; then it is fixed.
-/// Before the first follow() or set_target() there is no target and no anchor. Both ignore first positions,
-/// whose scale is many times that of others in a trained model.
+/// Before the first update_target() or set_target() there is no target and no anchor. Both ignore first
+/// positions, whose scale is many times that of others in a trained model.
 template <class Device>
 class SteadyScale {
  public:
@@ -78,9 +78,9 @@ class SteadyScale {
   /// Its run-time choices.
   const SteadyScaleOptions& options() const { return options_; }
 
-  /// Reserves the centred rows of a pass, and their moments.
+  /// Reserves the centered rows of a pass, and their moments.
   void plan(Arena& arena, BatchShape max_shape, const DecoderConfig& config) {
-    centred_ = arena.matrix<Scalar>(max_shape.rows(), config.width);
+    centered_ = arena.matrix<Scalar>(max_shape.rows(), config.width);
     rows_ = arena.take<Row>(max_shape.rows());
     // In a plan that is only counted the host takes nothing either.
     if (rows_ == nullptr) return;
@@ -94,8 +94,8 @@ class SteadyScale {
     last_pass_ = {};
     if (options_.coefficient == 0 && options_.anchor == 0) return 0;
     const auto count = static_cast<std::size_t>(x.rows);
-    const Matrix<Scalar> centred = centred_.top(x.rows);
-    norm_forward(device, CentredRow{}, x, NormPointers<const Scalar, CentredRow>{}, centred, rows_);
+    const Matrix<Scalar> centered = centered_.top(x.rows);
+    norm_forward(device, CenteredRow{}, x, NormPointers<const Scalar, CenteredRow>{}, centered, rows_);
     copy_to_host(device, host_rows_.data(), rows_, count * sizeof(Row));
     copy_to_host(device, host_tokens_.data(), pass.tokens, count * sizeof(std::int32_t));
     const auto counts = [&](std::size_t i) {
@@ -126,8 +126,8 @@ class SteadyScale {
           static_cast<Accumulator>(pass.gradient_scale * slope / (scale * static_cast<double>(x.cols)));
     }
     copy_to_device(device, rows_, host_rows_.data(), count * sizeof(Row));
-    norm_backward(device, CentredRow{}, x, NormPointers<const Scalar, CentredRow>{}, rows_, centred,
-                  accumulate(d_x), NormPointers<Accumulator, CentredRow>{});
+    norm_backward(device, CenteredRow{}, x, NormPointers<const Scalar, CenteredRow>{}, rows_, centered,
+                  accumulate(d_x), NormPointers<Accumulator, CenteredRow>{});
     return penalty_;
   }
 
@@ -138,7 +138,7 @@ class SteadyScale {
   /// Whether there is a target.
   bool has_target() const { return target_ > 0; }
 
-  /// Appends to `sums` the two numbers of the last training pass that follow() needs.
+  /// Appends to `sums` the two numbers of the last training pass that update_target() needs.
   void measure(std::vector<double>& sums) const {
     sums.push_back(last_pass_.sum);
     sums.push_back(last_pass_.rows);
@@ -147,7 +147,7 @@ class SteadyScale {
   /// Updates the target with the numbers that measure() gave for all passes of step `step`. It is the mean
   /// over all steps at first; later the newest step has a weight of 0.01. Without an anchor there is no
   /// target.
-  void follow(std::int64_t step, const std::vector<double>& of_passes) {
+  void update_target(std::int64_t step, const std::vector<double>& of_passes) {
     if (options_.anchor == 0) return;
     Scales all;
     for (std::size_t i = 0; i + 1 < of_passes.size(); i += 2) {
@@ -187,8 +187,8 @@ class SteadyScale {
   double penalty_ = 0;
   double target_ = 0;
   Scales last_pass_;
-  Matrix<Scalar> centred_;  // (B, T, C)
-  Row* rows_ = nullptr;     // (B, T)
+  Matrix<Scalar> centered_;  // (B, T, C)
+  Row* rows_ = nullptr;      // (B, T)
   std::vector<Row> host_rows_;
   std::vector<std::int32_t> host_tokens_;
 };

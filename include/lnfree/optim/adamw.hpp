@@ -35,7 +35,7 @@ struct AdamWOptions {
 
   /// Whether parameters of this kind decay.
   bool decays(ParameterKind kind) const {
-    return is_drawn(kind) || (kind == ParameterKind::slope && decay_slopes);
+    return is_matrix(kind) || (kind == ParameterKind::slope && decay_slopes);
   }
 };
 
@@ -50,15 +50,15 @@ struct AdamWRule {
   static constexpr const char* name = "adamw";  ///< Its name in profiles.
   static constexpr double operations = 14;      ///< Floating-point operations for an element.
 
-  /// The numbers of the formula; rest1 and rest2 are 1 - beta1 and 1 - beta2.
-  T beta1, beta2, rest1, rest2, decay, rate, per_correction2, epsilon, scale;
+  /// The numbers of the formula; one_minus_beta1 and one_minus_beta2 are 1 - beta1 and 1 - beta2.
+  T beta1, beta2, one_minus_beta1, one_minus_beta2, decay, rate, per_correction2, epsilon, scale;
 
   /// `clipping` multiplies every gradient.
   AdamWRule(const AdamWOptions& options, double learning_rate, double weight_decay, double t, double clip)
       : beta1(static_cast<T>(options.beta1)),
         beta2(static_cast<T>(options.beta2)),
-        rest1(static_cast<T>(1 - options.beta1)),
-        rest2(static_cast<T>(1 - options.beta2)),
+        one_minus_beta1(static_cast<T>(1 - options.beta1)),
+        one_minus_beta2(static_cast<T>(1 - options.beta2)),
         decay(static_cast<T>(1 - learning_rate * weight_decay)),
         rate(static_cast<T>(learning_rate / (1 - std::pow(options.beta1, t)))),
         per_correction2(static_cast<T>(1 / (1 - std::pow(options.beta2, t)))),
@@ -67,8 +67,8 @@ struct AdamWRule {
 
   LNFREE_HOST_DEVICE void operator()(T& w, T gradient, T& m, T& v) const {
     const T g = gradient * scale;
-    m = beta1 * m + rest1 * g;
-    v = beta2 * v + rest2 * g * g;
+    m = beta1 * m + one_minus_beta1 * g;
+    v = beta2 * v + one_minus_beta2 * g * g;
     w = decay * w - rate * m / (math::sqrt(v * per_correction2) + epsilon);
   }
 };

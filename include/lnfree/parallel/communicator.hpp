@@ -48,7 +48,7 @@ concept Communicator = std::copyable<C> && requires(const C ranks, std::span<con
 };
 
 /// A single process, without any code for communication.
-struct Alone {
+struct SingleProcess {
   static constexpr int max_leaves = 1;
   static constexpr int rank() { return 0; }
   static constexpr int size() { return 1; }

@@ -53,16 +53,16 @@ class Nccl {
         [ranks](int status) { ranks.abort(status); }));
   }
 
-  /// The processes of a launcher. They find each other through the file `meeting`, which must not exist yet
-  /// and is removed again, or, if `meeting` is HOST:PORT, at a free port of rank 0's machine. A single
+  /// The processes of a launcher. They find each other through the file `rendezvous`, which must not exist
+  /// yet and is removed again, or, if `rendezvous` is HOST:PORT, at a free port of rank 0's machine. A single
   /// process needs neither.
-  explicit Nccl(const Launched& process, const std::string& meeting, double time_limit = 600)
-      : session_(met(process, meeting, time_limit)) {}
+  explicit Nccl(const Launched& process, const std::string& rendezvous, double time_limit = 600)
+      : session_(met(process, rendezvous, time_limit)) {}
 
-  /// From the environment: Launched and LNFREE_MEETING.
+  /// From the environment: Launched and LNFREE_RENDEZVOUS.
   static Nccl from_environment(double time_limit = 600) {
-    const char* const meeting = std::getenv("LNFREE_MEETING");
-    return Nccl(Launched::from_environment(), meeting == nullptr ? "" : meeting, time_limit);
+    const char* const rendezvous = std::getenv("LNFREE_RENDEZVOUS");
+    return Nccl(Launched::from_environment(), rendezvous == nullptr ? "" : rendezvous, time_limit);
   }
 
   /// Sets the time limit, as in the constructor.
@@ -162,31 +162,33 @@ class Nccl {
                 "; NCCL_DEBUG=INFO in the environment shows more");
   }
 
-  static bool is_address(const std::string& meeting) {
-    const std::size_t colon = meeting.rfind(':');
-    return colon != std::string::npos && meeting.find('/') == std::string::npos &&
-           colon + 1 < meeting.size() &&
-           meeting.find_first_not_of("0123456789", colon + 1) == std::string::npos;
+  static bool is_address(const std::string& rendezvous) {
+    const std::size_t colon = rendezvous.rfind(':');
+    return colon != std::string::npos && rendezvous.find('/') == std::string::npos &&
+           colon + 1 < rendezvous.size() &&
+           rendezvous.find_first_not_of("0123456789", colon + 1) == std::string::npos;
   }
 
   /// Distributes the id of rank 0 to all. Returns whether this process has written it to a file.
-  static bool meet(const Launched& process, const std::string& meeting, double time_limit, ncclUniqueId& id) {
-    if (is_address(meeting)) {  // NCCL derives the id from it
-      ::setenv("NCCL_COMM_ID", meeting.c_str(), 1);
+  static bool meet(const Launched& process, const std::string& rendezvous, double time_limit,
+                   ncclUniqueId& id) {
+    if (is_address(rendezvous)) {  // NCCL derives the id from it
+      ::setenv("NCCL_COMM_ID", rendezvous.c_str(), 1);
       check(ncclGetUniqueId(&id), "ncclGetUniqueId");
       return false;
     }
     if (process.rank == 0) {
-      if (std::filesystem::exists(meeting)) {
-        throw Error(meeting + ", where the ranks are to meet, exists already: it is of a run that did not " +
-                    "begin; remove it, or let LNFREE_MEETING name another file");
+      if (std::filesystem::exists(rendezvous)) {
+        throw Error(rendezvous +
+                    ", where the ranks are to meet, exists already: it is of a run that did not " +
+                    "begin; remove it, or let LNFREE_RENDEZVOUS name another file");
       }
       check(ncclGetUniqueId(&id), "ncclGetUniqueId");
-      write_file(meeting, std::string(id.internal, sizeof(id.internal)));
+      write_file(rendezvous, std::string(id.internal, sizeof(id.internal)));
       return true;
     }
-    wait_for("rank 0 to write " + meeting, time_limit, [&] {
-      std::ifstream file(meeting, std::ios::binary);
+    wait_for("rank 0 to write " + rendezvous, time_limit, [&] {
+      std::ifstream file(rendezvous, std::ios::binary);
       return static_cast<bool>(file.read(id.internal, sizeof(id.internal)));
     });
     return false;
@@ -196,21 +198,22 @@ class Nccl {
   explicit Nccl(std::shared_ptr<Session> session) : session_(std::move(session)) {}
 
   /// The session of processes that have met in this way.
-  static std::shared_ptr<Session> met(const Launched& process, const std::string& meeting,
+  static std::shared_ptr<Session> met(const Launched& process, const std::string& rendezvous,
                                       double time_limit) {
-    if (process.size > 1 && meeting.empty()) {
-      throw Error("rank " + std::to_string(process.rank) + " of " + std::to_string(process.size) +
-                  " does not know where to meet the others: set LNFREE_MEETING to a file on a disk that all "
-                  "see, one that does not exist yet, or to HOST:PORT of the machine of rank 0");
+    if (process.size > 1 && rendezvous.empty()) {
+      throw Error(
+          "rank " + std::to_string(process.rank) + " of " + std::to_string(process.size) +
+          " does not know where to meet the others: set LNFREE_RENDEZVOUS to a file on a disk that all "
+          "see, one that does not exist yet, or to HOST:PORT of the machine of rank 0");
     }
     bool wrote = false;
     const auto remove = [&] {
       std::error_code ignored;
-      if (wrote) std::filesystem::remove(meeting, ignored);
+      if (wrote) std::filesystem::remove(rendezvous, ignored);
     };
     try {
       auto session = std::make_shared<Session>(
-          process, time_limit, [&](ncclUniqueId& id) { wrote = meet(process, meeting, time_limit, id); },
+          process, time_limit, [&](ncclUniqueId& id) { wrote = meet(process, rendezvous, time_limit, id); },
           [](int status) { std::_Exit(status); });
       remove();
       return session;

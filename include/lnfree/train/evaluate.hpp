@@ -26,7 +26,7 @@ struct Evaluation {
 
 /// Evaluates all windows in file order, without dropout. The model's observer is reset first and then holds
 /// the results of this evaluation. Several ranks share the batches, and all of them get the result.
-template <class Model, Communicator C = Alone>
+template <class Model, Communicator C = SingleProcess>
 Evaluation evaluate(Model& model, const Windows& windows, const C& ranks = {}) {
   static_assert(!has_ranks<C> || observes_across_ranks<typename Model::Observer>,
                 "lnfree: with several processes an observer of passes must offer for_each_sum(f) "

@@ -33,9 +33,9 @@ struct NormRemovalOptions {
 /// measures the scales that replace those of the rows.
 ///
 /// While a gate is 1, the scale is averaged over the steps: at first it is the mean of all, later the newest
-/// has a weight of 0.01. For a taper, each step gives the multiple of the centred rows that is nearest to the
-/// normalized ones, the sum of variance / sigma over the sum of the variances; for a staged removal, the mean
-/// of 1 / sigma. Here sigma is the root of variance + epsilon of a row.
+/// has a weight of 0.01. For a taper, each step gives the multiple of the centered rows that is nearest to
+/// the normalized ones, the sum of variance / sigma over the sum of the variances; for a staged removal, the
+/// mean of 1 / sigma. Here sigma is the root of variance + epsilon of a row.
 ///
 /// A gate never opens again: a run that starts from weights whose norms are removed stays without them.
 template <class Model>

@@ -182,10 +182,10 @@ struct Progress {
 ///   OptimizerPolicy   AdamW, Muon, or your own (docs/change.md)
 ///   SchedulePolicy    WarmupLinearSchedule, WarmupCosineSchedule, WarmupStableDecaySchedule, ChosenSchedule,
 ///                     or your own
-///   Ranks             Alone, or Mpi: processes that share the passes of each step (docs/parallel.md). Each
-///   has a trainer; all call the same members, and rank 0 writes and reports
+///   Ranks             SingleProcess, or Mpi: processes that share the passes of each step
+///   (docs/parallel.md). Each has a trainer; all call the same members, and rank 0 writes and reports
 template <class Model, template <class> class OptimizerPolicy = AdamW,
-          class SchedulePolicy = WarmupLinearSchedule, Communicator Ranks = Alone>
+          class SchedulePolicy = WarmupLinearSchedule, Communicator Ranks = SingleProcess>
 class Trainer {
  public:
   /// How weights are updated.
@@ -390,7 +390,7 @@ class Trainer {
       }
       if constexpr (has_target) {
         if (norms_are_left() || !model_.objective().has_target())
-          model_.objective().follow(step_, ranks_.gather(of_objective));
+          model_.objective().update_target(step_, ranks_.gather(of_objective));
       }
       if constexpr (removes_norms) {
         if (removal_.measures()) removal_.set_scales(step_, ranks_.gather(of_norms));

@@ -81,8 +81,8 @@ void norm_forward(D&, N, Matrix<const typename D::Scalar> x,
           mean[r] = sum * per_column;
         }
         for (int r = 0; r < count; ++r) {
-          const auto [squares] = row_sums(x.cols, [in = x.row(first + r), centre = mean[r]](Index j) {
-            const float deviation = in[j] - centre;
+          const auto [squares] = row_sums(x.cols, [in = x.row(first + r), center = mean[r]](Index j) {
+            const float deviation = in[j] - center;
             return std::array{deviation * deviation};
           });
           variance[r] = squares * per_column;

@@ -45,7 +45,7 @@ void write_sums(const float* sums, Index row, Index first, Index count, Output<R
 template <int Count, class S, class R>
 void rows_times_matrix(Matrix<const S> a, Matrix<const S> b, Output<R> c) {
   const Index a_rows = Count > 0 ? Count : a.rows;
-  constexpr Index together = 8, ahead = 2 * together, cache_line = 64 / sizeof(S);
+  constexpr Index together = 8, cache_line = 64 / sizeof(S);
   const Index max_panel = std::min(Index{1024}, max_sums / a_rows / cache_line * cache_line);
   const Index stride =
       max_panel + cache_line;  // a panel whose edges are moved to whole cache lines can be that much longer
@@ -61,11 +61,11 @@ void rows_times_matrix(Matrix<const S> a, Matrix<const S> b, Output<R> c) {
       alignas(64) RowSums sums;
       for (Index i = 0; i < a_rows; ++i) std::fill_n(sums + i * stride, columns, 0.0f);
 
-      // The next rows of B to read: together + ahead of them, or all that are left.
-      std::array<Index, together + ahead> rows;
+      // The next rows of B to read: two groups of them, or all that are left.
+      std::array<Index, 2 * together> rows;
       Index found = 0, next = 0;
       const auto find = [&] {
-        for (; found < together + ahead && next < b.rows; ++next) {
+        for (; found < 2 * together && next < b.rows; ++next) {
           bool counts = false;
           for (Index i = 0; i < a_rows; ++i) counts |= static_cast<float>(a.row(i)[next]) != 0.0f;
           if (!counts) continue;
@@ -73,14 +73,20 @@ void rows_times_matrix(Matrix<const S> a, Matrix<const S> b, Output<R> c) {
         }
       };
       const auto add = [&]<int Rows>() __attribute__((always_inline)) {
-        const S* row[Rows];
+        const S *row[Rows], *coming[Rows];
         float factors[few_rows][Rows];
         for (int r = 0; r < Rows; ++r) {
           const Index k = rows[static_cast<std::size_t>(r)];
           row[r] = b.row(k) + first;
+          coming[r] = r + Rows < found ? b.row(rows[static_cast<std::size_t>(r + Rows)]) + first : row[r];
           for (Index i = 0; i < a_rows; ++i) factors[i][r] = static_cast<float>(a.row(i)[k]);
         }
         for (Index j = 0; j < whole; j += vector_width) {
+          // The memory fetches the next rows while these are added.
+          if (j % cache_line == 0) {
+#pragma GCC unroll 8
+            for (int r = 0; r < Rows; ++r) __builtin_prefetch(coming[r] + j);
+          }
           Vector right[Rows];
 #pragma GCC unroll 8
           for (int r = 0; r < Rows; ++r) right[r] = load(row[r] + j);
@@ -99,10 +105,6 @@ void rows_times_matrix(Matrix<const S> a, Matrix<const S> b, Output<R> c) {
         }
       };
       for (find(); found >= together; find()) {
-        for (Index r = together; r < found; ++r) {
-          const S* const coming = b.row(rows[static_cast<std::size_t>(r)]) + first;
-          for (Index j = 0; j < columns; j += cache_line) __builtin_prefetch(coming + j);
-        }
         add.template operator()<together>();
         std::copy(rows.begin() + together, rows.begin() + found, rows.begin());
         found -= together;

@@ -14,6 +14,17 @@ __device__ inline void begin_copy(void* shared, const void* global, bool there) 
                : "memory");
 }
 
+/// Makes a group of the copies that this thread has begun since its last group.
+__device__ inline void end_copy_group() {
+  asm volatile("cp.async.commit_group;" ::: "memory");
+}
+
+/// Waits for this thread's groups of copies but the last `Latest`. Other threads see them after a barrier.
+template <int Latest>
+__device__ void wait_for_copy_groups() {
+  asm volatile("cp.async.wait_group %0;" ::"n"(Latest) : "memory");
+}
+
 /// Waits for the copies that this thread began. Other threads see them after a barrier.
 __device__ inline void wait_for_copies() {
   asm volatile("cp.async.wait_all;" ::: "memory");

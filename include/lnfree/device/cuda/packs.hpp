@@ -22,6 +22,9 @@ struct alignas(N * sizeof(T) < 16 ? N * sizeof(T) : 16) Pack {
 template <class T>
 inline constexpr int pack_size = 16 / sizeof(T);
 
+/// How many numbers a thread rounds to eight bits at a time.
+inline constexpr int factor_pack = pack_size<std::uint8_t>;
+
 /// N numbers in registers.
 template <int N>
 struct Floats {
@@ -77,15 +80,18 @@ __device__ void store(T* to, const Floats<N>& numbers) {
   store(to, pack);
 }
 
+/// Whether all rows of a matrix are made of whole, aligned packs of N.
+template <int N, class T>
+bool has_whole_packs(Matrix<T> m) {
+  return m.cols % N == 0 && m.stride % N == 0 &&
+         reinterpret_cast<std::uintptr_t>(m.data) % alignof(Pack<N, T>) == 0;
+}
+
 /// Calls body(n) with n() == N if all rows of all matrices are made of whole, aligned packs of N, else with
 /// n() == 1.
 template <int N, class Body, class... T>
 void with_packs(const Body& body, Matrix<T>... matrices) {
-  const auto whole = []<class U>(Matrix<U> m) {
-    return m.cols % N == 0 && m.stride % N == 0 &&
-           reinterpret_cast<std::uintptr_t>(m.data) % alignof(Pack<N, U>) == 0;
-  };
-  if ((... && whole(matrices))) {
+  if ((... && has_whole_packs<N>(matrices))) {
     body(std::integral_constant<int, N>());
   } else {
     body(std::integral_constant<int, 1>());

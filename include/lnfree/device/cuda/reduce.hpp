@@ -21,6 +21,26 @@ __device__ T warp_sum(T value) {
   return value;
 }
 
+/// The largest of a warp's numbers, in each thread.
+__device__ inline unsigned warp_max(unsigned value) {
+#pragma unroll
+  for (int distance = 16; distance > 0; distance /= 2) {
+    const unsigned other = __shfl_xor_sync(whole_warp, value, distance);
+    value = other > value ? other : value;
+  }
+  return value;
+}
+
+/// The largest of the block's numbers, in each thread. `warps` is shared memory for one number for each warp.
+__device__ inline unsigned block_max(unsigned value, unsigned* warps) {
+  value = warp_max(value);
+  if (threadIdx.x % 32 == 0) warps[threadIdx.x / 32] = value;
+  __syncthreads();
+  for (unsigned w = 0; w < blockDim.x / 32; ++w) value = warps[w] > value ? warps[w] : value;
+  __syncthreads();
+  return value;
+}
+
 /// The sum over the block's threads, the same bits in each. `warps` is shared memory for one number for each
 /// warp.
 template <class T>

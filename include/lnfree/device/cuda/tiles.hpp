@@ -26,9 +26,9 @@ template <class S>
 inline constexpr int tile_threads = 2 * tile_rows<S>;
 
 /// A tile of a matrix in shared memory. The 16 bytes after each row put eight rows in different banks.
-template <class S, int Cols>
+template <class S, int Cols, int Rows = tile_rows<S>>
 struct SharedTile {
-  static constexpr int rows = tile_rows<S>, threads = tile_threads<S>;
+  static constexpr int rows = Rows, threads = 2 * Rows;
   static constexpr int stride = Cols + pack_size<S>, size = rows * stride;
 
   S* data;
@@ -51,8 +51,8 @@ struct SharedTile {
 
 /// Begins to copy a tile from a matrix, with zeros beyond the matrix's end; wait_for_copies() waits for it.
 /// `whole`: the matrix's rows are whole packs.
-template <class S, int Cols>
-__device__ void begin_load(SharedTile<S, Cols> to, Matrix<const S> from, bool whole) {
+template <class S, int Cols, int Rows>
+__device__ void begin_load(SharedTile<S, Cols, Rows> to, Matrix<const S> from, bool whole) {
   if (whole) {
     to.for_my_packs([&](int i, int j, S* place) {
       const bool there = i < from.rows && j < from.cols;
@@ -80,8 +80,8 @@ __device__ bool my_packs_are_finite(SharedTile<S, Cols> tile) {
 }
 
 /// Copies a tile to a matrix, up to the matrix's end.
-template <class S, int Cols>
-__device__ void store(Matrix<S> to, SharedTile<S, Cols> from, bool whole) {
+template <class S, int Cols, int Rows>
+__device__ void store(Matrix<S> to, SharedTile<S, Cols, Rows> from, bool whole) {
   from.for_my_packs([&](int i, int j, const S* place) {
     if (i >= to.rows) return;
     if (whole && j < to.cols) {
@@ -110,12 +110,12 @@ struct Place {
 };
 
 /// Sixteen rows of Cols numbers in the registers of a warp, zeros at first.
-template <int Cols>
+template <int Cols, class Number = float>
 struct RegisterTile {
-  float numbers[Cols / 8][4] = {};
+  Number numbers[Cols / 8][4] = {};
 
-  __device__ float& operator[](Place at) { return numbers[at.n][at.e]; }
-  __device__ float operator[](Place at) const { return numbers[at.n][at.e]; }
+  __device__ Number& operator[](Place at) { return numbers[at.n][at.e]; }
+  __device__ Number operator[](Place at) const { return numbers[at.n][at.e]; }
 
   /// Calls body(place) for what this lane holds of the first `cols` columns, a multiple of 8.
   template <class Body>

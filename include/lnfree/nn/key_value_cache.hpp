@@ -8,8 +8,8 @@
 
 namespace lnfree {
 
-/// A text that a model for generation continues.
-struct KeptText {
+/// A text that a model for generation continues, and where its keys and values are cached.
+struct CachedText {
   int place = 0;  ///< The place of its keys and values in the cache, from 0 to the model's max_batch() - 1.
   std::span<const std::int32_t> tokens;  ///< The whole text.
 };
@@ -24,8 +24,8 @@ struct TextPart {
   constexpr int rows() const { return length - first; }
 };
 
-/// The text whose keys and values a model for generation has cached, and how much of a new text they cover.
-class ReadText {
+/// What one place of the key/value cache holds: the tokens of a text whose keys and values are cached.
+class KeyValueCacheState {
  public:
   /// Where the window that the model reads of a text of `tokens` tokens begins. Up to `context` tokens it is
   /// the whole text. After that half a context is dropped at a time, so that the beginning rarely moves.
@@ -37,7 +37,7 @@ class ReadText {
 
   /// How many of the first tokens of `window` are cached for weights of this version; never all, since the
   /// last one's logits have to be computed.
-  std::size_t known(std::span<const std::int32_t> window, std::uint64_t version) const {
+  std::size_t cached(std::span<const std::int32_t> window, std::uint64_t version) const {
     if (version_ != version) return 0;
     const auto [read, asked] =
         std::mismatch(tokens_.begin(), tokens_.end(), window.begin(), window.end() - 1);

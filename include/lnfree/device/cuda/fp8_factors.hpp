@@ -13,7 +13,7 @@
 #include <lnfree/device/cuda/rounding.hpp>
 #include <lnfree/device/cuda/runtime.hpp>
 
-/// Rounding of product factors to eight bits. Each matrix has one scale, the least power of two with which
+/// Rounding of product factors to FP8. Each matrix has one scale, the least power of two with which
 /// its largest magnitude does not overflow, so the scale depends on the matrix alone. The largest magnitude
 /// is known only after all elements have been read. To read them only once, they are rounded at the same time
 /// with the scale of the previous matrix, and rounded again only if the scale has changed. A wrong guess
@@ -41,8 +41,6 @@ __device__ float scale_for(unsigned max) {
   return std::bit_cast<float>(static_cast<std::uint32_t>(exponent < 1 ? 1 : exponent) << 23);
 }
 
-inline constexpr int factor_pack = 16;  // numbers that a thread rounds at a time
-
 /// Divides by the scale and gives the bits of the largest magnitude there was. Both are exact.
 template <int N>
 __device__ unsigned divide(Floats<N>& x, float inverse_scale) {
@@ -62,16 +60,6 @@ __device__ Pack<N, F> rounded_pack(const Floats<N>& x) {
 #pragma unroll
   for (int e = 0; e < N; e += 2) pairs[static_cast<std::size_t>(e / 2)] = rounded_pair_of<F>(x[e], x[e + 1]);
   return std::bit_cast<Pack<N, F>>(pairs);
-}
-
-/// The largest of a warp's numbers, in each thread.
-__device__ inline unsigned warp_max(unsigned value) {
-#pragma unroll
-  for (int distance = 16; distance > 0; distance /= 2) {
-    const unsigned other = __shfl_xor_sync(whole_warp, value, distance);
-    value = other > value ? other : value;
-  }
-  return value;
 }
 
 /// Rounds a matrix of whole packs row by row. A block rounds a pack with each thread at a time.
@@ -144,13 +132,8 @@ __global__ void __launch_bounds__(elementwise_threads) round_kernel(Index parts,
     const unsigned found = body.round(part, inverse);
     max = found > max ? found : max;
   }
-  max = warp_max(max);
-  unsigned* const warps = shared_memory<unsigned>();
-  if (threadIdx.x % 32 == 0) warps[threadIdx.x / 32] = max;
-  __syncthreads();
-  if (threadIdx.x != 0) return;
-  for (int w = 1; w < elementwise_threads / 32; ++w) max = warps[w] > max ? warps[w] : max;
-  atomicMax(&scale->max, max);
+  max = block_max(max, shared_memory<unsigned>());
+  if (threadIdx.x == 0) atomicMax(&scale->max, max);
 }
 
 /// The body of an elementwise kernel that computes a factor, extended to round it as well, which replaces

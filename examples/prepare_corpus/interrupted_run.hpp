@@ -1,0 +1,91 @@
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <exception>
+#include <filesystem>
+#include <fstream>
+#include <iterator>
+#include <optional>
+#include <string>
+#include <system_error>
+#include <utility>
+#include <vector>
+
+#include <lnfree/core/atomic_file.hpp>
+#include <lnfree/data/corpus.hpp>
+#include <lnfree/data/shard_set_writer.hpp>
+#include <lnfree/data/tokenizer.hpp>
+
+#include "options.hpp"
+
+namespace prepare_corpus {
+
+/// The note that a run keeps in its folder while it encodes, from which another run continues if it is
+/// killed.
+inline constexpr const char* note_name = ".prepare_corpus.json";
+
+/// The state of a run that was killed.
+struct Interrupted {
+  json note;
+  lnfree::Tokenizer tokenizer;
+};
+
+/// What a killed run with the same arguments and inputs left in the folder, if it is complete.
+inline std::optional<Interrupted> find_interrupted(const Options& options, const lnfree::Corpus& corpus) {
+  std::ifstream file(options.out / note_name);
+  if (!file) return std::nullopt;
+  const json note = json::parse(file, nullptr, false);
+  try {
+    // A given tokenizer is compared below, by its content.
+    json arguments = options.arguments(), recorded = note.at("arguments");
+    if (arguments.contains("tokenizer") && recorded.contains("tokenizer"))
+      recorded["tokenizer"] = arguments["tokenizer"];
+    if (recorded != arguments || note.at("inputs") != extent(corpus)) return std::nullopt;
+    auto tokenizer = lnfree::Tokenizer::load(
+        options.tokenizer.empty() ? lnfree::AtomicFile::temporary_of(options.out / "tokenizer.model")
+                                  : options.tokenizer);
+    for (const auto& [split, name] : {std::pair("train", "train.bin"), std::pair("held_out", "val.bin")}) {
+      const std::int64_t tokens = note.at(split).at("size");
+      const std::int64_t shards = lnfree::ShardSetWriter::count(tokens, options.shard_tokens);
+      if (std::ssize(note.at(split).at("documents").get<std::vector<std::int64_t>>()) != shards ||
+          !lnfree::ShardSetWriter::can_continue(options.out / name, tokenizer.vocab_size(),
+                                                options.shard_tokens, tokens))
+        return std::nullopt;
+    }
+    if (note.at("tokenizer_fingerprint") != tokenizer.fingerprint()) return std::nullopt;
+    return Interrupted{note, std::move(tokenizer)};
+  } catch (const std::exception&) {  // incomplete: start from the beginning
+    return std::nullopt;
+  }
+}
+
+/// The note of the current run, which is removed unless the run is killed.
+class Note {
+ public:
+  explicit Note(const Options& options) : path_(options.out / note_name) {}
+  Note(const Note&) = delete;
+  ~Note() {
+    std::error_code error;
+    if (written_) fs::remove(path_, error);
+  }
+
+  /// Whether it is time to write the note again.
+  bool is_due() const { return std::chrono::steady_clock::now() >= next_; }
+
+  void write(const json& note) {
+    lnfree::write_file(path_, note.dump() + "\n");
+    written_ = true;
+    next_ = std::chrono::steady_clock::now() + std::chrono::seconds(5);
+  }
+
+  /// Keeps the note of an interrupted run.
+  void keep() { written_ = true; }
+
+ private:
+  fs::path path_;
+  bool written_ = false;
+  std::chrono::steady_clock::time_point next_{};
+};
+
+}  // namespace prepare_corpus

@@ -1,0 +1,201 @@
+#pragma once
+
+#include <algorithm>
+#include <cassert>
+#include <concepts>
+#include <cstdint>
+#include <iterator>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include <lnfree/activation/relu.hpp>
+#include <lnfree/core/bfloat16.hpp>
+#include <lnfree/core/error.hpp>
+#include <lnfree/core/memory.hpp>
+#include <lnfree/core/rounded_weights.hpp>
+#include <lnfree/core/tensor.hpp>
+#include <lnfree/device/cuda/cuda.hpp>
+#include <lnfree/device/cuda/packs.hpp>
+#include <lnfree/device/primitives.hpp>
+
+/// What devices that multiply in eight bits have in common: they round weights once after each update and
+/// find them again by their address. How factors are rounded and multiplied is left to a Format
+/// (fp8.hpp, int8.hpp), a struct with these members:
+///
+///   name, suffix          of the format, and of the programs that use it
+///   capability            the least compute capability that it needs, 89 for 8.9
+///   max_depth             the longest sum of a product
+///   Weight                both layouts of a rounded weight, and their scales
+///   Expected              what is known of the next product
+///   plan(arena, in, out)  memory for a Weight
+///   factor_bytes          of a product's other factor, given its most rows and columns
+///   round                 rounds a weight
+///   multiply              rounds the other factor and multiplies
+namespace lnfree::cuda {
+
+/// A weight W (in, out) rounded for products, and memory for their other factor. The model owns the memory.
+template <class Format>
+struct RoundedWeight {
+  Matrix<const BFloat16> weight;    ///< The parameter itself.
+  typename Format::Weight rounded;  ///< What is multiplied.
+  void* other_factor;               ///< The rounded x or d_y of the current product.
+  Index max_rows;                   ///< The most rows of x or d_y.
+};
+
+/// The rounded weights of all models on a device, by the address of the weight.
+template <class Format>
+class RoundedWeightTable {
+ public:
+  void add(const RoundedWeight<Format>& weight) { weights_[weight.weight.data] = weight; }
+  void remove(const RoundedWeight<Format>& weight) {
+    weights_.erase(weight.weight.data);
+    expected = {};
+  }
+
+  /// The rounded weight of which `matrix` is all or some of the columns; null if there is none.
+  const RoundedWeight<Format>* find(Matrix<const BFloat16> matrix) const {
+    const auto next = weights_.upper_bound(matrix.data);
+    if (next == weights_.begin()) return nullptr;
+    const RoundedWeight<Format>& found = std::prev(next)->second;
+    const Index column = matrix.data - found.weight.data;
+    const bool inside = matrix.rows == found.weight.rows && matrix.stride == found.weight.stride &&
+                        column + matrix.cols <= found.weight.cols;
+    return inside ? &found : nullptr;
+  }
+
+  typename Format::Expected expected;
+
+ private:
+  std::map<const BFloat16*, RoundedWeight<Format>> weights_;
+};
+
+/// Like Cuda, but the products x W and d_y W^T have factors in the eight bits of a format. The gradients of
+/// weights, the output matrix, attention and everything else are computed as on Cuda, and so are products
+/// whose sizes are not multiples of 16. Throws NoDevice if the GPU's compute capability is too low.
+template <class F>
+struct EightBitProducts : Cuda {
+  using Format = F;
+
+  EightBitProducts() {
+    if (const int there = stream().compute_capability(); there < Format::capability) {
+      const auto text = [](int capability) {
+        return std::to_string(capability / 10) + "." + std::to_string(capability % 10);
+      };
+      throw NoDevice(std::string("products in ") + Format::name + " need a GPU of compute capability " +
+                     text(Format::capability) + " or higher, and " + stream().device_name() + " has " +
+                     text(there) + "; use a program without " + Format::suffix +
+                     " in its name, which computes in bf16");
+    }
+  }
+
+  /// Shared by copies of the device.
+  std::shared_ptr<RoundedWeightTable<Format>> rounded_weights =
+      std::make_shared<RoundedWeightTable<Format>>();
+};
+
+/// Whether D is such a device.
+template <class D>
+concept MultipliesInEightBits =
+    requires { typename D::Format; } && std::derived_from<D, EightBitProducts<typename D::Format>>;
+
+/// A product of x with some columns of a weight: c = x W or, with `backwards`, c = x W^T.
+struct WeightProduct {
+  Matrix<const BFloat16> x;
+  bool backwards;
+  Index first, count;  ///< Columns of the weight.
+  Output<BFloat16> c;
+  const BFloat16* bias;
+  bool relu;
+};
+
+/// Whether every row starts at a multiple of 16 bytes and has a multiple of 16 elements.
+inline bool suits_eight_bits(Matrix<const BFloat16> m) {
+  return m.cols % factor_pack == 0 && has_whole_packs<pack_size<BFloat16>>(m);
+}
+
+/// If b is a rounded weight, rounds a and multiplies in eight bits. This is the only place that decides which
+/// products do.
+template <class Format, class A>
+requires(std::same_as<A, Unactivated> || std::same_as<A, ReLU>)
+void gemm(EightBitProducts<Format>& device, Operand<BFloat16> a, Operand<BFloat16> b, Output<BFloat16> c,
+          Epilogue<BFloat16, A> epilogue) {
+  assert(a.rows() == c.matrix.rows && b.cols() == c.matrix.cols && a.cols() == b.rows());
+  const RoundedWeight<Format>* const w = a.transposed ? nullptr : device.rounded_weights->find(b.matrix);
+  const Matrix<const BFloat16> x = a.matrix;
+  const Index first = w == nullptr ? 0 : b.matrix.data - w->weight.data;
+  const bool whole = suits_eight_bits(x) && suits_eight_bits(c.matrix) &&
+                     (!c.adds() || suits_eight_bits(c.addend)) && x.rows % factor_pack == 0 &&
+                     first % factor_pack == 0;
+  if (w == nullptr || !whole || x.rows > w->max_rows) {
+    gemm(static_cast<Cuda&>(device), a, b, c, epilogue);
+    return;
+  }
+  Format::multiply(device, *w,
+                   {x, b.transposed, first, b.matrix.cols, c, epilogue.bias, std::same_as<A, ReLU>});
+}
+template <class Format>
+void gemm(EightBitProducts<Format>& device, Operand<BFloat16> a, Operand<BFloat16> b, Output<BFloat16> c) {
+  gemm(device, a, b, c, Epilogue<BFloat16, Unactivated>{});
+}
+template <class Format>
+void gemm(EightBitProducts<Format>& device, Operand<BFloat16> a, Operand<BFloat16> b, Output<float> c) {
+  gemm(static_cast<Cuda&>(device), a, b, c);
+}
+
+}  // namespace lnfree::cuda
+
+namespace lnfree {
+
+/// On devices that multiply in eight bits: each weight in both layouts, if its sizes are multiples of 16.
+template <class Device>
+requires cuda::MultipliesInEightBits<Device>
+class RoundedWeights<Device> {
+  using Format = typename Device::Format;
+
+ public:
+  RoundedWeights() = default;
+  RoundedWeights(const RoundedWeights&) = delete;
+  RoundedWeights& operator=(const RoundedWeights&) = delete;
+  ~RoundedWeights() {
+    if (table_ == nullptr) return;
+    for (const cuda::RoundedWeight<Format>& weight : rounded_) table_->remove(weight);
+  }
+
+  /// The stored weights, (in, out) each.
+  using Weights = std::vector<Matrix<const BFloat16>>;
+
+  /// Reserves memory for products of up to `rows` rows with these weights.
+  void plan(Arena& arena, const Weights& weights, Index rows) {
+    rounded_.clear();
+    Index widest = 0;
+    for (const Matrix<const BFloat16>& weight : weights) {
+      const Index in = weight.rows, out = weight.cols, larger = std::max(in, out);
+      if (in % cuda::factor_pack != 0 || out % cuda::factor_pack != 0 || larger > Format::max_depth) continue;
+      widest = std::max(widest, larger);
+      rounded_.push_back({weight, Format::plan(arena, in, out), nullptr, rows});
+    }
+    void* const other_factor = arena.take<std::uint8_t>(Format::factor_bytes(rows, widest));
+    for (cuda::RoundedWeight<Format>& weight : rounded_) weight.other_factor = other_factor;
+  }
+
+  /// Call it before a pass: rounds the weights if `version` differs from the last call's.
+  void update(Device& device, std::uint64_t version) {
+    if (version_ == version) return;
+    version_ = version;
+    table_ = device.rounded_weights;
+    for (const cuda::RoundedWeight<Format>& weight : rounded_) {
+      table_->add(weight);
+      Format::round(device.stream(), weight);
+    }
+  }
+
+ private:
+  std::vector<cuda::RoundedWeight<Format>> rounded_;
+  std::shared_ptr<cuda::RoundedWeightTable<Format>> table_;  // where they are; null before the first update
+  std::optional<std::uint64_t> version_;                     // of the weights they were rounded from
+};
+
+}  // namespace lnfree
