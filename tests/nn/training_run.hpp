@@ -31,10 +31,11 @@ struct TrainingRun {
   Tensors trained;
 };
 
-template <class Model>
-TrainingRun training_run(const RandomBatch& random, double peak_learning_rate = 1e-2) {
+/// Models of one device, observer and objective share the code, whatever their architecture.
+template <class Device, class Observer, template <class> class Objective>
+TrainingRun training_run(DynamicDecoder<Device, Observer, Objective>& model, const RandomBatch& random,
+                         double peak_learning_rate) {
   TrainingRun run;
-  Model model(random.shape.batch);
   if constexpr (requires { model.objective().options(); }) model.objective().options().coefficient = 1e-2;
   auto& parameters = model.parameters();
   const auto read = [&](const auto* array) {
@@ -63,6 +64,12 @@ TrainingRun training_run(const RandomBatch& random, double peak_learning_rate = 
   }
   run.trained = read(parameters.masters());
   return run;
+}
+
+template <class Model>
+TrainingRun training_run(const RandomBatch& random, double peak_learning_rate = 1e-2) {
+  Model model(random.shape.batch);
+  return training_run(model, random, peak_learning_rate);
 }
 
 /// How much runs may differ: relative, but entropies in nats.

@@ -12,6 +12,7 @@
 #include <filesystem>
 #include <iostream>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <type_traits>
@@ -62,34 +63,28 @@ constexpr int batch_size = 2;
 constexpr std::uint64_t dropout_seed = 0x0123456789abcdef;
 constexpr int windows_per_step = accumulation_steps * batch_size;
 
-template <class Model, template <class> class OptimizerPolicy>
-void dump(const std::filesystem::path& folder, double dropout_rate) {
-  constexpr DecoderConfig config = Model::config;
-  Model model(batch_size);
+/// The dump of a model that has its teacher, if it needs one. Models of one objective share it, whatever
+/// their architecture. `removal` is how the model's norms are removed, if they are.
+template <template <class> class OptimizerPolicy, class Observer, template <class> class Objective>
+void dump_course(DynamicDecoder<Target, Observer, Objective>& model, std::optional<Removal> removal,
+                 const std::filesystem::path& folder, double dropout_rate) {
+  const DecoderConfig& config = model.config;
   load_weights(model, folder / "model.safetensors");
   // Rows have equal weight: the mean does not depend on how a step's windows are divided into passes.
-  if constexpr (std::is_same_v<typename Model::Objective, EntropyGuided<typename Model::Device>>) {
+  if constexpr (std::is_same_v<Objective<Target>, EntropyGuided<Target>>) {
     // Not assigned as {.coefficient = 0.3, .sums_rows = false}: nvcc 13 gives the second value to the second
     // member.
     EntropyGuidedOptions& options = model.objective().options();
     options.coefficient = 0.3;
     options.sums_rows = false;
   }
-  if constexpr (std::is_same_v<typename Model::Objective, SparseHidden<typename Model::Device>>)
+  constexpr bool has_target = std::is_same_v<Objective<Target>, SteadyScale<Target>>;
+  if constexpr (std::is_same_v<Objective<Target>, SparseHidden<Target>>)
     model.objective().options().coefficient = 0.01;
-  if constexpr (std::is_same_v<typename Model::Objective, SteadyScale<typename Model::Device>>) {
+  if constexpr (has_target) {
     model.objective().options().coefficient = 0.7;
     model.objective().options().anchor = 0.3;
     model.objective().set_target(1.25);
-  }
-  if constexpr (LearnsFromTeacher<typename Model::Objective>) {
-    auto teacher = std::make_shared<Model>(batch_size, Purpose::evaluation, model.device());
-    load_weights(*teacher, folder / "teacher.safetensors");
-    model.objective().options().weight = 0.4;
-    model.objective().options().temperature = 2;
-    model.objective().options().layers = "0,2:1";
-    model.objective().options().hidden_weight = 0.6;
-    learn_from(model, std::move(teacher));
   }
   const Windows windows(TokenShard::open(folder / "tokens.bin"), config.context, config.vocab_size);
 
@@ -120,7 +115,7 @@ void dump(const std::filesystem::path& folder, double dropout_rate) {
   save_safetensors(folder / "gradients.safetensors", gradients);
   model.parameters().zero_gradients(model.device());
 
-  OptimizerPolicy<Model> optimizer(model);
+  OptimizerPolicy<DynamicDecoder<Target, Observer, Objective>> optimizer(model);
   const WarmupLinearSchedule schedule{.steps = windows.count() / windows_per_step};
   const auto steps_of = [&](const auto& before, const auto& pass, const auto& after) {
     for (std::int64_t step = 0; step < schedule.steps; ++step) {
@@ -130,32 +125,53 @@ void dump(const std::filesystem::path& folder, double dropout_rate) {
       after(step);
     }
   };
-  if constexpr (HasRemovableNorms<Model>) {
-    NormRemoval<Model> removal(model, NormRemovalOptions{0.1, 0.7}, Model::Norm::removal, schedule.steps);
-    removal.read();
-    std::vector<double> of_norms, of_objective;
-    const auto set_gates = [&](std::int64_t step) { removal.set_gates(step); };
-    const auto measured = [&](const Batch& batch, std::uint64_t number) {
-      const double loss = accumulate_gradients(batch, number);
-      removal.measure(batch.shape.rows(), of_norms);
-      model.objective().measure(of_objective);
-      return loss;
-    };
-    steps_of(set_gates, measured, [&](std::int64_t step) {
-      if (removal.measures()) model.objective().update_target(step, of_objective);
-      removal.set_scales(step, of_norms);
-      of_norms.clear();
-      of_objective.clear();
-    });
-    removal.set_gates(schedule.steps);
-  } else {
-    const auto nothing = [](std::int64_t) {};
-    steps_of(nothing, accumulate_gradients, nothing);
+  const auto nothing = [](std::int64_t) {};
+  if (!removal) steps_of(nothing, accumulate_gradients, nothing);
+  if constexpr (has_target) {
+    if (removal) {
+      NormRemoval norms(model, {0.1, 0.7}, *removal, schedule.steps);
+      norms.read();
+      std::vector<double> of_norms, of_objective;
+      const auto set_gates = [&](std::int64_t step) { norms.set_gates(step); };
+      const auto measured = [&](const Batch& batch, std::uint64_t number) {
+        const double loss = accumulate_gradients(batch, number);
+        norms.measure(batch.shape.rows(), of_norms);
+        model.objective().measure(of_objective);
+        return loss;
+      };
+      steps_of(set_gates, measured, [&](std::int64_t step) {
+        if (norms.measures()) model.objective().update_target(step, of_objective);
+        norms.set_scales(step, of_norms);
+        of_norms.clear();
+        of_objective.clear();
+      });
+      norms.set_gates(schedule.steps);
+    }
   }
   save_weights(model, folder / "trained.safetensors");
   result["trained_loss"] =
       over_windows_of(0, [&](const Batch& batch, std::uint64_t) { return model.loss(batch, false); });
   write_file(folder / "result.json", result.dump(2) + "\n");
+}
+
+template <class Model, template <class> class OptimizerPolicy>
+void dump(const std::filesystem::path& folder, double dropout_rate) {
+  Model model(batch_size);
+  if constexpr (LearnsFromTeacher<typename Model::Objective>) {
+    auto teacher = std::make_shared<Model>(batch_size, Purpose::evaluation, model.device());
+    load_weights(*teacher, folder / "teacher.safetensors");
+    model.objective().options().weight = 0.4;
+    model.objective().options().temperature = 2;
+    model.objective().options().layers = "0,2:1";
+    model.objective().options().hidden_weight = 0.6;
+    learn_from(model, std::move(teacher));
+  }
+  std::optional<Removal> removal;
+  if constexpr (HasRemovableNorms<Model>) {
+    static_assert(std::is_same_v<typename Model::Objective, SteadyScale<Target>>);
+    removal = Model::Norm::removal;
+  }
+  dump_course<OptimizerPolicy>(model, removal, folder, dropout_rate);
 }
 
 /// A named case for comparison.

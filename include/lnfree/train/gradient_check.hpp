@@ -64,16 +64,13 @@ struct GradientReport {
   }
 };
 
-/// Compares a model's gradients with central differences of what it minimizes, on random tokens and
-/// parameters. `Model` is a Decoder in double, such as Decoder<tiny, MyNorm, MyActivation,
-/// Reference<double>>; correct gradients agree to better than 1e-6. `prepare` is first called on the model.
-template <class Model, class Prepare = decltype([](Model&) {})>
-GradientReport gradient_check(const GradientCheckOptions& options = {}, const Prepare& prepare = {}) {
-  static_assert(std::is_same_v<typename Model::Scalar, double>,
-                "lnfree: gradient_check needs a model in double, for example on Reference<double>");
-  Model model(options.batch);
-  prepare(model);
-  model.initialize(options.seed);
+namespace detail {
+
+/// gradient_check of a model that has its initial weights. Models of one device, observer and objective share
+/// it, whatever their architecture.
+template <class Device, class Observer, template <class> class Objective>
+GradientReport check_gradients(DynamicDecoder<Device, Observer, Objective>& model,
+                               const GradientCheckOptions& options) {
   auto& parameters = model.parameters();
   auto& device = model.device();
   // Gains, biases and slopes are moved away from their initial values, at which errors can cancel.
@@ -84,13 +81,14 @@ GradientReport gradient_check(const GradientCheckOptions& options = {}, const Pr
     parameters.write(device, parameter, value.data());
   }
 
-  const BatchShape shape{options.batch, Model::config.context};
+  const BatchShape shape{options.batch, model.config.context};
   std::vector<std::int32_t> tokens(static_cast<std::size_t>(shape.rows())), targets(tokens.size());
+  const auto vocab_size = static_cast<std::uint32_t>(model.config.vocab_size);
   const Philox random(options.seed, stream_of("tokens"));
   for (std::size_t i = 0; i < tokens.size(); ++i) {
     const auto draw = random(i);
-    tokens[i] = static_cast<std::int32_t>(draw[0] % Model::config.vocab_size);
-    targets[i] = draw[1] % 8 == 0 ? -1 : static_cast<std::int32_t>(draw[2] % Model::config.vocab_size);
+    tokens[i] = static_cast<std::int32_t>(draw[0] % vocab_size);
+    targets[i] = draw[1] % 8 == 0 ? -1 : static_cast<std::int32_t>(draw[2] % vocab_size);
   }
   const Batch batch{shape, tokens, targets};
   const PassOptions pass{.dropout = {options.dropout, options.seed, 0}};
@@ -128,6 +126,21 @@ GradientReport gradient_check(const GradientCheckOptions& options = {}, const Pr
     report.parameters.push_back(worst);
   }
   return report;
+}
+
+}  // namespace detail
+
+/// Compares a model's gradients with central differences of what it minimizes, on random tokens and
+/// parameters. `Model` is a Decoder in double, such as Decoder<tiny, MyNorm, MyActivation,
+/// Reference<double>>; correct gradients agree to better than 1e-6. `prepare` is first called on the model.
+template <class Model, class Prepare = decltype([](Model&) {})>
+GradientReport gradient_check(const GradientCheckOptions& options = {}, const Prepare& prepare = {}) {
+  static_assert(std::is_same_v<typename Model::Scalar, double>,
+                "lnfree: gradient_check needs a model in double, for example on Reference<double>");
+  Model model(options.batch);
+  prepare(model);
+  model.initialize(options.seed);
+  return detail::check_gradients(model, options);
 }
 
 }  // namespace lnfree
