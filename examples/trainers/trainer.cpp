@@ -1,4 +1,4 @@
-/// A trainer. CMake compiles this file once for each program train_<shape>_<configuration>, with thethe names
+/// A trainer. CMake compiles this file once for each program train_<shape>_<configuration>, with the names
 /// in configurations.def that it is for: LNFREE_TRAINER_SHAPE, LNFREE_TRAINER_CONFIGURATION and
 /// LNFREE_TRAINER_RECIPE; with LNFREE_TRAINER_BF16 or LNFREE_TRAINER_CUDA, or the latter and
 /// LNFREE_TRAINER_FP8 or LNFREE_TRAINER_INT8, where the device is another one; and with LNFREE_TRAINER_MPI,
