@@ -13,6 +13,7 @@
 #include <lnfree/checkpoint/architecture.hpp>
 #include <lnfree/checkpoint/open_model.hpp>
 #include <lnfree/core/atomic_file.hpp>
+#include <lnfree/core/excerpt.hpp>
 #include <lnfree/core/random.hpp>
 #include <lnfree/device/cpu/share_cores.hpp>
 #include <lnfree/observer/observers.hpp>
@@ -221,7 +222,7 @@ void run(const Options& options) {
     }
   });
 
-  Json json{{"checkpoint", options.checkpoint.string()},
+  Json json{{"checkpoint", printable(options.checkpoint.native())},
             {"context", model->config.context},
             {"seed", options.seed},
             {"texts", texts.size()},

@@ -10,6 +10,7 @@
 
 #include <lnfree/checkpoint/open_model.hpp>
 #include <lnfree/core/atomic_file.hpp>
+#include <lnfree/core/excerpt.hpp>
 #include <lnfree/data/shard_set.hpp>
 #include <lnfree/data/windows.hpp>
 #include <lnfree/device/cpu/share_cores.hpp>
@@ -49,7 +50,7 @@ void run(const Options& options) {
   }
   require_standard_output();
   if (options.json.empty()) return;
-  Json json{{"checkpoint", options.checkpoint.string()},
+  Json json{{"checkpoint", printable(options.checkpoint.native())},
             {"data", data},
             {"context", model->config.context},
             {"targets", result.targets},

@@ -2,7 +2,8 @@
 
 /// Everything needed to define a model: Decoder, its configurations, policies and optimizers, and the device:
 /// Cpu, or Cuda in a CUDA source. EigenCpu is in lnfree/device/eigen/eigen.hpp, CpuBF16 in
-/// lnfree/device/cpu/bf16.hpp, CudaFP8 in lnfree/device/cuda/fp8.hpp, CudaInt8 in lnfree/device/cuda/int8.hpp.
+/// lnfree/device/cpu/bf16.hpp, CudaFP8 in lnfree/device/cuda/fp8.hpp, CudaInt8 in
+/// lnfree/device/cuda/int8.hpp.
 #include <lnfree/fwd.hpp>
 
 #include <lnfree/activation/gelu.hpp>

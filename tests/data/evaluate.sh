@@ -33,6 +33,11 @@ assert f"loss {now['eval_loss']:.6f}, perplexity {now['perplexity']:.4f} on {now
 assert words.count("layer") == 8, words
 END
 
+# Names may have any bytes.
+cp -r run/checkpoint $'latin \xE9'
+"$program" --checkpoint $'latin \xE9' --data corpus/val.bin --json result.json >/dev/null
+grep -qF '"checkpoint": "latin \\xe9"' result.json || fail "a name that is not UTF-8: $(head -3 result.json)"
+
 "$program" --checkpoint run/checkpoint --data corpus/val.bin --context 64 | grep -q "in windows of 64" || fail "--context 64 does not evaluate windows of 64 tokens"
 expect_error "is required" --checkpoint run/checkpoint
 expect_error "nowhere.bin" --checkpoint run/checkpoint --data nowhere.bin
