@@ -397,7 +397,7 @@ std::optional<TokenizerFile> find_tokenizer(const Options& options, const Archit
   const auto start = content.find_first_not_of(" \t\r\n");
   const bool is_json = path.extension() == ".json" || (start != content.npos && content[start] == '{');
   if (is_json) {
-    const Json json = Json::parse(content, nullptr, false);
+    const Json json = parse_json(content);
     const Json model = json.is_object() ? json.value("model", Json()) : Json();
     const Json tokens = model.is_object() ? model.value("vocab", Json()) : Json();
     if (!tokens.is_object() || tokens.empty()) throw Error(path.string() + " is not a tokenizer.json");

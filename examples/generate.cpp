@@ -252,7 +252,7 @@ bool read_line(std::istream& in, std::string& line) {
 /// A prompt in a line of a file: a JSON object with "prompt", a JSON string, or plain text.
 std::string prompt_in(const std::string& line, const std::string& place) {
   if (!line.starts_with('{') && !line.starts_with('"')) return line;
-  const Json json = Json::parse(line, nullptr, false);
+  const Json json = parse_json(line);
   if (json.is_string()) return json.get<std::string>();
   if (json.is_object() && json.value("prompt", Json()).is_string()) return json["prompt"].get<std::string>();
   if (line.starts_with('"')) return line;  // a quotation

@@ -48,7 +48,7 @@ inline std::vector<AnnotatedText> read_annotated(const std::filesystem::path& pa
   std::vector<AnnotatedText> texts;
   std::string line;
   for (std::int64_t number = 1; std::getline(file, line); ++number) {
-    const lnfree::Json json = lnfree::Json::parse(line, nullptr, false);
+    const lnfree::Json json = lnfree::parse_json(line);
     const auto field = [&](const char* key) {
       if (!json.is_object() || !json.contains(key) || !json[key].is_string())
         throw Error(name + ", line " + std::to_string(number) + " is not a JSON object with a text \"" + key +

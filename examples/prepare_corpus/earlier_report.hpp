@@ -64,7 +64,7 @@ inline std::optional<json> earlier_report(const Options& options, const lnfree::
     return std::nullopt;
   }
   std::ifstream file(report_file);
-  json report = json::parse(file, nullptr, false);
+  json report = lnfree::parse_json(file);
   if (!report.is_object() || !report["arguments"].is_object() || !report["held_out"].is_object())
     throw lnfree::Error(name_of(report_file) +
                         " was not written by this program; choose another --out or give "

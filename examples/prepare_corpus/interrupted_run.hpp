@@ -35,7 +35,7 @@ struct Interrupted {
 inline std::optional<Interrupted> find_interrupted(const Options& options, const lnfree::Corpus& corpus) {
   std::ifstream file(options.out / note_name);
   if (!file) return std::nullopt;
-  const json note = json::parse(file, nullptr, false);
+  const json note = lnfree::parse_json(file);
   try {
     // A given tokenizer is compared below, by its content.
     json arguments = options.arguments(), recorded = note.at("arguments");

@@ -137,7 +137,7 @@ inline Json read_json_object(const std::filesystem::path& path) {
   if (!in) throw Error("cannot read " + path.string() + ": " + std::strerror(errno));
   Json json;
   try {
-    json = Json::parse(in, nullptr, false);
+    json = parse_json(in);
   } catch (const std::ios_base::failure& error) {  // of a folder, or a disk that fails
     throw Error("cannot read " + path.string() + ": " + error.code().message());
   }

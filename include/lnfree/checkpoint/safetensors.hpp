@@ -110,7 +110,7 @@ class SafetensorsFile {
     }
     std::string text(static_cast<std::size_t>(header_size), '\0');
     file_.read(sizeof(header_size), text.data(), text.size());
-    const auto header = Json::parse(text, nullptr, false);
+    const auto header = parse_json(text);
     if (!header.is_object())
       throw Error(path().string() + " is not a safetensors file: its header is not a JSON object");
     for (const auto& [name, entry] : header.items()) {

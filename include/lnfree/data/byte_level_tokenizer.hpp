@@ -135,6 +135,9 @@ class ByteLevelTokenizer {
     std::string key;
     std::string bad_id;
     const auto take = [&](int depth, Json::parse_event_t event, Json& value) {
+      if (depth > max_json_depth)
+        refuse("nests objects and lists more than " + std::to_string(max_json_depth) +
+               " deep; a tokenizer.json has a few levels");
       if (event == Json::parse_event_t::key) {
         const auto& name = value.get_ref<const std::string&>();
         if (depth == 1) place = name == "model" ? Place::model : Place::outside;

@@ -99,7 +99,7 @@ inline std::int64_t read_vocab_size(const std::filesystem::path& shard) {
   path.replace_filename("meta.json");
   if (!std::filesystem::exists(path)) return 0;
   std::ifstream file(path);
-  const Json json = Json::parse(file, nullptr, false);
+  const Json json = parse_json(file);
   const Json size = json.is_object() ? json.value("vocab_size", Json()) : Json();
   if (!size.is_number_unsigned() || size == 0 || size > std::uint64_t{1} << 24)
     throw Error(excerpt(path.native()) + " should give the vocabulary size of " +
