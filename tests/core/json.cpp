@@ -17,7 +17,8 @@ BOOST_AUTO_TEST_CASE(what_is_read) {
   std::istringstream stream(R"({"b": [1, {}], "a": null})");
   BOOST_TEST(parse_json(stream).dump() == R"({"b":[1,{}],"a":null})");
   BOOST_TEST(parse_json(nested(max_json_depth)).is_array());
-  for (const std::string& text : {nested(max_json_depth + 1), nested(1000000), std::string("[1"), std::string()})
+  for (const std::string& text :
+       {nested(max_json_depth + 1), nested(1000000), std::string("[1"), std::string()})
     BOOST_TEST(parse_json(text).is_discarded());
 }
 

@@ -3,9 +3,7 @@
 #include <cmath>
 #include <cstdint>
 #include <limits>
-#include <string>
 #include <tuple>
-#include <type_traits>
 #include <vector>
 
 #include <lnfree/activation/gelu.hpp>
@@ -332,50 +330,5 @@ BOOST_AUTO_TEST_CASE(hide_nothing, *needs_fp8) {
     }
   }
 }
-
-// Where eight bits do not suit, the product is Cuda's to the bit.
-BOOST_AUTO_TEST_CASE(other_products_are_those_of_bf16, *needs_fp8) {
-  LNFREE_LOG_SEED();
-  const auto check = [](const char* what, Index m, Index n, Index k, Index stride, Index rows, bool is_same) {
-    const auto result = [&]<class D>(D) {
-      Workbench<D> bench(seed());
-      const Matrix<BFloat16> x = bench.scalars("x", m, k, 1, stride), w = bench.scalars("w", k, n);
-      const Matrix<BFloat16> y = bench.poisoned_scalars(m, n);
-      if constexpr (std::is_same_v<D, CudaFP8>) {
-        const Rounded<CudaFP8> rounded(bench.device(), {w}, rows);
-        multiply<D, ReLU>(bench.device(), x, w, false, y);
-      } else {
-        multiply<D, ReLU>(bench.device(), x, w, false, y);
-      }
-      const auto numbers = bench.download(y.data, y.size());
-      return std::vector<double>(numbers.begin(), numbers.end());
-    };
-    BOOST_TEST((distance(result(make_device<CudaFP8>()), result(make_device<Cuda>())) == 0) == is_same, what);
-  };
-  check("what suits", 32, 48, 64, 64, 32, false);
-  check("gaps that suit", 32, 48, 64, 72, 32, false);
-  check("rows", 33, 48, 64, 64, 48, true);
-  check("columns", 32, 40, 64, 64, 32, true);
-  check("the sum's length", 32, 48, 72, 72, 32, true);
-  check("gaps", 32, 48, 64, 68, 32, true);
-  check("more rows than planned", 32, 48, 64, 64, 16, true);
-  check("one row", 1, 48, 64, 64, 32, true);
-}
-
-#ifndef __CUDACC__
-BOOST_AUTO_TEST_CASE(older_gpus_are_refused) {
-  cuda::simulated_capability = 86;
-  const auto says = [](const NoDevice& error) {
-    return std::string(error.what()) ==
-           "products in FP8 need a GPU of compute capability 8.9 or higher, and simulated GPU has 8.6; use a "
-           "program "
-           "without _fp8 in its name, which computes in bf16";
-  };
-  BOOST_CHECK_EXCEPTION(CudaFP8(), NoDevice, says);
-  cuda::simulated_capability = 89;
-  BOOST_CHECK_NO_THROW(CudaFP8());
-  cuda::simulated_capability = 90;
-}
-#endif
 
 BOOST_AUTO_TEST_SUITE_END()

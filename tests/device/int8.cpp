@@ -5,7 +5,6 @@
 #include <limits>
 #include <string>
 #include <tuple>
-#include <type_traits>
 #include <vector>
 
 #include <lnfree/activation/relu.hpp>
@@ -346,57 +345,5 @@ BOOST_AUTO_TEST_CASE(a_new_version_of_a_weight, *needs_int8) {
   rounded.update(bench.device(), 2);
   check(after, "the next version");
 }
-
-// Where INT8 does not suit, the product is Cuda's to the bit.
-BOOST_AUTO_TEST_CASE(other_products_than_int8_s_are_those_of_bf16, *needs_int8) {
-  LNFREE_LOG_SEED();
-  const auto check = [](const char* what, Index m, Index n, Index k, Index stride, Index rows, Index first,
-                        bool is_same) {
-    const auto result = [&]<class D>(D) {
-      Workbench<D> bench(seed());
-      const Matrix<BFloat16> x = bench.scalars("x", m, k, 1, stride),
-                             whole = bench.scalars("w", k, n + first);
-      const Matrix<BFloat16> w = whole.columns(first, n), y = bench.poisoned_scalars(m, n);
-      if constexpr (std::is_same_v<D, CudaInt8>) {
-        const Rounded<D> rounded(bench.device(), {whole}, rows);
-        multiply<D, ReLU>(bench.device(), x, w, false, y);
-      } else {
-        multiply<D, ReLU>(bench.device(), x, w, false, y);
-      }
-      const auto numbers = bench.download(y.data, y.size());
-      return std::vector<double>(numbers.begin(), numbers.end());
-    };
-    BOOST_TEST((distance(result(make_device<CudaInt8>()), result(make_device<Cuda>())) == 0) == is_same,
-               what);
-  };
-  constexpr Index longest = cuda::max_int8_depth;
-  check("what suits", 32, 48, 64, 64, 32, 0, false);
-  check("gaps that suit", 32, 48, 64, 72, 32, 16, false);
-  check("the longest sum", 16, 16, longest, longest, 16, 0, false);
-  check("a longer sum", 16, 16, longest + 16, longest + 16, 16, 0, true);
-  check("rows", 33, 48, 64, 64, 48, 0, true);
-  check("columns", 32, 40, 64, 64, 32, 0, true);
-  check("the first column", 32, 48, 64, 64, 32, 8, true);
-  check("the sum's length", 32, 48, 72, 72, 32, 0, true);
-  check("gaps", 32, 48, 64, 68, 32, 0, true);
-  check("more rows than planned", 32, 48, 64, 64, 16, 0, true);
-  check("one row", 1, 48, 64, 64, 32, 0, true);
-}
-
-#ifndef __CUDACC__
-BOOST_AUTO_TEST_CASE(gpus_without_int8_are_refused) {
-  cuda::simulated_capability = 75;
-  const auto says = [](const NoDevice& error) {
-    return std::string(error.what()) ==
-           "products in INT8 need a GPU of compute capability 8.0 or higher, and simulated GPU has 7.5; use "
-           "a "
-           "program without _int8 in its name, which computes in bf16";
-  };
-  BOOST_CHECK_EXCEPTION(CudaInt8(), NoDevice, says);
-  cuda::simulated_capability = 80;
-  BOOST_CHECK_NO_THROW(CudaInt8());
-  cuda::simulated_capability = 90;
-}
-#endif
 
 BOOST_AUTO_TEST_SUITE_END()
