@@ -1,6 +1,5 @@
 #pragma once
 
-#include <array>
 #include <bit>
 #include <cmath>
 #include <cstddef>
@@ -74,8 +73,8 @@ __global__ void __launch_bounds__(1024)
 /// Launches round_rows_kernel. scales (rows).
 inline void round_rows(Stream& stream, Matrix<const BFloat16> from, Matrix<std::int8_t> to, float* scales) {
   const int warps = static_cast<int>((from.cols / factor_pack + 31) / 32);
-  stream.launch(round_rows_kernel<BFloat16>, from.rows, 32 * warps, warps * sizeof(unsigned), from, to,
-                scales);
+  const std::size_t shared_bytes = static_cast<std::size_t>(warps) * sizeof(unsigned);
+  stream.launch(round_rows_kernel<BFloat16>, from.rows, 32 * warps, shared_bytes, from, to, scales);
 }
 
 /// The memory of a block of round_columns_kernel.
@@ -98,7 +97,7 @@ __global__ void __launch_bounds__(ColumnsToRound::threads)
   if (thread < my.cols) my.max[thread] = 0;
   __syncthreads();
 
-  std::array<unsigned, factor_pack> max{};
+  unsigned max[factor_pack] = {};
   if (left < from.cols) {
     for (Index i = my_row; i < from.rows; i += my.rows) {
       const Floats<factor_pack> x = load<factor_pack>(from.row(i) + left);
