@@ -251,6 +251,16 @@ BOOST_AUTO_TEST_CASE(patterns_mean_what_oniguruma_means) {
   splits("(?i)B", "abc", {'a', 'b', 'c'});
   splits("(?:(?i:B)|\u00DF)[\\p{Ll}]", "bc", {257});  // the case of the last two counts
   splits("(?i)[^\\p{L}]", "ab1", {256, '1'});
+  splits("ss|(?i:[s]s|s|s(?:s))", "aSS", {'a', 'S', 'S'});
+  // The pattern of GPT-4, and the first part of GPT-4o's.
+  splits(
+      "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|"
+      "\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+",
+      "ab'LLab", {256, '\'', 'L', 'L', 256});
+  splits(
+      "[^\\r\\n\\p{L}\\p{N}]?[\\p{Lu}\\p{Lt}\\p{Lm}\\p{Lo}\\p{M}]*[\\p{Ll}\\p{Lm}\\p{Lo}\\p{M}]+"
+      "(?i:'s|'t|'re|'ve|'m|'ll|'d)?",
+      "ab'Sab", {256, '\'', 'S', 256});
   splits("(?<=a)b", "ab ab", {'a', 'b', ' ', 'a', 'b'});
   splits("a$", "ab a\n a", {256, ' ', 'a', '\n', ' ', 'a'});  // at the end of any line
   // U+180E is not a space, U+0085 is; _ and a combining mark are parts of words.
@@ -299,6 +309,9 @@ BOOST_AUTO_TEST_CASE(patterns_mean_what_oniguruma_means) {
                             "(?i:a|[\\xDF])",
                             "(?i:\\u00df)",
                             "(?i)[\\p{Lu}]",
+                            "(?i:ss)",
+                            "(?i)aSt+",
+                            "(?i:a|f\\x49)",
                             "(?i)(a)[\uFB01]"})
     BOOST_CHECK_EXCEPTION(encode(split_by({{"Regex", regex}}), "a"), Error,
                           contains("tokenizer.json", "the regular expression"));

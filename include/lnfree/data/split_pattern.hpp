@@ -114,20 +114,29 @@ class SplitPattern {
       at_ += size;
     }
 
-    // Without regard to case, Oniguruma also lets one character match two, such as \u00DF "ss", and lets a
-    // property in a class match the other case.
-    void refuse_folded(bool two_may_match, std::size_t begin, std::size_t size) const {
-      if (ignores_case_ && two_may_match)
-        refuse("ignores the case of '" + excerpt(text_.substr(begin, size)) + "', which is not supported");
+    // Where case is ignored, Oniguruma lets one character match several, such as U+00DF "ss" and U+FB01 "fi",
+    // and lets a property in a class match the other case. PCRE2 does neither.
+    void refuse_folded(bool differs, std::string_view part) const {
+      if (ignores_case_ && differs)
+        refuse("ignores the case of '" + excerpt(part) + "', which is not supported");
+    }
+
+    // The next character of the expression stands for itself.
+    void literal(char c) {
+      literal_ = c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c;
+      // With these letters begin the texts in ASCII that one character may match.
+      const std::string pair = {before_, literal_};
+      for (const char* folded : {"ff", "fi", "fl", "ss", "st"}) refuse_folded(pair == folded, pair);
     }
 
     void next() {
       const char c = text_[at_];
+      before_ = std::exchange(literal_, '\0');
       if (c == '\\') return escape();
       if ((c & 0x80) != 0) {
         std::size_t size = 1;
         while (at_ + size < text_.size() && (text_[at_ + size] & 0xC0) == 0x80) ++size;
-        refuse_folded(true, at_, size);
+        refuse_folded(true, text_.substr(at_, size));
         return copy(size);
       }
       if (in_class_) {
@@ -149,6 +158,7 @@ class SplitPattern {
         outside_.pop_back();
       }
       if (c == '{') return interval();
+      literal(c);
       copy(1);
     }
 
@@ -219,7 +229,7 @@ class SplitPattern {
       for (const char c : name)
         known = known && ((c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_');
       if (!known) refuse_part(begin, end + 1 - begin);
-      refuse_folded(in_class_ && name.size() > 1, begin, end + 1 - begin);
+      refuse_folded(in_class_ && name.size() > 1, text_.substr(begin, end + 1 - begin));
       result_ += negated ? "\\P{" : "\\p{";
       if (name.size() > 2) result_ += "sc:";
       result_.append(name).push_back('}');
@@ -240,10 +250,13 @@ class SplitPattern {
       if (!whole || (!braces && max_digits == 2 && text_[first] > '7')) refuse_part(begin, end + 1 - begin);
       const auto digits = text_.substr(first, end - first);
       const auto significant = digits.substr(std::min(digits.find_first_not_of('0'), digits.size()));
-      refuse_folded(significant.size() > 2 || (significant.size() == 2 && significant[0] > '7'), begin,
-                    end + braces - begin);
+      const std::size_t size = end + braces - begin;
+      const bool is_ascii = significant.size() < 2 || (significant.size() == 2 && significant[0] < '8');
+      refuse_folded(!is_ascii, text_.substr(begin, size));
+      if (is_ascii && !in_class_)
+        literal(static_cast<char>(std::stoi("0" + std::string(significant), nullptr, 16)));
       result_.append("\\x{").append(digits).push_back('}');
-      at_ = end + braces;
+      at_ += size;
     }
 
     static bool is_hexadecimal(char c) {
@@ -254,6 +267,7 @@ class SplitPattern {
     const std::string& shown_;
     std::string result_;
     std::size_t at_ = 0;
+    char before_ = '\0', literal_ = '\0';  // the character before at_ and the present one, if literal
     bool in_class_ = false, ignores_case_ = false;
     std::vector<bool> outside_;  // ignores_case_ outside each open group
   };
