@@ -454,7 +454,7 @@ std::string write_tokenizer(const std::filesystem::path& folder, const Tokenizer
 /// Throws Error if `path`, or the place where a folder is made first, exists and would be overwritten.
 void check_free(const std::filesystem::path& path, bool is_folder) {
   std::error_code none;
-  const std::filesystem::path part = checkpoint_place(path) += ".part";
+  const std::filesystem::path part = part_folder(path);
   if (is_folder && std::filesystem::exists(part, none)) {
     throw Error(part.string() +
                 " exists, where the new folder would be written first; remove it or give --to another name");

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from configurations import CONFIGURATIONS
+from configurations import CONFIGURATIONS, RECIPES
 from runs import FIRST_RECIPE
 from scales import CONTEXT, Scale
 from text import image
@@ -40,6 +40,12 @@ class Chapter:
             for run in self.plain
             if run.spec.rate_factor == 1 and not CONFIGURATIONS[run.config].learnable
         ]
+
+    @property
+    def final_norm_limit(self):
+        """The end of a limitation about removed norms: that the final one stays, if the recipe has it everywhere."""
+        keeps = RECIPES[self.recipe]["final_norm"] == "FinalNorm::layer_norm"
+        return "; and the final LayerNorm stays, as in every model of this recipe" if keeps else ""
 
     def title(self, text):
         """A heading, which names the recipe unless it is the default."""

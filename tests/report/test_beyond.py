@@ -154,12 +154,12 @@ class BeyondTest(unittest.TestCase):
         self.write(synthetic.spec_of("sm_ln_g_tapered", 0, options=(("steps", 976),), init_from=base), 26.0)
         self.assertNotIn("Removing the norms", self.report())
 
-    def write_tapering(self, tapered, seeds=(0, 1)):
+    def write_tapering(self, tapered, seeds=(0, 1), **spec):
         for seed in seeds:
-            self.write(synthetic.spec_of("sm_ln_g", seed), 25.0)
-            self.write(synthetic.spec_of("sm_g", seed), 30.0)
-            spec = synthetic.spec_of("sm_ln_g_tapered", seed, options=tuple(tapering.OPTIONS.items()))
-            self.write(spec, tapered[seed], gate=lambda part: 1 - part)
+            self.write(synthetic.spec_of("sm_ln_g", seed, **spec), 25.0)
+            self.write(synthetic.spec_of("sm_g", seed, **spec), 30.0)
+            gone = synthetic.spec_of("sm_ln_g_tapered", seed, options=tuple(tapering.OPTIONS.items()), **spec)
+            self.write(gone, tapered[seed], gate=lambda part: 1 - part)
 
     def test_tapering(self):
         self.write_tapering({0: 26.0, 1: 27.0})
@@ -169,7 +169,14 @@ class BeyondTest(unittest.TestCase):
         self.assertEqual(self.cells(text, "SM + G"), ["30.00 ± 0.00", "+20.00 ± 0.00", "0"])
         self.assertIn("SM + LN + G whose norms taper off is 6.0 % above SM + LN + G that keeps them, and 11.7 % below SM + G,", text)
         self.assertNotIn("SM + LN + R", text)
+        self.assertIn("the final LayerNorm stays", text)
         self.assertTrue((self.folder / "figures" / "tapering.png").exists())
+
+    def test_a_recipe_without_a_final_norm(self):
+        for recipe in ("clean", "clean_untied"):
+            self.write_tapering({0: 26.0}, seeds=(0,), recipe=recipe)
+            text = self.section(f"Norms that taper off during training ({recipe} recipe)")
+            self.assertIn("only one was tried, at one learning rate.", text)
 
     def test_tapering_that_diverged_is_not_compared(self):
         self.write_tapering({0: None}, seeds=(0,))

@@ -107,12 +107,7 @@ def section(chapter):
     groups = [group for group in (Removed(chapter, normed) for normed in FREE) if group.seeds]
     if not groups:
         return []
-    limits = (
-        "what more steps, another rate or another schedule of the removal would give; only one of each was tried; and the "
-        "final LayerNorm stays, as in every model of this recipe."
-        if chapter.recipe != "clean"
-        else "what more steps, another rate or another schedule of the removal would give; only one of each was tried."
-    )
+    limits = "what more steps, another rate or another schedule of the removal would give; only one of each was tried"
     found = [text for group in groups if (text := group.found())]
     return [
         chapter.title("Removing the norms of a trained model"),
@@ -127,7 +122,7 @@ def section(chapter):
         seeds_sentence(Comparison([run for group in groups for run in group.by_way["base"]])),
         bullets([f"**{label} diverged** and is left out." for group in groups for label in dict.fromkeys(group.lost)]),
         chapter.draw(draw_removal, groups, name="removal", alt="Evaluation loss while the norms are removed, and their gates"),
-        conclusion(f"{'; '.join(found)}.", limits) if found else "",
+        conclusion(f"{'; '.join(found)}.", f"{limits}{chapter.final_norm_limit}.") if found else "",
     ]
 
 

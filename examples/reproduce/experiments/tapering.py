@@ -1,4 +1,4 @@
-"""LayerNorms that taper off in the middle of the only training, as in TaperNorm (arXiv:2602.10408).
+"""LayerNorms that taper off in the middle of a model's training, as in TaperNorm (arXiv:2602.10408).
 
 The experiment `removal` trains a finished model further and so pays for a second schedule. Here the norms
 disappear within one: all models have the same steps and the same schedule of the learning rate.
@@ -70,20 +70,16 @@ def section(chapter):
         for config in (normed, tapered(normed), FREE[normed])
     ]
     parts = [part for normed, triples in groups.items() if (part := found(normed, triples))]
+    limits = "what an earlier, a later or a longer taper would give: only one was tried, at one learning rate"
     first, last = (f"{100 * share:.0f} %" for share in OPTIONS.values())
     return [
         chapter.title("Norms that taper off during training"),
-        f"All norms taper off together between {first} and {last} of the steps of the only training; the models are "
-        "evaluated without them. The final LayerNorm is left in all of them.",
+        f"All models have the same steps and one schedule of the learning rate. The norms taper off together between {first} and "
+        f"{last} of the steps, and the models are evaluated without them.",
         table(["Runs", "Eval PPL", "to the norms kept (%)", "to no norms at all (%)"], rows),
         seeds_sentence(comparison),
         chapter.draw(
             draw_evaluation_loss, comparison, name="tapering", alt="Evaluation loss with norms, without, and with norms that taper off"
         ),
-        conclusion(
-            f"{'; '.join(parts)}.",
-            "what an earlier, a later or a longer taper would give: only one was tried, at one learning rate.",
-        )
-        if parts
-        else "",
+        conclusion(f"{'; '.join(parts)}.", f"{limits}{chapter.final_norm_limit}.") if parts else "",
     ]

@@ -38,6 +38,11 @@ inline std::filesystem::path next_folder(const std::filesystem::path& folder) {
   return checkpoint_place(folder) += ".next";
 }
 
+/// Where a new checkpoint is written before it takes its place.
+inline std::filesystem::path part_folder(const std::filesystem::path& folder) {
+  return checkpoint_place(folder) += ".part";
+}
+
 /// Whether a folder holds all files of a checkpoint: trainer.json is the last to be written and the first to
 /// be removed.
 inline bool is_whole_checkpoint(const std::filesystem::path& folder) {
@@ -115,9 +120,7 @@ inline std::filesystem::path model_folder(const std::filesystem::path& weights) 
 /// when the folder cannot be made.
 template <class Fill>
 void write_checkpoint(const std::filesystem::path& folder, const Fill& fill) {
-  const std::filesystem::path target = checkpoint_place(folder);
-  std::filesystem::path fresh = target;
-  fresh += ".part";
+  const std::filesystem::path target = checkpoint_place(folder), fresh = part_folder(folder);
   std::error_code error;
   std::filesystem::remove_all(fresh, error);
   std::filesystem::create_directories(fresh, error);
