@@ -152,7 +152,8 @@ class Measured {
   std::vector<double> speeds_;
 };
 
-/// The speed of a format beside bf16, in turns. If two models have no room, with half as many windows.
+/// The speeds of a format and of bf16, measured in turns; with half as many windows if the GPU has no room
+/// for two models.
 template <class Norm, class Activation, class Device>
 void compare_speeds(const char* name, const DecoderConfig& sizes, double seconds, int windows = 128) {
   constexpr int fewest_rounds = 5, fewest_windows = 8;
@@ -268,7 +269,7 @@ int main(int argc, char** argv) try {
   const double seconds = argc == 3 ? std::strtod(argv[2], &end) : 0;
   if (argc != 3 || *end_of_steps != '\0' || *end != '\0' || steps < 1 || steps > 1000000)
     throw Error("usage: gpu_eight_bits STEPS SECONDS");
-  Cuda device;  // or a refusal
+  Cuda device;  // throws if there is no GPU
   const Formats formats{has_format<CudaFP8>(), has_format<CudaInt8>()};
   std::printf("# Eight bits beside bf16: %s\n\n", device_name(device).c_str());
   std::printf("Loss after %ld steps of 4,096 tokens, 12 layers of width 768:\n\n", steps);

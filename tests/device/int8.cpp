@@ -288,8 +288,8 @@ BOOST_AUTO_TEST_CASE(ties_go_to_even_integers, *needs_int8) {
   }
 }
 
-// A row or column of zeros stays one, whatever is not finite leaves nothing finite in its row or column, and
-// the others do not notice.
+// A row or column of zeros gives zeros. A number that is not finite makes its row or column of the result
+// NaN. Other rows and columns keep their values.
 BOOST_AUTO_TEST_CASE(rows_and_columns_do_not_disturb_each_other, *needs_int8) {
   LNFREE_LOG_SEED();
   constexpr Index m = 32, n = 48, k = 64;

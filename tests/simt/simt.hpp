@@ -117,9 +117,10 @@ class Simulator {
 
   static constexpr std::size_t max_bytes = 48, stack_bytes = 128 << 10;
 
-  /// A stack on which threads run, one after the other unless one waits; or the scheduler's.
+  /// The scheduler's stack, or one on which threads run one after the other. A thread that waits keeps its
+  /// stack.
   struct Stack {
-    /// For the fiber that owns `bytes`, whose location is thus known to AddressSanitizer.
+    /// Gives a fiber the memory in `bytes`, whose location AddressSanitizer must be told.
     struct Allocator {
       char* bytes;
       boost::context::stack_context allocate() const {
@@ -133,7 +134,7 @@ class Simulator {
     std::unique_ptr<char[]> bytes;
     const void* bottom = bytes.get();
     std::size_t size = stack_bytes;
-    boost::context::fiber left_at{};  // where it goes on
+    boost::context::fiber left_at{};  // where its code continues
   };
   struct Thread {
     State state;
@@ -159,10 +160,10 @@ class Simulator {
   std::vector<Thread> threads_;
   std::vector<Warp> warps_;
   // The running warp.
-  std::array<unsigned, warp_size> order_;  // of its threads
-  unsigned unstarted_ = 0;                 // the first in order_ that has not been started
-  unsigned first_ = 0, turn_ = 0;  // this round begins at order_[first_], and `turn_` had their turn in it
-  bool round_ran_ = false, warp_ran_ = false;  // any thread, in this round and since run_warp()
+  std::array<unsigned, warp_size> order_;      // its threads, in the order of their turns
+  unsigned unstarted_ = 0;                     // index in order_ of the next thread to start
+  unsigned first_ = 0, turn_ = 0;              // where the present round began, and how many turns are over
+  bool round_ran_ = false, warp_ran_ = false;  // whether a thread ran in this round, and since run_warp()
   unsigned current_ = 0;                       // the running thread
   unsigned block_arrived_ = 0;
   bool block_flag_[2] = {};
@@ -170,7 +171,7 @@ class Simulator {
   std::vector<Stack*> idle_;
   Stack scheduler_;
   Stack* running_ = &scheduler_;
-  Stack* before_ = nullptr;  // from which was switched to running_
+  Stack* before_ = nullptr;  // the one that ran before running_
   bool ending_ = false;
 };
 
@@ -247,8 +248,9 @@ inline Simulator::Stack& Simulator::idle_stack() {
   return stack;
 }
 
-/// Where the running warp goes on: at the threads that have not been started, then in rounds over those that
-/// wait for nothing, until a round in which none ran; the scheduler's then.
+/// The stack to switch to. As long as some threads of the warp have not been started, it is a free one, which
+/// starts the next. After that the threads that can run have their turns, round by round. When none ran in a
+/// round, it is the scheduler's.
 inline Simulator::Stack& Simulator::next_stack() {
   if (unstarted_ < warp_size) return idle_stack();
   for (;;) {
@@ -277,7 +279,7 @@ inline void Simulator::switch_to(Stack& stack) {
   void* kept = nullptr;
   begin_switch(&kept, stack.bottom, stack.size);
   boost::context::fiber left_at = std::move(stack.left_at).resume();
-  // Some other switch came back here.
+  // Reached when another thread or the scheduler switches back to this stack.
   end_switch(kept, &before_->bottom, &before_->size);
   before_->left_at = std::move(left_at);
 }
