@@ -3,9 +3,11 @@
 All its state is in one root folder, so that the same command continues after an interruption at any point,
 and experiments share the runs that they have in common:
 
-    settings.json    scale, corpus and device; others are refused later corpus.json      the corpus as
-    prepared, with its sources runs/NAME/       one trainer's folder, see jobs.Job results.json, report.md,
-    report.html, figures/    written by report.py once every run is evaluated
+    settings.json    scale, corpus and device; others are refused later
+    corpus.json      the corpus as prepared, with its sources
+    runs/NAME/       one trainer's folder, see jobs.Job
+    results.json, report.md, report.html, figures/
+                     written by report.py once every run is evaluated
 """
 
 import argparse

@@ -1,22 +1,24 @@
 """The experiments: each module of this folder is an experiment of that name. It has
 
-    ORDER               its position in --help and in the report HELP                a one-line description
-    for --help; without it the module has no runs of its own and adds a section about those of others BEYOND =
-    True       for an experiment that goes past the paper: not part of `all`, but of `beyond` grid(request)
-    the runs that it needs for one seed, made by request.spec(). A run that needs another's checkpoint names
-    that run (init_from=..., teacher=...), which need not be listed itself. grid() is called again whenever a
-    run has ended, and may use request.selection_loss(); its programs and contexts must be among those of the
-    first call IN_HALVES = True    if its runs are also evaluated on the first half of the held-out files, so
-    that a choice can be made there and tested on the second: request.selection_loss(), Run.halves
-    section(chapter)    its part of the report on the runs of one recipe, as Markdown, with its figures;
-    nothing if it has no runs
+    ORDER             its position in --help and in the report
+    HELP              a one-line description for --help; without it the module has no runs of its own and adds a
+                      section about those of others
+    BEYOND = True     for an experiment that goes past the paper: not part of `all`, but of `beyond`
+    grid(request)     the runs that it needs for one seed, made by request.spec(). A run that needs another's
+                      checkpoint names that run (init_from=..., teacher=...), which need not be listed itself.
+                      grid() is called again whenever a run has ended, and may use request.selection_loss(); its
+                      programs and contexts must be among those of the first call
+    IN_HALVES = True  if its runs are also evaluated on the first half of the held-out files, so that a choice can
+                      be made there and tested on the second: request.selection_loss(), Run.halves
+    section(chapter)  its part of the report on the runs of one recipe, as Markdown, with its figures; nothing if
+                      it has no runs
 
 An experiment that measures its runs after training and evaluation also has
 
-    PROGRAMS            the programs that it needs for that
+    PROGRAMS          the programs that it needs for that
     measure(jobs, arguments, corpus, stop)
-                        writes missing measurements into the folders of these jobs; `corpus` is the folder of
-                        the shards, which then has the held-out files as held_out.jsonl
+                      writes missing measurements into the folders of these jobs; `corpus` is the folder of the
+                      shards, which then has the held-out files as held_out.jsonl
 
 and holds the paper's numbers for it. reproduce.sh reads the lines ORDER and HELP from the source.
 """
