@@ -20,6 +20,7 @@ namespace lnfree::cpu {
 /// tile of queries covers the keys up to its last query only, so small tiles waste little above the diagonal.
 inline constexpr Index query_tile = 32;
 inline constexpr Index few_queries = 4;  ///< Up to this many queries are processed one by one.
+inline constexpr Index keys_ahead = 8;   ///< How many keys ahead of its product a key is fetched.
 using QueryLanes = float[query_tile];
 
 /// One thread's scratch memory for one head, in float, with contiguous rows.
@@ -152,6 +153,26 @@ inline bool all_finite(const float* values, Index count) {
   return zero == 0.0f;
 }
 
+/// out (D) = sum_j weights[j] values_j, where `values` is (keys, D).
+template <class S>
+void weighted_sum(const float* weights, Matrix<const S> values, float* out) {
+  const auto add = [&]<int Vectors>(Index c) {
+    Vector sums[Vectors] = {};
+    for (Index j = 0; j < values.rows; ++j) {
+#pragma GCC unroll 4
+      for (int x = 0; x < Vectors; ++x) sums[x] += weights[j] * load(values.row(j) + c + x * vector_width);
+    }
+    for (int x = 0; x < Vectors; ++x) store(out + c + x * vector_width, sums[x]);
+  };
+  Index c = 0;
+  for (; c + 4 * vector_width <= values.cols; c += 4 * vector_width) add.template operator()<4>(c);
+  for (; c + vector_width <= values.cols; c += vector_width) add.template operator()<1>(c);
+  for (; c < values.cols; ++c) {
+    out[c] = 0;
+    for (Index j = 0; j < values.rows; ++j) out[c] += weights[j] * static_cast<float>(values.row(j)[c]);
+  }
+}
+
 /// Processes the queries of one head one by one, each with the keys that it attends to. For a few queries at
 /// the end of a long text, which would leave most lanes of a tile empty.
 template <class S, class Entropies>
@@ -166,6 +187,11 @@ void attend_one_by_one(HeadView head, Matrix<const S> qkv, Matrix<S> y, float* l
     for (Index c = 0; c < D; ++c) query[c] = static_cast<float>(q.row(i)[c]);
     for (Index j = 0; j <= i; ++j) {
       const S* const key = k.row(j);
+      // In a cache the rows of a head are far apart, and the processor does not fetch them by itself.
+      for (Index c = 0; c < D; c += 64 / Index{sizeof(S)}) {
+        __builtin_prefetch(k.row(std::min(j + keys_ahead, i)) + c);
+        __builtin_prefetch(v.row(j) + c, 0, 2);
+      }
       float score = 0;
 #pragma omp simd reduction(+ : score)
       for (Index c = 0; c < D; ++c) score += query[c] * static_cast<float>(key[c]);
@@ -180,13 +206,7 @@ void attend_one_by_one(HeadView head, Matrix<const S> qkv, Matrix<S> y, float* l
       sum += e;
       weighted += e * bits;
     }
-    std::fill_n(out, D, 0.0f);
-    for (Index j = 0; j <= i; ++j) {
-      const S* const value = v.row(j);
-      const float weight = weights[j];
-#pragma omp simd
-      for (Index c = 0; c < D; ++c) out[c] += weight * static_cast<float>(value[c]);
-    }
+    weighted_sum(weights, v.top(i + 1), out);
     const float log_of_sum = std::log(sum), per_sum = 1.0f / sum;
     for (Index c = 0; c < D; ++c) head(y).row(i)[c] = out[c] * per_sum;
     const Index at = (head.b * head.shape.heads + head.h) * T + i;

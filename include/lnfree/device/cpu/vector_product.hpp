@@ -6,6 +6,7 @@
 #include <lnfree/core/tensor.hpp>
 #include <lnfree/device/cpu/device.hpp>
 #include <lnfree/device/cpu/simd.hpp>
+#include <lnfree/device/cpu/transpose.hpp>
 
 /// Products of one or a few rows with a matrix, as in text generation: each element of the matrix is read
 /// once, so they are limited by memory bandwidth. The matrix is float or bf16; sums are in float. The result
@@ -16,10 +17,10 @@ namespace lnfree::cpu {
 /// The most rows that count as few. With more, multiplying takes longer than reading.
 inline constexpr Index few_rows = 16;
 
-/// Sums of a panel of columns for all rows, which stay in the first-level cache, and one more cache line for
-/// each row.
-inline constexpr Index max_sums = 4096;
-using RowSums = float[max_sums + few_rows * 32];
+/// Sums of a panel of columns for all rows, which stay in the first-level cache. Sixteen rows have panels of
+/// 384 columns: a wider panel leaves less room for B, and a narrower one reads A more often.
+inline constexpr Index max_sums = 6144;
+using RowSums = float[max_sums + few_rows * 32];  // and one more cache line for each row
 
 /// Whether gemm's left factor has few rows, stored as rows.
 template <class S>
@@ -81,23 +82,43 @@ void rows_times_matrix(Matrix<const S> a, Matrix<const S> b, Output<R> c) {
           coming[r] = r + Rows < found ? b.row(rows[static_cast<std::size_t>(r + Rows)]) + first : row[r];
           for (Index i = 0; i < a_rows; ++i) factors[i][r] = static_cast<float>(a.row(i)[k]);
         }
-        for (Index j = 0; j < whole; j += vector_width) {
-          // The memory fetches the next rows while these are added.
-          if (j % cache_line == 0) {
+        const auto add_columns = [&]<int Vectors>(Index j) __attribute__((always_inline)) {
+          Vector right[Rows][Vectors];
 #pragma GCC unroll 8
-            for (int r = 0; r < Rows; ++r) __builtin_prefetch(coming[r] + j);
+          for (int r = 0; r < Rows; ++r) {
+#pragma GCC unroll 2
+            for (int v = 0; v < Vectors; ++v) right[r][v] = load(row[r] + j + v * vector_width);
           }
-          Vector right[Rows];
-#pragma GCC unroll 8
-          for (int r = 0; r < Rows; ++r) right[r] = load(row[r] + j);
           for (Index i = 0; i < a_rows; ++i) {
-            Vector sum = load(sums + i * stride + j);
+            float* const to = sums + i * stride + j;
+            Vector sum[Vectors];
+#pragma GCC unroll 2
+            for (int v = 0; v < Vectors; ++v) sum[v] = load(to + v * vector_width);
 #pragma GCC unroll 8
-            for (int r = 0; r < Rows; ++r) sum += factors[i][r] * right[r];
-            store(sums + i * stride + j, sum);
+            for (int r = 0; r < Rows; ++r) {
+              const float factor = factors[i][r];
+#pragma GCC unroll 2
+              for (int v = 0; v < Vectors; ++v) sum[v] += factor * right[r][v];
+            }
+#pragma GCC unroll 2
+            for (int v = 0; v < Vectors; ++v) store(to + v * vector_width, sum[v]);
           }
+        };
+        // Two vectors share the load of a factor, if there are registers for twice as many rows of B.
+        constexpr int vectors = vector_width == 16 ? 2 : 1;
+        Index j = 0;
+        for (; j + vectors * vector_width <= whole; j += vectors * vector_width) {
+          // The memory fetches the next rows while these are added.
+          for (Index x = j; x < j + vectors * vector_width; x += vector_width) {
+            if (x % cache_line == 0) {
+#pragma GCC unroll 8
+              for (int r = 0; r < Rows; ++r) __builtin_prefetch(coming[r] + x);
+            }
+          }
+          add_columns.template operator()<vectors>(j);
         }
-        for (Index j = whole; j < columns; ++j) {
+        for (; j < whole; j += vector_width) add_columns.template operator()<1>(j);
+        for (; j < columns; ++j) {
           for (Index i = 0; i < a_rows; ++i) {
             for (int r = 0; r < Rows; ++r)
               sums[i * stride + j] += factors[i][r] * static_cast<float>(row[r][j]);
@@ -123,41 +144,59 @@ void rows_times_matrix(Matrix<const S> a, Matrix<const S> b, Output<R> c) {
 template <int Count, class S, class R>
 void rows_times_rows(Matrix<const S> a, Matrix<const S> b, Output<R> c) {
   const Index a_rows = Count > 0 ? Count : a.rows;
-  constexpr Index together = 4, left_together = vector_width == 16 ? 4 : 2;
+  constexpr Index together = 4, left_together = vector_width == 16 ? 4 : 2, cache_line = 64 / sizeof(S);
   const Index whole = b.cols / vector_width * vector_width;
   const auto part = [&](Index begin, Index end) {
-    // Rows of B from j on stay in the first-level cache while they meet all rows of A.
-    const auto multiply = [&]<int Lefts, int Rows>(Index i, Index j) __attribute__((always_inline)) {
+    // Rows of A from i on and of B from j on. Meanwhile the memory fetches row `coming` of B.
+    const auto multiply = [&]<int Lefts, int Rows>(Index i, Index j,
+                                                   Index coming) __attribute__((always_inline)) {
+      const S* const fetched = b.row(std::min(coming, end - 1));
       Vector sum[Lefts][Rows] = {};
       for (Index k = 0; k < whole; k += vector_width) {
-        Vector right[Rows];
+        if (k % cache_line == 0) __builtin_prefetch(fetched + k);
+        Vector left[Lefts], right[Rows];
+#pragma GCC unroll 4
+        for (int l = 0; l < Lefts; ++l) left[l] = load(a.row(i + l) + k);
 #pragma GCC unroll 4
         for (int r = 0; r < Rows; ++r) right[r] = load(b.row(j + r) + k);
 #pragma GCC unroll 4
         for (int l = 0; l < Lefts; ++l) {
-          const Vector left = load(a.row(i + l) + k);
 #pragma GCC unroll 4
-          for (int r = 0; r < Rows; ++r) sum[l][r] += left * right[r];
+          for (int r = 0; r < Rows; ++r) sum[l][r] += left[l] * right[r];
+        }
+      }
+      // The lanes of each sum are added in their order.
+      alignas(64) float lanes[Lefts * Rows][vector_width];
+      float total[Lefts][Rows] = {};
+      for (int l = 0; l < Lefts; ++l) {
+        for (int r = 0; r < Rows; ++r) store(lanes[l * Rows + r], sum[l][r]);
+      }
+      if constexpr (Lefts * Rows == vector_width) {
+        transpose_square(lanes[0], vector_width, lanes[0], vector_width);
+        Vector totals{};
+        for (const auto& lane : lanes) totals += load(lane);
+        store(total[0], totals);
+      } else {
+        for (int l = 0; l < Lefts; ++l) {
+          for (int r = 0; r < Rows; ++r) {
+            for (const float lane : lanes[l * Rows + r]) total[l][r] += lane;
+          }
         }
       }
       for (int l = 0; l < Lefts; ++l) {
-        float total[Rows];
         for (int r = 0; r < Rows; ++r) {
-          alignas(64) float lanes[vector_width];
-          store(lanes, sum[l][r]);
-          total[r] = 0;
-          for (const float lane : lanes) total[r] += lane;
           for (Index k = whole; k < b.cols; ++k)
-            total[r] += static_cast<float>(a.row(i + l)[k]) * static_cast<float>(b.row(j + r)[k]);
+            total[l][r] += static_cast<float>(a.row(i + l)[k]) * static_cast<float>(b.row(j + r)[k]);
         }
-        write_sums(total, i + l, j, Rows, c);
+        write_sums(total[l], i + l, j, Rows, c);
       }
     };
+    // Rows of B from j on stay in the first-level cache while they meet all rows of A.
     const auto all_of_a = [&]<int Rows>(Index j) __attribute__((always_inline)) {
-      Index i = 0;
-      for (; i + left_together <= a_rows; i += left_together)
-        multiply.template operator()<left_together, Rows>(i, j);
-      for (; i < a_rows; ++i) multiply.template operator()<1, Rows>(i, j);
+      Index i = 0, coming = j + Rows;
+      for (; i + left_together <= a_rows; i += left_together, ++coming)
+        multiply.template operator()<left_together, Rows>(i, j, coming);
+      for (; i < a_rows; ++i, ++coming) multiply.template operator()<1, Rows>(i, j, coming);
     };
     Index j = begin;
     for (; j + together <= end; j += together) all_of_a.template operator()<together>(j);
