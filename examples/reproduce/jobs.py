@@ -9,7 +9,7 @@ from files import ReproduceError, read_json, write_json
 from metrics import Metrics
 from programs import POLL_SECONDS, STOP_SECONDS, Program
 from progress import Progress
-from runs import options_of, recipe_of, tokens_of_step
+from runs import options_of, recipe_of, tokens_of, tokens_of_step
 from scales import SCALES
 
 # Exit status of a trainer whose run diverged.
@@ -213,11 +213,18 @@ def workers_of(scale, device, ranks=1):
     return max(1, len(os.sched_getaffinity(0)) // ranks) if device == "cpu" and SCALES[scale].threads == 1 else 1
 
 
+def longest_first(jobs):
+    """The runs seed by seed, and those of a seed by length, so that the last worker does not end long after the
+    others."""
+    return sorted(jobs, key=lambda job: (job.spec.seed, -tokens_of(job.recipe)))
+
+
 def train_all(jobs, workers, stop, more=list):
-    """Trains and evaluates every run, first those that others need. A run that needs a diverged one is left
-    out. Whenever a run has ended, `more()` returns further runs."""
+    """Trains and evaluates every run, seed by seed, and of a seed first the longest runs whose prerequisites
+    are done. A run that needs a diverged one is left out. Whenever a run has ended, `more()` returns further
+    runs."""
     progress = Progress(list(jobs), workers)
-    waiting, active = [job for job in progress.jobs if not job.done], []
+    waiting, active = longest_first(job for job in progress.jobs if not job.done), []
     saved = time.monotonic()
     try:
         while waiting or active:
@@ -238,7 +245,7 @@ def train_all(jobs, workers, stop, more=list):
                     progress.event(progress.line(job, 0), lasting=True)
                     new = [job for job in more() if not job.hindrance]
                     progress.jobs += [job for job in new if job not in progress.jobs]
-                    waiting += [job for job in new if job not in waiting and job not in active]
+                    waiting += longest_first(job for job in new if job not in waiting and job not in active)
                 else:
                     waiting.insert(0, job)
             if time.monotonic() - saved > 5:
