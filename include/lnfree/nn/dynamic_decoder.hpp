@@ -68,38 +68,6 @@ class DynamicDecoder {
   static_assert(lnfree::Device<DeviceTag>,
                 "lnfree: the device lacks a primitive of device/primitives.hpp (is its header included?)");
   static_assert(
-      lnfree::Observer<ObserverPolicy>,
-      "lnfree: the observer must offer reset() and a constructor from a number of layers and of heads "
-      "(docs/adding-an-observer.md)");
-  static_assert(RecordsEntropies<ObserverPolicy, typename DeviceTag::Accumulator>,
-                "lnfree: an observer of entropies must offer record(shape, entropy_sums, finite_rows) "
-                "(docs/adding-an-observer.md)");
-  static_assert(
-      RecordsLayers<ObserverPolicy, typename DeviceTag::Accumulator>,
-      "lnfree: an observer of the stream must offer record_layer(layer, rows, column_squares, hidden, "
-      "zeros) (docs/adding-an-observer.md)");
-  static_assert(RecordsScores<ObserverPolicy, typename DeviceTag::Accumulator>,
-                "lnfree: an observer of scores must offer record_scores(shape, max_scores) "
-                "(docs/adding-an-observer.md)");
-  static_assert(RecordsStream<ObserverPolicy, typename DeviceTag::Accumulator>,
-                "lnfree: an observer of the stream's values must offer record_stream(layer, shape, x) "
-                "(docs/adding-an-observer.md)");
-  static_assert(RecordsHidden<ObserverPolicy, typename DeviceTag::Accumulator>,
-                "lnfree: an observer of hidden values must offer record_hidden(layer, shape, hidden) "
-                "(docs/adding-an-observer.md)");
-  static_assert(RecordsLosses<ObserverPolicy, typename DeviceTag::Accumulator>,
-                "lnfree: an observer of losses must offer record_losses(shape, losses, targets) "
-                "(docs/adding-an-observer.md)");
-  static_assert(RecordsLogits<ObserverPolicy, typename DeviceTag::Accumulator>,
-                "lnfree: an observer of logits must offer record_logits(first_row, logits) "
-                "(docs/adding-an-observer.md)");
-  static_assert(RecordsAttention<ObserverPolicy, typename DeviceTag::Accumulator>,
-                "lnfree: an observer of attention must offer record_attention(layer, shape, qkv, log_sums) "
-                "(docs/adding-an-observer.md)");
-  static_assert(RecordsParts<ObserverPolicy, typename DeviceTag::Accumulator>,
-                "lnfree: an observer of the stream's parts must offer record_part(layer, part, shape, x) "
-                "(docs/adding-an-observer.md)");
-  static_assert(
       lnfree::Objective<ObjectivePolicy<DeviceTag>, DeviceTag>,
       "lnfree: the objective must offer name and a constructor from ParameterSet<Device>& and const "
       "DecoderConfig& (docs/change.md)");
