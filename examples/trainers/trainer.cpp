@@ -319,7 +319,9 @@ int profile(ProgramOptions options, const Ranks& ranks) {
   lnfree::WindowBatch batch(training.batch_size, static_cast<int>(windows.context()));
   std::int64_t done = 0;
   const auto step = [&] {
-    lnfree::accumulate_gradients(model, windows, order, batch, training, done++, true);
+    for (int pass = 0; pass < training.accumulate; ++pass)
+      lnfree::training_pass(model, windows, order, batch, training, done, pass, true);
+    ++done;
     optimizer.step(training.learning_rate);
   };
   step();  // touches all memory once
@@ -341,7 +343,7 @@ int stop_signal_of(const Ranks& ranks) {
   return static_cast<int>(*std::max_element(all.begin(), all.end()));
 }
 
-/// Writes the initial checkpoint of a run of no steps, for which no data is needed.
+/// Starts or resumes a run. A run of no steps, for which no data is needed, writes the initial checkpoint.
 int train(ProgramOptions options, const Ranks& ranks) {
   const lnfree::TrainerOptions& training = options.training;
   std::optional<lnfree::Windows> windows, validation;
