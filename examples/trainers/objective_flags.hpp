@@ -12,6 +12,7 @@
 #include <lnfree/checkpoint/open_model.hpp>
 #include <lnfree/core/error.hpp>
 #include <lnfree/nn/teacher.hpp>
+#include <lnfree/nn/weights_fingerprint.hpp>
 #include <lnfree/objective/objective.hpp>
 
 #include "../configurations.hpp"

@@ -16,10 +16,10 @@
 #include <vector>
 
 #include <lnfree/core/excerpt.hpp>
-#include <lnfree/core/fingerprint.hpp>
 #include <lnfree/core/json.hpp>
 #include <lnfree/core/math.hpp>
 #include <lnfree/data/windows.hpp>
+#include <lnfree/nn/weights_fingerprint.hpp>
 #include <lnfree/optim/adamw.hpp>
 #include <lnfree/optim/optimizer.hpp>
 #include <lnfree/optim/schedule.hpp>
@@ -413,13 +413,7 @@ class Trainer {
       run["step"] = step_;
       run["data"] = {train_data_.tokens, validation_data_.tokens};
       parallel_.require_equal(run.dump(), "was started with other options or other shards");
-      std::string weights;
-      for (const auto& parameter : model_.parameters().all()) {
-        const auto values = model_.parameters().read(model_.device(), parameter);
-        weights +=
-            fingerprint({reinterpret_cast<const char*>(values.data()), values.size() * sizeof(values[0])});
-      }
-      parallel_.require_equal(weights, "has other weights");
+      parallel_.require_equal(weights_fingerprint(model_), "has other weights");
     }
   }
 
