@@ -1,6 +1,5 @@
 #pragma once
 
-#include <charconv>
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -15,6 +14,7 @@
 #include <lnfree/activation/squared_relu.hpp>
 #include <lnfree/core/error.hpp>
 #include <lnfree/core/excerpt.hpp>
+#include <lnfree/core/parse_number.hpp>
 #include <lnfree/layout/parallel.hpp>
 #include <lnfree/layout/post_norm.hpp>
 #include <lnfree/layout/pre_norm.hpp>
@@ -78,11 +78,9 @@ NormFactory<Device> norm_named(std::string_view name) {
 inline std::optional<std::pair<std::string_view, std::int64_t>> name_and_count(std::string_view text) {
   const auto times = text.find('*');
   if (times == text.npos) return std::nullopt;
-  int count = 0;
-  const char* const end = text.data() + text.size();
-  const auto parsed = std::from_chars(text.data() + times + 1, end, count);
-  if (parsed.ec != std::errc() || parsed.ptr != end || count < 0) return std::nullopt;
-  return std::pair(text.substr(0, times), std::int64_t{count});
+  const auto count = parse_number<int>(text.substr(times + 1));
+  if (!count || *count < 0) return std::nullopt;
+  return std::pair(text.substr(0, times), std::int64_t{*count});
 }
 
 /// Also by the name of a Layerwise, "relu*4+gelu" or "relu*1+gelu*1".

@@ -1,13 +1,12 @@
 #pragma once
 
 #include <array>
-#include <charconv>
 #include <cstdlib>
 #include <optional>
 #include <string>
-#include <string_view>
 
 #include <lnfree/core/error.hpp>
+#include <lnfree/core/parse_number.hpp>
 
 namespace lnfree {
 
@@ -50,10 +49,7 @@ struct LaunchedProcess {
   static std::optional<int> number(const char* name) {
     const char* const text = std::getenv(name);
     if (text == nullptr) return std::nullopt;
-    const std::string_view digits = text;
-    int value = 0;
-    const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), value);
-    return error == std::errc() && end == digits.data() + digits.size() ? value : -1;
+    return parse_number<int>(text).value_or(-1);
   }
 
   static std::string said(const char* name) {
