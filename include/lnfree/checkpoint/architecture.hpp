@@ -5,14 +5,13 @@
 #include <type_traits>
 #include <utility>
 
-#include <lnfree/core/json.hpp>
-
 #include <lnfree/checkpoint/folder.hpp>
 #include <lnfree/checkpoint/gpt_neox.hpp>
 #include <lnfree/checkpoint/hugging_face.hpp>
 #include <lnfree/core/config.hpp>
 #include <lnfree/core/error.hpp>
 #include <lnfree/core/excerpt.hpp>
+#include <lnfree/core/json.hpp>
 #include <lnfree/fwd.hpp>
 #include <lnfree/layout/parallel.hpp>
 #include <lnfree/layout/pre_norm.hpp>

@@ -9,10 +9,9 @@
 #include <utility>
 #include <vector>
 
-#include <lnfree/core/json.hpp>
-
 #include <lnfree/checkpoint/binary_file.hpp>
 #include <lnfree/checkpoint/hugging_face.hpp>
+#include <lnfree/core/json.hpp>
 #include <lnfree/core/tensor.hpp>
 #include <lnfree/layout/parallel.hpp>
 #include <lnfree/layout/pre_norm.hpp>

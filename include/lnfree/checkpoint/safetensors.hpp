@@ -9,12 +9,11 @@
 #include <string>
 #include <vector>
 
-#include <lnfree/core/json.hpp>
-
 #include <lnfree/checkpoint/binary_file.hpp>
 #include <lnfree/core/atomic_file.hpp>
 #include <lnfree/core/error.hpp>
 #include <lnfree/core/excerpt.hpp>
+#include <lnfree/core/json.hpp>
 #include <lnfree/core/tensor.hpp>
 
 /// The safetensors format: a 64-bit little-endian header length, a JSON header that names each tensor's

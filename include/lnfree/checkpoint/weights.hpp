@@ -11,14 +11,13 @@
 #include <utility>
 #include <vector>
 
-#include <lnfree/core/json.hpp>
-
 #include <lnfree/checkpoint/folder.hpp>
 #include <lnfree/checkpoint/gpt_neox.hpp>
 #include <lnfree/checkpoint/safetensors.hpp>
 #include <lnfree/core/config.hpp>
 #include <lnfree/core/error.hpp>
 #include <lnfree/core/excerpt.hpp>
+#include <lnfree/core/json.hpp>
 #include <lnfree/nn/parameter.hpp>
 
 /// A model's weights in files.

@@ -14,7 +14,6 @@
 #include <filesystem>
 #include <fstream>
 #include <limits>
-#include <lnfree/core/json.hpp>
 #include <optional>
 #include <span>
 #include <string>
@@ -25,6 +24,7 @@
 #include <lnfree/core/error.hpp>
 #include <lnfree/core/excerpt.hpp>
 #include <lnfree/core/fingerprint.hpp>
+#include <lnfree/core/json.hpp>
 
 namespace lnfree {
 

@@ -7,11 +7,10 @@
 #include <string>
 #include <system_error>
 
-#include <lnfree/core/json.hpp>
-
 #include <lnfree/core/error.hpp>
 #include <lnfree/core/excerpt.hpp>
 #include <lnfree/core/fingerprint.hpp>
+#include <lnfree/core/json.hpp>
 #include <lnfree/data/shard_set.hpp>
 #include <lnfree/data/token_shard.hpp>
 
