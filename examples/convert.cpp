@@ -505,9 +505,8 @@ void run(const Options& options) {
 int main(int argc, char** argv) {
   CommandLine app(
       "Converts the weights of a model between lnfree, Hugging Face's transformers (GPT-2, GPT-NeoX, and "
-      "with "
-      "code of its own any model of lnfree's) and llm.c. Numbers stay what they are, bit for bit, unless "
-      "--dtype rounds them.",
+      "with code of its own any model of lnfree's) and llm.c. Numbers stay what they are, bit for bit, "
+      "unless --dtype rounds them.",
       argv);
   Options options;
   app.add_value("--from", options.from, "PATH",
