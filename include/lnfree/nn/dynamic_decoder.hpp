@@ -43,8 +43,8 @@ struct Batch {
 enum class Purpose {
   training,
   evaluation,  ///< Without gradients, and without keeping the activations of every layer.
-  generation  ///< Like evaluation of one sequence at a time, with a cache of every layer's keys and values of
-              ///< the tokens that next_logits() has read of as many texts as the model has sequences.
+  generation   ///< Like evaluation of one sequence at a time, with a key/value cache for as many texts as the
+               ///< model has sequences.
 };
 
 /// Run-time choices of one forward and backward pass.
@@ -406,6 +406,7 @@ class DynamicDecoder {
                 std::to_string(max_shape_.batch) + " x " + std::to_string(max_shape_.length));
   }
 
+  /// Checks a batch, prepares the weights and copies the batch to the device.
   void upload(const Batch& batch) {
     forget();
     prepare_weights();
@@ -428,6 +429,7 @@ class DynamicDecoder {
     copy_to_device(device_, targets_, batch.targets.data(), batch.targets.size_bytes());
   }
 
+  /// Call before each pass: checks that there are weights, and rounds them for devices that do so.
   void prepare_weights() {
     parameters_.require_values(device_);
     rounded_weights_.update(device_, parameters_.writes());
