@@ -26,8 +26,8 @@ namespace lnfree {
 /// The array `values` on the device, which is laid out like `parameter`, as a tensor for save_safetensors().
 template <class Model>
 NamedTensor named_tensor(Model& model, const Parameter<typename Model::Device>& parameter,
-                         const typename Model::Accumulator* values, const std::string& prefix = "") {
-  return {prefix + parameter.name, parameter.shape, [&model, &parameter, values] {
+                         const typename Model::Accumulator* values) {
+  return {parameter.name, parameter.shape, [&model, &parameter, values] {
             std::vector<typename Model::Accumulator> host(static_cast<std::size_t>(parameter.size()));
             copy_to_host(model.device(), host.data(), values,
                          host.size() * sizeof(typename Model::Accumulator));
