@@ -1,7 +1,6 @@
 #pragma once
 
 #include <CLI/CLI.hpp>
-#include <charconv>
 #include <filesystem>
 #include <functional>
 #include <limits>
@@ -11,6 +10,8 @@
 #include <string>
 #include <string_view>
 #include <type_traits>
+
+#include <lnfree/core/parse_number.hpp>
 
 #include "signals.hpp"
 #include "standard_streams.hpp"
@@ -135,11 +136,9 @@ class CommandLine : public CLI::App {
   template <class T>
   static CLI::Validator number(T least, T most, const std::string& expected) {
     const auto read = [=](std::string& text) -> std::string {
-      T value{};
-      const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-      if (error != std::errc{} || end != text.data() + text.size() || !(value >= least && value <= most))
-        return text + " is not " + expected;
-      if constexpr (std::is_integral_v<T>) text = std::to_string(value);
+      const auto value = lnfree::parse_number<T>(text);
+      if (!value || !(*value >= least && *value <= most)) return text + " is not " + expected;
+      if constexpr (std::is_integral_v<T>) text = std::to_string(*value);
       return "";
     };
     return {read, "", ""};

@@ -1,7 +1,6 @@
 /// Converts the weights of a model between lnfree, Hugging Face's transformers and llm.c. Tensors are
 /// renamed, transposed and written one at a time; no model is built.
 #include <algorithm>
-#include <charconv>
 #include <cmath>
 #include <cstdint>
 #include <cstdio>
@@ -23,6 +22,7 @@
 #include <lnfree/checkpoint/tensor_shapes.hpp>
 #include <lnfree/checkpoint/weights.hpp>
 #include <lnfree/core/fingerprint.hpp>
+#include <lnfree/core/parse_number.hpp>
 #include <lnfree/train/shard_identity.hpp>
 
 #include "command_line.hpp"
@@ -193,10 +193,8 @@ std::uint64_t bytes_of(std::string_view text) {
     text.remove_suffix(suffix.size());
     break;
   }
-  std::uint64_t number = 0;
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
-  const bool is_number = error == std::errc{} && end == text.data() + text.size();
-  return is_number && number <= (std::uint64_t{1} << 62) / unit ? number * unit : 0;
+  const std::uint64_t number = parse_number<std::uint64_t>(text).value_or(0);
+  return number <= (std::uint64_t{1} << 62) / unit ? number * unit : 0;
 }
 
 /// Writes model.safetensors, or several files of at most that many bytes and an index of their tensors. A
@@ -507,9 +505,8 @@ void run(const Options& options) {
 int main(int argc, char** argv) {
   CommandLine app(
       "Converts the weights of a model between lnfree, Hugging Face's transformers (GPT-2, GPT-NeoX, and "
-      "with "
-      "code of its own any model of lnfree's) and llm.c. Numbers stay what they are, bit for bit, unless "
-      "--dtype rounds them.",
+      "with code of its own any model of lnfree's) and llm.c. Numbers stay what they are, bit for bit, "
+      "unless --dtype rounds them.",
       argv);
   Options options;
   app.add_value("--from", options.from, "PATH",

@@ -84,7 +84,7 @@ LimitedModel open_limited_model(const Options& options) {
   std::shared_ptr model =
       open_model<Device, NoObserver, configurations::Policies>(options.checkpoint, opened);
   return {[model](std::span<const CachedText> texts) { return model->next_logits_of(texts); },
-          [model](int place) { model->forget(place); }, model->config.vocab_size, model->config.context,
+          [model](int slot) { model->forget(slot); }, model->config.vocab_size, model->config.context,
           model->max_batch()};
 }
 

@@ -18,7 +18,9 @@
 #include <lnfree/core/atomic_file.hpp>
 #include <lnfree/core/error.hpp>
 #include <lnfree/core/excerpt.hpp>
+#include <lnfree/data/content_hash.hpp>
 #include <lnfree/data/corpus.hpp>
+#include <lnfree/data/document_sample.hpp>
 #include <lnfree/data/shard_set_writer.hpp>
 #include <lnfree/data/token_shard.hpp>
 #include <lnfree/data/tokenizer.hpp>

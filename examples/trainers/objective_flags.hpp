@@ -12,6 +12,7 @@
 #include <lnfree/checkpoint/open_model.hpp>
 #include <lnfree/core/error.hpp>
 #include <lnfree/nn/teacher.hpp>
+#include <lnfree/nn/weights_fingerprint.hpp>
 #include <lnfree/objective/objective.hpp>
 
 #include "../configurations.hpp"
@@ -62,9 +63,8 @@ class ObjectiveFlags {
       lnfree::learn_from(model, std::move(opened), std::move(name));
     } else if (!teacher.empty()) {
       throw lnfree::Error(
-          "this program learns from no teacher; take a configuration whose objective is distillation, such "
-          "as "
-          "sm_r_distilled");
+          "this program learns from no teacher; take a configuration whose objective is distillation, "
+          "such as sm_r_distilled");
     }
   }
 

@@ -1,8 +1,5 @@
-/// A trainer. CMake compiles this file once for each program train_<shape>_<configuration>, with the names
-/// in configurations.def that it is for: LNFREE_TRAINER_SHAPE, LNFREE_TRAINER_CONFIGURATION and
-/// LNFREE_TRAINER_RECIPE; with LNFREE_TRAINER_BF16 or LNFREE_TRAINER_CUDA, or the latter and
-/// LNFREE_TRAINER_FP8 or LNFREE_TRAINER_INT8, where the device is another one; and with LNFREE_TRAINER_MPI,
-/// LNFREE_TRAINER_NCCL or both, where the program may run as several processes.
+/// A trainer. CMake compiles this file once for each program train_<shape>_<configuration>; program_types.hpp
+/// has what they differ in.
 #include <omp.h>
 #include <unistd.h>
 
@@ -16,35 +13,15 @@
 #include <utility>
 #include <vector>
 
-#if defined(LNFREE_TRAINER_BF16)
-#include <lnfree/device/cpu/bf16.hpp>
-#elif defined(LNFREE_TRAINER_FP8)
-#include <lnfree/device/cuda/fp8.hpp>
-#elif defined(LNFREE_TRAINER_INT8)
-#include <lnfree/device/cuda/int8.hpp>
-#elif defined(LNFREE_TRAINER_CUDA)
-#include <lnfree/device/cuda/cuda.hpp>
-#endif
-#if defined(LNFREE_TRAINER_MPI)
-#include <lnfree/parallel/mpi.hpp>
-#endif
-#if defined(LNFREE_TRAINER_NCCL)
-#include <lnfree/parallel/nccl.hpp>
-#endif
 #include <lnfree/device/cpu/share_cores.hpp>
-#include <lnfree/device/profiled.hpp>
-#include <lnfree/model.hpp>
 #include <lnfree/train/evaluate.hpp>
 #include <lnfree/train/trainer.hpp>
 
-#include "../configurations.hpp"
 #include "../signals.hpp"
 #include "../standard_streams.hpp"
-#ifndef LNFREE_TRAINER_CUDA
-#include "observers.hpp"
-#endif
 #include "objective_flags.hpp"
 #include "profile_table.hpp"
+#include "program_types.hpp"
 #include "progress_line.hpp"
 #include "removal_flags.hpp"
 #include "run_plan.hpp"
@@ -53,55 +30,7 @@
 
 namespace {
 
-#if defined(LNFREE_TRAINER_BF16)
-using BareDevice = lnfree::CpuBF16;
-#elif defined(LNFREE_TRAINER_FP8)
-using BareDevice = lnfree::CudaFP8;
-#elif defined(LNFREE_TRAINER_INT8)
-using BareDevice = lnfree::CudaInt8;
-#elif defined(LNFREE_TRAINER_CUDA)
-using BareDevice = lnfree::Cuda;
-#else
-using BareDevice = lnfree::Cpu;
-#endif
-using Device = lnfree::Profiled<BareDevice>;  // for --profile
-
-#if defined(LNFREE_TRAINER_NCCL)
-using Ranks = lnfree::Nccl;
-#elif defined(LNFREE_TRAINER_MPI)
-using Ranks = lnfree::Mpi;
-#else
-using Ranks = lnfree::SingleProcess;
-#endif
-
-/// The processes that train, including this one.
-Ranks join_ranks() {
-#if defined(LNFREE_TRAINER_NCCL) && defined(LNFREE_TRAINER_MPI)
-  return Ranks::through(lnfree::Mpi{});
-#elif defined(LNFREE_TRAINER_NCCL)
-  return Ranks::from_environment();
-#else
-  return Ranks{};
-#endif
-}
-
-// The last two use Eigen, which CUDA sources cannot.
-#ifdef LNFREE_TRAINER_CUDA
-constexpr bool is_on_gpu = true;
-using Observer = lnfree::Observers<lnfree::EntropyObserver, lnfree::OutlierObserver>;
-#else
-constexpr bool is_on_gpu = false;
-using Observer = lnfree::Observers<lnfree::EntropyObserver, lnfree::OutlierObserver, lnfree::SignalObserver,
-                                   lnfree::WeightObserver>;
-#endif
-
-constexpr configurations::Recipe recipe = configurations::recipes::LNFREE_TRAINER_RECIPE;
-constexpr configurations::Training schedule = configurations::shapes::LNFREE_TRAINER_SHAPE.training;
-constexpr lnfree::DecoderConfig shape = configurations::shapes::LNFREE_TRAINER_SHAPE.by(recipe);
-using Parts = configurations::LNFREE_TRAINER_CONFIGURATION<shape>;
-using Model = lnfree::Decoder<shape, Parts::NormPolicy, Parts::ActivationPolicy, Device, Observer,
-                              Parts::LayoutPolicy, Parts::ObjectivePolicy>;
-using Trainer = lnfree::Trainer<Model, lnfree::AdamW, lnfree::ChosenSchedule, Ranks>;
+using namespace program;
 
 /// The default options of a run.
 ProgramOptions defaults() {
@@ -319,7 +248,9 @@ int profile(ProgramOptions options, const Ranks& ranks) {
   lnfree::WindowBatch batch(training.batch_size, static_cast<int>(windows.context()));
   std::int64_t done = 0;
   const auto step = [&] {
-    lnfree::accumulate_gradients(model, windows, order, batch, training, done++, true);
+    for (int pass = 0; pass < training.accumulate; ++pass)
+      lnfree::training_pass(model, windows, order, batch, training, done, pass, true);
+    ++done;
     optimizer.step(training.learning_rate);
   };
   step();  // touches all memory once
@@ -341,7 +272,7 @@ int stop_signal_of(const Ranks& ranks) {
   return static_cast<int>(*std::max_element(all.begin(), all.end()));
 }
 
-/// Writes the initial checkpoint of a run of no steps, for which no data is needed.
+/// Starts or resumes a run. A run of no steps, for which no data is needed, writes the initial checkpoint.
 int train(ProgramOptions options, const Ranks& ranks) {
   const lnfree::TrainerOptions& training = options.training;
   std::optional<lnfree::Windows> windows, validation;

@@ -7,7 +7,8 @@
 #include <variant>
 #include <vector>
 
-#include <lnfree/train/trainer.hpp>
+#include <lnfree/optim/schedule.hpp>
+#include <lnfree/train/trainer_options.hpp>
 
 /// The options of a trainer program.
 struct ProgramOptions {

@@ -1,4 +1,6 @@
 #include "lnfree/data/corpus.hpp"
+#include "lnfree/data/content_hash.hpp"
+#include "lnfree/data/document_sample.hpp"
 
 #include <boost/test/unit_test.hpp>
 #include <map>
@@ -131,7 +133,7 @@ BOOST_AUTO_TEST_CASE(lines_with_the_document_in_a_field) {
 }
 
 BOOST_AUTO_TEST_CASE(hashes_are_kept_once) {
-  lnfree::HashSet set;
+  lnfree::ContentHashSet set;
   BOOST_TEST(set.insert({0, 0}));
   for (std::uint64_t i = 1; i < 5000; ++i) BOOST_REQUIRE(set.insert({i % 7, i}));
   for (std::uint64_t i = 1; i < 5000; ++i) BOOST_REQUIRE(!set.insert({i % 7, i}));

@@ -139,7 +139,7 @@ BOOST_AUTO_TEST_CASE(what_was_read_is_forgotten_when_it_no_longer_holds) {
   BOOST_TEST(still_agrees());
 }
 
-// Texts of different lengths, which begin and grow at different times, and one of which leaves its place.
+// Texts of different lengths, which begin and grow at different times, and one of which leaves its slot.
 BOOST_AUTO_TEST_CASE_TEMPLATE(texts_that_are_read_together_have_the_logits_of_each_alone, D, TextDevices) {
   const auto check = [&]<class Model>(std::type_identity<Model>) {
     Model together(3, Purpose::generation), alone(1, Purpose::generation);
@@ -147,18 +147,18 @@ BOOST_AUTO_TEST_CASE_TEMPLATE(texts_that_are_read_together_have_the_logits_of_ea
     alone.initialize(5, 0.3);
     BOOST_TEST(together.max_batch() == 3);
     std::vector<Tokens> texts{random_tokens(1), random_tokens(99), Tokens(40, 9)};
-    std::vector<int> places{2, 0, 1};
+    std::vector<int> slots{2, 0, 1};
     for (int step = 0; step < 8; ++step) {
-      if (step == 4) {  // a text ends, and another takes its place
+      if (step == 4) {  // a text ends, and another takes its slot
         together.forget(0);
         texts[1] = random_tokens(7);
       }
       if (step == 6) {
         texts.pop_back();
-        places.pop_back();
+        slots.pop_back();
       }
       std::vector<CachedText> kept;
-      for (std::size_t i = 0; i < texts.size(); ++i) kept.push_back({places[i], texts[i]});
+      for (std::size_t i = 0; i < texts.size(); ++i) kept.push_back({slots[i], texts[i]});
       const auto found = together.next_logits_of(kept);
       BOOST_REQUIRE(found.size() == texts.size());
       for (std::size_t i = 0; i < texts.size(); ++i) {
@@ -187,9 +187,9 @@ BOOST_AUTO_TEST_CASE(texts_that_cannot_be_read_together_are_refused) {
       return std::string(error.what()).find(why) != std::string::npos;
     });
   };
-  refused(model, {{0, text}, {0, text}}, "two texts cannot be kept in one place, 0");
-  refused(model, {{2, text}}, "no place 2 for a text in a model that keeps 2");
-  refused(model, {{-1, text}}, "no place -1");
+  refused(model, {{0, text}, {0, text}}, "two texts cannot be kept in one slot, 0");
+  refused(model, {{2, text}}, "no slot 2 for a text in a model that keeps 2");
+  refused(model, {{-1, text}}, "no slot -1");
   refused(model, {{0, text}, {1, {}}}, "at least one token of each text");
   refused(other, {{0, text}}, "Purpose::generation");
 }
@@ -240,7 +240,7 @@ BOOST_AUTO_TEST_CASE(a_text_is_the_same_whatever_is_continued_beside_it) {
   check(std::type_identity<Decoder<rotary, Identity, ReLU, Cpu>>());
 }
 
-BOOST_AUTO_TEST_CASE(texts_end_by_themselves_and_others_take_their_places) {
+BOOST_AUTO_TEST_CASE(texts_end_by_themselves_and_others_take_their_slots) {
   Decoder<long_context, LayerNorm, GELU, Cpu> model(2, Purpose::generation);
   model.initialize(5, 0.3);
   std::vector<int> ended, asked_while_waiting;

@@ -5,14 +5,13 @@
 #include <type_traits>
 #include <utility>
 
-#include <lnfree/core/json.hpp>
-
 #include <lnfree/checkpoint/folder.hpp>
 #include <lnfree/checkpoint/gpt_neox.hpp>
 #include <lnfree/checkpoint/hugging_face.hpp>
 #include <lnfree/core/config.hpp>
 #include <lnfree/core/error.hpp>
 #include <lnfree/core/excerpt.hpp>
+#include <lnfree/core/json.hpp>
 #include <lnfree/fwd.hpp>
 #include <lnfree/layout/parallel.hpp>
 #include <lnfree/layout/pre_norm.hpp>
@@ -22,21 +21,20 @@
 
 namespace lnfree {
 
-/// All that a model's logits depend on besides its weights, as a config.json says it: sizes, and the names of
-/// its policies. `sizes.final_norm` and `sizes.parallel_residual` say the same as `final_norm` and `layout`.
+/// All that a model's logits depend on besides its weights, as in a config.json: its sizes, and the names of
+/// its policies. `sizes.final_norm` and `sizes.parallel_residual` agree with `final_norm` and `layout`.
 struct Architecture {
-  /// All sizes, and what stands beside them in DecoderConfig.
-  DecoderConfig sizes{};
+  DecoderConfig sizes{};                           ///< The sizes, and the choices beside them.
   std::string norm;                                ///< Of the blocks: "layer_norm", "identity", ...
-  std::string final_norm;                          ///< In front of the logits.
+  std::string final_norm;                          ///< Before the logits.
   std::string activation;                          ///< "gelu", "relu", "relu*4+gelu", ...
   std::string layout;                              ///< "pre_norm", "parallel", ...
-  double layer_norm_epsilon = LayerNorm::epsilon;  ///< Wherever a norm is a layer_norm.
-  /// What the weights were trained for, where that is more than the cross-entropy. No logit depends on it,
-  /// but it may have parameters of its own among the weights.
+  double layer_norm_epsilon = LayerNorm::epsilon;  ///< Of every layer_norm.
+  /// The objective that the weights were trained with; empty for the cross-entropy. No logit depends on it,
+  /// but some of the weights may be its parameters.
   std::string objective;
 
-  /// Whether a Hugging Face GPT-2 computes the same, biases of 0 put where there are none.
+  /// Whether a Hugging Face GPT-2 computes the same, with zero biases where this model has none.
   bool is_gpt2() const {
     return sizes.rotary_dims == 0 && layout == PreNorm::name && norm == LayerNorm::name &&
            final_norm == LayerNorm::name;
@@ -63,19 +61,19 @@ Architecture architecture_of(const Model& model) {
   return architecture_with<Model>(model.config);
 }
 
-/// The same of a type whose sizes are known at compile time.
+/// The architecture of a type whose sizes are known at compile time.
 template <class Model>
 Architecture architecture_of() {
   return architecture_with<Model>(Model::config);
 }
 
-/// The architecture as config.json: in the keys of a Hugging Face GPT-2 and a few of our own.
+/// The content of config.json: the keys of a Hugging Face GPT-2, and some of lnfree.
 inline Json to_json(const Architecture& architecture) {
   const DecoderConfig& sizes = architecture.sizes;
   const char* const biases = sizes.biases == Biases::all    ? "all"
                              : sizes.biases == Biases::none ? "none"
                                                             : "query_key";
-  // A reader that only knows GPT-2 would put norms where there are none.
+  // A program that knows only GPT-2 would add norms to a model without them.
   Json json = {{"model_type", architecture.is_gpt2() ? "gpt2" : "lnfree"},
                {"n_layer", sizes.layers},
                {"n_head", sizes.heads},
@@ -104,16 +102,16 @@ Json config_json() {
   return to_json(architecture_of<Model>());
 }
 
-/// What a config.json says, in the keys of to_json(Architecture) whatever program wrote it. Keys that it
-/// leaves out are left out here.
+/// The content of a config.json of any program, in the keys of to_json(Architecture). Keys that the file
+/// lacks are missing here, too.
 struct SavedConfig {
-  /// What it says, by key.
-  Json keys = Json::object();
-  bool is_own = false;  ///< Whether lnfree wrote it, with every key that there is.
-  std::string fault;    ///< What it asks for that lnfree does not have, in words: "its KEY is VALUE, ...".
+  Json keys = Json::object();  ///< The values by key.
+  bool is_own = false;         ///< Whether lnfree wrote it, and so wrote every key.
+  /// The first thing that lnfree does not support, as "its KEY is VALUE, ..."; empty if there is none.
+  std::string fault;
 };
 
-/// Reads the config.json in a folder. Throws Error when there is none or it is damaged.
+/// Reads the config.json in a folder. Throws Error if there is none or it is damaged.
 inline SavedConfig read_saved_config(const std::filesystem::path& folder) {
   const Json saved = read_json_object(folder / "config.json");
   SavedConfig result{.is_own = saved.contains("lnfree_version"), .fault = ""};
@@ -140,22 +138,22 @@ inline SavedConfig read_saved_config(const std::filesystem::path& folder) {
       }
     }
   }
-  // What transformers leaves out of the config.json of a model that it saves.
+  // transformers leaves this key out when it saves a model with its default.
   if (result.is_own && !result.keys.contains("tie_word_embeddings"))
     result.keys["tie_word_embeddings"] = true;
-  // Earlier versions had two layouts, told apart by parallel_residual.
+  // Earlier versions had two layouts, which differed in parallel_residual.
   if (!result.keys.contains("layout") && result.keys.contains("parallel_residual"))
     result.keys["layout"] = result.keys["parallel_residual"] == true ? Parallel::name : PreNorm::name;
   return result;
 }
 
-/// What `found`, a config.json in the keys of to_json(Architecture), says otherwise than `expected`; empty
-/// when nothing. Keys left out agree where `may_leave_out`, and the size of the position table is then for
-/// load_weights() to judge.
+/// The first difference between two configurations in the keys of to_json(Architecture), in words; empty if
+/// they agree. With `may_leave_out`, keys that `found` lacks agree, and the size of the position table is not
+/// compared, since load_weights() checks it.
 inline std::string config_difference(const Json& expected, const Json& found, bool may_leave_out = false) {
   for (const auto& [key, value] : expected.items()) {
-    // The first is another with every version. The second follows from the rest, and was gpt2 for more once.
-    // The third is not of what a model computes; parameters that belong to it are tensors.
+    // The version differs between programs. The type follows from the other keys, and earlier versions wrote
+    // gpt2 for more models. No logit depends on the objective; its parameters are compared as tensors.
     if (key == "lnfree_version" || key == "model_type" || key == "objective") continue;
     if (may_leave_out && (key == "n_positions" || key == "n_ctx")) continue;
     const Json there = found.value(key, Json());
@@ -166,16 +164,17 @@ inline std::string config_difference(const Json& expected, const Json& found, bo
   return "";
 }
 
-/// In what `found` is another architecture than `expected`: the first key of config.json that differs, with
-/// both values. Empty when they compute the same.
+/// The first key of config.json in which two architectures differ, with both values; empty if they compute
+/// the same.
 inline std::string architecture_difference(const Architecture& expected, const Architecture& found) {
   return config_difference(to_json(expected), to_json(found));
 }
 
-/// What the config.json in a folder says otherwise than `expected`, in words: two models may have the same
-/// tensors and still compute something else, with another activation for one. Empty when all it says agrees.
-/// What lnfree wrote must agree in every key. Keys that another program left out say nothing, the size of its
-/// position table is for load_weights to judge, and keys that lnfree does not know may not ask for anything.
+/// The first difference between the config.json in a folder and `expected`, in words; empty if they agree.
+/// Two models can have the same tensors and still compute different logits, for example with different
+/// activations. A file that lnfree wrote must agree in every key. In a file of another program, keys may be
+/// missing, the size of the position table is not compared, and a key that lnfree does not know is a
+/// difference unless its value disables it.
 inline std::string architecture_difference(const Architecture& expected,
                                            const std::filesystem::path& folder) {
   const SavedConfig saved = read_saved_config(folder);
@@ -198,7 +197,7 @@ class ArchitectureReader {
  public:
   ArchitectureReader(std::filesystem::path path, const SavedConfig& saved)
       : path_(std::move(path)), keys_(saved.keys) {
-    // What GPT-2 is where its config.json does not say so.
+    // GPT-2's defaults for keys that its config.json may lack.
     if (saved.is_own) return;
     const Json width = keys_.value("n_embd", Json());
     for (const auto& [key, value] :
@@ -218,7 +217,7 @@ class ArchitectureReader {
           {"layout", PreNorm::name}}) {
       if (keys_.value(key, Json()).is_null()) keys_[key] = value;
     }
-    keys_["n_ctx"] = keys_.value("n_positions", Json());  // n_ctx says nothing there
+    keys_["n_ctx"] = keys_.value("n_positions", Json());  // GPT-2 ignores its own n_ctx
   }
 
   Architecture read() const {
@@ -240,7 +239,7 @@ class ArchitectureReader {
       throw wrong("rotary_dims", "an even number up to " + std::to_string(sizes.head_dim()));
     if (sizes.positions < sizes.context)
       throw wrong("n_positions", "at least its n_ctx, " + std::to_string(sizes.context));
-    // As sizes that were not read from a file say it, so that both compare equal.
+    // 0 means the same, and is what a DecoderConfig in a program has.
     if (sizes.positions == sizes.context) sizes.positions = 0;
 
     const Json biases = keys_.value("biases", Json());
@@ -274,8 +273,7 @@ class ArchitectureReader {
   }
 
  private:
-  // Beyond what anyone trains, and so small that no product of two of them overflows, nor a few channels more
-  // than one an int.
+  // Larger than any real model, and so small that products of two of them do not overflow.
   static constexpr int max_layers = 1 << 13, max_width = 1 << 20, max_rows = 1 << 28;
 
   Error wrong(const char* key, const std::string& expected) const {
@@ -302,17 +300,17 @@ class ArchitectureReader {
 
 }  // namespace detail
 
-/// The architecture that a config.json says, or what else has its keys; `path` is for messages. Throws Error
-/// when it asks for what lnfree does not have, or its sizes make no sense.
+/// The architecture that a config.json describes; `path` names the file in messages. Throws Error if lnfree
+/// does not support it, or if its sizes are invalid.
 inline Architecture read_architecture(const SavedConfig& saved, const std::filesystem::path& path) {
   if (!saved.fault.empty()) throw Error(path.string() + " describes no model of lnfree's: " + saved.fault);
   return detail::ArchitectureReader(path, saved).read();
 }
 
-/// The architecture that the config.json in a folder describes: lnfree's own, or that of a Hugging Face GPT-2
-/// or GPT-NeoX, whose windows are then as long as its position table. Policies may be of any name; their
-/// sizes make sense. Throws Error for a missing or damaged file, and one that asks for what lnfree does not
-/// have.
+/// The architecture that the config.json in a folder describes: a model of lnfree, or a Hugging Face GPT-2 or
+/// GPT-NeoX, whose context is then the length of its position table. The names of the policies are not
+/// checked. Throws Error if the file is missing or damaged, if its sizes are invalid, or if lnfree does not
+/// support it.
 inline Architecture read_architecture(const std::filesystem::path& folder) {
   return read_architecture(read_saved_config(folder), folder / "config.json");
 }

@@ -17,13 +17,13 @@
 #include <lnfree/norm/staged.hpp>
 #include <lnfree/norm/tapered.hpp>
 
-/// A model whose norms were removed, as one that never had any.
+/// Turns a model whose norms were removed during training into one without norms.
 namespace lnfree {
 
 /// Tensors by name.
 using NamedTensors = std::map<std::string, NamedTensor>;
 
-/// Whether a norm of that name is one that training removes.
+/// Whether training removes a norm of that name.
 inline bool is_removable(const std::string& norm) {
   return norm == Tapered::name || norm == Staged::name;
 }
@@ -34,7 +34,7 @@ inline float only_number(const NamedTensors& tensors, const std::string& name) {
   return tensors.at(name).data().at(0);
 }
 
-/// Takes the tensors of the norm `name` out of `tensors`. Returns what it multiplies each channel by.
+/// Removes the tensors of the norm `name` from `tensors`. Returns the factor of each channel.
 inline std::vector<double> take_norm(NamedTensors& tensors, const std::string& name) {
   std::vector<double> factors;
   const auto scale = static_cast<double>(only_number(tensors, name + ".scale"));
@@ -44,8 +44,9 @@ inline std::vector<double> take_norm(NamedTensors& tensors, const std::string& n
   return factors;
 }
 
-/// Column j of the rows behind each other, times the factors of its rows and without its mean: what a matrix
-/// is that reads (x - mean(x)) factors.
+/// Folds a norm into one column of a matrix, whose elements are `stride` apart: multiplies each element by
+/// its factor, and subtracts their mean. A matrix of such columns gives for x what the original gives for (x
+/// - mean(x)) factors.
 inline void fold_column(float* first, Index stride, const std::vector<double>& factors) {
   double mean = 0;
   for (std::size_t i = 0; i < factors.size(); ++i)
@@ -78,10 +79,10 @@ inline void fold_rows(NamedTensor& matrix, std::vector<double> factors) {
 
 }  // namespace detail
 
-/// Makes of a model whose norms were removed one without norms, which computes the same: what is left of each
-/// norm, (x - mean(x)) times a number for each channel, is multiplied into the matrix that reads it. With
-/// that of the final norm the output matrix becomes one of its own. Throws Error, and changes nothing, for a
-/// model that has a norm left or none to fold.
+/// Turns a model whose norms were removed into one without norms that computes the same. What is left of a
+/// norm, (x - mean(x)) times a number for each channel, is multiplied into the matrix that reads it. If the
+/// final norm is folded, the output matrix is no longer tied to the embedding. Throws Error, and changes
+/// nothing, if a norm is not yet removed or if there is none to fold.
 inline void fold_norms(Architecture& architecture, NamedTensors& tensors) {
   const bool in_blocks = is_removable(architecture.norm), at_the_end = is_removable(architecture.final_norm);
   if (!in_blocks && !at_the_end) {

@@ -13,10 +13,9 @@
 #include <string>
 #include <system_error>
 
-#include <lnfree/core/json.hpp>
-
 #include <lnfree/core/atomic_file.hpp>
 #include <lnfree/core/error.hpp>
+#include <lnfree/core/json.hpp>
 
 /// The folder of a checkpoint as a whole: which one a path means, how a new one takes its place, and what its
 /// trainer.json holds.

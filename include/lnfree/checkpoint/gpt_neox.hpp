@@ -9,23 +9,23 @@
 #include <utility>
 #include <vector>
 
-#include <lnfree/core/json.hpp>
-
 #include <lnfree/checkpoint/binary_file.hpp>
 #include <lnfree/checkpoint/hugging_face.hpp>
+#include <lnfree/core/json.hpp>
 #include <lnfree/core/tensor.hpp>
 #include <lnfree/layout/parallel.hpp>
 #include <lnfree/layout/pre_norm.hpp>
 #include <lnfree/norm/layer_norm.hpp>
 
-/// A Hugging Face GPT-NeoX (Pythia) beside lnfree's names and layouts: its config.json, its tensors' names,
-/// and how its matrices lie.
+/// How a Hugging Face GPT-NeoX (Pythia) differs from lnfree in files: the keys of its config.json, the names
+/// of its tensors, and how its matrices are stored.
 namespace lnfree::gpt_neox {
 
-/// What positions are turned by powers of.
+/// The base of the rotary positions' angles.
 inline constexpr double rotary_base = 10000;
 
-/// The key of to_json(Architecture) for one that says the same in a GPT-NeoX's config.json; else empty.
+/// The key of to_json(Architecture) with the same meaning as a key of a GPT-NeoX's config.json; empty if
+/// there is none.
 constexpr std::string_view same_key(std::string_view theirs) {
   constexpr std::array<std::pair<std::string_view, std::string_view>, 9> same{
       {{"num_hidden_layers", "n_layer"},
@@ -42,14 +42,14 @@ constexpr std::string_view same_key(std::string_view theirs) {
   return found == same.end() ? "" : found->second;
 }
 
-/// The config.json of a GPT-NeoX in the keys of to_json(Architecture). Calls fault(key, value, otherwise) for
-/// what it asks for that lnfree does not have.
+/// The config.json of a GPT-NeoX in the keys of to_json(Architecture). Calls fault(key, value, expectation)
+/// for each value that lnfree does not support.
 template <class Fault>
 Json config_keys(const Json& saved, const Fault& fault) {
   Json keys{{"norm", LayerNorm::name},       {"final_norm", LayerNorm::name}, {"biases", "all"},
             {"activation_function", "gelu"}, {"layer_norm_epsilon", 1e-5},    {"tie_word_embeddings", false},
             {"parallel_residual", true}};
-  Json share = 0.25;  // of a head's channels that positions turn
+  Json share = 0.25;  // of a head's channels, which rotary positions rotate
   const auto base = [&](const std::string& key, const Json& value) {
     if (value != rotary_base) fault(key, value, "expected 10000");
   };
@@ -92,29 +92,29 @@ Json config_keys(const Json& saved, const Fault& fault) {
   return keys;
 }
 
-/// How a tensor of a GPT-NeoX lies beside lnfree's.
+/// How a tensor of a GPT-NeoX is stored.
 enum class Storage {
-  same,
-  transposed,  ///< A matrix is (out, in) there, (in, out) here.
-  per_head     ///< Q, K and V of a head stand together there, (H, 3, head_dim); here Q | K | V. A matrix is
-               ///< transposed, too.
+  same,        ///< As in lnfree.
+  transposed,  ///< A matrix (out, in), which is (in, out) in lnfree.
+  per_head  ///< Q, K and V of each head together, (H, 3, head_dim), which are Q | K | V in lnfree; a matrix
+            ///< is also transposed.
 };
 
-/// A tensor there and here.
+/// A tensor in a GPT-NeoX and in lnfree.
 struct Counterpart {
-  std::string_view theirs;  ///< Its name there.
-  std::string_view ours;    ///< Its name here.
-  Storage storage;          ///< How it lies there.
+  std::string_view theirs;  ///< Its name in a GPT-NeoX.
+  std::string_view ours;    ///< Its name in lnfree.
+  Storage storage;          ///< How a GPT-NeoX stores it.
 };
 
-/// Those outside the blocks. The first two are in the model without its head, too.
+/// The tensors outside the blocks.
 inline constexpr std::array<Counterpart, 4> outer_tensors{
     {{"embed_in.weight", "wte.weight", Storage::same},
      {"final_layer_norm.weight", "ln_f.weight", Storage::same},
      {"final_layer_norm.bias", "ln_f.bias", Storage::same},
      {"embed_out.weight", "lm_head.weight", Storage::same}}};
 
-/// Those of a block, after "layers.N." there and "h.N." here.
+/// The tensors of a block; their names follow "layers.N." in a GPT-NeoX and "h.N." in lnfree.
 inline constexpr std::array<Counterpart, 12> block_tensors{
     {{"input_layernorm.weight", "ln_1.weight", Storage::same},
      {"input_layernorm.bias", "ln_1.bias", Storage::same},
@@ -129,13 +129,14 @@ inline constexpr std::array<Counterpart, 12> block_tensors{
      {"mlp.dense_4h_to_h.weight", "mlp.c_proj.weight", Storage::transposed},
      {"mlp.dense_4h_to_h.bias", "mlp.c_proj.bias", Storage::same}}};
 
-/// A tensor's name in another program and how it lies there.
+/// A tensor's translated name, and how a GPT-NeoX stores it.
 struct NameAndStorage {
-  std::string name;  ///< The name there.
-  Storage storage;   ///< How it lies there.
+  std::string name;  ///< The translated name.
+  Storage storage;   ///< How a GPT-NeoX stores it.
 };
 
-/// What a name is in the other program, with `from` and `to` two members of Counterpart.
+/// Translates a tensor's name from one member of Counterpart to another; the names of blocks begin with
+/// `from_block` and `to_block`. Returns nothing for an unknown name.
 inline std::optional<NameAndStorage> translated(std::string_view name, std::string_view from_block,
                                                 std::string_view Counterpart::* from,
                                                 std::string_view to_block,
@@ -155,28 +156,30 @@ inline std::optional<NameAndStorage> translated(std::string_view name, std::stri
   return std::nullopt;
 }
 
-/// lnfree's name of a tensor of a GPT-NeoX, with or without the prefix "gpt_neox."; nothing for another.
+/// lnfree's name for a tensor of a GPT-NeoX, whose name may have the prefix "gpt_neox."; nothing for an
+/// unknown name.
 inline std::optional<NameAndStorage> our_name(std::string_view theirs) {
   constexpr std::string_view prefix = "gpt_neox.";
   if (theirs.starts_with(prefix)) theirs.remove_prefix(prefix.size());
   return translated(theirs, "layers.", &Counterpart::theirs, "h.", &Counterpart::ours);
 }
 
-/// The name in a GPTNeoXForCausalLM of a tensor of lnfree's; nothing for one that has no counterpart there.
+/// The name of lnfree's tensor in a GPTNeoXForCausalLM; nothing if it has no counterpart.
 inline std::optional<NameAndStorage> their_name(std::string_view ours) {
   auto found = translated(ours, "h.", &Counterpart::ours, "layers.", &Counterpart::theirs);
   if (found && found->name != "embed_out.weight") found->name.insert(0, "gpt_neox.");
   return found;
 }
 
-/// Whether a name is of a buffer that transformers stored with the weights once: masks and frequencies.
+/// Whether a tensor is one of the buffers that earlier versions of transformers stored with the weights:
+/// masks and frequencies.
 inline bool is_buffer(std::string_view name) {
   return name.ends_with(".attention.bias") || name.ends_with(".attention.masked_bias") ||
          name.ends_with(".rotary_emb.inv_freq");
 }
 
-/// Rows (3 C, columns) of Q, K and V from (first, second, head_dim) to (second, first, head_dim): with
-/// (heads, 3) from a GPT-NeoX's order to lnfree's, with (3, heads) back.
+/// Reorders the rows (3 C, columns) of Q, K and V from (first, second, head_dim) to (second, first,
+/// head_dim): with (heads, 3) from a GPT-NeoX's order to lnfree's, with (3, heads) back.
 inline std::vector<float> regrouped(const std::vector<float>& values, Index first, Index second) {
   std::vector<float> result(values.size());
   const auto piece = static_cast<Index>(values.size()) / (first * second);  // head_dim rows
@@ -187,7 +190,7 @@ inline std::vector<float> regrouped(const std::vector<float>& values, Index firs
   return result;
 }
 
-/// A tensor of a GPT-NeoX as lnfree has it; `shape` is that of the result.
+/// Converts a tensor of a GPT-NeoX to lnfree's storage; `shape` is that of the result.
 inline std::vector<float> to_ours(std::vector<float> values, Storage storage, const std::vector<Index>& shape,
                                   Index heads) {
   if (storage == Storage::per_head) values = regrouped(values, heads, 3);
@@ -195,7 +198,7 @@ inline std::vector<float> to_ours(std::vector<float> values, Storage storage, co
   return transposed(values, shape[1], shape[0]);
 }
 
-/// A tensor of lnfree's of that shape as a GPT-NeoX has it.
+/// Converts a tensor of lnfree, of that shape, to a GPT-NeoX's storage.
 inline std::vector<float> to_theirs(std::vector<float> values, Storage storage,
                                     const std::vector<Index>& shape, Index heads) {
   if (storage != Storage::same && shape.size() == 2) values = transposed(values, shape[0], shape[1]);

@@ -7,15 +7,14 @@
 
 #include <lnfree/core/json.hpp>
 
-/// What the config.json of a Hugging Face model may say besides what lnfree compares.
+/// Keys and values in the config.json of a Hugging Face model.
 namespace lnfree::hugging_face {
 
-/// Whether the key has no bearing on what a model computes from its weights: it is of training, of
-/// generation, of other heads than the one for language, or mere bookkeeping. As transformers 2 to 5 write
-/// them.
+/// Whether a key does not affect the logits: it concerns training, generation, heads other than the language
+/// model's, or bookkeeping. The list has the keys that transformers 2 to 5 write.
 inline bool changes_no_logits(std::string_view key) {
   constexpr std::array keys = std::to_array<std::string_view>(
-      {// sizes that load_weights judges
+      {// sizes that load_weights() checks
        "n_positions", "n_ctx", "max_position_embeddings",
        // the order and the precision of the same sums
        "reorder_and_upcast_attn", "chunk_size_feed_forward", "torch_dtype", "dtype", "use_bfloat16",
@@ -44,7 +43,7 @@ inline bool changes_no_logits(std::string_view key) {
          std::find(keys.begin(), keys.end(), key) != keys.end();
 }
 
-/// One name for an activation that has several.
+/// lnfree's name for an activation that transformers has under several names; other names stay unchanged.
 inline Json canonical_activation(const Json& name) {
   if (name == "gelu_pytorch_tanh" || name == "gelu_fast") return "gelu_new";
   if (name == "gelu_python") return "gelu";
@@ -54,7 +53,7 @@ inline Json canonical_activation(const Json& name) {
   return name;
 }
 
-/// The name that transformers has for an activation of lnfree's; empty where it has none.
+/// transformers' name for an activation of lnfree; empty if it has none.
 inline std::string activation_name(std::string_view ours) {
   if (ours == "squared_relu") return "relu2";
   if (ours == "leaky_relu(1/100)") return "leaky_relu";
@@ -64,13 +63,13 @@ inline std::string activation_name(std::string_view ours) {
   return "";
 }
 
-/// Whether a value switches nothing on: null, false, 0, or an empty text, list or object.
+/// Whether a value disables its key: null, false, 0, or an empty text, list or object.
 inline bool is_disabled(const Json& value) {
   return value.is_null() || value == false || (value.is_number() && value == 0) ||
          ((value.is_string() || value.is_structured()) && (value.empty() || value == ""));
 }
 
-/// What is said of a key that lnfree does not know and that is not disabled.
+/// The end of a message about an unknown key that is not disabled.
 inline constexpr const char* unknown_key =
     "which this program does not know; where it changes nothing of what the model computes, remove it from "
     "config.json";

@@ -17,9 +17,9 @@
 #include <lnfree/core/atomic_file.hpp>
 #include <lnfree/core/error.hpp>
 
-/// A model file of llm.c: a header of 256 32-bit integers, then the tensors of a GPT-2 in a fixed order. Each
-/// kind of tensor is there for all layers in turn, matrices are (out, in), and the token table has rows of 0
-/// up to a multiple of 128.
+/// A model file of llm.c: a header of 256 32-bit integers, then the tensors of a GPT-2 in a fixed order.
+/// Tensors of the same kind follow each other, layer by layer. Matrices are (out, in), and rows of zeros
+/// extend the token table to a multiple of 128 rows.
 namespace lnfree::llm_c {
 
 inline constexpr std::int32_t magic = 20240326;    ///< The first number of the header.
@@ -30,7 +30,7 @@ inline constexpr Index vocabulary_multiple = 128;  ///< Rows of the token table.
 /// The header of a file.
 using Header = std::array<std::int32_t, 256>;
 
-/// Whether the file begins as a model file of llm.c does.
+/// Whether a file begins like a model file of llm.c.
 inline bool is_model_file(const std::filesystem::path& path) {
   const BinaryFile file(path, "a model file");
   std::int32_t first = 0;
@@ -38,8 +38,7 @@ inline bool is_model_file(const std::filesystem::path& path) {
   return first == magic;
 }
 
-/// Calls f(name, shape as lnfree has it, whether it lies the other way round) for each tensor in the file's
-/// order.
+/// Calls f(name, shape, is_transposed) for each tensor in the file's order, with lnfree's name and shape.
 template <class F>
 void for_each_tensor(const DecoderConfig& sizes, const F& f) {
   const Index width = sizes.width;
@@ -64,14 +63,14 @@ void for_each_tensor(const DecoderConfig& sizes, const F& f) {
   f("ln_f.bias", std::vector<Index>{width}, false);
 }
 
-/// A model and its tensors, none of which is read before it is asked for.
+/// A model and its tensors, which are read from the file when they are used.
 struct Model {
   Architecture architecture;          ///< A GPT-2.
   std::vector<StoredTensor> tensors;  ///< Under lnfree's names and in its layout.
 };
 
-/// Opens a model file. Throws Error for another version, sizes that make no sense, and a file that is longer
-/// or shorter than they say.
+/// Opens a model file. Throws Error for an unknown version, invalid sizes, and a file that is longer or
+/// shorter than its sizes need.
 inline Model read_model(const std::filesystem::path& path) {
   const auto file = std::make_shared<const BinaryFile>(path, "a model file of llm.c");
   Header header{};
@@ -105,13 +104,13 @@ inline Model read_model(const std::filesystem::path& path) {
   }
   // No overflow: read_architecture() has bounded every size.
   std::uint64_t offset = sizeof(header);
-  for_each_tensor(sizes, [&](const std::string& name, const std::vector<Index>& shape, bool is_turned) {
+  for_each_tensor(sizes, [&](const std::string& name, const std::vector<Index>& shape, bool is_transposed) {
     StoredTensor tensor;
     tensor.name = tensor.name_in_file = name;
     tensor.shape = shape;
-    tensor.data = [file, offset, shape, is_turned, dtype] {
+    tensor.data = [file, offset, shape, is_transposed, dtype] {
       auto values = file->read_numbers(offset, static_cast<std::size_t>(size_of(shape)), dtype);
-      return is_turned ? transposed(values, shape[1], shape[0]) : values;
+      return is_transposed ? transposed(values, shape[1], shape[0]) : values;
     };
     const Index rows = name == "wte.weight" ? padded_rows : shape[0];
     offset += static_cast<std::uint64_t>(size_of(shape) / shape[0] * rows) * element_bytes(dtype);
@@ -124,8 +123,8 @@ inline Model read_model(const std::filesystem::path& path) {
   return model;
 }
 
-/// Why llm.c cannot compute a model of this architecture; empty when it can. Biases that it lacks are no
-/// reason.
+/// Why llm.c cannot compute a model of this architecture; empty if it can. Missing biases do not matter,
+/// since zeros can take their place.
 inline std::string difference(const Architecture& architecture) {
   Architecture expected = architecture;
   expected.norm = expected.final_norm = LayerNorm::name;
@@ -138,7 +137,7 @@ inline std::string difference(const Architecture& architecture) {
   return architecture_difference(expected, architecture);
 }
 
-/// Writes a model for which difference() is empty, as "F32" or "BF16"; `tensors` has every one of
+/// Writes a model for which difference() is empty, as "F32" or "BF16"; `tensors` must have all tensors of
 /// for_each_tensor().
 inline void write_model(const std::filesystem::path& path, const DecoderConfig& sizes,
                         const std::map<std::string, NamedTensor>& tensors, std::string_view dtype) {
@@ -154,9 +153,9 @@ inline void write_model(const std::filesystem::path& path, const DecoderConfig& 
                 static_cast<std::int32_t>(padded_rows)};
   AtomicFile file(path);
   file.write(header.data(), sizeof(header));
-  for_each_tensor(sizes, [&](const std::string& name, const std::vector<Index>& shape, bool is_turned) {
+  for_each_tensor(sizes, [&](const std::string& name, const std::vector<Index>& shape, bool is_transposed) {
     std::vector<float> values = tensors.at(name).data();
-    if (is_turned) values = transposed(values, shape[0], shape[1]);
+    if (is_transposed) values = transposed(values, shape[0], shape[1]);
     if (name == "wte.weight") values.resize(static_cast<std::size_t>(padded_rows * sizes.width));
     write_numbers(file, values, dtype);
   });

@@ -1,6 +1,5 @@
 #pragma once
 
-#include <charconv>
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -15,6 +14,7 @@
 #include <lnfree/activation/squared_relu.hpp>
 #include <lnfree/core/error.hpp>
 #include <lnfree/core/excerpt.hpp>
+#include <lnfree/core/parse_number.hpp>
 #include <lnfree/layout/parallel.hpp>
 #include <lnfree/layout/post_norm.hpp>
 #include <lnfree/layout/pre_norm.hpp>
@@ -28,16 +28,17 @@
 #include <lnfree/norm/staged.hpp>
 #include <lnfree/norm/tapered.hpp>
 
-/// Policies by the names that files have for them.
+/// Policies by their names in files.
 namespace lnfree {
 
+/// A list of policies.
 template <class... Policies>
 struct PolicyList {};
 
-/// The policies of the library, by which open_model() knows what a file names. A program with policies of its
-/// own hands it a struct with longer lists.
+/// The policies that open_model() finds by name: those of the library. A program with policies of its own
+/// gives it a struct with longer lists.
 struct KnownPolicies {
-  /// Of blocks and in front of the logits.
+  /// Of blocks and before the logits.
   using Norms = PolicyList<LayerNorm, Identity, RMSNorm, DynamicTanh, DynamicErf, Tapered, Staged>;
   /// Of feed-forward networks.
   using Activations = PolicyList<GELU, GELUTanh, ReLU, SquaredReLU, SiLU, LeakyReLU<>,
@@ -48,8 +49,8 @@ struct KnownPolicies {
 
 namespace detail {
 
-/// Calls f.operator()<P>() for the policy of that name. Throws Error where the list has none, naming those
-/// that it has.
+/// Calls f.operator()<P>() for the policy P of that name. Throws Error, with the names of the list, if it has
+/// no such policy.
 template <class... P, class F>
 void with_named_policy(PolicyList<P...>, const char* kind, std::string_view name, const F& f) {
   const bool found = ([&] {
@@ -74,18 +75,16 @@ NormFactory<Device> norm_named(std::string_view name) {
   return factory;
 }
 
-/// "relu*4" as ("relu", 4). Nothing where the text has no count.
+/// "relu*4" as ("relu", 4); nothing if the text has no count.
 inline std::optional<std::pair<std::string_view, std::int64_t>> name_and_count(std::string_view text) {
   const auto times = text.find('*');
   if (times == text.npos) return std::nullopt;
-  int count = 0;
-  const char* const end = text.data() + text.size();
-  const auto parsed = std::from_chars(text.data() + times + 1, end, count);
-  if (parsed.ec != std::errc() || parsed.ptr != end || count < 0) return std::nullopt;
-  return std::pair(text.substr(0, times), std::int64_t{count});
+  const auto count = parse_number<int>(text.substr(times + 1));
+  if (!count || *count < 0) return std::nullopt;
+  return std::pair(text.substr(0, times), std::int64_t{*count});
 }
 
-/// Also by the name of a Layerwise, "relu*4+gelu" or "relu*1+gelu*1".
+/// The activations of a name, which may be that of a Layerwise: "relu*4+gelu" or "relu*1+gelu*1".
 template <class Device, class Activations>
 ActivationFactory<Device> activation_named(std::string_view name) {
   if (const auto plus = name.find('+'); plus != name.npos) {
@@ -108,7 +107,8 @@ ActivationFactory<Device> activation_named(std::string_view name) {
 
 }  // namespace detail
 
-/// The parts of policies with these names, as Architecture has them. Throws Error for an unknown one.
+/// The parts of the policies with these names, which are those of an Architecture. Throws Error for an
+/// unknown name.
 template <class Device, class Policies = KnownPolicies>
 DecoderParts<Device> parts_named(std::string_view norm, std::string_view final_norm,
                                  std::string_view activation, std::string_view layout) {

@@ -16,13 +16,10 @@ namespace lnfree {
 
 /// How to open a model.
 struct OpenOptions {
-  /// What it is opened for.
-  Purpose purpose = Purpose::evaluation;
-  /// The most sequences of a pass.
-  int max_batch = 1;
-  /// If memory is short, max_batch may be reduced to this; 0: it may not.
-  int min_batch = 0;
-  int context = 0;  ///< Tokens that a position can attend to; 0: as many as the model was made for.
+  Purpose purpose = Purpose::evaluation;  ///< What it is opened for.
+  int max_batch = 1;                      ///< Maximum number of sequences in a pass.
+  int min_batch = 0;  ///< If memory is short, max_batch may be reduced to this; 0: it may not.
+  int context = 0;    ///< Tokens that a position can attend to; 0: the model's own context.
 };
 
 /// The sizes and parts of the model in a folder, for the requested context.
@@ -33,7 +30,7 @@ struct ModelInFolder {
   /// Made from the policies that config.json names.
   DecoderParts<Device> parts;
 
-  /// Reads config.json. Throws Error if it is damaged or names something that this program does not have.
+  /// Reads config.json. Throws Error if it is damaged, or names a policy that `Policies` lacks.
   template <class Policies>
   static ModelInFolder read(const std::filesystem::path& folder, const OpenOptions& options) {
     Architecture architecture = read_architecture(folder);
@@ -70,10 +67,10 @@ MemoryPlan plan_model(const std::filesystem::path& folder, const OpenOptions& op
                                                        options.purpose, std::move(device));
 }
 
-/// The model in a folder with a config.json and weights: a checkpoint of lnfree's, or a Hugging Face GPT-2 or
-/// GPT-NeoX, of any size and of the policies that `Policies` names. Throws Error where the files are damaged
-/// or do not belong together, where the model has what this program does not know, and where it is too large
-/// for the device; sizes are checked before memory is taken.
+/// The model in a folder with a config.json and weights: a checkpoint of lnfree, or a Hugging Face GPT-2 or
+/// GPT-NeoX, of any size and with policies of `Policies`. Throws Error if the files are damaged or do not
+/// belong together, if the model needs something that this program lacks, and if it is too large for the
+/// device. Sizes are checked before memory is allocated.
 template <class Device, class Observer = NoObserver, class Policies = KnownPolicies>
 std::unique_ptr<DynamicDecoder<Device, Observer>> open_model(const std::filesystem::path& folder,
                                                              const OpenOptions& options = {},
@@ -82,13 +79,13 @@ std::unique_ptr<DynamicDecoder<Device, Observer>> open_model(const std::filesyst
   const auto [sizes, parts] = ModelInFolder<Device>::template read<Policies>(folder, options);
   const std::string file = (folder / "config.json").string();
 
-  // A config.json may claim any size: the weights tell whether it is true.
+  // A config.json may claim any size, so it is compared with that of the weights.
   Index stored = 0;
   for (const StoredTensor& tensor : read_weights(folder, sizes.heads)) stored += tensor.size();
   int batch = options.max_batch;
   MemoryPlan plan = Model::plan_memory(sizes, parts, batch, options.purpose, device);
-  // A loose bound: parameters are padded, bf16 keeps them twice, and a few tensors have rows that are not
-  // used.
+  // A loose bound: parameters are padded, bf16 stores them twice, and the length of the position table may
+  // differ.
   const double claimed = static_cast<double>(plan.parameters) / sizeof(typename Device::Accumulator);
   if (claimed > 4.0 * static_cast<double>(stored) + 1e6) {
     throw Error(file + " describes a model of " + std::to_string(static_cast<Index>(claimed)) +

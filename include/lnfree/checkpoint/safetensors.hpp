@@ -9,16 +9,15 @@
 #include <string>
 #include <vector>
 
-#include <lnfree/core/json.hpp>
-
 #include <lnfree/checkpoint/binary_file.hpp>
 #include <lnfree/core/atomic_file.hpp>
 #include <lnfree/core/error.hpp>
 #include <lnfree/core/excerpt.hpp>
+#include <lnfree/core/json.hpp>
 #include <lnfree/core/tensor.hpp>
 
-/// The safetensors format: a 64-bit little-endian header length, a JSON header that names each tensor's
-/// dtype, shape and place, then the row-major numbers.
+/// The safetensors format: the length of the header as a 64-bit little-endian number, a header in JSON with
+/// the dtype, shape and position of each tensor, and then the row-major numbers.
 namespace lnfree {
 
 /// Numbers in a tensor of that shape.
@@ -30,14 +29,11 @@ inline Index size_of(const std::vector<Index>& shape) {
 
 /// One tensor of a file.
 struct TensorInfo {
-  /// As the file has it.
-  std::string name;
-  std::string dtype;  ///< "F32", "F64", "F16" or "BF16" can be read.
-  /// Its sizes.
-  std::vector<Index> shape;
-  std::uint64_t begin = 0;  ///< First byte, counted from the end of the header.
-  /// The byte after its last one.
-  std::uint64_t end = 0;
+  std::string name;          ///< Its name in the file.
+  std::string dtype;         ///< Its type; "F32", "F64", "F16" and "BF16" can be read.
+  std::vector<Index> shape;  ///< Its sizes.
+  std::uint64_t begin = 0;   ///< Its first byte, counted from the end of the header.
+  std::uint64_t end = 0;     ///< The byte after its last one.
 
   /// Number of elements.
   Index size() const { return size_of(shape); }
@@ -50,8 +46,8 @@ inline std::string shape_text(const std::vector<Index>& shape) {
   return excerpt(text + "]");
 }
 
-/// A safetensors file open for reading. The header is checked against the file's size before anything is read
-/// by it.
+/// A safetensors file open for reading. Its header is checked against the size of the file before any tensor
+/// is read.
 class SafetensorsFile {
  public:
   /// Throws Error for a missing, truncated or malformed file.
@@ -62,7 +58,7 @@ class SafetensorsFile {
   /// All tensors, in the order of the file.
   const std::vector<TensorInfo>& tensors() const { return tensors_; }
 
-  /// The tensor of that name, null when there is none.
+  /// The tensor of that name, null if there is none.
   const TensorInfo* find(const std::string& name) const {
     for (const TensorInfo& tensor : tensors_) {
       if (tensor.name == name) return &tensor;
@@ -72,7 +68,7 @@ class SafetensorsFile {
   /// Whether it has a tensor of that name.
   bool contains(const std::string& name) const { return find(name) != nullptr; }
 
-  /// Throws Error when the tensor's numbers are of a type that is not read.
+  /// Throws Error if the tensor's numbers are of a type that is not read.
   void check_type(const TensorInfo& tensor) const {
     if (element_bytes(tensor.dtype) == 0) {
       throw Error(path().string() + ", tensor " + excerpt(tensor.name) + ": dtype " + excerpt(tensor.dtype) +
@@ -80,14 +76,14 @@ class SafetensorsFile {
     }
   }
 
-  /// The numbers of a tensor, converted to float. Throws Error when they are of another type or cannot be
+  /// The numbers of a tensor, converted to float. Throws Error if they are of another type or cannot be
   /// read.
   std::vector<float> read(const TensorInfo& tensor) const {
     check_type(tensor);
     return file_.read_numbers(data_begin_ + tensor.begin, static_cast<std::size_t>(tensor.size()),
                               tensor.dtype);
   }
-  /// The same by name; throws Error when there is none of that name.
+  /// The same by name; throws Error if there is none.
   std::vector<float> read(const std::string& name) const {
     const TensorInfo* tensor = find(name);
     if (tensor == nullptr) throw Error(path().string() + " holds no tensor " + name);
@@ -119,7 +115,7 @@ class SafetensorsFile {
     check_overlaps();
   }
 
-  /// Each byte belongs to one tensor, so that what is read takes no more memory than the file has bytes.
+  /// Throws Error if two tensors overlap: all tensors together then take no more memory than the file.
   void check_overlaps() const {
     std::vector<const TensorInfo*> in_place;
     for (const TensorInfo& tensor : tensors_) {
@@ -172,7 +168,7 @@ class SafetensorsFile {
     return tensor;
   }
 
-  /// entry[key], null when it has none.
+  /// entry[key], null if it has none.
   static const Json& member(const Json& entry, const char* key) {
     static const Json nothing;
     const auto found = entry.find(key);
@@ -186,22 +182,19 @@ class SafetensorsFile {
   std::vector<TensorInfo> tensors_;
 };
 
-/// A tensor to be written: `data` is asked for its size() numbers when their turn comes, so that a model is
-/// never held twice.
+/// A tensor to be written. Its numbers are computed when they are written, so that a model is never in memory
+/// twice.
 struct NamedTensor {
-  /// As the file shall have it.
-  std::string name;
-  /// Its sizes.
-  std::vector<Index> shape;
-  /// Called for the numbers when they are written.
-  std::function<std::vector<float>()> data;
+  std::string name;                          ///< Its name in the file.
+  std::vector<Index> shape;                  ///< Its sizes.
+  std::function<std::vector<float>()> data;  ///< Returns its size() numbers.
 
   /// Number of elements.
   Index size() const { return size_of(shape); }
 };
 
-/// Writes tensors in the order given, as "F32" or rounded to "BF16". Throws Error when the file cannot be
-/// written; then nothing is left of it.
+/// Writes tensors in the given order, as "F32" or rounded to "BF16". Throws Error if the file cannot be
+/// written, and leaves nothing behind.
 inline void save_safetensors(const std::filesystem::path& path, const std::vector<NamedTensor>& tensors,
                              const std::string& dtype = "F32") {
   Json header;

@@ -11,24 +11,23 @@
 #include <utility>
 #include <vector>
 
-#include <lnfree/core/json.hpp>
-
 #include <lnfree/checkpoint/folder.hpp>
 #include <lnfree/checkpoint/gpt_neox.hpp>
 #include <lnfree/checkpoint/safetensors.hpp>
 #include <lnfree/core/config.hpp>
 #include <lnfree/core/error.hpp>
 #include <lnfree/core/excerpt.hpp>
+#include <lnfree/core/json.hpp>
 #include <lnfree/nn/parameter.hpp>
 
 /// A model's weights in files.
 namespace lnfree {
 
-/// A parameter, or what else has its shape and lies at `values` on the device, for save_safetensors.
+/// The array `values` on the device, which is laid out like `parameter`, as a tensor for save_safetensors().
 template <class Model>
 NamedTensor named_tensor(Model& model, const Parameter<typename Model::Device>& parameter,
-                         const typename Model::Accumulator* values, const std::string& prefix = "") {
-  return {prefix + parameter.name, parameter.shape, [&model, &parameter, values] {
+                         const typename Model::Accumulator* values) {
+  return {parameter.name, parameter.shape, [&model, &parameter, values] {
             std::vector<typename Model::Accumulator> host(static_cast<std::size_t>(parameter.size()));
             copy_to_host(model.device(), host.data(), values,
                          host.size() * sizeof(typename Model::Accumulator));
@@ -36,7 +35,7 @@ NamedTensor named_tensor(Model& model, const Parameter<typename Model::Device>& 
           }};
 }
 
-/// Writes the weights.
+/// Writes the weights of a model to a .safetensors file.
 template <class Model>
 void save_weights(Model& model, const std::filesystem::path& path) {
   std::vector<NamedTensor> tensors;
@@ -45,10 +44,9 @@ void save_weights(Model& model, const std::filesystem::path& path) {
   save_safetensors(path, tensors);
 }
 
-/// A tensor under the name that lnfree has for it, in lnfree's layout, and where it was found.
+/// A tensor that was found in a file, with lnfree's name and in lnfree's layout.
 struct StoredTensor : NamedTensor {
-  /// Its name where it was found.
-  std::string name_in_file;
+  std::string name_in_file;  ///< Its name in the file.
 
   /// The name for messages.
   std::string title() const {
@@ -63,8 +61,8 @@ struct TensorPlace {
   TensorInfo tensor;                            ///< The tensor in it.
 };
 
-/// The tensors of a model.safetensors.index.json, from the files that it names, which lie beside it. Throws
-/// Error when one of them is missing or lacks a tensor.
+/// The tensors that a model.safetensors.index.json lists, from the files beside it that it names. Throws
+/// Error if a file is missing or lacks a tensor.
 inline std::vector<TensorPlace> read_index(const std::filesystem::path& path) {
   const Json index = read_json_object(path);
   const Json map = index.value("weight_map", Json());
@@ -76,7 +74,7 @@ inline std::vector<TensorPlace> read_index(const std::filesystem::path& path) {
     const std::string file_name = value.is_string() ? value.get<std::string>() : "";
     const std::string entry =
         path.string() + " names " + excerpt(value.dump()) + " as the file of tensor " + excerpt(name);
-    // A file elsewhere is none that belongs to the model.
+    // A file in another folder does not belong to the model.
     if (!file_name.ends_with(".safetensors") || file_name.find('/') != std::string::npos)
       throw Error(entry + "; the name of a .safetensors file beside it was expected");
     auto& file = files[file_name];
@@ -93,8 +91,8 @@ inline std::vector<TensorPlace> read_index(const std::filesystem::path& path) {
   return places;
 }
 
-/// The tensors in a .safetensors file, in the files of an index, or in the folder of a model, which holds one
-/// of the two. Throws Error when there are none or a file is damaged.
+/// The tensors in a .safetensors file, in the files of an index, or in the folder of a model, which has one
+/// of the two. Throws Error if there are none or a file is damaged.
 inline std::vector<TensorPlace> find_tensors(const std::filesystem::path& path) {
   constexpr const char* as_safetensors = "; let transformers save its pytorch_model.bin as safetensors";
   if (std::filesystem::is_directory(path)) {
@@ -117,10 +115,9 @@ inline std::vector<TensorPlace> find_tensors(const std::filesystem::path& path) 
   return places;
 }
 
-/// The weights in a file or folder, as find_tensors() finds them, whoever wrote them: lnfree, or transformers
-/// for a GPT-2 (whose names may carry the prefix "transformer.") or a GPT-NeoX of so many heads. Buffers that
-/// are no weights are left out. No numbers are read before they are asked for. Throws Error for numbers of a
-/// type that cannot be read.
+/// The weights that find_tensors() finds in a file or folder, of lnfree, a GPT-2 of transformers (whose names
+/// may have the prefix "transformer.") or a GPT-NeoX with `heads` heads. Buffers that are not weights are
+/// left out. The numbers are read when they are used. Throws Error for a type that cannot be read.
 inline std::vector<StoredTensor> read_weights(const std::filesystem::path& path, int heads) {
   std::vector<StoredTensor> result;
   std::map<std::string, std::string> found;
@@ -160,7 +157,7 @@ inline std::vector<StoredTensor> read_weights(const std::filesystem::path& path,
   return result;
 }
 
-/// Whether a parameter of that name can be a decoder's own, whatever its policies: others are of an
+/// Whether a parameter of that name belongs to a decoder, with any policies; all others belong to an
 /// objective.
 inline bool is_of_decoder(std::string_view name) {
   constexpr std::array prefixes =
@@ -169,18 +166,18 @@ inline bool is_of_decoder(std::string_view name) {
                      [&](std::string_view prefix) { return name.starts_with(prefix); });
 }
 
-/// What load_weights() makes of tensors that an objective has for itself, when the model has another one.
+/// What load_weights() does with the parameters of an objective that the model does not have.
 enum class ObjectiveWeights { refused, ignored };
 
-/// What load_weights() makes of parameters that are missing in the weights though a norm that training
-/// removes has them: its settings, and its second norm. A run that begins from a model with plain norms
+/// What load_weights() does if the file lacks parameters that only a norm that is removed during training
+/// has: its settings, and the separate norm of the values. A run that begins from a model with plain norms
 /// initializes them.
 enum class MissingParameters { refused, initialized };
 
-/// Reads the weights of a model of this architecture from a file or folder, as read_weights() finds them. The
-/// copy of a tied output matrix is passed over. The position table may have any number of rows that covers
-/// the context, since no other row is ever used. Throws Error naming the first tensor that differs; the model
-/// is then unchanged.
+/// Loads the weights that read_weights() finds in a file or folder into a model of the same architecture. The
+/// copy of a tied output matrix is ignored. The position table may have any number of rows of at least the
+/// context, since no other row is used. Throws Error, naming the first tensor that differs, and then leaves
+/// the model unchanged.
 template <class Model>
 void load_weights(Model& model, const std::filesystem::path& path,
                   ObjectiveWeights of_objective = ObjectiveWeights::refused,
@@ -197,7 +194,7 @@ void load_weights(Model& model, const std::filesystem::path& path,
     return Error(path.string() + " is of another architecture than this program: tensor " + name + " " + how);
   };
   const bool starts = missing == MissingParameters::initialized;
-  std::vector<StoredTensor> found;  // in the parameters' order; empty where one keeps what it has
+  std::vector<StoredTensor> found;  // in the order of the parameters; empty for one that is not changed
   for (const auto& parameter : parameters.all()) {
     auto node = stored.extract(parameter.name);
     if (node.empty() && starts && parameter.kind == ParameterKind::setting) {
@@ -239,7 +236,7 @@ void load_weights(Model& model, const std::filesystem::path& path,
     const StoredTensor& from = *tensor++;
     if (from.name.empty()) continue;
     const std::vector<float> values = from.data();
-    // Position rows that the file lacks keep what they have.
+    // Rows of the position table that the file lacks are not changed.
     auto host = parameters.read(model.device(), parameter);
     std::copy_n(values.begin(), std::min(values.size(), host.size()), host.begin());
     parameters.write(model.device(), parameter, host.data());

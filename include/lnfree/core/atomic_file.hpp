@@ -7,7 +7,6 @@
 
 #include <array>
 #include <cerrno>
-#include <charconv>
 #include <cstdint>
 #include <cstdio>
 #include <cstring>
@@ -18,6 +17,7 @@
 
 #include <lnfree/core/error.hpp>
 #include <lnfree/core/excerpt.hpp>
+#include <lnfree/core/parse_number.hpp>
 
 namespace lnfree {
 
@@ -161,13 +161,11 @@ class AtomicFile {
 
   // The descriptor of this process that `path` names (/proc/self/fd/1), or -1 for other paths.
   static int own_descriptor(const std::filesystem::path& path) {
-    const std::string name = path.filename().string();
-    int number = -1;
-    const auto [end, error] = std::from_chars(name.data(), name.data() + name.size(), number);
-    if (error != std::errc{} || end != name.data() + name.size()) return -1;
+    const auto number = parse_number<int>(path.filename().native());
+    if (!number) return -1;
     std::error_code missing;
     const auto own = std::filesystem::canonical("/proc/self/fd", missing);
-    return !missing && std::filesystem::canonical(folder_of(path), missing) == own ? number : -1;
+    return !missing && std::filesystem::canonical(folder_of(path), missing) == own ? *number : -1;
   }
 
   // Finds the file to replace, or opens the FIFO or device.

@@ -8,6 +8,8 @@
 #include <string>
 #include <string_view>
 
+#include <lnfree/core/splitmix64.hpp>
+
 namespace lnfree {
 
 /// A 64-bit hash of any bytes as 16 hexadecimal digits; different bytes collide with probability 2^-64. It
@@ -37,12 +39,7 @@ class Fingerprint {
     words_.fill(0);
     take(rest_bytes_.data(), rest_);
     std::uint64_t hash = size_;
-    for (const std::uint64_t lane : lanes_) {  // the finalizer of splitmix64 (Steele, Lea and Flood 2014)
-      hash = (hash ^ lane) + factor;
-      hash = (hash ^ (hash >> 30)) * 0xbf58476d1ce4e5b9;
-      hash = (hash ^ (hash >> 27)) * 0x94d049bb133111eb;
-      hash ^= hash >> 31;
-    }
+    for (const std::uint64_t lane : lanes_) hash = splitmix64(hash ^ lane);
     std::array<char, 16> digits{};
     const auto end = std::to_chars(digits.data(), digits.data() + digits.size(), hash, 16).ptr;
     return std::string(static_cast<std::size_t>(digits.data() + digits.size() - end), '0') +

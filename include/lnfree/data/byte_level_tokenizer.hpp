@@ -9,7 +9,6 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstdlib>
-#include <functional>
 #include <limits>
 #include <memory>
 #include <mutex>
@@ -25,6 +24,8 @@
 #include <lnfree/core/excerpt.hpp>
 #include <lnfree/core/json.hpp>
 #include <lnfree/core/utf8.hpp>
+#include <lnfree/data/added_tokens.hpp>
+#include <lnfree/data/byte_alphabet.hpp>
 #include <lnfree/data/byte_pairs.hpp>
 #include <lnfree/data/split_pattern.hpp>
 
@@ -103,16 +104,6 @@ class ByteLevelTokenizer {
   }
 
  private:
-  /// A token that is searched for in the text before anything else.
-  struct AddedToken {
-    std::string text;
-    std::int32_t id = 0;
-    bool takes_spaces_before = false, takes_spaces_behind = false;
-  };
-
-  /// Added tokens by their first byte, longer ones first.
-  using AddedTokens = std::array<std::vector<AddedToken>, 256>;
-
   /// A step of the pre-tokenizer: text in, pieces out.
   struct Step {
     std::unique_ptr<SplitPattern> pattern;  // null: the text is not split
@@ -227,12 +218,12 @@ class ByteLevelTokenizer {
         refuse("has " + std::to_string(vocabulary.size()) + " tokens, but gives '" + excerpt(token) +
                "' the id " + std::to_string(id) + "; ids without so large holes were expected");
       if (!ids_.emplace(token, id).second) refuse("has the token '" + excerpt(token) + "' twice");
-      const auto bytes = bytes_of(token);
+      const auto bytes = byte_alphabet::bytes_of(token);
       set_text(id, bytes ? *bytes : token, token);
     }
     bytes_.fill(-1);
     for (unsigned byte = 0; byte < 256; ++byte) {
-      const auto found = ids_.find(character_of(byte));
+      const auto found = ids_.find(byte_alphabet::character_of(byte));
       if (found == ids_.end())
         refuse("has no token for the byte " + std::to_string(byte) +
                ", so not every text could be encoded; train it with ByteLevel's initial alphabet");
@@ -253,6 +244,7 @@ class ByteLevelTokenizer {
     const auto list = json.find("added_tokens");
     if (list == json.end() || list->is_null()) return;
     if (!list->is_array()) refuse("has added_tokens that are not a list");
+    std::vector<AddedToken> verbatim, normalized;
     auto next = static_cast<std::int64_t>(ids_.size());
     for (const Json& entry : *list) {
       const auto text = entry.is_object() ? entry.find("content") : entry.end();
@@ -280,17 +272,12 @@ class ByteLevelTokenizer {
       next = std::max(next, expected + 1);
       if (token.takes_spaces_before || token.takes_spaces_behind) is_lossless_ = false;
       // Normalized tokens are searched for after the others, in the remaining text once it is normalized.
-      const bool later = flag(entry, "normalized", true);
-      if (later) token.text = composed(token.text);
-      auto& tokens = later ? later_ : first_;
-      (later ? has_later_ : has_first_) = true;
-      tokens[static_cast<unsigned char>(token.text[0])].push_back(std::move(token));
+      const bool is_normalized = flag(entry, "normalized", true);
+      if (is_normalized) token.text = composed(token.text);
+      (is_normalized ? normalized : verbatim).push_back(std::move(token));
     }
-    for (auto* tokens : {&first_, &later_})
-      for (auto& same_start : *tokens)
-        std::stable_sort(same_start.begin(), same_start.end(), [](const AddedToken& a, const AddedToken& b) {
-          return a.text.size() > b.text.size();
-        });
+    verbatim_tokens_ = AddedTokens(std::move(verbatim));
+    normalized_tokens_ = AddedTokens(std::move(normalized));
   }
 
   void read_merges(const Json& model, const std::vector<std::pair<std::string, std::int32_t>>& vocabulary) {
@@ -325,7 +312,7 @@ class ByteLevelTokenizer {
     BytePairs::WholeWords whole_words;
     if (flag(model, "ignore_merges", false))
       for (const auto& [token, id] : vocabulary)
-        if (auto bytes = bytes_of(token)) whole_words.emplace(std::move(*bytes), id);
+        if (auto bytes = byte_alphabet::bytes_of(token)) whole_words.emplace(std::move(*bytes), id);
     pairs_.emplace(bytes_, merges, std::move(whole_words));
   }
 
@@ -385,47 +372,6 @@ class ByteLevelTokenizer {
     refuse("has a Split without a pattern, a Regex or a String");
   }
 
-  // ---- Bytes as characters: printable ones represent themselves, the others are U+0100 and following.
-
-  static unsigned code_of(unsigned byte) {
-    const auto is_seen = [](unsigned b) {
-      return (b >= 33 && b <= 126) || (b >= 161 && b <= 172) || (b >= 174 && b <= 255);
-    };
-    if (is_seen(byte)) return byte;
-    unsigned code = 256;
-    for (unsigned before = 0; before < byte; ++before) code += !is_seen(before);
-    return code;
-  }
-
-  static std::string character_of(unsigned byte) {
-    const unsigned code = code_of(byte);
-    if (code < 0x80) return {static_cast<char>(code)};
-    return {static_cast<char>(0xC0 | code >> 6), static_cast<char>(0x80 | (code & 63))};
-  }
-
-  /// The bytes that a token's characters represent, or nothing if one of them represents none.
-  static std::optional<std::string> bytes_of(std::string_view token) {
-    static const std::array<int, 512> byte_of = [] {
-      std::array<int, 512> table{};
-      table.fill(-1);
-      for (unsigned byte = 0; byte < 256; ++byte) table[code_of(byte)] = static_cast<int>(byte);
-      return table;
-    }();
-    std::string bytes;
-    for (std::size_t at = 0; at < token.size();) {
-      const auto c = static_cast<unsigned char>(token[at]);
-      unsigned code = c;
-      if (c >= 0x80) {
-        if (c >> 5 != 6 || at + 1 == token.size()) return std::nullopt;
-        code = (c & 31u) << 6 | (static_cast<unsigned char>(token[at + 1]) & 63u);
-      }
-      at += c < 0x80 ? 1 : 2;
-      if (code >= byte_of.size() || byte_of[code] < 0) return std::nullopt;
-      bytes += static_cast<char>(byte_of[code]);
-    }
-    return bytes;
-  }
-
   // ---- Text.
 
   std::unique_ptr<Memory> borrow_memory() const {
@@ -448,12 +394,12 @@ class ByteLevelTokenizer {
   void encode_valid(std::string_view text, Memory& memory, std::vector<std::int32_t>& ids) const {
     const auto encode_plain = [&](std::string_view part) { split(0, part, memory, ids); };
     std::string normalized;
-    const auto find_later = [&](std::string_view part) {
+    const auto find_normalized = [&](std::string_view part) {
       if (composes_ && std::any_of(part.begin(), part.end(), [](char c) { return (c & 0x80) != 0; }))
         part = normalized = composed(part);
-      has_later_ ? each_part(part, later_, ids, encode_plain) : encode_plain(part);
+      normalized_tokens_.split(part, ids, encode_plain);
     };
-    has_first_ ? each_part(text, first_, ids, find_later) : find_later(text);
+    verbatim_tokens_.split(text, ids, find_normalized);
   }
 
   /// A text in the file's normal form: NFC, or unchanged.
@@ -472,64 +418,6 @@ class ByteLevelTokenizer {
     }
 #endif
     return std::string(text);
-  }
-
-  /// Appends the ids of the added tokens in `text`, and passes the text between them to `rest`.
-  template <class Rest>
-  static void each_part(std::string_view text, const AddedTokens& tokens, std::vector<std::int32_t>& ids,
-                        const Rest& rest) {
-    std::size_t begin = 0;  // of the text without a token
-    for (std::size_t at = 0; at < text.size();) {
-      const AddedToken* found = nullptr;
-      for (const AddedToken& token : tokens[static_cast<unsigned char>(text[at])])
-        if (text.substr(at).starts_with(token.text)) {
-          found = &token;
-          break;
-        }
-      if (found == nullptr) {
-        ++at;
-        continue;
-      }
-      std::size_t from = at, to = at + found->text.size();
-      at = to;
-      if (found->takes_spaces_before) from = std::max(begin, before_spaces(text, from));
-      if (found->takes_spaces_behind) to = behind_spaces(text, to);
-      if (from > begin) rest(text.substr(begin, from - begin));
-      ids.push_back(found->id);
-      begin = to;
-    }
-    if (begin < text.size()) rest(text.substr(begin));
-  }
-
-  /// The size of the white space that starts at `at`, 0 if there is none.
-  static std::size_t space_size(std::string_view text, std::size_t at) {
-    const auto is = [&](std::string_view space) { return text.substr(at).starts_with(space); };
-    if (at >= text.size()) return 0;
-    const auto c = static_cast<unsigned char>(text[at]);
-    if (c == ' ' || (c >= '\t' && c <= '\r')) return 1;
-    if (is("\u0085") || is("\u00A0")) return 2;
-    if (is("\u1680") || is("\u2028") || is("\u2029") || is("\u202F") || is("\u205F") || is("\u3000"))
-      return 3;
-    if (is("\xE2\x80") && at + 2 < text.size()) {  // U+2000 to U+200A
-      const auto last = static_cast<unsigned char>(text[at + 2]);
-      if (last >= 0x80 && last <= 0x8A) return 3;
-    }
-    return 0;
-  }
-
-  static std::size_t behind_spaces(std::string_view text, std::size_t at) {
-    while (const std::size_t size = space_size(text, at)) at += size;
-    return at;
-  }
-
-  static std::size_t before_spaces(std::string_view text, std::size_t at) {
-    for (;;) {
-      std::size_t before = at;
-      for (std::size_t size = 1; size <= 3 && size <= at; ++size)
-        if (space_size(text, at - size) == size) before = at - size;
-      if (before == at) return at;
-      at = before;
-    }
   }
 
   /// Splits `text` by the steps from `index` on, and passes the pieces to the model.
@@ -560,8 +448,7 @@ class ByteLevelTokenizer {
   std::unordered_map<std::string, std::int32_t> ids_;
   std::vector<std::optional<std::string>> texts_;  // by id
   std::array<std::int32_t, 256> bytes_{};
-  AddedTokens first_, later_;
-  bool has_first_ = false, has_later_ = false;
+  AddedTokens verbatim_tokens_, normalized_tokens_;  // searched for before and after the text is normalized
   std::optional<BytePairs> pairs_;
   std::vector<Step> steps_;
   bool has_byte_level_ = false;

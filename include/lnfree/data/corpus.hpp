@@ -1,7 +1,5 @@
 #pragma once
 
-#include <xxhash.h>
-
 #include <algorithm>
 #include <cerrno>
 #include <cstddef>
@@ -9,8 +7,6 @@
 #include <cstdio>
 #include <cstring>
 #include <filesystem>
-#include <lnfree/core/json.hpp>
-#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -20,93 +16,41 @@
 
 #include <lnfree/core/error.hpp>
 #include <lnfree/core/excerpt.hpp>
+#include <lnfree/core/json.hpp>
 #include <lnfree/core/utf8.hpp>
+#include <lnfree/data/content_hash.hpp>
 #include <lnfree/data/input_file.hpp>
 #include <lnfree/data/json_line.hpp>
 
 namespace lnfree {
 
-/// The 128-bit XXH3 hash of a document's content, which identifies it.
-struct ContentHash {
-  /// Both halves of the 128-bit hash.
-  std::uint64_t low = 0, high = 0;
-
-  bool operator==(const ContentHash&) const = default;
-
-  /// The hash of a document's bytes.
-  static ContentHash of(std::string_view content) {
-    const auto hash = XXH3_128bits(content.data(), content.size());
-    return {hash.low64, hash.high64};
-  }
-
-  /// A number in [0, 1) that depends only on the content and the seed.
-  double uniform(std::uint64_t seed) const {
-    return static_cast<double>(XXH3_64bits_withSeed(this, sizeof *this, seed) >> 11) * 0x1p-53;
-  }
-};
-
-/// The hashes of a corpus's documents: 16 bytes for each, in a hash table that is at most three quarters
-/// full.
-class HashSet {
- public:
-  /// Inserts a hash; returns whether it is new.
-  bool insert(ContentHash hash) {
-    if (hash == ContentHash{}) return !std::exchange(has_zero_, true);  // zero marks a free slot
-    if (4 * (count_ + 1) > 3 * table_.size()) grow();
-    ContentHash& place = find(hash);
-    if (place == hash) return false;
-    place = hash;
-    ++count_;
-    return true;
-  }
-
- private:
-  // The slot of the hash, or the free slot where it belongs.
-  ContentHash& find(const ContentHash& hash) {
-    std::size_t at = hash.low & (table_.size() - 1);
-    while (table_[at] != ContentHash{} && table_[at] != hash) at = (at + 1) & (table_.size() - 1);
-    return table_[at];
-  }
-
-  void grow() {
-    std::vector<ContentHash> smaller(std::max<std::size_t>(2 * table_.size(), 1024));
-    smaller.swap(table_);
-    for (const ContentHash& hash : smaller)
-      if (hash != ContentHash{}) find(hash) = hash;
-  }
-
-  std::vector<ContentHash> table_;
-  std::size_t count_ = 0;
-  bool has_zero_ = false;
-};
-
 /// Which documents of the inputs belong to the corpus, and to which split.
 struct CorpusOptions {
-  std::vector<std::filesystem::path> inputs;           ///< folders of *.py files, or files of JSON lines
-  std::vector<std::filesystem::path> held_out_inputs;  ///< likewise; all their documents are held out
-  double held_out = 0.03;        ///< fraction of the documents of `inputs` to hold out, by content and seed
-  std::uint64_t seed = 0;        ///< chooses the held-out documents
-  std::int64_t min_bytes = 100;  ///< shorter documents are dropped
-  std::int64_t max_bytes = 1'000'000;  ///< longer documents are dropped
-  bool skip_invalid =
-      false;  ///< count and drop what cannot be read, is not UTF-8 or not JSON, instead of throwing
-  std::string
-      field;  ///< of a JSON line, holding the document; empty: "content" or, if that is missing, "text"
+  std::vector<std::filesystem::path> inputs;           ///< Folders of *.py files, or files of JSON lines.
+  std::vector<std::filesystem::path> held_out_inputs;  ///< Likewise; all their documents are held out.
+  double held_out = 0.03;                              ///< Share of the documents of `inputs` to hold out.
+  std::uint64_t seed = 0;              ///< Chooses the held-out documents, together with their content.
+  std::int64_t min_bytes = 100;        ///< Shorter documents are dropped.
+  std::int64_t max_bytes = 1'000'000;  ///< Longer documents are dropped.
+  /// Whether to count and drop what cannot be read, is not UTF-8 or not JSON, instead of throwing.
+  bool skip_invalid = false;
+  /// The field of a JSON line that holds the document; empty: "content" or, if that is missing, "text".
+  std::string field;
 };
 
 /// How many documents of a corpus were kept, and why others were not.
 struct CorpusCounts {
-  /// Number of documents by outcome.
+  /// Documents by outcome.
   std::int64_t seen = 0, kept = 0, duplicates = 0, too_small = 0, too_large = 0, invalid = 0;
-  std::int64_t unreadable = 0;   ///< files and folders that cannot be read, or not completely
-  std::int64_t links = 0;        ///< in the folders; they are not followed
-  std::int64_t other_files = 0;  ///< in the folders, not named *.py
-  /// Documents of each split.
+  std::int64_t unreadable = 0;   ///< Files and folders that cannot be read, or not completely.
+  std::int64_t links = 0;        ///< Links in the folders; they are not followed.
+  std::int64_t other_files = 0;  ///< Files in the folders that are not named *.py.
+  /// Kept documents of each split.
   std::int64_t train = 0, held_out = 0;
   /// Their bytes.
   std::int64_t train_bytes = 0, held_out_bytes = 0;
-  std::string first_fault =
-      {};  ///< what is wrong with the first invalid or unreadable one; empty if there is none
+  /// What is wrong with the first invalid or unreadable document; empty if there is none.
+  std::string first_fault = {};
 
   /// The same as an object.
   Json json() const {
@@ -130,13 +74,11 @@ struct CorpusCounts {
 
 /// One document of a corpus, valid while it is visited.
 struct Document {
-  std::string name;          ///< the file, or "file:line" of JSON lines with its repository and path
-  std::string_view content;  ///< UTF-8
-  /// Hash of its content.
-  ContentHash hash;
-  /// Whether it is held out for evaluation.
-  bool held_out = false;
-  std::int64_t input_bytes = 0;  ///< bytes of the inputs read so far, this document included: for progress
+  std::string name;              ///< The file, or "file:line" of JSON lines with its repository and path.
+  std::string_view content;      ///< Its text in UTF-8.
+  ContentHash hash;              ///< Hash of its content.
+  bool held_out = false;         ///< Whether it is held out for evaluation.
+  std::int64_t input_bytes = 0;  ///< Bytes of the inputs read so far, this document included: for progress.
 };
 
 /// Source code or other text as documents: the *.py files of folders and their subfolders, or the lines of
@@ -165,7 +107,7 @@ class Corpus {
   /// held-out inputs first, folders by relative path, JSON lines in file order. Of identical documents only
   /// the first is kept, so none is in both splits. Throws Error for a document that cannot be read, is not
   /// UTF-8 or not JSON (see skip_invalid), and if no document is left.
-  template <typename Visitor>
+  template <class Visitor>
   CorpusCounts visit(Visitor&& visitor) const {
     Pass<Visitor> pass(*this, visitor);
     for (const auto& source : sources_) source.lines ? read_lines(source, pass) : read_folder(source, pass);
@@ -204,7 +146,7 @@ class Corpus {
 
   // One pass over all inputs. Documents are read in order, checked in parallel, some megabytes at a time, and
   // counted and passed on in order.
-  template <typename Visitor>
+  template <class Visitor>
   class Pass {
    public:
     Pass(const Corpus& corpus, Visitor& visitor)
@@ -261,7 +203,7 @@ class Corpus {
     Visitor& visitor_;
     std::vector<Item> items_;
     std::size_t bytes_ = 0;  // of the items
-    HashSet known_;
+    ContentHashSet known_;
 
    public:
     CorpusCounts counts;
@@ -359,8 +301,8 @@ class Corpus {
     return text.empty() ? "" : " (left out: " + text + ")";
   }
 
-  template <typename PassT>
-  void read_folder(const Source& source, PassT& pass) const {
+  template <class Visitor>
+  void read_folder(const Source& source, Pass<Visitor>& pass) const {
     struct Close {
       void operator()(std::FILE* file) const { std::fclose(file); }
     };
@@ -386,8 +328,8 @@ class Corpus {
     }
   }
 
-  template <typename PassT>
-  void read_lines(const Source& source, PassT& pass) const {
+  template <class Visitor>
+  void read_lines(const Source& source, Pass<Visitor>& pass) const {
     const std::int64_t before = pass.input_bytes;
     std::string buffer;  // starts with the current line
     std::size_t begin = 0;
@@ -444,50 +386,6 @@ class Corpus {
   std::vector<Source> sources_;
   std::int64_t input_files_ = 0, input_bytes_ = 0;
   CorpusCounts left_out_;  // counted in the folders, before any document is read
-};
-
-/// A random sample of documents within a budget of bytes: as many as fit, in the order of their hashes, so
-/// that it does not depend on their order. It holds at most the budget and one document in memory.
-class DocumentSample {
- public:
-  /// A sample of at most `budget_bytes` bytes.
-  explicit DocumentSample(std::int64_t budget_bytes) : budget_bytes_(budget_bytes) {}
-
-  /// Bytes in the sample.
-  std::int64_t bytes() const { return bytes_; }
-
-  /// Considers a document. The one with the smallest hash is in the sample even if it alone exceeds the
-  /// budget.
-  void add(const Document& document) {
-    const Key key(document.hash.high, document.hash.low);
-    if (full_ && key >= limit_) return;
-    bytes_ += static_cast<std::int64_t>(document.content.size());
-    documents_.emplace(key, document.content);
-    while (bytes_ > budget_bytes_ && documents_.size() > 1) {
-      const auto last = std::prev(documents_.end());
-      bytes_ -= static_cast<std::int64_t>(last->second.size());
-      limit_ = last->first;
-      full_ = true;
-      documents_.erase(last);
-    }
-  }
-
-  /// The documents, in the order of their hashes. Empties the sample.
-  std::vector<std::string> take() {
-    std::vector<std::string> documents;
-    for (auto& [key, content] : documents_) documents.push_back(std::move(content));
-    documents_.clear();
-    return documents;
-  }
-
- private:
-  using Key = std::pair<std::uint64_t, std::uint64_t>;
-
-  std::int64_t budget_bytes_;
-  std::int64_t bytes_ = 0;
-  bool full_ = false;  // a document was dropped, so no hash from limit_ on can be in the sample
-  Key limit_;
-  std::map<Key, std::string> documents_;
 };
 
 }  // namespace lnfree

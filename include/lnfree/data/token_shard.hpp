@@ -14,7 +14,6 @@
 #include <filesystem>
 #include <fstream>
 #include <limits>
-#include <lnfree/core/json.hpp>
 #include <optional>
 #include <span>
 #include <string>
@@ -25,6 +24,7 @@
 #include <lnfree/core/error.hpp>
 #include <lnfree/core/excerpt.hpp>
 #include <lnfree/core/fingerprint.hpp>
+#include <lnfree/core/json.hpp>
 
 namespace lnfree {
 
@@ -51,16 +51,14 @@ inline ShardHeader make_shard_header(std::int64_t tokens, int token_bytes) {
 
 /// The content of the small JSON file beside a shard; missing values are 0 or empty.
 struct ShardInfo {
-  /// Number of token ids.
-  std::int64_t vocab_size = 0;
-  std::int64_t context = 0;    ///< length in tokens of the windows documents were cut into; 0 = unknown
-  std::int64_t documents = 0;  ///< documents that gave at least one window
-  /// Tokens in the shard.
-  std::int64_t tokens = 0;
-  std::string tokenizer = {};  ///< file name of the tokenizer's model, in the same folder
-  std::string tokenizer_fingerprint =
-      {};                  ///< fingerprint() of that file, equal for shards of the same tokenizer
-  std::string split = {};  ///< "train" or "held-out"
+  std::int64_t vocab_size = 0;  ///< Size of the vocabulary.
+  std::int64_t context = 0;     ///< Tokens of the windows that documents were cut into; 0: unknown.
+  std::int64_t documents = 0;   ///< Documents that gave at least one window.
+  std::int64_t tokens = 0;      ///< Tokens in the shard.
+  std::string tokenizer = {};   ///< File name of the tokenizer, in the same folder.
+  /// fingerprint() of that file, equal for shards of the same tokenizer.
+  std::string tokenizer_fingerprint = {};
+  std::string split = {};  ///< "train" or "held-out".
 };
 
 /// The file that describes a shard: train.json beside train.bin.
@@ -256,13 +254,13 @@ class TokenShard {
     throw Error(excerpt(path_.native()) + " " + what + ".");
   }
 
-  template <typename Token>
+  template <class Token>
   const Token* tokens() const {
     return reinterpret_cast<const Token*>(static_cast<const char*>(map_) + header_bytes_);
   }
 
   // A plain loop, because compilers vectorize it but not std::max_element.
-  template <typename Token>
+  template <class Token>
   std::int32_t largest() const {
     const Token* const values = tokens<Token>();
     Token best = 0;

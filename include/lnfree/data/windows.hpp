@@ -9,6 +9,7 @@
 
 #include <lnfree/core/error.hpp>
 #include <lnfree/core/excerpt.hpp>
+#include <lnfree/core/splitmix64.hpp>
 #include <lnfree/data/shard_set.hpp>
 #include <lnfree/data/token_shard.hpp>
 
@@ -103,7 +104,7 @@ class WindowOrder {
   std::int64_t operator()(std::int64_t position) const {
     const std::int64_t index = position % count_;
     if (!shuffle_ || count_ == 1) return index;
-    const std::uint64_t key = mix(seed_ + mix(static_cast<std::uint64_t>(position / count_)));
+    const std::uint64_t key = splitmix64(seed_ + splitmix64(static_cast<std::uint64_t>(position / count_)));
     // A permutation of 2^(2 half) >= count numbers, applied until the result is below count, is a permutation
     // of [0, count).
     auto image = static_cast<std::uint64_t>(index);
@@ -114,21 +115,13 @@ class WindowOrder {
   }
 
  private:
-  // The finalizer of splitmix64 (Steele, Lea and Flood 2014) after its additive step.
-  static std::uint64_t mix(std::uint64_t x) {
-    x += 0x9e3779b97f4a7c15;
-    x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9;
-    x = (x ^ (x >> 27)) * 0x94d049bb133111eb;
-    return x ^ (x >> 31);
-  }
-
   // A Feistel network with two halves of equal width: a bijection whatever the round function is.
   std::uint64_t permute(std::uint64_t x, std::uint64_t key) const {
     const auto half = (static_cast<unsigned>(std::bit_width(static_cast<std::uint64_t>(count_ - 1))) + 1) / 2;
     const std::uint64_t mask = (std::uint64_t{1} << half) - 1;
     std::uint64_t left = x >> half, right = x & mask;
     for (std::uint64_t round = 0; round < 6; ++round)
-      left = std::exchange(right, left ^ (mix(key + mix((round << 32) ^ right)) & mask));
+      left = std::exchange(right, left ^ (splitmix64(key + splitmix64((round << 32) ^ right)) & mask));
     return (left << half) | right;
   }
 

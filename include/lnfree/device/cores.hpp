@@ -111,4 +111,12 @@ inline Index row_grain(Index cols) {
   return std::max(Index{1}, elementwise_grain / std::max(Index{1}, cols));
 }
 
+/// Calls body(begin, end) for parts of the columns of a matrix (rows, cols). Threads share the columns, so a
+/// sum over the rows of each column has the same order for any number of threads.
+template <class Body>
+void for_column_parts(Index rows, Index cols, const Body& body) {
+  constexpr Index align = 16;
+  parallel_for(cols, std::max(align, row_grain(rows)), body, align);
+}
+
 }  // namespace lnfree

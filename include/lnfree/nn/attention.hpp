@@ -79,10 +79,10 @@ class Attention {
     project(device, x, values, fresh);
     Index row = 0;
     for (const TextPart& text : texts) {
-      const Matrix<Scalar> qkv = qkv_.slice(Index{text.place} * context_, text.length);
-      const Matrix<Scalar> heads_output = heads_output_.top(text.length);
+      const Matrix<Scalar> qkv = qkv_.slice(Index{text.slot} * context_, text.length());
+      const Matrix<Scalar> heads_output = heads_output_.top(text.length());
       copy(device, fresh.slice(row, text.rows()), qkv.slice(text.first, text.rows()));
-      attend(device, {1, text.length, heads_, head_dim_, text.first}, qkv, heads_output, workspace,
+      attend(device, {1, text.length(), heads_, head_dim_, text.first}, qkv, heads_output, workspace,
              Unobserved{});
       copy(device, heads_output.slice(text.first, text.rows()), fresh_output.slice(row, text.rows()));
       row += text.rows();

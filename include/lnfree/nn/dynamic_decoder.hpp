@@ -43,8 +43,8 @@ struct Batch {
 enum class Purpose {
   training,
   evaluation,  ///< Without gradients, and without keeping the activations of every layer.
-  generation  ///< Like evaluation of one sequence at a time, with a cache of every layer's keys and values of
-              ///< the tokens that next_logits() has read of as many texts as the model has sequences.
+  generation   ///< Like evaluation of one sequence at a time, with a key/value cache for as many texts as the
+               ///< model has sequences.
 };
 
 /// Run-time choices of one forward and backward pass.
@@ -67,38 +67,6 @@ template <class DeviceTag, class ObserverPolicy = NoObserver,
 class DynamicDecoder {
   static_assert(lnfree::Device<DeviceTag>,
                 "lnfree: the device lacks a primitive of device/primitives.hpp (is its header included?)");
-  static_assert(
-      lnfree::Observer<ObserverPolicy>,
-      "lnfree: the observer must offer reset() and a constructor from a number of layers and of heads "
-      "(docs/adding-an-observer.md)");
-  static_assert(RecordsEntropies<ObserverPolicy, typename DeviceTag::Accumulator>,
-                "lnfree: an observer of entropies must offer record(shape, entropy_sums, finite_rows) "
-                "(docs/adding-an-observer.md)");
-  static_assert(
-      RecordsLayers<ObserverPolicy, typename DeviceTag::Accumulator>,
-      "lnfree: an observer of the stream must offer record_layer(layer, rows, column_squares, hidden, "
-      "zeros) (docs/adding-an-observer.md)");
-  static_assert(RecordsScores<ObserverPolicy, typename DeviceTag::Accumulator>,
-                "lnfree: an observer of scores must offer record_scores(shape, max_scores) "
-                "(docs/adding-an-observer.md)");
-  static_assert(RecordsStream<ObserverPolicy, typename DeviceTag::Accumulator>,
-                "lnfree: an observer of the stream's values must offer record_stream(layer, shape, x) "
-                "(docs/adding-an-observer.md)");
-  static_assert(RecordsHidden<ObserverPolicy, typename DeviceTag::Accumulator>,
-                "lnfree: an observer of hidden values must offer record_hidden(layer, shape, hidden) "
-                "(docs/adding-an-observer.md)");
-  static_assert(RecordsLosses<ObserverPolicy, typename DeviceTag::Accumulator>,
-                "lnfree: an observer of losses must offer record_losses(shape, losses, targets) "
-                "(docs/adding-an-observer.md)");
-  static_assert(RecordsLogits<ObserverPolicy, typename DeviceTag::Accumulator>,
-                "lnfree: an observer of logits must offer record_logits(first_row, logits) "
-                "(docs/adding-an-observer.md)");
-  static_assert(RecordsAttention<ObserverPolicy, typename DeviceTag::Accumulator>,
-                "lnfree: an observer of attention must offer record_attention(layer, shape, qkv, log_sums) "
-                "(docs/adding-an-observer.md)");
-  static_assert(RecordsParts<ObserverPolicy, typename DeviceTag::Accumulator>,
-                "lnfree: an observer of the stream's parts must offer record_part(layer, part, shape, x) "
-                "(docs/adding-an-observer.md)");
   static_assert(
       lnfree::Objective<ObjectivePolicy<DeviceTag>, DeviceTag>,
       "lnfree: the objective must offer name and a constructor from ParameterSet<Device>& and const "
@@ -139,7 +107,7 @@ class DynamicDecoder {
     plan(placed);
     host_losses_.resize(static_cast<std::size_t>(max_shape_.rows()));
     observation_.allocate();
-    if (keeps_texts()) cache_states_.resize(static_cast<std::size_t>(max_batch));
+    if (keeps_texts()) cache_ = KeyValueCache(max_batch, config.context);
   }
 
   /// The device memory that a model built with the same arguments takes; allocates nothing.
@@ -235,7 +203,7 @@ class DynamicDecoder {
   }
 
   /// The logits (V) of the next token of each text. Requires a model built for generation, and a different
-  /// place for each text. Each text uses the cache as in next_logits(). Texts that have grown by one token
+  /// slot for each text. Each text uses the cache as in next_logits(). Texts that have grown by one token
   /// share a pass, up to `texts_together` of them, which reads each weight only once. If the device's
   /// products of few rows compute each row independently, the logits of a text do not depend on the other
   /// texts, bit for bit.
@@ -243,19 +211,8 @@ class DynamicDecoder {
     if (purpose_ != Purpose::generation)
       throw Error("next_logits_of needs a model built with Purpose::generation");
     prepare_weights();
-    std::vector<TextPart> parts;
-    std::vector<std::span<const std::int32_t>> windows;
-    for (const CachedText& text : texts) {
-      if (text.tokens.empty()) throw Error("next_logits_of needs at least one token of each text");
-      check_place(text.place, parts);
-      const std::size_t begin =
-          KeyValueCacheState::window_begin(text.tokens.size(), static_cast<std::size_t>(config.context));
-      windows.push_back(text.tokens.subspan(begin));
-      check_tokens(windows.back());
-      parts.push_back(
-          {text.place, static_cast<int>(windows.back().size()),
-           static_cast<int>(cache_state(text.place).cached(windows.back(), parameters_.writes()))});
-    }
+    const std::vector<TextPart> parts = cache_.parts_of(texts, parameters_.writes());
+    for (const TextPart& part : parts) check_tokens(part.window);
 
     std::vector<std::vector<double>> logits(texts.size());
     std::vector<std::size_t> grown;
@@ -263,12 +220,12 @@ class DynamicDecoder {
       if (parts[i].rows() == 1) {
         grown.push_back(i);
       } else {
-        continue_texts(parts, windows, {&i, 1}, logits);
+        continue_texts(parts, {&i, 1}, logits);
       }
     }
     for (std::size_t i = 0; i < grown.size(); i += texts_together) {
       const std::size_t count = std::min<std::size_t>(texts_together, grown.size() - i);
-      continue_texts(parts, windows, std::span(grown).subspan(i, count), logits);
+      continue_texts(parts, std::span(grown).subspan(i, count), logits);
     }
     return logits;
   }
@@ -277,13 +234,11 @@ class DynamicDecoder {
   static constexpr int texts_together = 16;
 
   /// Drops what was read for generation: after weights were changed other than by parameters().write().
-  void forget() {
-    for (KeyValueCacheState& state : cache_states_) state.forget();
-  }
-  /// Clears the cache of one place. Call it before the place gets an unrelated text: a beginning that both
+  void forget() { cache_.forget(); }
+  /// Empties one slot of the cache. Call it before the slot gets an unrelated text: a beginning that both
   /// texts share would otherwise be reused, and the rest read in a pass of another size, which may round
   /// differently.
-  void forget(int place) { cache_state(place).forget(); }
+  void forget(int slot) { cache_.forget(slot); }
 
   /// The input of the output head (B T, C) in a pass over `tokens` (B T) in device memory; valid until the
   /// next pass. For distillation from this model. Calls after_block(layer, x) after each block, with the
@@ -442,18 +397,6 @@ class DynamicDecoder {
     }
   }
 
-  /// Throws Error for a place where no text can be kept, or one of `others` is.
-  void check_place(int place, std::span<const TextPart> others) const {
-    if (place < 0 || place >= max_batch()) {
-      throw Error("there is no place " + std::to_string(place) + " for a text in a model that keeps " +
-                  std::to_string(max_batch()));
-    }
-    for (const TextPart& other : others) {
-      if (other.place == place)
-        throw Error("two texts cannot be kept in one place, " + std::to_string(place));
-    }
-  }
-
   void check_shape(BatchShape shape) const {
     if (shape.batch >= 1 && shape.batch <= max_shape_.batch && shape.length >= 1 &&
         shape.length <= max_shape_.length)
@@ -463,6 +406,7 @@ class DynamicDecoder {
                 std::to_string(max_shape_.batch) + " x " + std::to_string(max_shape_.length));
   }
 
+  /// Checks a batch, prepares the weights and copies the batch to the device.
   void upload(const Batch& batch) {
     forget();
     prepare_weights();
@@ -485,21 +429,21 @@ class DynamicDecoder {
     copy_to_device(device_, targets_, batch.targets.data(), batch.targets.size_bytes());
   }
 
+  /// Call before each pass: checks that there are weights, and rounds them for devices that do so.
   void prepare_weights() {
     parameters_.require_values(device_);
     rounded_weights_.update(device_, parameters_.writes());
   }
 
-  /// Reads what is new of some of the texts in one pass.
-  void continue_texts(std::span<const TextPart> all, std::span<const std::span<const std::int32_t>> windows,
-                      std::span<const std::size_t> chosen, std::vector<std::vector<double>>& logits) {
+  /// Reads what is new of the chosen texts in one pass.
+  void continue_texts(std::span<const TextPart> all, std::span<const std::size_t> chosen,
+                      std::vector<std::vector<double>>& logits) {
     std::vector<TextPart> parts;
     std::vector<std::int32_t> tokens;
     for (const std::size_t i : chosen) {
       parts.push_back(all[i]);
-      const auto fresh = windows[i].subspan(static_cast<std::size_t>(all[i].first));
-      tokens.insert(tokens.end(), fresh.begin(), fresh.end());
-      forget(all[i].place);
+      tokens.insert(tokens.end(), all[i].tokens().begin(), all[i].tokens().end());
+      forget(all[i].slot);
     }
     const std::span<const TextPart> texts = parts;
     copy_to_device(device_, tokens_, tokens.data(), tokens.size() * sizeof(std::int32_t));
@@ -510,7 +454,7 @@ class DynamicDecoder {
     const auto count = static_cast<Index>(chosen.size());
     read_logits(x.slice(x.rows - count, count),
                 [&](Index row) -> auto& { return logits[chosen[static_cast<std::size_t>(row)]]; });
-    for (const std::size_t i : chosen) cache_state(all[i].place).remember(windows[i], parameters_.writes());
+    for (const TextPart& part : parts) cache_.remember(part, parameters_.writes());
   }
 
   /// Writes the logits of each row of x to the vector that to(row) gives.
@@ -526,7 +470,6 @@ class DynamicDecoder {
   }
 
   bool keeps_texts() const { return purpose_ == Purpose::generation; }
-  KeyValueCacheState& cache_state(int place) { return cache_states_.at(static_cast<std::size_t>(place)); }
   bool has_final_norm() const { return final_norm_ != nullptr; }
   Block<Device>& block(int layer) { return blocks_[static_cast<std::size_t>(layer)]; }
 
@@ -643,7 +586,7 @@ class DynamicDecoder {
   Accumulator* losses_ = nullptr;       // (B, T)
   Accumulator* d_entropies_ = nullptr;  // (L, B, H, T)
   std::vector<Accumulator> host_losses_;
-  std::vector<KeyValueCacheState> cache_states_;  // one for each place
+  KeyValueCache cache_;  // has no slots unless the model is for generation
 };
 
 }  // namespace lnfree

@@ -146,15 +146,15 @@ struct TextToContinue {
 /// Whether a text depends on the others is said at next_logits_of(). Throws Error as generate() does.
 template <class Model, class Next>
 void generate_together(Model& model, const Next& next) {
-  struct InPlace {
-    int place = 0, added = 0;
+  struct InProgress {
+    int slot = 0, added = 0;
     TextToContinue text;
   };
-  std::vector<InPlace> texts;
-  std::vector<int> free_places(static_cast<std::size_t>(model.max_batch()));
-  std::iota(free_places.rbegin(), free_places.rend(), 0);
+  std::vector<InProgress> texts;
+  std::vector<int> free_slots(static_cast<std::size_t>(model.max_batch()));
+  std::iota(free_slots.rbegin(), free_slots.rend(), 0);
   for (;;) {
-    while (!free_places.empty()) {
+    while (!free_slots.empty()) {
       std::optional<TextToContinue> text = next(texts.empty());
       if (!text) break;
       check(text->sampling);
@@ -162,26 +162,26 @@ void generate_together(Model& model, const Next& next) {
         if (text->on_end) text->on_end(text->tokens);
         continue;
       }
-      model.forget(free_places.back());
-      texts.push_back({free_places.back(), 0, std::move(*text)});
-      free_places.pop_back();
+      model.forget(free_slots.back());
+      texts.push_back({free_slots.back(), 0, std::move(*text)});
+      free_slots.pop_back();
     }
     if (texts.empty()) return;
 
     std::vector<CachedText> kept;
-    for (const InPlace& one : texts) kept.push_back({one.place, one.text.tokens});
+    for (const InProgress& one : texts) kept.push_back({one.slot, one.text.tokens});
     std::vector<std::vector<double>> logits = model.next_logits_of(kept);
     for (std::size_t i = 0; i < texts.size(); ++i) {
-      InPlace& one = texts[i];
+      InProgress& one = texts[i];
       std::vector<std::int32_t>& tokens = one.text.tokens;
       tokens.push_back(next_token(logits[i], tokens, one.text.sampling, one.added++));
       const bool goes_on = !one.text.on_token || one.text.on_token(tokens.back());
       if (goes_on && one.added < one.text.count) continue;
       if (one.text.on_end) one.text.on_end(tokens);
-      free_places.push_back(one.place);
-      one.place = -1;
+      free_slots.push_back(one.slot);
+      one.slot = -1;
     }
-    std::erase_if(texts, [](const InPlace& one) { return one.place < 0; });
+    std::erase_if(texts, [](const InProgress& one) { return one.slot < 0; });
   }
 }
 

@@ -21,6 +21,39 @@ class Observation {
  public:
   using Scalar = typename Device::Scalar;
   using Accumulator = typename Device::Accumulator;
+  static_assert(
+      Observer<O>,
+      "lnfree: the observer must offer reset() and a constructor from a number of layers and of heads "
+      "(docs/adding-an-observer.md)");
+  static_assert(RecordsEntropies<O, Accumulator>,
+                "lnfree: an observer of entropies must offer record(shape, entropy_sums, finite_rows) "
+                "(docs/adding-an-observer.md)");
+  static_assert(
+      RecordsLayers<O, Accumulator>,
+      "lnfree: an observer of the stream must offer record_layer(layer, rows, column_squares, hidden, "
+      "zeros) (docs/adding-an-observer.md)");
+  static_assert(RecordsScores<O, Accumulator>,
+                "lnfree: an observer of scores must offer record_scores(shape, max_scores) "
+                "(docs/adding-an-observer.md)");
+  static_assert(RecordsStream<O, Accumulator>,
+                "lnfree: an observer of the stream's values must offer record_stream(layer, shape, x) "
+                "(docs/adding-an-observer.md)");
+  static_assert(RecordsHidden<O, Accumulator>,
+                "lnfree: an observer of hidden values must offer record_hidden(layer, shape, hidden) "
+                "(docs/adding-an-observer.md)");
+  static_assert(RecordsLosses<O, Accumulator>,
+                "lnfree: an observer of losses must offer record_losses(shape, losses, targets) "
+                "(docs/adding-an-observer.md)");
+  static_assert(RecordsLogits<O, Accumulator>,
+                "lnfree: an observer of logits must offer record_logits(first_row, logits) "
+                "(docs/adding-an-observer.md)");
+  static_assert(RecordsAttention<O, Accumulator>,
+                "lnfree: an observer of attention must offer record_attention(layer, shape, qkv, log_sums) "
+                "(docs/adding-an-observer.md)");
+  static_assert(RecordsParts<O, Accumulator>,
+                "lnfree: an observer of the stream's parts must offer record_part(layer, part, shape, x) "
+                "(docs/adding-an-observer.md)");
+
   using Asks = Observes<O>;
   static constexpr bool has_entropies = Asks::entropy || Asks::scores || NeedsEntropies;
 

@@ -8,7 +8,6 @@
 
 #include <lnfree/core/config.hpp>
 #include <lnfree/core/error.hpp>
-#include <lnfree/core/fingerprint.hpp>
 #include <lnfree/core/memory.hpp>
 #include <lnfree/core/tensor.hpp>
 #include <lnfree/device/primitives.hpp>
@@ -134,18 +133,6 @@ std::size_t bytes_of_states(const std::vector<LayerPair>& pairs, Index rows, Ind
   if (pairs.empty()) return 0;
   return TeacherStates<Model>::bytes(pairs, rows, width) +
          Student::Objective::state_bytes(pairs, rows, width);
-}
-
-/// A fingerprint of a model's weights: equal weights have equal fingerprints.
-template <class Model>
-std::string weights_fingerprint(Model& model) {
-  std::string all;
-  for (const auto& parameter : model.parameters().all()) {
-    const auto values = model.parameters().read(model.device(), parameter);
-    all += parameter.name +
-           fingerprint({reinterpret_cast<const char*>(values.data()), values.size() * sizeof(values[0])});
-  }
-  return fingerprint(all);
 }
 
 }  // namespace lnfree

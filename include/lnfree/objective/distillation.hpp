@@ -1,13 +1,11 @@
 #pragma once
 
 #include <algorithm>
-#include <charconv>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
 #include <string>
 #include <string_view>
-#include <system_error>
 #include <utility>
 #include <vector>
 
@@ -17,6 +15,7 @@
 #include <lnfree/core/macros.hpp>
 #include <lnfree/core/math.hpp>
 #include <lnfree/core/memory.hpp>
+#include <lnfree/core/parse_number.hpp>
 #include <lnfree/core/policies.hpp>
 #include <lnfree/device/primitives.hpp>
 #include <lnfree/nn/output_head.hpp>
@@ -41,9 +40,8 @@ struct DistillationOptions {
     f("teacher_weight", options.weight, "Share of the teacher in what is minimized, from 0 to 1");
     f("teacher_temperature", options.temperature, "What the logits of teacher and student are divided by");
     f("teacher_layers", options.layers,
-      "Blocks, counted from 0, after which the student learns the teacher's stream, such as 2,5,7; 1:2,3:5 "
-      "for "
-      "other blocks of the teacher");
+      "Blocks, counted from 0, after which the student learns the teacher's stream, such as 2,5,7; "
+      "1:2,3:5 for other blocks of the teacher");
     f("hidden_weight", options.hidden_weight,
       "Weight of the distance between the streams after those blocks");
   }
@@ -65,11 +63,9 @@ inline std::vector<LayerPair> layer_pairs(const std::string& text) {
                  "teacher's");
   };
   const auto number = [&](std::string_view digits) {
-    int value = -1;
-    const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), value);
-    if (error != std::errc{} || end != digits.data() + digits.size() || value < 0)
-      throw wrong("where \"" + excerpt(std::string(digits)) + "\" is not a block");
-    return value;
+    const auto value = parse_number<int>(digits);
+    if (!value || *value < 0) throw wrong("where \"" + excerpt(digits) + "\" is not a block");
+    return *value;
   };
   for (std::size_t begin = 0; begin < text.size() || (begin == text.size() && begin > 0);) {
     const std::size_t end = std::min(text.find(',', begin), text.size());

@@ -11,34 +11,37 @@
 #include <lnfree/nn/parameter.hpp>
 
 /// An objective is what a model minimizes: a class template of the device, with a `name` and a constructor
-/// from ParameterSet<Device>& and const DecoderConfig&, to which it may add parameters of its own. It has the
-/// mean cross-entropy of the targets as one part, and whichever of these it offers:
+/// from ParameterSet<Device>& and const DecoderConfig&, which may add parameters. It is the mean
+/// cross-entropy of the targets plus the penalties that it adds in the members that it offers:
 ///
 ///   double on_entropies(device, pass, entropies, d_entropies)   (L B H, T): sets d_entropies
 ///   double on_hidden(device, pass, layer, hidden, d_hidden)     (B T, ffn_width): adds to d_hidden
 ///   double on_stream(device, pass, x, d_x)                      (B T, C), after the last block: adds to d_x
 ///   double on_state(device, pass, layer, x, d_x)                (B T, C), after a block: adds to d_x
-///   double on_logits(device, pass, first_row, logits, losses)   in place of the cross-entropy: leaves the
-///                                                               gradient in logits, and losses (rows)
+///   double on_logits(device, pass, first_row, logits, losses)   (rows, V), replaces the cross-entropy:
+///                                                               overwrites logits with their gradient, and
+///                                                               sets losses (rows)
 ///
-/// Each returns what it adds to the mean loss, coefficient included, and gives the gradients of
-/// pass.gradient_scale times that. They are called in training passes alone, and what they return is no part
-/// of the loss that is reported. plan(arena, max_shape, config), if there is one, reserves device memory;
-/// report(parameters, device, f), if there is one, calls f(name, value) for what goes into metrics.jsonl.
-/// options(), if there is one, gives a struct whose for_each(options, f) calls f(name, value, help): the
-/// trainers' flags, and what a resumed run must have the same.
+/// Each returns what it adds to the mean loss, coefficient included. Its gradients are those of that term
+/// times pass.gradient_scale. These members are called in training passes only. The reported loss does not
+/// include what they return. An objective may also offer
+///
+///   plan(arena, max_shape, config)   to reserve device memory
+///   report(parameters, device, f)    to call f(name, value) for what goes into metrics.jsonl
+///   options()                        a struct whose for_each(options, f) calls f(name, value, help): the
+///                                    trainers' flags, which must be the same when a run is resumed
 namespace lnfree {
 
 /// What an objective may need to know of a training pass.
 struct TrainingPass {
-  BatchShape shape;             ///< How many sequences, and of how many tokens.
-  double gradient_scale;        ///< Of the mean loss.
-  double loss_scale;            ///< The same of a single target's loss; 0 where there is no target.
+  BatchShape shape;       ///< The number of sequences and their length.
+  double gradient_scale;  ///< The factor of the gradient of the mean loss.
+  double loss_scale;      ///< The factor of the gradient of one target's loss; 0 if there are no targets.
   const std::int32_t* tokens;   ///< (B T), on the device.
   const std::int32_t* targets;  ///< (B T), on the device.
 };
 
-/// on_entropies(): adds to the loss by the entropies of all heads.
+/// on_entropies(): adds a term of the entropies of all heads to the loss.
 template <class O, class D>
 concept PenalizesEntropies =
     requires(O& o, D& device, const TrainingPass& pass, Matrix<const typename D::Accumulator> entropies,
@@ -46,7 +49,7 @@ concept PenalizesEntropies =
       { o.on_entropies(device, pass, entropies, d_entropies) } -> std::same_as<double>;
     };
 
-/// on_hidden(): adds to the loss by the hidden layer of a block.
+/// on_hidden(): adds a term of the hidden layer of each block to the loss.
 template <class O, class D>
 concept PenalizesHidden =
     requires(O& o, D& device, const TrainingPass& pass, Matrix<const typename D::Scalar> hidden,
@@ -54,7 +57,7 @@ concept PenalizesHidden =
       { o.on_hidden(device, pass, 0, hidden, d_hidden) } -> std::same_as<double>;
     };
 
-/// on_stream(): adds to the loss by the stream after the last block.
+/// on_stream(): adds a term of the stream after the last block to the loss.
 template <class O, class D>
 concept PenalizesStream = requires(O& o, D& device, const TrainingPass& pass,
                                    Matrix<const typename D::Scalar> x, Matrix<typename D::Scalar> d_x) {
@@ -81,7 +84,7 @@ template <class O, class D>
 concept AddsToTheLoss = PenalizesEntropies<O, D> || PenalizesHidden<O, D> || PenalizesStream<O, D> ||
                         PenalizesStates<O, D> || ReplacesCrossEntropy<O, D>;
 
-/// options(): is chosen at run time.
+/// options(): has options that are chosen at run time.
 template <class O>
 concept HasOptions = requires(O& o) { o.options(); };
 

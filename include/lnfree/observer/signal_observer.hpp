@@ -16,11 +16,11 @@ namespace lnfree {
 /// How well the residual stream x (B T, C) still distinguishes tokens, after every layer, over all passes
 /// since the last reset():
 ///
-///   cosine          mean over sequences and pairs of their tokens, i != j, of the cosine of x_i and x_j: 1
-///   if all tokens of a sequence have become alike (rank collapse; Dong et al.,
-///                   "Attention is Not All You Need", 2021)
+///   cosine          mean over sequences and pairs of their tokens, i != j, of the cosine of x_i and x_j:
+///                   1 if all tokens of a sequence have become alike (rank collapse; Dong et al., "Attention
+///                   is Not All You Need", 2021)
 ///   effective_rank  exp(-sum_k p_k ln p_k) with p_k the eigenvalues of x^T x over their sum: how many
-///   directions the stream uses, from 1 to C (Roy and Vetterli, "The Effective Rank", 2007)
+///                   directions the stream uses, from 1 to C (Roy and Vetterli, "The Effective Rank", 2007)
 ///
 /// Rows that are zero or not finite have no direction and are left out. The observer keeps a C x C matrix of
 /// doubles for each layer. It uses Eigen and so works in C++ sources only, whatever the device.
@@ -67,7 +67,7 @@ class SignalObserver {
     return for_layers([](const Layer& layer) { return layer.rows == 0 ? none : layer.effective_rank(); });
   }
 
-  /// Calls f(name, numbers of all layers) for each of the two.
+  /// Reports the cosine and the effective rank, each by layer.
   template <class F>
   void report(const F& f) const {
     f("cosine", cosine());

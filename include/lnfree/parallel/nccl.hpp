@@ -24,7 +24,7 @@
 #include <lnfree/core/error.hpp>
 #include <lnfree/device/cuda/runtime.hpp>
 #include <lnfree/parallel/communicator.hpp>
-#include <lnfree/parallel/launched.hpp>
+#include <lnfree/parallel/launched_process.hpp>
 
 namespace lnfree {
 
@@ -43,7 +43,7 @@ class Nccl {
   template <Communicator C>
   static Nccl through(const C& ranks, double time_limit = 600) {
     return Nccl(std::make_shared<Session>(
-        Launched{ranks.rank(), ranks.size(), ranks.local_rank()}, time_limit,
+        LaunchedProcess{ranks.rank(), ranks.size(), ranks.local_rank()}, time_limit,
         [&ranks](ncclUniqueId& id) {
           on_all_ranks(ranks, [&] {
             if (ranks.rank() == 0) check(ncclGetUniqueId(&id), "ncclGetUniqueId");
@@ -56,13 +56,13 @@ class Nccl {
   /// The processes of a launcher. They find each other through the file `rendezvous`, which must not exist
   /// yet and is removed again, or, if `rendezvous` is HOST:PORT, at a free port of rank 0's machine. A single
   /// process needs neither.
-  explicit Nccl(const Launched& process, const std::string& rendezvous, double time_limit = 600)
+  explicit Nccl(const LaunchedProcess& process, const std::string& rendezvous, double time_limit = 600)
       : session_(met(process, rendezvous, time_limit)) {}
 
-  /// From the environment: Launched and LNFREE_RENDEZVOUS.
+  /// From the environment: LaunchedProcess::from_environment() and LNFREE_RENDEZVOUS.
   static Nccl from_environment(double time_limit = 600) {
     const char* const rendezvous = std::getenv("LNFREE_RENDEZVOUS");
-    return Nccl(Launched::from_environment(), rendezvous == nullptr ? "" : rendezvous, time_limit);
+    return Nccl(LaunchedProcess::from_environment(), rendezvous == nullptr ? "" : rendezvous, time_limit);
   }
 
   /// Sets the time limit, as in the constructor.
@@ -170,7 +170,7 @@ class Nccl {
   }
 
   /// Distributes the id of rank 0 to all. Returns whether this process has written it to a file.
-  static bool meet(const Launched& process, const std::string& rendezvous, double time_limit,
+  static bool meet(const LaunchedProcess& process, const std::string& rendezvous, double time_limit,
                    ncclUniqueId& id) {
     if (is_address(rendezvous)) {  // NCCL derives the id from it
       ::setenv("NCCL_COMM_ID", rendezvous.c_str(), 1);
@@ -198,7 +198,7 @@ class Nccl {
   explicit Nccl(std::shared_ptr<Session> session) : session_(std::move(session)) {}
 
   /// The session of processes that have met in this way.
-  static std::shared_ptr<Session> met(const Launched& process, const std::string& rendezvous,
+  static std::shared_ptr<Session> met(const LaunchedProcess& process, const std::string& rendezvous,
                                       double time_limit) {
     if (process.size > 1 && rendezvous.empty()) {
       throw Error(
@@ -224,7 +224,7 @@ class Nccl {
   }
 
   struct Session {
-    Launched process;
+    LaunchedProcess process;
     double time_limit;
     std::function<void(ncclUniqueId&)> meet;
     std::function<void(int)> abort;
@@ -235,7 +235,7 @@ class Nccl {
     cudaStream_t stream = nullptr;
     char* memory = nullptr;
 
-    Session(const Launched& process, double time_limit, std::function<void(ncclUniqueId&)> meet,
+    Session(const LaunchedProcess& process, double time_limit, std::function<void(ncclUniqueId&)> meet,
             std::function<void(int)> abort)
         : process(process), time_limit(time_limit), meet(std::move(meet)), abort(std::move(abort)) {
       if (process.size == 1) return;

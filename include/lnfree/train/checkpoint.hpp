@@ -5,8 +5,6 @@
 #include <string>
 #include <vector>
 
-#include <lnfree/core/json.hpp>
-
 #include <lnfree/checkpoint/architecture.hpp>
 #include <lnfree/checkpoint/folder.hpp>
 #include <lnfree/checkpoint/safetensors.hpp>
@@ -14,6 +12,7 @@
 #include <lnfree/core/atomic_file.hpp>
 #include <lnfree/core/error.hpp>
 #include <lnfree/core/excerpt.hpp>
+#include <lnfree/core/json.hpp>
 #include <lnfree/optim/optimizer.hpp>
 
 /// A checkpoint is a folder:

@@ -19,22 +19,19 @@ namespace lnfree {
 
 /// How thoroughly gradients are checked.
 struct GradientCheckOptions {
-  std::uint64_t seed = 1;
-  /// Sequences in the batch.
-  int batch = 2;
-  int elements = 12;   ///< Checked in each parameter, spread over it; all if it has no more.
-  double step = 1e-5;  ///< The step h of the central difference.
-  /// Rate of the embedding's dropout.
-  double dropout = 0;
+  std::uint64_t seed = 1;  ///< Seed of parameters, tokens and dropout.
+  int batch = 2;           ///< Sequences in the batch.
+  int elements = 12;       ///< At least so many are checked in each parameter, at equal distances; all if it
+                           ///< has fewer than twice as many.
+  double step = 1e-5;      ///< The step h of the central difference.
+  double dropout = 0;      ///< Rate of the embedding's dropout.
 };
 
 /// How far one parameter's gradient is from the finite difference.
 struct GradientError {
-  /// The name of the parameter.
-  std::string parameter;
-  Index element = 0;  ///< The element with the largest error.
-  /// The gradient that the model computed.
-  double gradient = 0;
+  std::string parameter;  ///< The name of the parameter.
+  Index element = 0;      ///< The element with the largest error.
+  double gradient = 0;    ///< The gradient that the model computed.
   double difference = 0;  ///< (loss(p + h) - loss(p - h)) / 2 h.
   double error = 0;       ///< |gradient - difference| / (|gradient| + |difference| + 1e-4).
 };

@@ -12,9 +12,8 @@
 #include <string>
 #include <utility>
 
-#include <lnfree/core/json.hpp>
-
 #include <lnfree/core/error.hpp>
+#include <lnfree/core/json.hpp>
 
 namespace lnfree {
 

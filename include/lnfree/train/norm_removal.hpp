@@ -94,17 +94,17 @@ class NormRemoval {
   void measure(Index rows, std::vector<double>& sums) {
     host_rows_.resize(static_cast<std::size_t>(rows));
     for (const Norm& norm : norms_) {
-      double above = 0, below = 0;
+      double numerator = 0, denominator = 0;
       if (norm.open == 1) {
         copy_to_host(model_.device(), host_rows_.data(), norm.gate.rows, host_rows_.size() * sizeof(Row));
         for (const Row& row : host_rows_) {
           const double variance = row.moments.variance, inverse = row.statistics.scale;
-          above += kind_ == Removal::taper ? variance * inverse : inverse;
-          below += kind_ == Removal::taper ? variance : 1;
+          numerator += kind_ == Removal::taper ? variance * inverse : inverse;
+          denominator += kind_ == Removal::taper ? variance : 1;
         }
       }
-      sums.push_back(above);
-      sums.push_back(below);
+      sums.push_back(numerator);
+      sums.push_back(denominator);
     }
   }
 
@@ -113,14 +113,14 @@ class NormRemoval {
     const double weight = running_mean_weight(step);
     for (std::size_t i = 0; i < norms_.size(); ++i) {
       if (norms_[i].open != 1) continue;
-      double above = 0, below = 0;
+      double numerator = 0, denominator = 0;
       for (std::size_t at = 2 * i; at < of_passes.size(); at += numbers_of_pass()) {
-        above += of_passes[at];
-        below += of_passes[at + 1];
+        numerator += of_passes[at];
+        denominator += of_passes[at + 1];
       }
-      if (!(below > 0)) continue;  // all rows are constant
-      norms_[i].scale =
-          write(*norms_[i].gate.scale, norms_[i].scale + weight * (above / below - norms_[i].scale));
+      if (!(denominator > 0)) continue;  // all rows are constant
+      norms_[i].scale = write(*norms_[i].gate.scale,
+                              norms_[i].scale + weight * (numerator / denominator - norms_[i].scale));
     }
   }
 
@@ -134,9 +134,9 @@ class NormRemoval {
 
   struct Norm {
     NormGate<Device> gate;
-    double open;   // the gate
-    double scale;  // the scale
-    std::size_t stage = 0;
+    double open;            // value of the gate, from 1 to 0
+    double scale;           // value of the scale
+    std::size_t stage = 0;  // its number in a staged removal
   };
 
   double tapered(std::int64_t step) const {

@@ -7,11 +7,10 @@
 #include <string>
 #include <system_error>
 
-#include <lnfree/core/json.hpp>
-
 #include <lnfree/core/error.hpp>
 #include <lnfree/core/excerpt.hpp>
 #include <lnfree/core/fingerprint.hpp>
+#include <lnfree/core/json.hpp>
 #include <lnfree/data/shard_set.hpp>
 #include <lnfree/data/token_shard.hpp>
 
@@ -113,6 +112,21 @@ inline ShardIdentity identity_of(const ShardSet& set) {
   ShardIdentity identity = tokenizer_of(set);
   identity.tokens = set.fingerprint();
   return identity;
+}
+
+/// Throws Error if the shards `given` to resume the run in `checkpoint` are known to differ from the `saved`
+/// ones, on which the run was `purpose`: "trained" or "evaluated".
+inline void check_same_shards(const std::filesystem::path& checkpoint, const ShardIdentity& saved,
+                              const ShardIdentity& given, const std::string& purpose) {
+  if (tokenizers_differ(saved, given)) {
+    throw Error(checkpoint.string() + " was " + purpose + " on " + tokenizer_text(saved) + ", " +
+                tokenizer_text(given) + " is of another tokenizer; resume with the same shard");
+  }
+  if (tokens_differ(saved, given)) {
+    throw Error(checkpoint.string() + " was " + purpose + " on " + saved.path + " (fingerprint " +
+                saved.tokens + "), " + given.path + " holds other tokens (fingerprint " + given.tokens +
+                "); resume with the same shard");
+  }
 }
 
 /// Throws Error if a shard was made with another tokenizer than the one that a model was trained with.

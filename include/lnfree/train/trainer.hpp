@@ -16,10 +16,10 @@
 #include <vector>
 
 #include <lnfree/core/excerpt.hpp>
-#include <lnfree/core/fingerprint.hpp>
 #include <lnfree/core/json.hpp>
 #include <lnfree/core/math.hpp>
 #include <lnfree/data/windows.hpp>
+#include <lnfree/nn/weights_fingerprint.hpp>
 #include <lnfree/optim/adamw.hpp>
 #include <lnfree/optim/optimizer.hpp>
 #include <lnfree/optim/schedule.hpp>
@@ -30,84 +30,12 @@
 #include <lnfree/train/metrics.hpp>
 #include <lnfree/train/norm_removal.hpp>
 #include <lnfree/train/observations.hpp>
+#include <lnfree/train/run_course.hpp>
 #include <lnfree/train/shard_identity.hpp>
+#include <lnfree/train/trainer_options.hpp>
 #include <lnfree/train/window_batch.hpp>
 
 namespace lnfree {
-
-/// Whether an option affects the course of training: such an option must not change when a run is resumed.
-enum class Course { part, free };
-
-/// The run-time options of a training run. The defaults are the paper's recipe.
-struct TrainerOptions {
-  /// Optimizer steps.
-  std::int64_t steps = 32000;
-  int batch_size = 128;  ///< Windows in one pass.
-  int accumulate = 4;    ///< Passes in one optimizer step.
-  /// The schedule's peak.
-  double learning_rate = 1e-3;
-  /// Share of the steps that warm up.
-  double warmup_ratio = 0.05;
-  /// Weight decay of matrices and embeddings.
-  double weight_decay = 0.1;
-  bool decay_slopes = true;  ///< Whether the learnable slopes of activations decay, too.
-  double beta1 = 0.9;        ///< Decay of AdamW's first moment.
-  /// Decay of AdamW's second moment.
-  double beta2 = 0.999;
-  /// Added to the root of AdamW's second moment.
-  double epsilon = 1e-8;
-  double max_gradient_norm = 1;  ///< Clips the norm of all gradients together; 0: no clipping.
-  double dropout = 0.1;          ///< Of the embedding.
-  std::uint64_t seed = 1337;
-  bool shuffle = true;  ///< Random order of windows; false: file order.
-
-  std::int64_t log_every = 10;       ///< Steps between lines of metrics; 0: never.
-  std::int64_t observe_every = 100;  ///< Steps between observations of the heads; 0: never.
-  std::int64_t eval_every = 500;     ///< Steps between evaluations, besides one at the end; 0: never.
-  std::int64_t checkpoint_every =
-      500;              ///< Steps between checkpoints, besides the first and the last; 0: none.
-  bool extend = false;  ///< Whether resume() accepts more steps than the run was started with.
-  bool zero = false;    ///< Whether several processes shard the optimizer's state.
-
-  /// Calls f(name, member, help, course) for each option of `options`, a TrainerOptions, const or not.
-  template <class Self, class F>
-  static void for_each(Self& options, F&& f) {
-    f("steps", options.steps, "Optimizer steps; 0 writes the initial checkpoint and stops", Course::part);
-    f("batch_size", options.batch_size, "Windows in one pass", Course::part);
-    f("accumulate", options.accumulate, "Passes in one optimizer step", Course::part);
-    f("learning_rate", options.learning_rate, "Peak learning rate", Course::part);
-    f("warmup_ratio", options.warmup_ratio, "Share of the steps that warm up", Course::part);
-    f("weight_decay", options.weight_decay, "Weight decay of matrices and embeddings", Course::part);
-    f("decay_slopes", options.decay_slopes, "Learnable slopes decay like matrices", Course::part);
-    f("beta1", options.beta1, "Decay of AdamW's first moment", Course::part);
-    f("beta2", options.beta2, "Decay of AdamW's second moment", Course::part);
-    f("epsilon", options.epsilon, "Added to the root of AdamW's second moment", Course::part);
-    f("max_gradient_norm", options.max_gradient_norm, "Clips the norm of all gradients; 0: no clipping",
-      Course::part);
-    f("dropout", options.dropout, "Dropout of the embedding", Course::part);
-    f("seed", options.seed, "Seed of weights, order and dropout", Course::part);
-    f("shuffle", options.shuffle, "Visit the windows in a new random order each epoch", Course::part);
-    f("log_every", options.log_every, "Steps between lines of metrics; 0: never", Course::free);
-    f("observe_every", options.observe_every, "Steps between observations of the heads; 0: never",
-      Course::free);
-    f("eval_every", options.eval_every, "Steps between evaluations, besides the last; 0: none at all",
-      Course::free);
-    f("checkpoint_every", options.checkpoint_every,
-      "Steps between checkpoints, besides the first and last; 0: none", Course::free);
-    f("extend", options.extend, "Let a resumed run have more steps than it was started with", Course::free);
-    f("zero", options.zero, "Shard the optimizer's state over the processes (programs ..._mpi)",
-      Course::free);
-  }
-
-  /// The options that affect the course of training.
-  Json course() const {
-    Json course;
-    for_each(*this, [&](const char* name, const auto& value, const char*, Course part) {
-      if (part == Course::part) course[name] = value;
-    });
-    return course;
-  }
-};
 
 /// An optimizer's options set from `options` by name; the others keep their defaults.
 template <class Options>
@@ -140,18 +68,6 @@ double training_pass(Model& model, const Windows& windows, const WindowOrder& or
                                  .observe = observe});
 }
 
-/// Adds the gradient of the mean loss over the windows of one optimizer step to the model's. Returns that
-/// loss.
-template <class Model>
-double accumulate_gradients(Model& model, const Windows& windows, const WindowOrder& order,
-                            WindowBatch& memory, const TrainerOptions& options, std::int64_t step,
-                            bool observe) {
-  double loss = 0;
-  for (int pass = 0; pass < options.accumulate; ++pass)
-    loss += training_pass(model, windows, order, memory, options, step, pass, observe);
-  return loss / options.accumulate;
-}
-
 /// How a call of Trainer::run ended.
 enum class Outcome {
   finished,     ///< All steps are done.
@@ -161,19 +77,14 @@ enum class Outcome {
 
 /// The state of a run after a step, for display.
 struct Progress {
-  std::int64_t step = 0;  ///< Steps done.
-  /// Steps of the whole run.
-  std::int64_t steps = 0;
-  double loss = 0;  ///< Loss of the step's batch before the update.
-  /// Learning rate of this step.
-  double learning_rate = 0;
-  /// Gradient norm of all parameters together, before clipping.
-  double gradient_norm = 0;
-  /// Speed since the last logged step.
-  double tokens_per_second = 0;
-  /// Time to the end at this speed.
-  double seconds_left = 0;
-  bool logged = false;  ///< Whether this step is also in the metrics.
+  std::int64_t step = 0;         ///< Steps done.
+  std::int64_t steps = 0;        ///< Steps of the whole run.
+  double loss = 0;               ///< Loss of the step's batch before the update, in nats.
+  double learning_rate = 0;      ///< Learning rate of this step.
+  double gradient_norm = 0;      ///< Gradient norm of all parameters together, before clipping.
+  double tokens_per_second = 0;  ///< Speed since the last logged step.
+  double seconds_left = 0;       ///< Time to the end at this speed.
+  bool logged = false;           ///< Whether this step is also in the metrics.
 };
 
 /// Trains a model on windows of tokens. Each run has a folder, which holds metrics.jsonl and checkpoint/. A
@@ -182,8 +93,9 @@ struct Progress {
 ///   OptimizerPolicy   AdamW, Muon, or your own (docs/change.md)
 ///   SchedulePolicy    WarmupLinearSchedule, WarmupCosineSchedule, WarmupStableDecaySchedule, ChosenSchedule,
 ///                     or your own
-///   Ranks             SingleProcess, or Mpi: processes that share the passes of each step
-///   (docs/parallel.md). Each has a trainer; all call the same members, and rank 0 writes and reports
+///   Ranks             SingleProcess, or processes that share the passes of each step: Mpi or Nccl
+///
+/// Each rank has a trainer. All call the same members, and rank 0 writes and reports (docs/parallel.md).
 template <class Model, template <class> class OptimizerPolicy = AdamW,
           class SchedulePolicy = WarmupLinearSchedule, Communicator Ranks = SingleProcess>
 class Trainer {
@@ -348,78 +260,50 @@ class Trainer {
   /// finite.
   Outcome run(const std::function<bool()>& stop = [] { return false; }) {
     if (!has_begun_) throw Error("a run begins with start() or resume()");
-    using Clock = std::chrono::steady_clock;
-    const auto seconds = [](Clock::duration d) { return std::chrono::duration<double>(d).count(); };
     if constexpr (removes_norms) {
       removal_.read();
       removal_.set_gates(step_);
     }
     const double tokens_per_step =
         static_cast<double>(options_.batch_size) * options_.accumulate * static_cast<double>(context());
-    auto since = Clock::now();  // for the speed, which excludes evaluations and checkpoints
-    std::int64_t steps_since = 0;
-    double speed = 0;
+    SpeedMeter meter(tokens_per_step);
     while (step_ < options_.steps) {
       if (on_any_rank(ranks_, stop())) {
         save();
         return Outcome::interrupted;
       }
-      const bool observes = due(step_, options_.observe_every);
       const double rate = parts_.schedule(step_);
-      std::vector<double> of_norms, of_objective;
-      const auto passes = parallel_.gradients(observes, shares_state(), [&](std::int64_t pass) {
-        const double loss = training_pass(model_, *train_, order_, memory_, options_, step_, pass, observes);
-        if constexpr (removes_norms) removal_.measure(options_.batch_size * context(), of_norms);
-        if constexpr (has_target) model_.objective().measure(of_objective);
-        return loss;
-      });
-      double loss = 0;
-      for (const double of_pass : passes.losses) loss += of_pass;
-      loss /= options_.accumulate;
-      if (observes) write_observations();
+      const StepPasses passes = run_passes();
       const double norm = optimizer_.step(rate);
-      if (!math::is_finite(loss) || !math::is_finite(norm)) {
+      if (!math::is_finite(passes.loss) || !math::is_finite(norm)) {
         if constexpr (has_ranks<Ranks>) {
           if (shares_state()) parallel_.complete_gradients();
         }
-        report_divergence(loss, norm, passes.faulty_rank);
+        report_divergence(passes.loss, norm, passes.faulty_rank);
         return Outcome::diverged;
       }
-      if constexpr (has_ranks<Ranks>) {
-        if (shares_state()) parallel_.complete_weights();
-      }
-      if constexpr (has_target) {
-        if (norms_are_left() || !model_.objective().has_target())
-          model_.objective().update_target(step_, ranks_.gather(of_objective));
-      }
-      if constexpr (removes_norms) {
-        if (removal_.measures()) removal_.set_scales(step_, ranks_.gather(of_norms));
-      }
-      ++steps_since;
+      finish_update(passes);
       const bool logs = due(step_, options_.log_every) || step_ + 1 == options_.steps;
-      if (logs || speed == 0)
-        speed = tokens_per_step * static_cast<double>(steps_since) / seconds(Clock::now() - since);
+      const double speed = meter.after_step(/*measures=*/logs);
       if (logs) {
-        Json line{{"kind", "train"},       {"step", step_},         {"loss", loss},
+        Json line{{"kind", "train"},       {"step", step_},         {"loss", passes.loss},
                   {"learning_rate", rate}, {"gradient_norm", norm}, {"tokens_per_second", speed}};
         if constexpr (removes_norms) line["norm_gate"] = removal_.gate();
         log(line);
-        since = Clock::now();
-        steps_since = 0;
+        meter.restart();
       }
       ++step_;
       if constexpr (removes_norms) removal_.set_gates(step_);
       if (callbacks_.on_step && is_first()) {
         const double left = tokens_per_step * static_cast<double>(options_.steps - step_) / speed;
-        callbacks_.on_step({step_, options_.steps, loss, rate, norm, speed, left, logs});
+        callbacks_.on_step({step_, options_.steps, passes.loss, rate, norm, speed, left, logs});
       }
-      const auto pause = Clock::now();
-      const bool last = step_ == options_.steps;
-      if (validation_ != nullptr && options_.eval_every > 0 && (last || step_ % options_.eval_every == 0)) {
-        write_evaluation();
-      }
-      if (last || (options_.checkpoint_every > 0 && step_ % options_.checkpoint_every == 0)) save();
-      since += Clock::now() - pause;
+      meter.pause([&] {
+        const bool last = step_ == options_.steps;
+        const bool evaluates = options_.eval_every > 0 && (last || due(step_, options_.eval_every));
+        if (validation_ != nullptr && evaluates) write_evaluation();
+        if (last || due(step_, options_.checkpoint_every)) save();
+      });
     }
     return Outcome::finished;
   }
@@ -431,6 +315,53 @@ class Trainer {
   std::uint64_t bytes_moved() const { return parallel_.bytes_moved(); }
 
  private:
+  /// The speed since the last logged step, without the time of evaluations and checkpoints.
+  class SpeedMeter {
+   public:
+    explicit SpeedMeter(double tokens_per_step) : tokens_per_step_(tokens_per_step) {}
+
+    /// Counts a step. Returns the tokens per second, as of this step if it `measures` or is the first, or
+    /// else as of the last one that did.
+    double after_step(bool measures) {
+      ++steps_;
+      if (measures || speed_ == 0) {
+        const std::chrono::duration<double> time = Clock::now() - since_;
+        speed_ = tokens_per_step_ * static_cast<double>(steps_) / time.count();
+      }
+      return speed_;
+    }
+
+    /// Begins to measure anew.
+    void restart() {
+      since_ = Clock::now();
+      steps_ = 0;
+    }
+
+    /// Calls body(), whose time does not count.
+    template <class Body>
+    void pause(const Body& body) {
+      const auto begin = Clock::now();
+      body();
+      since_ += Clock::now() - begin;
+    }
+
+   private:
+    using Clock = std::chrono::steady_clock;
+
+    double tokens_per_step_;
+    double speed_ = 0;
+    Clock::time_point since_ = Clock::now();
+    std::int64_t steps_ = 0;
+  };
+
+  /// What the passes of one step gave.
+  struct StepPasses {
+    double loss = 0;                   // the mean over the passes of all ranks
+    int faulty_rank = -1;              // the first rank with numbers that are not finite, -1 if none
+    std::vector<double> of_norms;      // for NormRemoval::set_scales(), of this rank
+    std::vector<double> of_objective;  // for update_target() of the objective, of this rank
+  };
+
   static constexpr bool takes_share =
       std::constructible_from<Optimizer, Model&, typename Optimizer::Options, Share>;
 
@@ -482,13 +413,7 @@ class Trainer {
       run["step"] = step_;
       run["data"] = {train_data_.tokens, validation_data_.tokens};
       parallel_.require_equal(run.dump(), "was started with other options or other shards");
-      std::string weights;
-      for (const auto& parameter : model_.parameters().all()) {
-        const auto values = model_.parameters().read(model_.device(), parameter);
-        weights +=
-            fingerprint({reinterpret_cast<const char*>(values.data()), values.size() * sizeof(values[0])});
-      }
-      parallel_.require_equal(weights, "has other weights");
+      parallel_.require_equal(weights_fingerprint(model_), "has other weights");
     }
   }
 
@@ -512,16 +437,59 @@ class Trainer {
 
   /// The state of the checkpoint in the folder. Throws Error if this run cannot be resumed from it.
   Json checked_state() {
-    Json state = read_checkpoint_state(checkpoint_folder());
-    check_same_course(state);
-    if (const auto windows_then = checkpoint_count(checkpoint_folder(), state, "windows");
-        windows_then != windows()) {
-      throw Error(checkpoint_folder().string() + " was made with " + std::to_string(windows_then) +
+    const std::filesystem::path folder = checkpoint_folder();
+    Json state = read_checkpoint_state(folder);
+    Json saved = implied_course<Model>();
+    if (state.contains("course") && state["course"].is_object()) saved.update(state["course"]);
+    if (check_same_course(folder, saved, course(), options_.extend)) {
+      message("note: the run is extended to " + std::to_string(options_.steps) +
+              " steps; it was started with " + saved["steps"].dump());
+    }
+    if (const auto windows_then = checkpoint_count(folder, state, "windows"); windows_then != windows()) {
+      throw Error(folder.string() + " was made with " + std::to_string(windows_then) +
                   " training windows, but the given shard has " + std::to_string(windows()) +
                   "; resume with the same one");
     }
-    check_same_data(state);
+    const auto check_data = [&](ShardIdentity& given, const char* which, const char* purpose) {
+      const ShardIdentity before = saved_identity(state, which);  // earlier versions stored none
+      check_same_shards(folder, before, given, purpose);
+      if (given.path.empty()) given = before;  // keep it through a run without evaluation
+    };
+    check_data(train_data_, "train", "trained");
+    check_data(validation_data_, "validation", "evaluated");
     return state;
+  }
+
+  /// Computes the gradients of the present step, and writes its observations if they are due.
+  StepPasses run_passes() {
+    const bool observes = due(step_, options_.observe_every);
+    StepPasses result;
+    const auto passes = parallel_.gradients(observes, shares_state(), [&](std::int64_t pass) {
+      const double loss = training_pass(model_, *train_, order_, memory_, options_, step_, pass, observes);
+      if constexpr (removes_norms) removal_.measure(options_.batch_size * context(), result.of_norms);
+      if constexpr (has_target) model_.objective().measure(result.of_objective);
+      return loss;
+    });
+    for (const double of_pass : passes.losses) result.loss += of_pass;
+    result.loss /= options_.accumulate;
+    result.faulty_rank = passes.faulty_rank;
+    if (observes) write_observations();
+    return result;
+  }
+
+  /// Completes what depends on the optimizer's update: the weights on all ranks, the target of the objective,
+  /// and the scales of norms that are removed.
+  void finish_update(const StepPasses& passes) {
+    if constexpr (has_ranks<Ranks>) {
+      if (shares_state()) parallel_.complete_weights();
+    }
+    if constexpr (has_target) {
+      if (norms_are_left() || !model_.objective().has_target())
+        model_.objective().update_target(step_, ranks_.gather(passes.of_objective));
+    }
+    if constexpr (removes_norms) {
+      if (removal_.measures()) removal_.set_scales(step_, ranks_.gather(passes.of_norms));
+    }
   }
 
   /// Writes a line of metrics.jsonl, on rank 0.
@@ -551,69 +519,6 @@ class Trainer {
     if constexpr (requires { parts_.schedule.warmup_ratio; })
       course["warmup_ratio"] = parts_.schedule.warmup_ratio;
     return course;
-  }
-
-  /// The options of an objective or a removal, under their names.
-  template <class Options>
-  static void add_options(const Options& options, Json& course) {
-    Options::for_each(options, [&](const char* name, auto value, const char*) { course[name] = value; });
-  }
-
-  /// Options that earlier versions left out of a checkpoint's course, because they had no such choice or it
-  /// showed in the tensors.
-  static Json implied_course() {
-    Json implied{
-        {"objective", Model::Objective::name}, {"optimizer", "adamw"}, {"schedule", "linear"}, {"leaves", 1}};
-    AdamWOptions{}.for_each([&](const char* name, auto value) { implied[name] = value; });
-    if constexpr (HasOptions<typename Model::Objective>)
-      add_options(std::decay_t<decltype(std::declval<Model&>().objective().options())>(), implied);
-    return implied;
-  }
-
-  static std::string of_program(const Json& leaves) {
-    return leaves == 1 ? "by a program for a single process" : "by a program for several processes";
-  }
-
-  void check_same_course(const Json& state) {
-    Json saved = implied_course();
-    if (state.contains("course") && state["course"].is_object()) saved.update(state["course"]);
-    const Json course = this->course();
-    for (const auto& [name, value] : course.items()) {
-      const Json before = saved.value(name, Json());
-      if (before == value) continue;
-      if (name == "steps" && options_.extend && before.is_number_integer() &&
-          before.get<std::int64_t>() < options_.steps) {
-        message("note: the run is extended to " + value.dump() + " steps; it was started with " +
-                before.dump());
-        continue;
-      }
-      if (name == "leaves") {
-        throw Error(checkpoint_folder().string() + " was made " + of_program(before) + ", this is one " +
-                    of_program(value) + ", which adds gradients up in another order; resume with such a one");
-      }
-      throw Error(checkpoint_folder().string() + " was made with " + name + " " +
-                  (before.is_null() ? "unknown" : excerpt(before.dump())) + ", not " + value.dump() +
-                  "; resume with the same options");
-    }
-  }
-
-  /// Checkpoints of earlier versions do not identify their data.
-  void check_same_data(const Json& state) {
-    const auto check = [&](ShardIdentity& given, const char* which, const char* purpose) {
-      const ShardIdentity saved = saved_identity(state, which);
-      if (tokenizers_differ(saved, given)) {
-        throw Error(checkpoint_folder().string() + " was " + purpose + " on " + tokenizer_text(saved) + ", " +
-                    tokenizer_text(given) + " is of another tokenizer; resume with the same shard");
-      }
-      if (tokens_differ(saved, given)) {
-        throw Error(checkpoint_folder().string() + " was " + purpose + " on " + saved.path +
-                    " (fingerprint " + saved.tokens + "), " + given.path +
-                    " holds other tokens (fingerprint " + given.tokens + "); resume with the same shard");
-      }
-      if (given.path.empty()) given = saved;  // keep it through a run without evaluation
-    };
-    check(train_data_, "train", "trained");
-    check(validation_data_, "validation", "evaluated");
   }
 
   static bool due(std::int64_t step, std::int64_t every) { return every > 0 && step % every == 0; }

@@ -17,19 +17,15 @@ void bias_forward(D&, Matrix<typename D::Scalar> y, const typename D::Scalar* bi
   });
 }
 
-/// Threads share the columns, so that each sum runs over the rows in order.
 template <CpuDevice D>
 void bias_backward(D&, Matrix<const typename D::Scalar> d_y, float* d_bias) {
-  parallel_for(
-      d_y.cols, std::max(Index{16}, row_grain(d_y.rows)),
-      [&](Index begin, Index end) {
-        for (Index i = 0; i < d_y.rows; ++i) {
-          const typename D::Scalar* row = d_y.row(i);
+  for_column_parts(d_y.rows, d_y.cols, [&](Index begin, Index end) {
+    for (Index i = 0; i < d_y.rows; ++i) {
+      const typename D::Scalar* row = d_y.row(i);
 #pragma omp simd
-          for (Index j = begin; j < end; ++j) d_bias[j] += row[j];
-        }
-      },
-      16);
+      for (Index j = begin; j < end; ++j) d_bias[j] += row[j];
+    }
+  });
 }
 
 }  // namespace lnfree::cpu

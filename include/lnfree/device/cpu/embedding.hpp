@@ -28,26 +28,22 @@ void embedding_forward(D&, BatchShape shape, const std::int32_t* tokens,
   });
 }
 
-/// Threads share the columns, so that each sum runs over the tokens in order.
 template <CpuDevice D>
 void embedding_backward(D&, BatchShape shape, const std::int32_t* tokens,
                         Matrix<const typename D::Scalar> d_x, Matrix<float> d_token_table,
                         Matrix<float> d_position_table) {
-  parallel_for(
-      d_x.cols, std::max(Index{16}, row_grain(d_x.rows)),
-      [&](Index begin, Index end) {
-        for (Index i = 0; i < shape.rows(); ++i) {
-          const typename D::Scalar* from = d_x.row(i);
-          float* token = d_token_table.row(tokens[i]);
+  for_column_parts(d_x.rows, d_x.cols, [&](Index begin, Index end) {
+    for (Index i = 0; i < shape.rows(); ++i) {
+      const typename D::Scalar* from = d_x.row(i);
+      float* token = d_token_table.row(tokens[i]);
 #pragma omp simd
-          for (Index j = begin; j < end; ++j) token[j] += from[j];
-          if (d_position_table.rows == 0) continue;
-          float* position = d_position_table.row(i % shape.length);
+      for (Index j = begin; j < end; ++j) token[j] += from[j];
+      if (d_position_table.rows == 0) continue;
+      float* position = d_position_table.row(i % shape.length);
 #pragma omp simd
-          for (Index j = begin; j < end; ++j) position[j] += from[j];
-        }
-      },
-      16);
+      for (Index j = begin; j < end; ++j) position[j] += from[j];
+    }
+  });
 }
 
 }  // namespace lnfree::cpu

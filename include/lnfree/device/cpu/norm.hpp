@@ -108,28 +108,24 @@ void norm_forward(D&, N, Matrix<const typename D::Scalar> x,
   });
 }
 
-/// The gradients of the parameters that have a number for each channel. Threads share the columns, so that
-/// each sum runs over the rows in order.
+/// The gradients of the parameters that have a number for each channel.
 template <class N, class S>
 void norm_vectors_backward(Matrix<const S> x, const NormColumns<N, S>& columns, const NormRow<float>* rows,
                            Matrix<const S> d_y, NormPointers<float, N> d_parameters) {
-  parallel_for(
-      x.cols, std::max(Index{16}, row_grain(x.rows)),
-      [&](Index begin, Index end) {
-        for (Index i = 0; i < x.rows; ++i) {
-          const S *in = x.row(i), *d_out = d_y.row(i);
-          RowStatistics<float> row{};
-          if constexpr (RowNorm<N>) row = rows[i].statistics;
+  for_column_parts(x.rows, x.cols, [&](Index begin, Index end) {
+    for (Index i = 0; i < x.rows; ++i) {
+      const S *in = x.row(i), *d_out = d_y.row(i);
+      RowStatistics<float> row{};
+      if constexpr (RowNorm<N>) row = rows[i].statistics;
 #pragma omp simd
-          for (Index j = begin; j < end; ++j) {
-            for_learned_parameters<N>([&](auto k) LNFREE_INLINE_LAMBDA {
-              if constexpr (is_per_channel<N, k()>)
-                d_parameters.of[k()][j] += d_out[j] * columns.template slope_of_parameter<k()>(in, j, row);
-            });
-          }
-        }
-      },
-      16);
+      for (Index j = begin; j < end; ++j) {
+        for_learned_parameters<N>([&](auto k) LNFREE_INLINE_LAMBDA {
+          if constexpr (is_per_channel<N, k()>)
+            d_parameters.of[k()][j] += d_out[j] * columns.template slope_of_parameter<k()>(in, j, row);
+        });
+      }
+    }
+  });
 }
 
 template <CpuDevice D, Norm N>

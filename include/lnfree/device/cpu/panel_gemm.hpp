@@ -41,8 +41,8 @@ class PanelGemm {
   ///   mr x nr     a tile of C, in registers; nr columns of B, or a vector less, are a panel
   ///   kc          depth of a panel. If A is not packed, panels twice as deep halve the passes over C
   ///   nc          columns of B packed at once, in panels that stay together in the second-level cache
-  ///   mc          rows of A that stay in that cache, too; a block used with several groups of panels need
-  ///   not stay there, and has twice as many
+  ///   mc          rows of A that stay in that cache, too; twice as many where a block is used with several
+  ///               groups of panels, for which it need not stay there
   static constexpr bool is_wide = vector_width == 16;
   static constexpr int nr_vectors = is_wide ? 4 : 3, mr = tile_rows<nr_vectors>;
   static constexpr Index nr = nr_vectors * vector_width;

@@ -8,21 +8,16 @@
 
 namespace lnfree::cpu {
 
-/// Threads share the columns, so that each sum runs over the rows in order.
 template <CpuDevice D>
 void column_squares(D&, Matrix<const typename D::Scalar> x, float* sums) {
-  parallel_for(
-      x.cols, std::max(Index{16}, row_grain(x.rows)),
-      [&](Index begin, Index end) {
-        std::fill(sums + begin, sums + end, 0.0f);
-        for (Index i = 0; i < x.rows; ++i) {
-          const typename D::Scalar* const row = x.row(i);
+  for_column_parts(x.rows, x.cols, [&](Index begin, Index end) {
+    std::fill(sums + begin, sums + end, 0.0f);
+    for (Index i = 0; i < x.rows; ++i) {
+      const typename D::Scalar* const row = x.row(i);
 #pragma omp simd
-          for (Index j = begin; j < end; ++j)
-            sums[j] += static_cast<float>(row[j]) * static_cast<float>(row[j]);
-        }
-      },
-      16);
+      for (Index j = begin; j < end; ++j) sums[j] += static_cast<float>(row[j]) * static_cast<float>(row[j]);
+    }
+  });
 }
 
 template <CpuDevice D>

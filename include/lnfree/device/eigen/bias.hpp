@@ -15,7 +15,8 @@ void bias_forward(EigenCpu<S>&, Matrix<S> y, const S* bias) {
 
 template <class S>
 void bias_backward(EigenCpu<S>&, std::type_identity_t<Matrix<const S>> d_y, S* d_bias) {
-  for_each_column_part(d_y.rows, d_y.cols, [&](Index begin, Index count) {
+  for_column_parts(d_y.rows, d_y.cols, [&](Index begin, Index end) {
+    const Index count = end - begin;
     for (Index i = 0; i < d_y.rows; ++i) numbers(d_bias + begin, count) += row(d_y.columns(begin, count), i);
   });
 }

@@ -23,8 +23,8 @@ template <class S>
 void embedding_backward(EigenCpu<S>&, BatchShape shape, const std::int32_t* tokens,
                         std::type_identity_t<Matrix<const S>> d_x, Matrix<S> d_token_table,
                         Matrix<S> d_position_table) {
-  for_each_column_part(d_x.rows, d_x.cols, [&](Index begin, Index count) {
-    const auto part = [&](auto matrix, Index i) { return numbers(matrix.row(i) + begin, count); };
+  for_column_parts(d_x.rows, d_x.cols, [&](Index begin, Index end) {
+    const auto part = [&](auto matrix, Index i) { return numbers(matrix.row(i) + begin, end - begin); };
     for (Index i = 0; i < shape.rows(); ++i) {
       part(d_token_table, tokens[i]) += part(d_x, i);
       if (d_position_table.rows > 0) part(d_position_table, i % shape.length) += part(d_x, i);

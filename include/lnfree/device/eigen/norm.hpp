@@ -61,7 +61,8 @@ void norm_backward(EigenCpu<S>&, N, std::type_identity_t<Matrix<const S>> x,
     const auto slope = [](const auto& element) { return element.template slope_of_parameter<index>(); };
     S* const d_parameter = d_parameters.of[index];
     if constexpr (is_per_channel<N, index>) {
-      for_each_column_part(x.rows, x.cols, [&](Index begin, Index count) {
+      for_column_parts(x.rows, x.cols, [&](Index begin, Index end) {
+        const Index count = end - begin;
         NormPointers<const S, N> part = parameters;
         for_norm_parameters<N>([&](auto p) {
           if constexpr (is_per_channel<N, p()>) part.of[p()] += begin;

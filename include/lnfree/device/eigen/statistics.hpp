@@ -11,7 +11,8 @@ namespace lnfree::eigen {
 
 template <class S>
 void column_squares(EigenCpu<S>&, std::type_identity_t<Matrix<const S>> x, S* sums) {
-  for_each_column_part(x.rows, x.cols, [&](Index begin, Index count) {
+  for_column_parts(x.rows, x.cols, [&](Index begin, Index end) {
+    const Index count = end - begin;
     auto of_part = numbers(sums + begin, count);
     of_part.setZero();
     for (Index i = 0; i < x.rows; ++i) of_part += row(x.columns(begin, count), i).square();

@@ -1,6 +1,5 @@
 #pragma once
 
-#include <algorithm>
 #include <array>
 #include <cstddef>
 #include <type_traits>
@@ -34,16 +33,6 @@ void for_each_row(Index rows, Index cols, const Body& body) {
   parallel_for(rows, row_grain(cols), [&](Index begin, Index end) {
     for (Index i = begin; i < end; ++i) body(i);
   });
-}
-
-/// Calls body(begin, count) for parts of the columns of a matrix with `rows` rows, so that sums over the rows
-/// are in the same order for any number of threads.
-template <class Body>
-void for_each_column_part(Index rows, Index cols, const Body& body) {
-  constexpr Index align = 16;
-  parallel_for(
-      cols, std::max(align, row_grain(rows)), [&](Index begin, Index end) { body(begin, end - begin); },
-      align);
 }
 
 /// The sum of body(i) for every row i of a matrix with `cols` columns, in double: a fixed number of partial

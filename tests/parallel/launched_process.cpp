@@ -1,4 +1,4 @@
-#include "lnfree/parallel/launched.hpp"
+#include "lnfree/parallel/launched_process.hpp"
 
 #include <cstdlib>
 #include <string>
@@ -27,34 +27,35 @@ constexpr const char* names[] = {"OMPI_COMM_WORLD_SIZE",
                                  "SLURM_LOCALID"};
 
 /// The result with only these variables in the environment.
-Launched found_in(const Variables& variables) {
+LaunchedProcess found_in(const Variables& variables) {
   for (const char* name : names) ::unsetenv(name);
   for (const auto& [name, value] : variables) ::setenv(name.c_str(), value.c_str(), 1);
-  return Launched::from_environment();
+  return LaunchedProcess::from_environment();
 }
 
 }  // namespace
 
-BOOST_AUTO_TEST_SUITE(launched)
+BOOST_AUTO_TEST_SUITE(launched_process)
 
 BOOST_AUTO_TEST_CASE(every_launcher_is_understood) {
-  const Launched alone = found_in({{"SLURM_PROCID", "3"}, {"SLURM_NTASKS", "8"}});  // in sbatch, without srun
+  const LaunchedProcess alone =
+      found_in({{"SLURM_PROCID", "3"}, {"SLURM_NTASKS", "8"}});  // in sbatch, without srun
   BOOST_TEST(alone.size == 1);
   BOOST_TEST(alone.rank == 0);
   for (int first = 0; first < 12; first += 3) {
-    const Launched one = found_in(
+    const LaunchedProcess one = found_in(
         {{names[first], "8"}, {names[first + 1], "5"}, {names[first + 2], "1"}, {"SLURM_NTASKS", "1"}});
     BOOST_TEST(one.size == 8);
     BOOST_TEST(one.rank == 5);
     BOOST_TEST(one.local_rank == 1);
   }
   // mpirun within a step of srun.
-  const Launched inner = found_in({{"SLURM_STEP_NUM_TASKS", "1"},
-                                   {"SLURM_PROCID", "0"},
-                                   {"SLURM_LOCALID", "0"},
-                                   {"OMPI_COMM_WORLD_SIZE", "2"},
-                                   {"OMPI_COMM_WORLD_RANK", "1"},
-                                   {"OMPI_COMM_WORLD_LOCAL_RANK", "1"}});
+  const LaunchedProcess inner = found_in({{"SLURM_STEP_NUM_TASKS", "1"},
+                                          {"SLURM_PROCID", "0"},
+                                          {"SLURM_LOCALID", "0"},
+                                          {"OMPI_COMM_WORLD_SIZE", "2"},
+                                          {"OMPI_COMM_WORLD_RANK", "1"},
+                                          {"OMPI_COMM_WORLD_LOCAL_RANK", "1"}});
   BOOST_TEST(inner.size == 2);
   BOOST_TEST(inner.rank == 1);
 }

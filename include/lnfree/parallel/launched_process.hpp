@@ -1,18 +1,17 @@
 #pragma once
 
 #include <array>
-#include <charconv>
 #include <cstdlib>
 #include <optional>
 #include <string>
-#include <string_view>
 
 #include <lnfree/core/error.hpp>
+#include <lnfree/core/parse_number.hpp>
 
 namespace lnfree {
 
 /// The number of this process among those of a launcher, from the environment.
-struct Launched {
+struct LaunchedProcess {
   int rank = 0;        ///< Its number.
   int size = 1;        ///< The number of processes.
   int local_rank = 0;  ///< Its number among those on its machine.
@@ -20,7 +19,7 @@ struct Launched {
   /// Reads the variables of Open MPI's mpirun, MPICH's mpirun, srun or torchrun. Those of torchrun, RANK,
   /// WORLD_SIZE and LOCAL_RANK, can also be set by hand. Without any it is a single process. Throws Error if
   /// a number is missing or invalid.
-  static Launched from_environment() {
+  static LaunchedProcess from_environment() {
     struct Launcher {
       const char *size, *rank, *local_rank;
     };
@@ -35,7 +34,7 @@ struct Launched {
       const std::optional<int> size = number(names.size);
       if (!size) continue;
       const std::optional<int> rank = number(names.rank), local_rank = number(names.local_rank);
-      const Launched found{rank.value_or(-1), *size, local_rank.value_or(-1)};
+      const LaunchedProcess found{rank.value_or(-1), *size, local_rank.value_or(-1)};
       if (found.size >= 1 && found.rank >= 0 && found.rank < found.size && found.local_rank >= 0 &&
           found.local_rank <= found.rank)
         return found;
@@ -50,10 +49,7 @@ struct Launched {
   static std::optional<int> number(const char* name) {
     const char* const text = std::getenv(name);
     if (text == nullptr) return std::nullopt;
-    const std::string_view digits = text;
-    int value = 0;
-    const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), value);
-    return error == std::errc() && end == digits.data() + digits.size() ? value : -1;
+    return parse_number<int>(text).value_or(-1);
   }
 
   static std::string said(const char* name) {
