@@ -35,6 +35,11 @@ LLAMA3 = (r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[
           r"|\s*[\r\n]+|\s+(?!\S)|\s+")
 
 
+# Matches are removed, so that the tokens show them. Most ignore case.
+PATTERNS = [r"(?i:'s|’t|ж[а-я]?|σ|k|å|ǆ|s+s|s(?:t|x))", r"(?i)[^\p{L}\p{N}]", r"(?i:[\p{M}a-z])", r"(?i:[à-öα-ω]+)",
+            r"(?i:\p{Lu})", r"(?i)[^\s\w]|ιx|ſ", r"\w", r"\W", r"[\w]", r"[^\w]", r"\s|\d"]
+
+
 def python_code(size):
     """Two sets of documents from Python's own sources, each of at least that many bytes, shortest file names
     first."""
@@ -114,6 +119,21 @@ def make_tokenizers(texts, folder):
             yield "code-search-net", path
 
 
+def make_splitters(folder):
+    """Yields patterns and files of tokenizers that drop what matches them, without any merges."""
+    from tokenizers import Regex, Tokenizer, models, pre_tokenizers
+
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    for i, pattern in enumerate(PATTERNS):
+        tokenizer = Tokenizer(models.BPE(vocab={letter: id for id, letter in enumerate(alphabet)}, merges=[]))
+        tokenizer.pre_tokenizer = pre_tokenizers.Sequence([
+            pre_tokenizers.Split(Regex(pattern), "removed"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
+        path = folder / f"pattern_{i}.json"
+        tokenizer.save(str(path))
+        yield pattern, path
+
+
 def ours(program, tokenizer, texts):
     """(ids, text) for each text."""
     blocks = [text.encode() for text in texts]
@@ -157,6 +177,15 @@ def compare(program):
                     print(f"{name}: the text of {len(ids)} tokens differs", file=sys.stderr)
                     differences += 1
             print(f"{name}: {tokens} tokens of {size} bytes compared")
+        # Every letter that has another case, and some more.
+        letters = [chr(code) for code in range(0x20000) if chr(code).lower() != chr(code).upper()]
+        text = "".join(before + letter for letter in letters for before in " sx") + "".join(OTHERS)
+        for pattern, path in make_splitters(Path(folder)):
+            expected = Tokenizer.from_file(str(path)).encode(text, add_special_tokens=False).ids
+            if ours(program, path, [text])[0][0] != expected:
+                print(f"{pattern} matches other text", file=sys.stderr)
+                differences += 1
+        print(f"{len(PATTERNS)} patterns compared on {len(text)} characters")
     return 1 if differences else 0
 
 
