@@ -213,7 +213,8 @@ template <class D>
 struct Unannounced : Profiled<D> {};
 template <class D>
 void expect_product(Unannounced<D>&, Matrix<const BFloat16>, Matrix<const BFloat16>) = delete;
-static_assert(ExpectsProducts<CudaFP8> && ExpectsProducts<CudaInt8> && !ExpectsProducts<Unannounced<CudaFP8>>);
+static_assert(ExpectsProducts<CudaFP8> && ExpectsProducts<CudaInt8> &&
+              !ExpectsProducts<Unannounced<CudaFP8>>);
 
 /// Three steps of training have the same bits whether factors are rounded by the kernels that compute them or
 /// not.

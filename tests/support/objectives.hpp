@@ -78,8 +78,8 @@ struct PenalizedStream {
   Parameter<Device>& target_;
 };
 
-/// The cross-entropy and, for the hidden layer and the stream after every layer and the last stream, a tenth of
-/// their mean squares.
+/// The cross-entropy and, for the hidden layer and the stream after every layer and the last stream, a tenth
+/// of their mean squares.
 template <class Device>
 struct PenalizedEverywhere : PenalizedHidden<Device> {
   using Scalar = typename Device::Scalar;

@@ -120,8 +120,9 @@ concept HasEpilogue = requires(D& device, Operand<typename D::Scalar> a, Operand
                                Epilogue<typename D::Scalar, A> epilogue) { gemm(device, a, b, c, epilogue); };
 
 /// gemm.hpp, on devices that round factors (core/rounded_weights.hpp) — announces that one primitive will
-/// write `factor`, and that the first product with a weight after it multiplies it by `weight` or its transpose.
-/// That primitive may then round it as well. The results are the same bits without the announcement.
+/// write `factor`, and that the first product with a weight after it multiplies it by `weight` or its
+/// transpose. That primitive may then round it as well. The results are the same bits without the
+/// announcement.
 template <class D>
 concept ExpectsProducts =
     requires(D& device, Matrix<const typename D::Scalar> factor, Matrix<const typename D::Scalar> weight) {

@@ -370,10 +370,10 @@ void attention_forward(D& device, AttentionShape shape, Matrix<const typename D:
   const bool whole = whole_heads<S>(shape, qkv, y);
   auto rounding = rounding_of_heads<FactorKind::input>(device, Matrix<const S>(y), whole && shape.first == 0);
   with_head_dim(shape.head_dim, [&](auto dim) {
-    device.stream().launch(
-        attention_forward_kernel<dim(), S, Entropies, decltype(rounding)>,
-        tile_blocks<S>(shape, shape.first), tile_threads<S>, forward_shared_bytes<S, dim()>, shape, qkv, y,
-        log_sum, entropies, score_scale(shape) * log2_e, whole, rounding);
+    device.stream().launch(attention_forward_kernel<dim(), S, Entropies, decltype(rounding)>,
+                           tile_blocks<S>(shape, shape.first), tile_threads<S>,
+                           forward_shared_bytes<S, dim()>, shape, qkv, y, log_sum, entropies,
+                           score_scale(shape) * log2_e, whole, rounding);
   });
 }
 
@@ -399,10 +399,10 @@ void attention_backward(D& device, AttentionShape shape, Matrix<const typename D
   const bool whole = whole_heads<S>(shape, qkv, d_y, d_qkv);
   auto rounding = rounding_of_heads<FactorKind::gradient>(device, Matrix<const S>(d_qkv), whole);
   with_head_dim(shape.head_dim, [&](auto dim) {
-    device.stream().launch(
-        attention_backward_kernel<dim(), S, Gradients, decltype(rounding)>,
-        tile_blocks<S>(shape), tile_threads<S>, BackwardMemory<S, dim()>::bytes, shape, qkv, log_sum,
-        workspace, d_y, d_qkv, entropies, score_scale(shape), whole, rounding);
+    device.stream().launch(attention_backward_kernel<dim(), S, Gradients, decltype(rounding)>,
+                           tile_blocks<S>(shape), tile_threads<S>, BackwardMemory<S, dim()>::bytes, shape,
+                           qkv, log_sum, workspace, d_y, d_qkv, entropies, score_scale(shape), whole,
+                           rounding);
   });
 }
 

@@ -129,7 +129,7 @@ concept MultipliesInEightBits =
 /// A product of x with some columns of a weight: c = x W or, if x is a gradient, c = x W^T.
 struct WeightProduct {
   Matrix<const BFloat16> x;
-  FactorKind kind;  ///< Of x.
+  FactorKind kind;     ///< Of x.
   Index first, count;  ///< Columns of the weight.
   Output<BFloat16> c;
   const BFloat16* bias;
@@ -212,9 +212,8 @@ void gemm(EightBitProducts<Format>& device, Operand<BFloat16> a, Operand<BFloat1
   }
   const FactorKind kind = b.transposed ? FactorKind::gradient : FactorKind::input;
   const bool is_rounded = take_waiting(device, *w, x, kind);
-  Format::multiply(
-      device, *w,
-      {x, kind, first, b.matrix.cols, c, epilogue.bias, std::same_as<A, ReLU>, is_rounded});
+  Format::multiply(device, *w,
+                   {x, kind, first, b.matrix.cols, c, epilogue.bias, std::same_as<A, ReLU>, is_rounded});
 }
 template <class Format>
 void gemm(EightBitProducts<Format>& device, Operand<BFloat16> a, Operand<BFloat16> b, Output<BFloat16> c) {

@@ -81,9 +81,9 @@ __global__ void __launch_bounds__(elementwise_threads)
 }
 
 /// Computes `made` element by element from `from`, and rounds it if the device has a rounding for it.
-/// body_of(from, made) is the body of an elementwise kernel, whose at() returns what it has stored. With `sum`,
-/// the body adds to a sum, which is added to *sum. Its order depends on the sizes alone, so that it is the
-/// same where the matrix is not rounded.
+/// body_of(from, made) is the body of an elementwise kernel, whose at() returns what it has stored. With
+/// `sum`, the body adds to a sum, which is added to *sum. Its order depends on the sizes alone, so that it is
+/// the same where the matrix is not rounded.
 template <FactorKind Kind, CudaDevice D, class BodyOf, class... Sum>
 void compute_elementwise(D& device, Matrix<const typename D::Scalar> from, Matrix<typename D::Scalar> made,
                          const BodyOf& body_of, Sum*... sum) {

@@ -55,7 +55,7 @@ struct Int8 {
   template <FactorKind>
   static RowRounding rounding(const RoundedWeight<Int8>& w, Matrix<const BFloat16> factor) {
     const OtherFactor to = other_factor(w, factor.rows, factor.cols);
-    return {factor, to.numbers, to.scales};
+    return {factor.data, static_cast<int>(factor.cols), to.numbers.data, to.scales};
   }
   static void discard(Stream&, const RoundedWeight<Int8>&, FactorKind) {}
 

@@ -82,12 +82,13 @@ inline void round_rows(Stream& stream, Matrix<const BFloat16> from, Matrix<std::
 /// round_rows_kernel. A row is read again once its scale is known, from the cache.
 struct RowRounding {
   static constexpr bool whole_rows = true;
-  Matrix<const BFloat16> made;  ///< The factor; without data if it is not rounded.
-  Matrix<std::int8_t> to;
+  const BFloat16* made = nullptr;  ///< The factor, without gaps between its rows; null if it is not rounded.
+  int cols = 0;
+  std::int8_t* to = nullptr;
   float* scales = nullptr;  ///< (rows)
   unsigned max = 0;         ///< The bits of the largest magnitude that this thread has found in its row.
 
-  bool is_on() const { return made.data != nullptr; }
+  bool is_on() const { return made != nullptr; }
 
   __device__ void begin() {}
   template <int N>
@@ -98,12 +99,14 @@ struct RowRounding {
   }
   template <int N>
   __device__ void end_row(Index i) {
-    if (made.data == nullptr) return;
+    if (made == nullptr) return;
     const RowScale scale = RowScale::of(warp_max(max));
+    const int lane = static_cast<int>(threadIdx.x % 32);
+    const Index first = i * cols;
     // A thread reads only what it has stored itself, so that no barrier is needed.
-    for (Index j = static_cast<Index>(threadIdx.x % 32) * N; j < made.cols; j += 32 * N)
-      store(to.row(i) + j, rounded_to_int8(load<N>(made.row(i) + j), scale.inverse));
-    if (threadIdx.x % 32 == 0) scales[i] = scale.value;
+    for (int j = lane * N; j < cols; j += 32 * N)
+      store(to + first + j, rounded_to_int8(load<N>(made + first + j), scale.inverse));
+    if (lane == 0) scales[i] = scale.value;
     max = 0;
   }
   __device__ void end() {}

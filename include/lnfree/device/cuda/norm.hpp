@@ -235,9 +235,9 @@ void norm_backward(D& device, Policy, Matrix<const typename D::Scalar> x,
       [&](auto n) {
         auto rounding =
             rounding_of<FactorKind::gradient, n(), PackOrder::rows>(device, Matrix<const S>(d_x.matrix));
-        device.stream().launch(norm_backward_kernel<n(), Policy, S, decltype(rounding)>,
-                               blocks, static_cast<int>(32 * warps), shared * sizeof(float), x, parameters,
-                               rows, d_y, d_x, device.handles->scratch, rounding);
+        device.stream().launch(norm_backward_kernel<n(), Policy, S, decltype(rounding)>, blocks,
+                               static_cast<int>(32 * warps), shared * sizeof(float), x, parameters, rows, d_y,
+                               d_x, device.handles->scratch, rounding);
       },
       x, d_y, d_x.matrix, d_x.addend);
   [[maybe_unused]] ColumnSums<(vectors > 0 ? vectors : 1)> to{};
