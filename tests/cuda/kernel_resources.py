@@ -28,7 +28,7 @@ def kernels(log):
     ).stdout.splitlines()
     for entry, name in zip(entries, names):
         entry["name"] = (
-            re.sub(r"lnfree::(cuda::)?|\(anonymous namespace\)::", "", name)
+            re.sub(r"lnfree::(cuda::)?|\(anonymous namespace\)::|\([a-z ]+\)(?=\d)", "", name)
             .removeprefix("void ")
             .split("(")[0]
         )

@@ -93,15 +93,22 @@ void compile_eight_bits(D& device, RoundedWeights<D>& weights) {
   gemm(device, matrix, matrix, Output<BFloat16>(matrix));
   gemm(device, matrix, matrix, Output<float>(Matrix<float>()));
   weights.update(device, 0);
+  compile_norm(device, LayerNorm{});
+  compile_norm(device, RMSNorm{});
+  compile_activation(device, GELU{});
+  compile_activation(device, LeakyLearnable<Scope::global>{});
 }
 template void compile_eight_bits(CudaFP8&, RoundedWeights<CudaFP8>&);
 template void compile_eight_bits(CudaInt8&, RoundedWeights<CudaInt8>&);
 
-/// What CudaFP8 alone has.
+/// What CudaFP8 alone has: attention that rounds its results.
 template <class D>
 void compile_fp8(D& device) {
-  compile_activation(device, GELU{});
-  compile_activation(device, LeakyLearnable<Scope::global>{});
+  const Matrix<BFloat16> matrix;
+  const Matrix<const BFloat16> input;
+  float* const sums = nullptr;
+  attention_forward(device, AttentionShape{}, input, matrix, sums, sums, RowEntropies<float>{sums});
+  attention_backward(device, AttentionShape{}, input, input, sums, input, matrix, sums, Unobserved{});
 }
 template void compile_fp8(CudaFP8&);
 

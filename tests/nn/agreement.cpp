@@ -6,6 +6,7 @@
 
 #include <boost/test/unit_test.hpp>
 
+#include <lnfree/device/profiled.hpp>
 #include <lnfree/model.hpp>
 
 #include "nn/training_run.hpp"
@@ -114,6 +115,12 @@ constexpr DecoderConfig even = [] {
   return config;
 }();
 
+constexpr DecoderConfig rotary = [] {
+  DecoderConfig config = even;
+  config.rotary_dims = 8;
+  return config;
+}();
+
 // Training diverges after a gradient from the other side of ReLU's kink.
 BOOST_AUTO_TEST_CASE(in_bf16) {
   constexpr double anything = 1;
@@ -200,6 +207,74 @@ BOOST_AUTO_TEST_CASE(in_int8, *test::needs_int8) {
 BOOST_AUTO_TEST_CASE(resumed_in_int8, *test::needs_int8) {
   check_that_it_resumes<CudaInt8>();
 }
+
+/// The device `D`, to which no product is announced.
+template <class D>
+struct Unannounced : Profiled<D> {};
+template <class D>
+void expect_product(Unannounced<D>&, Matrix<const BFloat16>, Matrix<const BFloat16>) = delete;
+static_assert(ExpectsProducts<CudaFP8> && ExpectsProducts<CudaInt8> &&
+              !ExpectsProducts<Unannounced<CudaFP8>>);
+
+/// Three steps of training have the same bits whether factors are rounded by the kernels that compute them or
+/// not.
+template <class N, class A, class D, class L = AsConfigured, DecoderConfig Config = even,
+          template <class> class Aim = CrossEntropy>
+void check_announcements() {
+  LNFREE_LOG_SEED();
+  const test::RandomBatch random({2, 16}, Config.vocab_size, test::seed());
+  const auto trace = [&]<class Device>(Device) {
+    using Model = Decoder<Config, N, A, Device, EntropyObserver, L, Aim>;
+    Model model(2);
+    AdamW<Model> optimizer(model);
+    model.initialize(5);
+    std::vector<double> numbers;
+    for (int step = 0; step < 3; ++step) {
+      numbers.push_back(model.forward_backward(random.batch()));
+      numbers.push_back(optimizer.step(1e-2));
+    }
+    return numbers;
+  };
+  BOOST_TEST(trace(D()) == trace(Unannounced<D>()), boost::test_tools::per_element());
+}
+
+BOOST_AUTO_TEST_CASE(announced_in_fp8, *test::needs_fp8) {
+  check_announcements<LayerNorm, GELU, CudaFP8>();
+  check_announcements<LayerNorm, GELU, CudaFP8, PostNorm>();
+  check_announcements<LayerNorm, GELU, CudaFP8, Parallel>();
+  check_announcements<LayerNorm, GELU, CudaFP8, Sandwich>();
+  check_announcements<LayerNorm, GELU, CudaFP8, AsConfigured, rotary>();
+  check_announcements<test::HalfOpen<Staged, 3>, GELU, CudaFP8>();
+  check_announcements<LayerNorm, GELU, CudaFP8, AsConfigured, even, test::PenalizedEverywhere>();
+}
+BOOST_AUTO_TEST_CASE(announced_in_int8, *test::needs_int8) {
+  check_announcements<LayerNorm, GELU, CudaInt8>();
+  check_announcements<Identity, ReLU, CudaInt8>();
+}
+
+#ifndef __CUDACC__
+/// The kernels of a training pass that only round x or d_y.
+template <class N, class A, class D>
+int separate_roundings() {
+  const test::RandomBatch random({2, 16}, even.vocab_size, test::seed());
+  Decoder<even, N, A, D, EntropyObserver> model(2);
+  model.initialize(5);
+  model.forward_backward(random.batch());  // also rounds the weights
+  const int before = test::separate_roundings<D>();
+  model.forward_backward(random.batch());
+  return test::separate_roundings<D>() - before;
+}
+
+// Each of the two layers has eight factors.
+BOOST_AUTO_TEST_CASE(factors_that_are_rounded_separately) {
+  BOOST_TEST((separate_roundings<LayerNorm, GELU, CudaFP8>()) == 0);
+  // Attention's results: two in each layer.
+  BOOST_TEST((separate_roundings<LayerNorm, GELU, CudaInt8>()) == 2 * 2);
+  // The results of products: five in each layer, but the last one's gradient comes from the final norm.
+  BOOST_TEST((separate_roundings<Identity, ReLU, CudaFP8>()) == 2 * 5 - 1);
+  BOOST_TEST((separate_roundings<Identity, ReLU, CudaInt8>()) == 2 * 7 - 1);
+}
+#endif
 
 /// The loss on the device of a model whose biases are drawn with this deviation.
 template <class Device>

@@ -1,5 +1,7 @@
 #pragma once
 
+#include <type_traits>
+
 #include <boost/test/unit_test.hpp>
 
 #include <lnfree/core/error.hpp>
@@ -26,5 +28,18 @@ boost::test_tools::assertion_result is_there(boost::unit_test::test_unit_id) {
 inline const boost::unit_test::precondition needs_fp8(is_there<CudaFP8>);
 /// The same for INT8.
 inline const boost::unit_test::precondition needs_int8(is_there<CudaInt8>);
+
+#ifndef __CUDACC__
+/// How often a kernel has run in the simulator that only rounds a factor. In INT8 these may be weights, too.
+template <class Device>
+int separate_roundings() {
+  using namespace cuda;
+  if constexpr (std::is_same_v<Device, CudaFP8>) {
+    return runs_of(round_kernel<RoundRows<E4M3>>) + runs_of(round_kernel<RoundRows<E5M2>>);
+  } else {
+    return runs_of(round_rows_kernel<BFloat16>);
+  }
+}
+#endif
 
 }  // namespace lnfree::test

@@ -78,6 +78,24 @@ struct PenalizedStream {
   Parameter<Device>& target_;
 };
 
+/// The cross-entropy and, for the hidden layer and the stream after every layer and the last stream, a tenth
+/// of their mean squares.
+template <class Device>
+struct PenalizedEverywhere : PenalizedHidden<Device> {
+  using Scalar = typename Device::Scalar;
+  static constexpr std::string_view name = "penalized_everywhere";
+
+  using PenalizedHidden<Device>::PenalizedHidden;
+
+  double on_state(Device& device, const TrainingPass& pass, int layer, Matrix<const Scalar> x,
+                  Matrix<Scalar> d_x) {
+    return this->on_hidden(device, pass, layer, x, d_x);
+  }
+  double on_stream(Device& device, const TrainingPass& pass, Matrix<const Scalar> x, Matrix<Scalar> d_x) {
+    return this->on_hidden(device, pass, 0, x, d_x);
+  }
+};
+
 /// Half the cross-entropy of the targets: in place of the library's.
 template <class Device>
 struct HalvedLoss {

@@ -67,6 +67,7 @@ class Attention {
                Output<Scalar> y, Accumulator* workspace, Entropies entropies) {
     const Matrix<Scalar> qkv = qkv_.top(x.rows), heads_output = heads_output_.top(x.rows);
     project(device, x, values, qkv);
+    c_proj_.expect(device, heads_output);
     attend(device, packed(shape), qkv, heads_output, workspace, entropies);
     c_proj_.forward(device, heads_output, y);
   }
@@ -90,6 +91,11 @@ class Attention {
     c_proj_.forward(device, fresh_output, y);
   }
 
+  /// Call it before a primitive writes x, if forward() is the next to read it.
+  void expect_input(Device& device, Matrix<const Scalar> x) { c_attn_.expect(device, x); }
+  /// Call it before a primitive writes d_y, if backward() is the next to read it.
+  void expect_gradient(Device& device, Matrix<const Scalar> d_y) { c_proj_.expect(device, d_y); }
+
   /// Computes d_x, which may be the memory of d_y, from d_y (rows, C), and d_values if there are separate
   /// values. `scratch` has 4 C columns; `entropies` is EntropyGradients, or Unobserved.
   template <class Gradients>
@@ -100,6 +106,8 @@ class Attention {
     const Matrix<Scalar> d_heads(scratch.data, x.rows, width());
     const Matrix<Scalar> d_qkv(scratch.data + d_heads.size(), x.rows, 3 * width());
     c_proj_.backward(device, heads_output, d_y, d_heads);
+    // Otherwise rotary() writes d_qkv as well, or no product reads all of it.
+    if (rotary_dims_ == 0 && values.data == nullptr) c_attn_.expect(device, d_qkv);
     attention_backward(device, packed(shape), qkv, heads_output, log_sum_, d_heads, d_qkv, workspace,
                        entropies);
     if (rotary_dims_ > 0) rotary(device, packed(shape), rotary_dims_, d_qkv, true);

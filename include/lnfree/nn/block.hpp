@@ -99,6 +99,7 @@ class Block {
                                step.addend < 0 ? Matrix<const Scalar>() : matrix(step.addend, x));
       switch (step.kind) {
         case Wiring::Kind::norm:
+          expect_input(device, s, out.matrix);
           norm(step).forward(device, in, out);
           break;
         case Wiring::Kind::attention:
@@ -112,11 +113,15 @@ class Block {
   }
 
   /// Replaces the gradient of the output, in the first buffer, by that of x. `entropies` is EntropyGradients
-  /// or Unobserved; penalize(hidden, d_hidden) may add to the hidden layer's gradient.
+  /// or Unobserved; penalize(hidden, d_hidden) may add to the hidden layer's gradient. `below` is the block
+  /// whose backward() is the next to read the gradient of x, if any.
   template <class Gradients, class Penalize>
   void backward(Device& device, BatchShape shape, Matrix<const Scalar> x, GradientBuffers<Scalar>& buffers,
-                const BlockScratch<Device>& scratch, Gradients entropies, const Penalize& penalize) {
-    for (const Wiring::GradientStep& back : wiring_.gradient_steps()) {
+                const BlockScratch<Device>& scratch, Gradients entropies, const Penalize& penalize,
+                Block* below = nullptr) {
+    const std::vector<Wiring::GradientStep>& gradient_steps = wiring_.gradient_steps();
+    for (std::size_t g = 0; g < gradient_steps.size(); ++g) {
+      const Wiring::GradientStep& back = gradient_steps[g];
       const Matrix<const Scalar> d_out = buffers[back.d_output];
       const Output<Scalar> d_in(buffers[back.d_input],
                                 back.addend < 0 ? Matrix<const Scalar>() : buffers[back.addend]);
@@ -128,6 +133,11 @@ class Block {
       const Matrix<const Scalar> in = matrix(step.input, x);
       switch (step.kind) {
         case Wiring::Kind::norm:
+          if (g + 1 < gradient_steps.size()) {
+            expect_gradient(device, g + 1, back.d_input, d_in.matrix);
+          } else if (below != nullptr && back.d_input == wiring_.gradient_of_input()) {
+            below->expect_gradient(device, d_in.matrix);
+          }
           norm(step).backward(device, in, d_out, d_in);
           break;
         case Wiring::Kind::attention:
@@ -140,6 +150,11 @@ class Block {
       }
     }
     std::swap(buffers[0], buffers[wiring_.gradient_of_input()]);
+  }
+
+  /// Call it before a primitive writes the gradient of the output, if backward() is the next to read it.
+  void expect_gradient(Device& device, Matrix<const Scalar> d_output) {
+    expect_gradient(device, 0, 0, d_output);
   }
 
   Matrix<Scalar> output(Index rows) const { return outputs_.back().top(rows); }
@@ -180,6 +195,35 @@ class Block {
     if (gradient_buffers() > GradientBuffers<Scalar>::max_count)
       throw Error("the layout needs more than " + std::to_string(GradientBuffers<Scalar>::max_count) +
                   " gradients at a time");
+  }
+
+  /// Before step s writes its output x: announces x to the next sublayer, if that reads it.
+  void expect_input(Device& device, std::size_t s, Matrix<const Scalar> x) {
+    const std::vector<Wiring::Step>& steps = wiring_.steps();
+    const auto sublayer =
+        std::find_if(steps.begin() + static_cast<std::ptrdiff_t>(s) + 1, steps.end(),
+                     [](const Wiring::Step& step) { return step.kind != Wiring::Kind::norm; });
+    if (sublayer == steps.end() || sublayer->input != static_cast<int>(s) + 1) return;
+    if (sublayer->kind == Wiring::Kind::attention) {
+      attention_.expect_input(device, x);
+    } else {
+      feed_forward_.expect_input(device, x);
+    }
+  }
+  /// Before d_output is written to a buffer: announces it to gradient step g, if that is a sublayer's and
+  /// reads the buffer.
+  void expect_gradient(Device& device, std::size_t g, int buffer, Matrix<const Scalar> d_output) {
+    const Wiring::GradientStep& back = wiring_.gradient_steps()[g];
+    if (back.step < 0 || back.d_output != buffer) return;
+    switch (wiring_.steps()[static_cast<std::size_t>(back.step)].kind) {
+      case Wiring::Kind::norm:
+        break;
+      case Wiring::Kind::attention:
+        attention_.expect_gradient(device, d_output);
+        break;
+      case Wiring::Kind::feed_forward:
+        feed_forward_.expect_gradient(device, d_output);
+    }
   }
 
   /// The matrix with this number in the wiring.

@@ -505,6 +505,8 @@ class DynamicDecoder {
     const TrainingPass training{shape, pass.gradient_scale, pass.loss_scale, tokens_, targets_};
     GradientBuffers<Scalar> gradients = scratch_.gradients.top(x.rows);
     penalty_ = 0;
+    // Between two blocks, which then cannot round the gradient of the stream in the kernel that computes it.
+    constexpr bool changes_gradients = PenalizesStates<Objective, Device>;
 
     head_.forward_backward(
         device_, normalized(x), gradients[has_final_norm() ? 1 : 0], [&](Index first, Matrix<Scalar> logits) {
@@ -516,7 +518,11 @@ class DynamicDecoder {
                                            pass.loss_scale);
           }
         });
-    if (has_final_norm()) final_norm_->backward(device_, x, gradients[1], gradients[0]);
+    if (has_final_norm()) {
+      if constexpr (!changes_gradients && !PenalizesStream<Objective, Device>)
+        block(config.layers - 1).expect_gradient(device_, gradients[0]);
+      final_norm_->backward(device_, x, gradients[1], gradients[0]);
+    }
     if constexpr (PenalizesStream<Objective, Device>)
       penalty_ += objective_.on_stream(device_, training, x, gradients[0]);
     if constexpr (PenalizesEntropies<Objective, Device>) {
@@ -534,7 +540,9 @@ class DynamicDecoder {
         if constexpr (PenalizesHidden<Objective, Device>)
           penalty_ += objective_.on_hidden(device_, training, l, hidden, d_hidden);
       };
-      block(l).backward(device_, shape, input, gradients, scratch_, entropy_gradients(shape, l), penalize);
+      Block<Device>* const below = l > 0 && !changes_gradients ? &block(l - 1) : nullptr;
+      block(l).backward(device_, shape, input, gradients, scratch_, entropy_gradients(shape, l), penalize,
+                        below);
     }
     // All rows, since a replayed recording of another shape does not execute this line.
     d_embedding_ = {gradients[0].data, max_shape_.rows(), config.width};

@@ -37,6 +37,11 @@ class FeedForward {
     c_proj_.forward(device, hidden(x.rows), y);
   }
 
+  /// Call it before a primitive writes x, if forward() is the next to read it.
+  void expect_input(Device& device, Matrix<const Scalar> x) { c_fc_.expect(device, x); }
+  /// Call it before a primitive writes d_y, if backward() is the next to read it.
+  void expect_gradient(Device& device, Matrix<const Scalar> d_y) { c_proj_.expect(device, d_y); }
+
   /// Computes d_x, which may be the memory of d_y, from d_y (rows, C). `scratch` has ffn_width columns.
   /// penalize(hidden, d_hidden) may add to the gradient of the hidden layer.
   template <class Penalize>

@@ -3,8 +3,8 @@
 #include <lnfree/activation/call.hpp>
 #include <lnfree/core/tensor.hpp>
 #include <lnfree/device/cuda/device.hpp>
+#include <lnfree/device/cuda/factor_rounding.hpp>
 #include <lnfree/device/cuda/packs.hpp>
-#include <lnfree/device/cuda/reduce.hpp>
 
 namespace lnfree::cuda {
 
@@ -25,12 +25,12 @@ struct ActivationForward {
   Matrix<S> y;
 
   template <int N>
-  __device__ void at(Index i, Index j) const {
+  __device__ auto at(Index i, Index j) const {
     const float p = parameter_of<A>(parameter);
     Floats<N> values = load<N>(x.row(i) + j);
 #pragma unroll
     for (int e = 0; e < N; ++e) values[e] = activation_value<A>(values[e], p);
-    store<N>(y.row(i) + j, values);
+    return store<N>(y.row(i) + j, values);
   }
 };
 
@@ -41,24 +41,24 @@ struct ActivationBackward {
   Matrix<S> d_y;
 
   template <int N>
-  __device__ void at(Index i, Index j) const {
+  __device__ auto at(Index i, Index j) const {
     const float p = parameter_of<A>(parameter);
     S* const gradient = d_y.row(i) + j;
     const Floats<N> x = load<N>(saved.row(i) + j);
     Floats<N> d = load<N>(gradient);
 #pragma unroll
     for (int e = 0; e < N; ++e) d[e] *= activation_derivative<A>(x[e], p);
-    store<N>(gradient, d);
+    return store<N>(gradient, d);
   }
 
   /// Also adds to the parameter's gradient.
   template <int N>
-  __device__ void at(Index i, Index j, float (&sums)[1]) const {
+  __device__ auto at(Index i, Index j, float (&sums)[1]) const {
     const float p = parameter_of<A>(parameter);
     const Floats<N> x = load<N>(saved.row(i) + j), d = load<N>(d_y.row(i) + j);
 #pragma unroll
     for (int e = 0; e < N; ++e) sums[0] += d[e] * A::parameter_derivative(x[e], p);
-    at<N>(i, j);
+    return at<N>(i, j);
   }
 };
 
@@ -66,12 +66,9 @@ template <CudaDevice D, Activation A>
 void activation_forward(D& device, A, Matrix<const typename D::Scalar> x, const typename D::Scalar* parameter,
                         Matrix<typename D::Scalar> y) {
   using S = typename D::Scalar;
-  as_one_row(x, y);
-  with_packs<pack_size<S>>(
-      [&](auto n) {
-        for_each_pack<n()>(device.stream(), x.rows, x.cols, ActivationForward<A, S>{x, parameter, y});
-      },
-      x, y);
+  compute_elementwise<FactorKind::input>(device, x, y, [&](Matrix<const S> from, Matrix<S> made) {
+    return ActivationForward<A, S>{from, parameter, made};
+  });
 }
 
 template <CudaDevice D, Activation A>
@@ -79,18 +76,14 @@ void activation_backward(D& device, A, Matrix<const typename D::Scalar> saved,
                          const typename D::Scalar* parameter, Matrix<typename D::Scalar> d_y,
                          [[maybe_unused]] float* d_parameter) {
   using S = typename D::Scalar;
-  using Body = ActivationBackward<A, S>;
-  as_one_row(saved, d_y);
-  with_packs<pack_size<S>>(
-      [&](auto n) {
-        const Body body{saved, parameter, d_y};
-        if constexpr (LearnableActivation<A>) {
-          for_each_pack_and_sum<n(), 1>(device, saved.rows, saved.cols, body, {d_parameter});
-        } else {
-          for_each_pack<n()>(device.stream(), saved.rows, saved.cols, body);
-        }
-      },
-      saved, d_y);
+  const auto body_of = [&](Matrix<const S> from, Matrix<S> made) {
+    return ActivationBackward<A, S>{from, parameter, made};
+  };
+  if constexpr (LearnableActivation<A>) {
+    compute_elementwise<FactorKind::gradient>(device, saved, d_y, body_of, d_parameter);
+  } else {
+    compute_elementwise<FactorKind::gradient>(device, saved, d_y, body_of);
+  }
 }
 
 }  // namespace lnfree::cuda

@@ -14,6 +14,7 @@
 #include <lnfree/device/cuda/async_copy.hpp>
 #include <lnfree/device/cuda/device.hpp>
 #include <lnfree/device/cuda/exponential.hpp>
+#include <lnfree/device/cuda/factor_rounding.hpp>
 #include <lnfree/device/cuda/packs.hpp>
 #include <lnfree/device/cuda/reduce.hpp>
 #include <lnfree/device/cuda/tiles.hpp>
@@ -76,10 +77,11 @@ inline constexpr std::size_t forward_shared_bytes =
 /// softmax: with m a query's largest score so far, z = sum e^(s-m), o = sum e^(s-m) v and, observed, u = sum
 /// e^(s-m) (s-m). Exponents are powers of two: e^s is 2^(q k to_bits). Dim is head_dim or more. The launch
 /// bounds ask for four blocks at a time on a multiprocessor, where that spills no registers.
-template <int Dim, class S, class Entropies>
+template <int Dim, class S, class Entropies, class Rounding>
 __global__ void __launch_bounds__(tile_threads<S>, sizeof(S) == 2 && Dim <= 64 ? 4 : 1)
     attention_forward_kernel(AttentionShape shape, Matrix<const S> qkv, Matrix<S> y, float* log_sum,
-                             [[maybe_unused]] Entropies entropies, float to_bits, bool whole) {
+                             [[maybe_unused]] Entropies entropies, float to_bits, bool whole,
+                             Rounding rounding) {
   constexpr bool observed = !std::is_same_v<Entropies, Unobserved>;
   using Tile = SharedTile<S, Dim>;
   const Tile q{shared_memory<S>()}, k{q.data + Tile::size}, v{k.data + Tile::size};
@@ -152,8 +154,10 @@ __global__ void __launch_bounds__(tile_threads<S>, sizeof(S) == 2 && Dim <= 64 ?
     });
   });
   store(my_q, o);  // only this warp has read these rows
+  rounding.begin();
   __syncthreads();
-  store(head.rows(y, first_query), q, whole);
+  store(head.rows(y, first_query), q, whole, rounding);
+  rounding.end();
 }
 
 inline constexpr int delta_threads = 128;
@@ -249,11 +253,11 @@ struct BackwardMemory {
 /// queries from there on: every block has the same amount of work. A warp has the weights of sixteen queries,
 /// then of sixteen keys, one in each row. Computing all weights twice costs less than adding to one d_q in a
 /// fixed order would. The launch bounds ask for three blocks at a time, where that spills no registers.
-template <int Dim, class S, class Gradients>
+template <int Dim, class S, class Gradients, class Rounding>
 __global__ void __launch_bounds__(tile_threads<S>, sizeof(S) == 2 && Dim <= 64 ? 3 : 1)
     attention_backward_kernel(AttentionShape shape, Matrix<const S> qkv, const float* log_sum,
                               const float* delta, Matrix<const S> d_y, Matrix<S> d_qkv, Gradients entropies,
-                              float scale, bool whole) {
+                              float scale, bool whole, Rounding rounding) {
   using Tile = SharedTile<S, Dim>;
   // Rows or columns of scores that a warp works on together: what registers hold beside Dim columns of sums.
   constexpr int tile = Tile::rows, piece = Dim > 64 ? 16 : 32;
@@ -307,10 +311,12 @@ __global__ void __launch_bounds__(tile_threads<S>, sizeof(S) == 2 && Dim <= 64 ?
   __syncthreads();  // all warps have read the keys and values
   store(my.k.from(my_first), d_k);
   store(my.v.from(my_first), d_v);
+  rounding.begin();
   __syncthreads();
-  store(head.rows(d_qkv, first), my.d_q, whole);
-  store(head.rows(d_qkv, first, 1), my.k, whole);
-  store(head.rows(d_qkv, first, 2), my.v, whole);
+  store(head.rows(d_qkv, first), my.d_q, whole, rounding);
+  store(head.rows(d_qkv, first, 1), my.k, whole, rounding);
+  store(head.rows(d_qkv, first, 2), my.v, whole, rounding);
+  rounding.end();
 }
 
 /// Calls body(n), where n() is the smallest head dimension of the kernels that is not below `head_dim`.
@@ -338,6 +344,14 @@ bool whole_heads(AttentionShape shape, Matrices... matrices) {
   return whole && shape.head_dim % pack_size<S> == 0;
 }
 
+/// The rounding of a matrix that a kernel stores tile by tile, in whole packs of 16 bytes if `whole`.
+template <FactorKind Kind, CudaDevice D>
+auto rounding_of_heads(D& device, Matrix<const typename D::Scalar> made, bool whole) {
+  using S = typename D::Scalar;
+  using Rounding = decltype(rounding_of<Kind, pack_size<S>, PackOrder::any>(device, made));
+  return whole ? rounding_of<Kind, pack_size<S>, PackOrder::any>(device, made) : Rounding{};
+}
+
 inline float score_scale(AttentionShape shape) {
   return 1.0f / std::sqrt(static_cast<float>(shape.head_dim));
 }
@@ -353,10 +367,13 @@ void attention_forward(D& device, AttentionShape shape, Matrix<const typename D:
                        Matrix<typename D::Scalar> y, float* log_sum, float* /*workspace*/,
                        Entropies entropies) {
   using S = typename D::Scalar;
+  const bool whole = whole_heads<S>(shape, qkv, y);
+  auto rounding = rounding_of_heads<FactorKind::input>(device, Matrix<const S>(y), whole && shape.first == 0);
   with_head_dim(shape.head_dim, [&](auto dim) {
-    device.stream().launch(attention_forward_kernel<dim(), S, Entropies>, tile_blocks<S>(shape, shape.first),
-                           tile_threads<S>, forward_shared_bytes<S, dim()>, shape, qkv, y, log_sum, entropies,
-                           score_scale(shape) * log2_e, whole_heads<S>(shape, qkv, y));
+    device.stream().launch(attention_forward_kernel<dim(), S, Entropies, decltype(rounding)>,
+                           tile_blocks<S>(shape, shape.first), tile_threads<S>,
+                           forward_shared_bytes<S, dim()>, shape, qkv, y, log_sum, entropies,
+                           score_scale(shape) * log2_e, whole, rounding);
   });
 }
 
@@ -379,11 +396,13 @@ void attention_backward(D& device, AttentionShape shape, Matrix<const typename D
   } else {
     multiply_outputs(std::integral_constant<int, 1>());
   }
+  const bool whole = whole_heads<S>(shape, qkv, d_y, d_qkv);
+  auto rounding = rounding_of_heads<FactorKind::gradient>(device, Matrix<const S>(d_qkv), whole);
   with_head_dim(shape.head_dim, [&](auto dim) {
-    const bool whole = whole_heads<S>(shape, qkv, d_y, d_qkv);
-    device.stream().launch(attention_backward_kernel<dim(), S, Gradients>, tile_blocks<S>(shape),
-                           tile_threads<S>, BackwardMemory<S, dim()>::bytes, shape, qkv, log_sum, workspace,
-                           d_y, d_qkv, entropies, score_scale(shape), whole);
+    device.stream().launch(attention_backward_kernel<dim(), S, Gradients, decltype(rounding)>,
+                           tile_blocks<S>(shape), tile_threads<S>, BackwardMemory<S, dim()>::bytes, shape,
+                           qkv, log_sum, workspace, d_y, d_qkv, entropies, score_scale(shape), whole,
+                           rounding);
   });
 }
 

@@ -18,6 +18,7 @@
 #include <lnfree/core/rounded_weights.hpp>
 #include <lnfree/core/tensor.hpp>
 #include <lnfree/device/cuda/cuda.hpp>
+#include <lnfree/device/cuda/factor_rounding.hpp>
 #include <lnfree/device/cuda/packs.hpp>
 #include <lnfree/device/primitives.hpp>
 
@@ -29,11 +30,13 @@
 ///   capability            the least compute capability that it needs, 89 for 8.9
 ///   max_depth             the longest sum of a product
 ///   Weight                both layouts of a rounded weight, and their scales
-///   Expected              what is known of the next product
+///   Rounding<kind>        the other factor's rounding by the kernel that computes it (factor_rounding.hpp)
 ///   plan(arena, in, out)  memory for a Weight
 ///   factor_bytes          of a product's other factor, given its most rows and columns
 ///   round                 rounds a weight
-///   multiply              rounds the other factor and multiplies
+///   rounding<kind>        a Rounding to the memory from which multiply() takes the other factor
+///   discard               undoes what such a rounding has done
+///   multiply              rounds the other factor, unless that has been done, and multiplies
 namespace lnfree::cuda {
 
 /// A weight W (in, out) rounded for products, and memory for their other factor. The model owns the memory.
@@ -45,14 +48,35 @@ struct RoundedWeight {
   Index max_rows;                   ///< The most rows of x or d_y.
 };
 
+/// The factor of a product to come, and the weight that it will be multiplied by; none at first.
+template <class Format>
+struct AnnouncedFactor {
+  Matrix<const BFloat16> factor;
+  const RoundedWeight<Format>* weight = nullptr;
+
+  bool is(Matrix<const BFloat16> matrix) const {
+    return weight != nullptr && factor.data == matrix.data && factor.rows == matrix.rows &&
+           factor.cols == matrix.cols && factor.stride == matrix.stride;
+  }
+};
+
+/// A factor in its weight's other_factor, where the kernel that computed it has rounded it.
+template <class Format>
+struct WaitingFactor : AnnouncedFactor<Format> {
+  FactorKind kind;  ///< What it has been rounded as.
+};
+
 /// The rounded weights of all models on a device, by the address of the weight.
 template <class Format>
 class RoundedWeightTable {
  public:
   void add(const RoundedWeight<Format>& weight) { weights_[weight.weight.data] = weight; }
   void remove(const RoundedWeight<Format>& weight) {
-    weights_.erase(weight.weight.data);
-    expected = {};
+    const auto found = weights_.find(weight.weight.data);
+    if (found == weights_.end()) return;
+    if (announced.weight == &found->second) announced = {};
+    if (waiting.weight == &found->second) waiting = {};
+    weights_.erase(found);
   }
 
   /// The rounded weight of which `matrix` is all or some of the columns; null if there is none.
@@ -66,7 +90,8 @@ class RoundedWeightTable {
     return inside ? &found : nullptr;
   }
 
-  typename Format::Expected expected;
+  AnnouncedFactor<Format> announced;
+  WaitingFactor<Format> waiting;
 
  private:
   std::map<const BFloat16*, RoundedWeight<Format>> weights_;
@@ -101,19 +126,71 @@ template <class D>
 concept MultipliesInEightBits =
     requires { typename D::Format; } && std::derived_from<D, EightBitProducts<typename D::Format>>;
 
-/// A product of x with some columns of a weight: c = x W or, with `backwards`, c = x W^T.
+/// A product of x with some columns of a weight: c = x W or, if x is a gradient, c = x W^T.
 struct WeightProduct {
   Matrix<const BFloat16> x;
-  bool backwards;
+  FactorKind kind;     ///< Of x.
   Index first, count;  ///< Columns of the weight.
   Output<BFloat16> c;
   const BFloat16* bias;
   bool relu;
+  bool is_rounded;  ///< Whether x has already been rounded into the weight's other_factor.
 };
 
 /// Whether every row starts at a multiple of 16 bytes and has a multiple of 16 elements.
 inline bool suits_eight_bits(Matrix<const BFloat16> m) {
   return m.cols % factor_pack == 0 && has_whole_packs<pack_size<BFloat16>>(m);
+}
+
+/// Announces that the next primitive to write `factor` writes all of it, and that the first product with a
+/// weight after that is the one of `factor` and `weight`. The primitive can then round the factor as well.
+template <class Format>
+void expect_product(EightBitProducts<Format>& device, Matrix<const BFloat16> factor,
+                    Matrix<const BFloat16> weight) {
+  const RoundedWeight<Format>* const w = device.rounded_weights->find(weight);
+  const bool suits = w != nullptr && suits_eight_bits(factor) && factor.is_contiguous() &&
+                     factor.rows % factor_pack == 0 && factor.rows <= w->max_rows;
+  device.rounded_weights->announced = suits ? AnnouncedFactor<Format>{factor, w} : AnnouncedFactor<Format>{};
+}
+
+/// Discards a factor that waits for its product, since its memory is about to be overwritten.
+template <class Format>
+void discard_waiting(EightBitProducts<Format>& device) {
+  auto& waiting = device.rounded_weights->waiting;
+  if (waiting.weight != nullptr) Format::discard(device.stream(), *waiting.weight, waiting.kind);
+  waiting = {};
+}
+
+/// The rounding of `made` by the kernel that is about to store it in packs of N; off if `made` has not been
+/// announced.
+template <FactorKind Kind, int N, PackOrder Order, class Format>
+auto rounding_of(EightBitProducts<Format>& device, Matrix<const BFloat16> made) {
+  using Rounding = typename Format::template Rounding<Kind>;
+  if constexpr (N == 1 || (Rounding::whole_rows && Order != PackOrder::rows)) {
+    return NoRounding{};
+  } else {
+    const AnnouncedFactor<Format> announced = device.rounded_weights->announced;
+    if (!announced.is(made)) return Rounding{};
+    discard_waiting(device);
+    device.rounded_weights->announced = {};
+    device.rounded_weights->waiting = {announced, Kind};
+    return Format::template rounding<Kind>(*announced.weight, made);
+  }
+}
+
+/// Before a product of x and some columns of a weight: whether x waits for it, already rounded.
+template <class Format>
+bool take_waiting(EightBitProducts<Format>& device, const RoundedWeight<Format>& w, Matrix<const BFloat16> x,
+                  FactorKind kind) {
+  auto& announced = device.rounded_weights->announced;
+  auto& waiting = device.rounded_weights->waiting;
+  if (announced.weight == &w && announced.is(x)) announced = {};  // no kernel has rounded it
+  if (waiting.weight == &w && waiting.is(x) && waiting.kind == kind) {
+    waiting = {};
+    return true;
+  }
+  discard_waiting(device);
+  return false;
 }
 
 /// If b is a rounded weight, rounds a and multiplies in eight bits. This is the only place that decides which
@@ -133,8 +210,10 @@ void gemm(EightBitProducts<Format>& device, Operand<BFloat16> a, Operand<BFloat1
     gemm(static_cast<Cuda&>(device), a, b, c, epilogue);
     return;
   }
+  const FactorKind kind = b.transposed ? FactorKind::gradient : FactorKind::input;
+  const bool is_rounded = take_waiting(device, *w, x, kind);
   Format::multiply(device, *w,
-                   {x, b.transposed, first, b.matrix.cols, c, epilogue.bias, std::same_as<A, ReLU>});
+                   {x, kind, first, b.matrix.cols, c, epilogue.bias, std::same_as<A, ReLU>, is_rounded});
 }
 template <class Format>
 void gemm(EightBitProducts<Format>& device, Operand<BFloat16> a, Operand<BFloat16> b, Output<BFloat16> c) {

@@ -8,6 +8,7 @@
 
 #include <lnfree/core/float8.hpp>
 #include <lnfree/core/tensor.hpp>
+#include <lnfree/device/cuda/factor_rounding.hpp>
 #include <lnfree/device/cuda/packs.hpp>
 #include <lnfree/device/cuda/reduce.hpp>
 #include <lnfree/device/cuda/rounding.hpp>
@@ -136,24 +137,37 @@ __global__ void __launch_bounds__(elementwise_threads) round_kernel(Index parts,
   if (threadIdx.x == 0) atomicMax(&scale->max, max);
 }
 
-/// The body of an elementwise kernel that computes a factor, extended to round it as well, which replaces
-/// round_kernel. All threads of a warp must have a pack of N elements.
-template <class F, class Body>
-struct AndRound : Body {
-  Matrix<const BFloat16> made;
-  Matrix<F> to;
-  Scale* scale;
+/// The rounding of a factor by the kernel that computes it (factor_rounding.hpp), in place of round_kernel.
+template <class F>
+struct MatrixRounding {
+  static constexpr bool whole_rows = false;
+  const BFloat16* made = nullptr;  ///< The factor, without gaps between its rows; null if it is not rounded.
+  F* to = nullptr;
+  Scale* scale = nullptr;
+  float inverse = 0;  ///< Of the previous scale.
+  unsigned max = 0;   ///< The bits of the largest magnitude that this thread has found.
 
-  template <int N, class... Sums>
-  __device__ void at(Index i, Index j, Sums&... sums) const {
-    Body::template at<N>(i, j, sums...);
-    // This thread has just stored these elements, so they are still in the cache.
-    Floats<N> x = load<N>(made.row(i) + j);
-    const unsigned max = warp_max(divide(x, 1 / scale->value));
-    store(to.row(i) + j, rounded_pack<F>(x));
+  bool is_on() const { return made != nullptr; }
+
+  __device__ void begin() {
+    if (made != nullptr) inverse = 1 / scale->value;
+  }
+  template <int N>
+  __device__ void take(const Stored<N, BFloat16>& stored) {
+    if (made == nullptr) return;
+    Floats<N> x = floats(stored.pack);
+    const unsigned found = divide(x, inverse);
+    max = found > max ? found : max;
+    store(to + (stored.at - made), rounded_pack<F>(x));
+  }
+  template <int N>
+  __device__ void end_row(Index) {}
+  __device__ void end() {
+    if (made == nullptr) return;
+    const unsigned of_warp = warp_max(max);
     // Few warps find a larger magnitude, so most skip the atomic operation.
     const volatile unsigned* const largest = &scale->max;
-    if (threadIdx.x % 32 == 0 && max > *largest) atomicMax(&scale->max, max);
+    if (threadIdx.x % 32 == 0 && of_warp > *largest) atomicMax(&scale->max, of_warp);
   }
 };
 

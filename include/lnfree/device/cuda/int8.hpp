@@ -22,7 +22,8 @@ struct Int8 {
     float* stored_scales;            ///< (in)
     float* transposed_scales;        ///< (out)
   };
-  struct Expected {};
+  template <FactorKind>
+  using Rounding = RowRounding;
 
   static Weight plan(Arena& arena, Index in, Index out) {
     return {arena.matrix<std::int8_t>(in, out), arena.matrix<std::int8_t>(out, in), arena.take<float>(in),
@@ -40,16 +41,33 @@ struct Int8 {
     round_columns(stream, w.weight, w.rounded.transposed, w.rounded.transposed_scales);
   }
 
+  /// Where the other factor is rounded to.
+  struct OtherFactor {
+    Matrix<std::int8_t> numbers;
+    float* scales;  ///< (rows)
+  };
+  static OtherFactor other_factor(const RoundedWeight<Int8>& w, Index rows, Index cols) {
+    auto* const bytes = static_cast<std::int8_t*>(w.other_factor);
+    return {Matrix<std::int8_t>(bytes + scale_bytes(w.max_rows), rows, cols),
+            static_cast<float*>(w.other_factor)};
+  }
+
+  template <FactorKind>
+  static RowRounding rounding(const RoundedWeight<Int8>& w, Matrix<const BFloat16> factor) {
+    const OtherFactor to = other_factor(w, factor.rows, factor.cols);
+    return {factor.data, static_cast<int>(factor.cols), to.numbers.data, to.scales};
+  }
+  static void discard(Stream&, const RoundedWeight<Int8>&, FactorKind) {}
+
   static void multiply(EightBitProducts<Int8>& device, const RoundedWeight<Int8>& w,
                        const WeightProduct& product) {
-    const auto& [x, backwards, first, count, c, bias, relu] = product;
-    auto* const scales = static_cast<float*>(w.other_factor);
-    auto* const numbers = static_cast<std::int8_t*>(w.other_factor) + scale_bytes(w.max_rows);
-    const Matrix<std::int8_t> rounded(numbers, x.rows, x.cols);
-    round_rows(device.stream(), x, rounded, scales);
+    const auto& [x, kind, first, count, c, bias, relu, is_rounded] = product;
+    const auto [rounded, scales] = other_factor(w, x.rows, x.cols);
+    if (!is_rounded) round_rows(device.stream(), x, rounded, scales);
+    const bool stored = kind == FactorKind::gradient;
     const Matrix<const std::int8_t> by =
-        backwards ? w.rounded.stored.columns(first, count) : w.rounded.transposed.slice(first, count);
-    const float* const by_scales = backwards ? w.rounded.stored_scales : w.rounded.transposed_scales + first;
+        stored ? w.rounded.stored.columns(first, count) : w.rounded.transposed.slice(first, count);
+    const float* const by_scales = stored ? w.rounded.stored_scales : w.rounded.transposed_scales + first;
     cuda::multiply<std::int8_t>(device.stream(), {rounded, by, scales, by_scales, c, bias, relu});
   }
 };

@@ -7,6 +7,7 @@
 
 #include <lnfree/core/bfloat16.hpp>
 #include <lnfree/core/tensor.hpp>
+#include <lnfree/device/cuda/factor_rounding.hpp>
 #include <lnfree/device/cuda/packs.hpp>
 #include <lnfree/device/cuda/reduce.hpp>
 #include <lnfree/device/cuda/runtime.hpp>
@@ -76,6 +77,40 @@ inline void round_rows(Stream& stream, Matrix<const BFloat16> from, Matrix<std::
   const std::size_t shared_bytes = static_cast<std::size_t>(warps) * sizeof(unsigned);
   stream.launch(round_rows_kernel<BFloat16>, from.rows, 32 * warps, shared_bytes, from, to, scales);
 }
+
+/// The rounding of a factor by the kernel that computes it (factor_rounding.hpp), in place of
+/// round_rows_kernel. A row is read again once its scale is known, from the cache.
+struct RowRounding {
+  static constexpr bool whole_rows = true;
+  const BFloat16* made = nullptr;  ///< The factor, without gaps between its rows; null if it is not rounded.
+  int cols = 0;
+  std::int8_t* to = nullptr;
+  float* scales = nullptr;  ///< (rows)
+  unsigned max = 0;         ///< The bits of the largest magnitude that this thread has found in its row.
+
+  bool is_on() const { return made != nullptr; }
+
+  __device__ void begin() {}
+  template <int N>
+  __device__ void take(const Stored<N, BFloat16>& stored) {
+    const Floats<N> x = floats(stored.pack);
+#pragma unroll
+    for (int e = 0; e < N; ++e) max = larger_magnitude(max, x[e]);
+  }
+  template <int N>
+  __device__ void end_row(Index i) {
+    if (made == nullptr) return;
+    const RowScale scale = RowScale::of(warp_max(max));
+    const int lane = static_cast<int>(threadIdx.x % 32);
+    const Index first = i * cols;
+    // A thread reads only what it has stored itself, so that no barrier is needed.
+    for (int j = lane * N; j < cols; j += 32 * N)
+      store(to + first + j, rounded_to_int8(load<N>(made + first + j), scale.inverse));
+    if (lane == 0) scales[i] = scale.value;
+    max = 0;
+  }
+  __device__ void end() {}
+};
 
 /// The memory of a block of round_columns_kernel.
 struct ColumnsToRound {

@@ -10,6 +10,7 @@
 #include <lnfree/core/error.hpp>
 #include <lnfree/core/tensor.hpp>
 #include <lnfree/device/cuda/device.hpp>
+#include <lnfree/device/cuda/factor_rounding.hpp>
 #include <lnfree/device/cuda/packs.hpp>
 #include <lnfree/device/cuda/reduce.hpp>
 #include <lnfree/norm/call.hpp>
@@ -47,10 +48,10 @@ struct NormPack {
   }
 };
 
-template <int N, class Policy, class S>
+template <int N, class Policy, class S, class Rounding>
 __global__ void __launch_bounds__(32 * norm_warps)
     norm_forward_kernel(Matrix<const S> x, NormPointers<const S, Policy> parameters, Output<S> y,
-                        [[maybe_unused]] NormRow<float>* rows) {
+                        [[maybe_unused]] NormRow<float>* rows, Rounding rounding) {
   const Index i = static_cast<Index>(blockIdx.x) * norm_warps + threadIdx.x / 32;
   const Index first = threadIdx.x % 32 * N;
   if (i >= x.rows) return;
@@ -75,25 +76,28 @@ __global__ void __launch_bounds__(32 * norm_warps)
     if (threadIdx.x % 32 == 0) rows[i] = row;
     statistics = row.statistics;
   }
+  rounding.begin();
   for (Index j = first; j < x.cols; j += 32 * N) {
     const NormPack<N, Policy> pack(in, j, statistics, parameters);
     Floats<N> values{};
     if (y.adds()) values = load<N>(y.addend.row(i) + j);
 #pragma unroll
     for (int e = 0; e < N; ++e) values[e] += pack.of[e].value();
-    store<N>(y.matrix.row(i) + j, values);
+    rounding.take(store<N>(y.matrix.row(i) + j, values));
   }
+  rounding.template end_row<N>(i);
+  rounding.end();
 }
 
 inline constexpr int max_backward_warps = 8;  // in a block; each takes one row after another
 
 /// Computes d_x, and each block's part of the parameters' gradients: partials holds those of the vectors,
 /// (vectors, blocks, cols), then those of the scalars, (scalars, blocks).
-template <int N, class Policy, class S>
+template <int N, class Policy, class S, class Rounding>
 __global__ void __launch_bounds__(32 * max_backward_warps)
     norm_backward_kernel(Matrix<const S> x, NormPointers<const S, Policy> parameters,
                          [[maybe_unused]] const NormRow<float>* rows, Matrix<const S> d_y, Output<S> d_x,
-                         [[maybe_unused]] float* partials) {
+                         [[maybe_unused]] float* partials, Rounding rounding) {
   constexpr int vectors = norm_vector_count<Policy>, scalars = norm_scalar_count<Policy>;
   const int lane = static_cast<int>(threadIdx.x % 32), warp = static_cast<int>(threadIdx.x / 32);
   const int warps = static_cast<int>(blockDim.x / 32);
@@ -105,6 +109,7 @@ __global__ void __launch_bounds__(32 * max_backward_warps)
     for (int n = 0; n < vectors * N; ++n) sums[n * packs + pack] = 0;
   }
   [[maybe_unused]] float of_scalars[scalars > 0 ? scalars : 1] = {};
+  rounding.begin();
   for (Index i = static_cast<Index>(blockIdx.x) * warps + warp; i < x.rows;
        i += static_cast<Index>(gridDim.x) * warps) {
     NormRow<float> row{};
@@ -145,9 +150,11 @@ __global__ void __launch_bounds__(32 * max_backward_warps)
           }
         });
       }
-      store<N>(d_x.matrix.row(i) + j, gradient);
+      rounding.take(store<N>(d_x.matrix.row(i) + j, gradient));
     }
+    rounding.template end_row<N>(i);
   }
+  rounding.end();
   if constexpr (vectors > 0) {
     __syncthreads();
     for (int at = static_cast<int>(threadIdx.x); at < vectors * cols; at += static_cast<int>(blockDim.x)) {
@@ -194,8 +201,11 @@ void norm_forward(D& device, Policy, Matrix<const typename D::Scalar> x,
   with_norm_packs<Policy, S>(
       parameters, x.cols,
       [&](auto n) {
-        device.stream().launch(norm_forward_kernel<n(), Policy, S>, (x.rows + norm_warps - 1) / norm_warps,
-                               32 * norm_warps, 0, x, parameters, y, rows);
+        auto rounding =
+            rounding_of<FactorKind::input, n(), PackOrder::rows>(device, Matrix<const S>(y.matrix));
+        device.stream().launch(norm_forward_kernel<n(), Policy, S, decltype(rounding)>,
+                               (x.rows + norm_warps - 1) / norm_warps, 32 * norm_warps, 0, x, parameters, y,
+                               rows, rounding);
       },
       x, y.matrix, y.addend);
 }
@@ -223,9 +233,11 @@ void norm_backward(D& device, Policy, Matrix<const typename D::Scalar> x,
   with_norm_packs<Policy, S>(
       parameters, x.cols,
       [&](auto n) {
-        device.stream().launch(norm_backward_kernel<n(), Policy, S>, blocks, static_cast<int>(32 * warps),
-                               shared * sizeof(float), x, parameters, rows, d_y, d_x,
-                               device.handles->scratch);
+        auto rounding =
+            rounding_of<FactorKind::gradient, n(), PackOrder::rows>(device, Matrix<const S>(d_x.matrix));
+        device.stream().launch(norm_backward_kernel<n(), Policy, S, decltype(rounding)>, blocks,
+                               static_cast<int>(32 * warps), shared * sizeof(float), x, parameters, rows, d_y,
+                               d_x, device.handles->scratch, rounding);
       },
       x, d_y, d_x.matrix, d_x.addend);
   [[maybe_unused]] ColumnSums<(vectors > 0 ? vectors : 1)> to{};

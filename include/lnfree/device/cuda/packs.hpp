@@ -34,19 +34,31 @@ struct Floats {
 };
 
 template <int N, class T>
-__device__ Floats<N> load(const T* from) {
-  const Pack<N, std::remove_const_t<T>> pack =
-      *reinterpret_cast<const Pack<N, std::remove_const_t<T>>*>(from);
+__device__ Floats<N> floats(const Pack<N, T>& pack) {
   Floats<N> numbers;
 #pragma unroll
   for (int i = 0; i < N; ++i) numbers[i] = static_cast<float>(pack.values[i]);
   return numbers;
 }
 
+template <int N, class T>
+__device__ Floats<N> load(const T* from) {
+  const Pack<N, std::remove_const_t<T>> pack =
+      *reinterpret_cast<const Pack<N, std::remove_const_t<T>>*>(from);
+  return floats(pack);
+}
+
+/// A pack that a thread has stored, and where.
+template <int N, class T>
+struct Stored {
+  const T* at;
+  Pack<N, T> pack;
+};
+
 /// Writes a pack to global memory in as few instructions as possible. In some kernels nvcc splits a plain
 /// assignment into stores of two and four bytes.
 template <int N, class T>
-__device__ void store(T* to, const Pack<N, T>& pack) {
+__device__ Stored<N, T> store(T* to, const Pack<N, T>& pack) {
 #if defined(__CUDA_ARCH__)
   const std::size_t global = __cvta_generic_to_global(to);
   constexpr std::size_t bytes = sizeof(pack);
@@ -61,23 +73,24 @@ __device__ void store(T* to, const Pack<N, T>& pack) {
                    "r"(words.of[i].y), "r"(words.of[i].z), "r"(words.of[i].w)
                    : "memory");
     }
-    return;
+    return {to, pack};
   }
   if constexpr (bytes == 8) {
     const uint2 words = std::bit_cast<uint2>(pack);
     asm volatile("st.global.v2.b32 [%0], {%1, %2};" ::"l"(global), "r"(words.x), "r"(words.y) : "memory");
-    return;
+    return {to, pack};
   }
 #endif
   *reinterpret_cast<Pack<N, T>*>(to) = pack;
+  return {to, pack};
 }
 
 template <int N, class T>
-__device__ void store(T* to, const Floats<N>& numbers) {
+__device__ Stored<N, T> store(T* to, const Floats<N>& numbers) {
   Pack<N, T> pack;
 #pragma unroll
   for (int i = 0; i < N; ++i) pack.values[i] = rounded<T>(numbers[i]);
-  store(to, pack);
+  return store(to, pack);
 }
 
 /// Whether all rows of a matrix are made of whole, aligned packs of N.

@@ -8,6 +8,7 @@
 #include <lnfree/core/bfloat16.hpp>
 #include <lnfree/core/tensor.hpp>
 #include <lnfree/device/cuda/async_copy.hpp>
+#include <lnfree/device/cuda/factor_rounding.hpp>
 #include <lnfree/device/cuda/packs.hpp>
 #include <lnfree/device/cuda/reduce.hpp>
 #include <lnfree/device/cuda/rounding.hpp>
@@ -79,19 +80,24 @@ __device__ bool my_packs_are_finite(SharedTile<S, Cols> tile) {
   return finite;
 }
 
-/// Copies a tile to a matrix, up to the matrix's end.
-template <class S, int Cols, int Rows>
-__device__ void store(Matrix<S> to, SharedTile<S, Cols, Rows> from, bool whole) {
+/// Copies a tile to a matrix, up to the matrix's end. Hands whole packs to a Rounding (factor_rounding.hpp).
+template <class S, int Cols, int Rows, class Rounding>
+__device__ void store(Matrix<S> to, SharedTile<S, Cols, Rows> from, bool whole, Rounding& rounding) {
   from.for_my_packs([&](int i, int j, const S* place) {
     if (i >= to.rows) return;
     if (whole && j < to.cols) {
-      store(to.row(i) + j, *reinterpret_cast<const Pack<pack_size<S>, S>*>(place));
+      rounding.take(store(to.row(i) + j, *reinterpret_cast<const Pack<pack_size<S>, S>*>(place)));
     } else {
       for (int e = 0; e < pack_size<S>; ++e) {
         if (j + e < to.cols) to.row(i)[j + e] = place[e];
       }
     }
   });
+}
+template <class S, int Cols, int Rows>
+__device__ void store(Matrix<S> to, SharedTile<S, Cols, Rows> from, bool whole) {
+  NoRounding none;
+  store(to, from, whole, none);
 }
 
 /// One of the two rows of a RegisterTile that lane l has a part of: l / 4 for r == 0, l / 4 + 8 for r == 1.

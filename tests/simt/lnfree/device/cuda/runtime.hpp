@@ -35,6 +35,13 @@ class Graph {
   std::vector<std::function<void()>> work_;
 };
 
+/// How often each kernel has run.
+inline std::map<void (*)(), int> runs_of_kernels;
+template <class... Parameters>
+int& runs_of(void (*kernel)(Parameters...)) {
+  return runs_of_kernels[reinterpret_cast<void (*)()>(kernel)];
+}
+
 /// What tests may have the GPU be.
 inline int simulated_capability = 90;
 
@@ -94,6 +101,7 @@ class Stream {
   void launch(void (*kernel)(Parameters...), Index blocks, int threads, std::size_t shared_bytes,
               std::type_identity_t<Parameters>... arguments) {
     now_or_later([=] {
+      ++runs_of(kernel);
       simt::Simulator::instance().run(static_cast<unsigned>(blocks), static_cast<unsigned>(threads),
                                       shared_bytes, [&] { kernel(arguments...); });
     });
