@@ -147,6 +147,16 @@ BOOST_AUTO_TEST_CASE_TEMPLATE(agrees_on_larger_sizes, D, Devices) {
   }
 }
 
+// More tiles than those whose blocks compute D = y d_y themselves, with rows that are not made of whole
+// packs.
+BOOST_AUTO_TEST_CASE_TEMPLATE(agrees_on_odd_heads_of_many_tiles, D, Devices) {
+  for (const auto& [length, head_dim] : {std::pair{97, 3}, {193, 5}, {205, 20}}) {
+    check<D>(sizes(length, head_dim), [&, length = length, head_dim = head_dim](auto& bench) {
+      attention_case(bench, {2, length, 3, head_dim}, Entropies::loss, 1.2);
+    });
+  }
+}
+
 // Scores of several hundred: a softmax that does not subtract the maximum overflows. A GPU computes D from
 // the y that it stored; what rounding y does to d_qkv is allowed in addition to the rounding of the results.
 BOOST_AUTO_TEST_CASE_TEMPLATE(bears_large_scores, D, Devices) {

@@ -1,4 +1,8 @@
+#include <bit>
+#include <cmath>
+#include <cstdint>
 #include <ratio>
+#include <vector>
 
 #include <lnfree/activation/gelu.hpp>
 #include <lnfree/activation/leaky_learnable.hpp>
@@ -84,6 +88,38 @@ BOOST_AUTO_TEST_CASE_TEMPLATE(activations_bear_extremes, D, Devices) {
     each(LeakyReLU<>{});
   });
 }
+
+#ifdef LNFREE_TEST_CUDA
+// A GPU that stores bf16 approximates GELU. For every number that it can store, the result is off by hardly
+// more than by rounding, which is up to 2^-8 of it.
+BOOST_AUTO_TEST_CASE(gelu_of_every_bfloat16) {
+  std::vector<double> all;
+  for (std::uint32_t bits = 0; bits < 1u << 16; ++bits) {
+    const float x = std::bit_cast<float>(bits << 16);
+    if (std::isfinite(x)) all.push_back(static_cast<double>(x));
+  }
+  const auto count = static_cast<Index>(all.size());
+  Workbench<Cuda> bench(seed());
+  const auto x = bench.scalars(all, 1, count), y = bench.poisoned_scalars(1, count),
+             d = bench.scalars(std::vector<double>(all.size(), 1.0), 1, count);
+  const BFloat16* const no_parameter = nullptr;
+  activation_forward(bench.device(), GELU{}, x, no_parameter, y);
+  activation_backward(bench.device(), GELU{}, x, no_parameter, d, static_cast<float*>(nullptr));
+  const auto check = [&](const char* what, Matrix<BFloat16> results, double (*exact)(double),
+                         double absolute) {
+    const auto found = bench.download(results.data, count);
+    std::size_t wrong = 0;
+    for (std::size_t i = 0; i < all.size(); ++i) {
+      const double expected = exact(all[i]), error = std::abs(static_cast<float>(found[i]) - expected);
+      if (error <= 0x1.01p-8 * std::abs(expected) + absolute) continue;
+      if (++wrong < 5) BOOST_ERROR(what << " at " << all[i] << ": off by " << error << " of " << expected);
+    }
+    BOOST_TEST(wrong == 0u);
+  };
+  check("value", y, &GELU::value<double>, 1e-8);
+  check("derivative", d, &GELU::derivative<double>, 2e-6);
+}
+#endif
 
 BOOST_AUTO_TEST_CASE_TEMPLATE(biases_agree, D, Devices) {
   for (const Index rows : row_counts) {

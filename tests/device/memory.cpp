@@ -1,5 +1,8 @@
+#include <algorithm>
+#include <cstddef>
 #include <cstdint>
 #include <numeric>
+#include <vector>
 
 #include <lnfree/core/error.hpp>
 
@@ -23,6 +26,28 @@ BOOST_AUTO_TEST_CASE_TEMPLATE(copies, D, Devices) {
   copy_to_host(device, back.data(), memory.data(), bytes);
   std::fill(host.begin(), host.begin() + 500, 0);
   BOOST_TEST((back == host));
+}
+
+// The host's memory may be used again at once, after small copies, after more of them than a device keeps,
+// and after large ones.
+BOOST_AUTO_TEST_CASE_TEMPLATE(copies_take_what_is_there, D, Devices) {
+  D device;
+  std::vector<std::size_t> counts{1, 17, 4096, 300'000, 5};
+  counts.insert(counts.end(), 90, 5000);  // 1.8 MB
+  std::vector<Buffer<D>> buffers;
+  std::vector<int> host;
+  for (std::size_t n = 0; n < counts.size(); ++n) {
+    buffers.emplace_back(device, counts[n] * sizeof(int));
+    host.assign(counts[n], static_cast<int>(n) + 1);
+    copy_to_device(device, buffers.back().data(), host.data(), counts[n] * sizeof(int));
+    std::fill(host.begin(), host.end(), -1);
+  }
+  for (std::size_t n = 0; n < counts.size(); ++n) {
+    host.assign(counts[n], 0);
+    copy_to_host(device, host.data(), buffers[n].data(), counts[n] * sizeof(int));
+    BOOST_TEST(std::count(host.begin(), host.end(), static_cast<int>(n) + 1) ==
+               static_cast<std::ptrdiff_t>(counts[n]));
+  }
 }
 
 BOOST_AUTO_TEST_CASE_TEMPLATE(allocation, D, Devices) {

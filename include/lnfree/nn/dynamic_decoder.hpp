@@ -487,6 +487,7 @@ class DynamicDecoder {
       if (watch.records) observation_.layer(device_, shape, l, x, block(l));
       after_block(l, Matrix<const Scalar>(x));
     }
+    if (watch.records) observation_.all_layers(device_, shape);
     return x;
   }
 

@@ -159,12 +159,16 @@ class Observation {
     }
   }
 
+  /// Call after all layers, in every pass that ends with pass().
+  void all_layers([[maybe_unused]] Device& device, [[maybe_unused]] BatchShape shape) {
+    if constexpr (Asks::entropy) entropy_sums(device, row_entropies(shape), entropy_sums_, finite_rows_);
+  }
+
   /// Call at the end of a pass. `losses` are on the host.
   void pass([[maybe_unused]] Device& device, [[maybe_unused]] BatchShape shape,
             [[maybe_unused]] const Accumulator* losses, [[maybe_unused]] const std::int32_t* targets) {
     if constexpr (Asks::entropy) {
       const auto count = static_cast<std::size_t>(heads_of(shape));
-      entropy_sums(device, row_entropies(shape), entropy_sums_, finite_rows_);
       copy_to_host(device, host_sums_.data(), entropy_sums_, count * sizeof(Accumulator));
       copy_to_host(device, host_finite_rows_.data(), finite_rows_, count * sizeof(std::int32_t));
       observer_.record(shape, host_sums_.data(), host_finite_rows_.data());

@@ -4,6 +4,7 @@
 #include <lnfree/core/tensor.hpp>
 #include <lnfree/device/cuda/device.hpp>
 #include <lnfree/device/cuda/factor_rounding.hpp>
+#include <lnfree/device/cuda/gelu.hpp>
 #include <lnfree/device/cuda/packs.hpp>
 
 namespace lnfree::cuda {
@@ -29,7 +30,7 @@ struct ActivationForward {
     const float p = parameter_of<A>(parameter);
     Floats<N> values = load<N>(x.row(i) + j);
 #pragma unroll
-    for (int e = 0; e < N; ++e) values[e] = activation_value<A>(values[e], p);
+    for (int e = 0; e < N; ++e) values[e] = activation_value<KernelActivation<A, S>>(values[e], p);
     return store<N>(y.row(i) + j, values);
   }
 };
@@ -47,7 +48,7 @@ struct ActivationBackward {
     const Floats<N> x = load<N>(saved.row(i) + j);
     Floats<N> d = load<N>(gradient);
 #pragma unroll
-    for (int e = 0; e < N; ++e) d[e] *= activation_derivative<A>(x[e], p);
+    for (int e = 0; e < N; ++e) d[e] *= activation_derivative<KernelActivation<A, S>>(x[e], p);
     return store<N>(gradient, d);
   }
 

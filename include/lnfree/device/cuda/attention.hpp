@@ -1,7 +1,6 @@
 #pragma once
 
 #include <algorithm>
-#include <bit>
 #include <cfloat>
 #include <climits>
 #include <cmath>
@@ -160,30 +159,24 @@ __global__ void __launch_bounds__(tile_threads<S>, sizeof(S) == 2 && Dim <= 64 ?
   rounding.end();
 }
 
-inline constexpr int delta_threads = 128;
+template <class S, int Dim>
+inline constexpr std::size_t delta_shared_bytes = sizeof(S) * 2 * SharedTile<S, Dim>::size;
 
-/// D_i = y_i d_y_i = sum_j P_ij dP_ij of each query, (B, H, T); by `lanes` neighbouring lanes, a power of
-/// two.
-template <int N, class S>
-__global__ void __launch_bounds__(delta_threads)
-    delta_kernel(AttentionShape shape, Matrix<const S> y, Matrix<const S> d_y, float* delta, int lanes) {
-  const Index at = (static_cast<Index>(blockIdx.x) * delta_threads + threadIdx.x) / lanes;  // of (B, T, H)
-  const Index i = at / shape.heads, h = at % shape.heads;
-  const int lane = static_cast<int>(threadIdx.x) % lanes;
-  const bool there = i < y.rows;
-  float sum = 0;
-  for (int c = lane * N; there && c < shape.head_dim; c += lanes * N) {
-    const Floats<N> left = load<N>(y.row(i) + h * shape.head_dim + c),
-                    right = load<N>(d_y.row(i) + h * shape.head_dim + c);
-#pragma unroll
-    for (int e = 0; e < N; ++e) sum += left[e] * right[e];
-  }
-  for (int distance = lanes / 2; distance > 0; distance /= 2) {
-    sum += __shfl_xor_sync(whole_warp, sum, distance);
-  }
-  if (there && lane == 0) {
-    delta[(i / shape.length * shape.heads + h) * shape.length + i % shape.length] = sum;
-  }
+/// D_i = y_i d_y_i = sum_j P_ij dP_ij of each query, (B, H, T). One block for each tile of a head.
+template <int Dim, class S>
+__global__ void __launch_bounds__(tile_threads<S>)
+    delta_kernel(AttentionShape shape, Matrix<const S> y, Matrix<const S> d_y, float* delta, bool whole) {
+  using Tile = SharedTile<S, Dim>;
+  const Tile my_y{shared_memory<S>()}, my_d_y{my_y.data + Tile::size};
+  const auto tiles = static_cast<unsigned>(tiles_of_head<S>(shape));
+  const HeadTile head(shape, blockIdx.x / tiles, blockIdx.x % tiles);
+  const int first = head.tile * Tile::rows;
+  begin_load(my_y, head.rows(y, first), whole);
+  begin_load(my_d_y, head.rows(d_y, first), whole);
+  wait_for_copies();
+  multiply_rows(my_y, my_d_y, [&](int i, float sum) {
+    if (first + i < shape.length) head.numbers(delta)[first + i] = sum;
+  });
 }
 
 /// What a block of the backward pass holds of one head, in shared memory.
@@ -383,26 +376,15 @@ void attention_backward(D& device, AttentionShape shape, Matrix<const typename D
                         Matrix<const typename D::Scalar> d_y, Matrix<typename D::Scalar> d_qkv,
                         float* workspace, Gradients entropies) {
   using S = typename D::Scalar;
-  const auto multiply_outputs = [&](auto n) {
-    constexpr unsigned warp = 32;
-    const unsigned packs = (static_cast<unsigned>(shape.head_dim) + n() - 1) / n();
-    const auto lanes = static_cast<int>(std::min(warp, std::bit_ceil(packs)));
-    const Index threads = shape.rows() * shape.heads * lanes;
-    device.stream().launch(delta_kernel<n(), S>, (threads + delta_threads - 1) / delta_threads, delta_threads,
-                           0, shape, y, d_y, workspace, lanes);
-  };
-  if (whole_heads<S>(shape, y, d_y)) {
-    multiply_outputs(std::integral_constant<int, pack_size<S>>());
-  } else {
-    multiply_outputs(std::integral_constant<int, 1>());
-  }
-  const bool whole = whole_heads<S>(shape, qkv, d_y, d_qkv);
+  const bool whole = whole_heads<S>(shape, qkv, y, d_y, d_qkv);
+  const Index blocks = tile_blocks<S>(shape);
   auto rounding = rounding_of_heads<FactorKind::gradient>(device, Matrix<const S>(d_qkv), whole);
   with_head_dim(shape.head_dim, [&](auto dim) {
-    device.stream().launch(attention_backward_kernel<dim(), S, Gradients, decltype(rounding)>,
-                           tile_blocks<S>(shape), tile_threads<S>, BackwardMemory<S, dim()>::bytes, shape,
-                           qkv, log_sum, workspace, d_y, d_qkv, entropies, score_scale(shape), whole,
-                           rounding);
+    device.stream().launch(delta_kernel<dim(), S>, blocks, tile_threads<S>, delta_shared_bytes<S, dim()>,
+                           shape, y, d_y, workspace, whole);
+    device.stream().launch(attention_backward_kernel<dim(), S, Gradients, decltype(rounding)>, blocks,
+                           tile_threads<S>, BackwardMemory<S, dim()>::bytes, shape, qkv, log_sum, workspace,
+                           d_y, d_qkv, entropies, score_scale(shape), whole, rounding);
   });
 }
 

@@ -13,11 +13,12 @@ namespace lnfree::cuda {
 
 inline constexpr unsigned whole_warp = 0xffffffffu;
 
-/// The sum over a warp's 32 threads, the same bits in each.
-template <class T>
+/// The sum over a warp's 32 threads, or over each `Lanes` neighbours of them; the same bits in each of those.
+template <int Lanes = 32, class T>
 __device__ T warp_sum(T value) {
 #pragma unroll
-  for (int distance = 16; distance > 0; distance /= 2) value += __shfl_xor_sync(whole_warp, value, distance);
+  for (int distance = Lanes / 2; distance > 0; distance /= 2)
+    value += __shfl_xor_sync(whole_warp, value, distance);
   return value;
 }
 

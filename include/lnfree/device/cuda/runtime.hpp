@@ -9,6 +9,7 @@
 
 #include <lnfree/core/error.hpp>
 #include <lnfree/core/tensor.hpp>
+#include <lnfree/device/cuda/staging.hpp>
 
 /// Everything that the kernels and primitives need from the CUDA runtime. The tests put a header of the same
 /// name in front of this one, with which the kernels run on the host.
@@ -56,10 +57,15 @@ class Stream {
       throw NoDevice("no CUDA device is visible; look at CUDA_VISIBLE_DEVICES, or use a program for the CPU");
     }
     check(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "cudaStreamCreate");
+    check(cudaMallocHost(&host_memory_, Staging::size), "cudaMallocHost");
+    staging_ = Staging(host_memory_);
   }
   Stream(const Stream&) = delete;
   Stream& operator=(const Stream&) = delete;
-  ~Stream() { cudaStreamDestroy(stream_); }
+  ~Stream() {
+    cudaStreamDestroy(stream_);
+    cudaFreeHost(host_memory_);
+  }
 
   cudaStream_t get() const { return stream_; }
 
@@ -98,10 +104,13 @@ class Stream {
   void fill_zero(void* memory, std::size_t bytes) {
     check(cudaMemsetAsync(memory, 0, bytes, stream_), "cudaMemset");
   }
-  /// `from` may be reused as soon as this returns.
+  /// `from` may be reused as soon as this returns. Waits only if `from` does not fit in the staging memory.
   void copy_to_device(void* to, const void* from, std::size_t bytes) {
-    check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyHostToDevice, stream_), "a copy to the device");
-    synchronize();
+    if (recording_) throw Error("a copy to the device was asked for while a graph is recorded");
+    const void* const staged = staging_.keep(from, bytes);
+    check(cudaMemcpyAsync(to, staged != nullptr ? staged : from, bytes, cudaMemcpyHostToDevice, stream_),
+          "a copy to the device");
+    if (staged == nullptr) synchronize();
   }
   void copy_to_host(void* to, const void* from, std::size_t bytes) {
     check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToHost, stream_), "a copy to the host");
@@ -126,7 +135,10 @@ class Stream {
   }
 
   /// Waits for all work in the queue. Throws Error if a kernel failed.
-  void synchronize() { check(cudaStreamSynchronize(stream_), "a kernel"); }
+  void synchronize() {
+    check(cudaStreamSynchronize(stream_), "a kernel");
+    staging_.clear();
+  }
 
   /// Records the work that body() puts into this stream, without running it. body() must not wait for any of
   /// it.
@@ -134,13 +146,16 @@ class Stream {
   Graph record(const Body& body) {
     check(cudaStreamBeginCapture(stream_, cudaStreamCaptureModeThreadLocal), "cudaStreamBeginCapture");
     cudaGraph_t graph = nullptr;
+    recording_ = true;
     try {
       body();
     } catch (...) {
+      recording_ = false;
       cudaStreamEndCapture(stream_, &graph);
       if (graph != nullptr) cudaGraphDestroy(graph);
       throw;
     }
+    recording_ = false;
     check(cudaStreamEndCapture(stream_, &graph), "cudaStreamEndCapture");
     cudaGraphExec_t executable = nullptr;
     const cudaError_t status = cudaGraphInstantiateWithFlags(&executable, graph, 0);
@@ -177,6 +192,9 @@ class Stream {
   }
 
   cudaStream_t stream_ = nullptr;
+  bool recording_ = false;
+  void* host_memory_ = nullptr;  // page-locked
+  Staging staging_{nullptr};
 };
 
 /// The block's shared memory, of the size given at the launch. It is not initialised.

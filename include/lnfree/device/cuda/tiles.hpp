@@ -31,6 +31,7 @@ template <class S, int Cols, int Rows = tile_rows<S>>
 struct SharedTile {
   static constexpr int rows = Rows, threads = 2 * Rows;
   static constexpr int stride = Cols + pack_size<S>, size = rows * stride;
+  static constexpr int packs_of_row = Cols / pack_size<S>;
 
   S* data;
 
@@ -40,11 +41,10 @@ struct SharedTile {
   /// Calls body(i, j, place) for this thread's packs: row, first column, and where it is.
   template <class Body>
   __device__ void for_my_packs(const Body& body) const {
-    constexpr int packs = Cols / pack_size<S>;
 #pragma unroll
-    for (int n = 0; n < rows * packs / threads; ++n) {
+    for (int n = 0; n < rows * packs_of_row / threads; ++n) {
       const int at = static_cast<int>(threadIdx.x) + n * threads;
-      const int i = at / packs, j = at % packs * pack_size<S>;
+      const int i = at / packs_of_row, j = at % packs_of_row * pack_size<S>;
       body(i, j, data + i * stride + j);
     }
   }
@@ -78,6 +78,21 @@ __device__ bool my_packs_are_finite(SharedTile<S, Cols> tile) {
     for (int e = 0; e < pack_size<S>; ++e) finite = finite && fabsf(numbers[e]) <= FLT_MAX;
   });
   return finite;
+}
+
+/// Calls body(i, sum) once for each row of two tiles, with the sum of a_ij b_ij over j. A thread reads only
+/// what it has copied itself.
+template <class S, int Cols, class Body>
+__device__ void multiply_rows(SharedTile<S, Cols> a, SharedTile<S, Cols> b, const Body& body) {
+  a.for_my_packs([&](int i, int j, const S* place) {
+    const Floats<pack_size<S>> left = load<pack_size<S>>(place),
+                               right = load<pack_size<S>>(b.data + (place - a.data));
+    float sum = 0;
+#pragma unroll
+    for (int e = 0; e < pack_size<S>; ++e) sum += left[e] * right[e];
+    sum = warp_sum<SharedTile<S, Cols>::packs_of_row>(sum);
+    if (j == 0) body(i, sum);
+  });
 }
 
 /// Copies a tile to a matrix, up to the matrix's end. Hands whole packs to a Rounding (factor_rounding.hpp).

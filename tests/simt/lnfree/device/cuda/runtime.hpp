@@ -13,6 +13,7 @@
 
 #include <lnfree/core/error.hpp>
 #include <lnfree/core/tensor.hpp>
+#include <lnfree/device/cuda/staging.hpp>
 
 #include "simt/simt.hpp"
 
@@ -58,6 +59,7 @@ class Stream {
     return memory;
   }
   void deallocate(void* memory) {
+    make_copies();
     taken_.erase(memory);
     std::free(memory);
   }
@@ -71,16 +73,24 @@ class Stream {
   void fill_zero(void* memory, std::size_t bytes) {
     now_or_later([=] { std::memset(memory, 0, bytes); });
   }
+  /// Made as late as a GPU may make it: when the next work begins, or when the program waits.
   void copy_to_device(void* to, const void* from, std::size_t bytes) {
     expect_nothing_recorded("a copy to the device");
-    std::memcpy(to, from, bytes);
+    const void* const staged = staging_.keep(from, bytes);
+    copies_.push_back([=, now = staged != nullptr ? staged : from] { std::memcpy(to, now, bytes); });
+    if (staged == nullptr) synchronize();
   }
   void copy_to_host(void* to, const void* from, std::size_t bytes) {
     expect_nothing_recorded("a copy to the host");
+    synchronize();
     std::memcpy(to, from, bytes);
   }
 
-  void synchronize() { expect_nothing_recorded("a wait for the device"); }
+  void synchronize() {
+    expect_nothing_recorded("a wait for the device");
+    make_copies();
+    staging_.clear();
+  }
 
   template <class Body>
   Graph record(const Body& body) {
@@ -95,7 +105,10 @@ class Stream {
     recorded_ = nullptr;
     return Graph(std::move(work));
   }
-  void launch(const Graph& graph) { graph.run(); }
+  void launch(const Graph& graph) {
+    make_copies();
+    graph.run();
+  }
 
   template <class... Parameters>
   void launch(void (*kernel)(Parameters...), Index blocks, int threads, std::size_t shared_bytes,
@@ -111,6 +124,7 @@ class Stream {
   template <class Part>
   void now_or_later(const Part& part) {
     if (recorded_ == nullptr) {
+      make_copies();
       part();
     } else {
       recorded_->emplace_back(part);
@@ -118,6 +132,10 @@ class Stream {
   }
 
  private:
+  void make_copies() {
+    for (const auto& copy : std::exchange(copies_, {})) copy();
+  }
+
   /// A GPU refuses to wait or allocate memory while a graph is recorded.
   void expect_nothing_recorded(const char* what) const {
     if (recorded_ != nullptr) throw Error(std::string(what) + " was asked for while a graph is recorded");
@@ -125,6 +143,9 @@ class Stream {
 
   std::vector<std::function<void()>>* recorded_ = nullptr;
   std::map<void*, std::size_t> taken_;  // bytes of each block that is still allocated
+  std::vector<std::function<void()>> copies_;
+  std::vector<unsigned char> host_memory_ = std::vector<unsigned char>(Staging::size);
+  Staging staging_{host_memory_.data()};
 };
 
 template <class T>
