@@ -4,7 +4,6 @@
 #include <cstdint>
 #include <cstring>
 #include <optional>
-#include <string>
 #include <string_view>
 
 namespace lnfree {
@@ -30,16 +29,6 @@ inline std::size_t utf8_length(std::string_view text, std::size_t position) {
     return within(byte(1), low, high) && within(byte(2), 0x80, 0xBF) && within(byte(3), 0x80, 0xBF) ? 4 : 0;
   }
   return 0;
-}
-
-/// The UTF-8 of a code point up to U+10FFFF.
-inline std::string utf8_of(char32_t code) {
-  const auto byte = [](char32_t bits) { return static_cast<char>(bits); };
-  const auto rest = [&](int shift) { return byte(0x80 | ((code >> shift) & 0x3F)); };
-  if (code < 0x80) return {byte(code)};
-  if (code < 0x800) return {byte(0xC0 | (code >> 6)), rest(0)};
-  if (code < 0x10000) return {byte(0xE0 | (code >> 12)), rest(6), rest(0)};
-  return {byte(0xF0 | (code >> 18)), rest(12), rest(6), rest(0)};
 }
 
 /// Offset of the first byte that is not valid UTF-8, or nothing if all are.

@@ -15,7 +15,6 @@
 
 #include <lnfree/core/error.hpp>
 #include <lnfree/core/excerpt.hpp>
-#include <lnfree/core/utf8.hpp>
 
 namespace lnfree {
 
@@ -91,110 +90,17 @@ class SplitPattern {
   }
 
  private:
-  struct Free {
-    void operator()(pcre2_code* code) const { pcre2_code_free(code); }
-  };
-
-  // A pattern of PCRE2 that ignores case.
-  class CaselessPattern {
-   public:
-    explicit CaselessPattern(std::string_view pattern) {
-      int error = 0;
-      PCRE2_SIZE offset = 0;
-      code_.reset(pcre2_compile(reinterpret_cast<PCRE2_SPTR>(pattern.data()), pattern.size(),
-                                PCRE2_UTF | PCRE2_UCP | PCRE2_CASELESS, &error, &offset, nullptr));
-    }
-
-    // False for a malformed pattern.
-    explicit operator bool() const { return code_ != nullptr; }
-
-    bool finds(std::string_view text) const {
-      const std::unique_ptr<pcre2_match_data, void (*)(pcre2_match_data*)> data(
-          pcre2_match_data_create(1, nullptr), pcre2_match_data_free);
-      return pcre2_match(code_.get(), reinterpret_cast<PCRE2_SPTR>(text.data()), text.size(), 0, 0,
-                         data.get(), nullptr) > 0;
-    }
-
-   private:
-    std::unique_ptr<pcre2_code, Free> code_;
-  };
-
-  // Where case is ignored, Oniguruma lets each of these letters match several, such as U+00DF "ss" and U+FB01
-  // "fi": those whose full case folding (CaseFolding.txt) has more than one letter. PCRE2 does not.
-  static const std::string& letters_for_several() {
-    static const std::string letters = [] {
-      constexpr std::array<std::pair<char32_t, char32_t>, 29> ranges{
-          {{0xDF, 0xDF},     {0x130, 0x130},   {0x149, 0x149},   {0x1F0, 0x1F0},   {0x390, 0x390},
-           {0x3B0, 0x3B0},   {0x587, 0x587},   {0x1E96, 0x1E9A}, {0x1E9E, 0x1E9E}, {0x1F50, 0x1F50},
-           {0x1F52, 0x1F52}, {0x1F54, 0x1F54}, {0x1F56, 0x1F56}, {0x1F80, 0x1FAF}, {0x1FB2, 0x1FB4},
-           {0x1FB6, 0x1FB7}, {0x1FBC, 0x1FBC}, {0x1FC2, 0x1FC4}, {0x1FC6, 0x1FC7}, {0x1FCC, 0x1FCC},
-           {0x1FD2, 0x1FD3}, {0x1FD6, 0x1FD7}, {0x1FE2, 0x1FE4}, {0x1FE6, 0x1FE7}, {0x1FF2, 0x1FF4},
-           {0x1FF6, 0x1FF7}, {0x1FFC, 0x1FFC}, {0xFB00, 0xFB06}, {0xFB13, 0xFB17}}};
-      std::string all;
-      for (const auto& [first, last] : ranges)
-        for (char32_t letter = first; letter <= last; ++letter) all += utf8_of(letter);
-      return all;
-    }();
-    return letters;
-  }
-
-  // Pairs of letters that are the same where case is ignored.
-  using Pairs = std::vector<std::array<std::string, 2>>;
-
-  // Some that properties tell apart, or that have the same case folding of several letters.
-  static const Pairs& unlike_pairs() {
-    static const Pairs pairs = {{"A", "a"},           {"\u01C4", "\u01C5"}, {"\u0345", "\u03B9"},
-                                {"\u00B5", "\u03BC"}, {"\u0390", "\u1FD3"}, {"\u03B0", "\u1FE3"},
-                                {"\uFB05", "\uFB06"}};
-    return pairs;
-  }
-
-  // Those of Unicode 16 that this PCRE2 does not know; Oniguruma does.
-  static const Pairs& unknown_pairs() {
-    static const Pairs pairs = [] {
-      Pairs recent = {{"\u019B", "\uA7DC"},
-                      {"\u0264", "\uA7CB"},
-                      {"\u1C89", "\u1C8A"},
-                      {"\uA7CC", "\uA7CD"},
-                      {"\uA7DA", "\uA7DB"}};
-      for (char32_t letter = 0x10D50; letter <= 0x10D65; ++letter)
-        recent.push_back({utf8_of(letter), utf8_of(letter + 0x20)});
-      std::erase_if(recent, [](const auto& pair) { return CaselessPattern(pair[0]).finds(pair[1]); });
-      return recent;
-    }();
-    return pairs;
-  }
-
-  // What these letters match, or how that begins.
-  static const CaselessPattern& several_letters() {
-    static const CaselessPattern pattern(
-        R"(ff|f[il]|s[st]|a\x{2be}|h\x{331}|i\x{307}|j\x{30c}|t\x{308}|[wy]\x{30a}|\x{2bc}n|)"
-        R"([\x{3b9}\x{3c5}]\x{308}[\x{300}\x{301}\x{342}]|[\x{3b1}\x{3b7}\x{3b9}\x{3c5}\x{3c9}]\x{342}|)"
-        R"([\x{3c1}\x{3c5}]\x{313}|[\x{3ac}\x{3ae}\x{3b1}\x{3b7}\x{3c9}\x{3ce}\x{1f00}-\x{1f07}\x{1f20}-\x{1f27})"
-        R"(\x{1f60}-\x{1f67}\x{1f70}\x{1f74}\x{1f7c}]\x{3b9}|\x{565}\x{582}|\x{57e}\x{576}|)"
-        R"(\x{574}[\x{565}\x{56b}\x{56d}\x{576}])");
-    return pattern;
-  }
-
   // Translates from Oniguruma's syntax to PCRE2's, character by character.
   class Translation {
    public:
     Translation(std::string_view text, const std::string& shown) : text_(text), shown_(shown) {
       while (at_ < text_.size()) next();
-      check_runs();
       if (in_class_) refuse("has a [ without its ]");
     }
 
     std::string result() const { return result_; }
 
    private:
-    static constexpr char run_end = '\xFF';  // never in UTF-8
-
-    struct Group {
-      bool ignores_case;               // outside of it
-      std::optional<std::size_t> run;  // where it begins in runs_, if it may be part of a run
-    };
-
     [[noreturn]] void refuse(const std::string& what) const { throw Error(shown_ + what + "."); }
 
     [[noreturn]] void refuse_part(std::size_t begin, std::size_t size) const {
@@ -208,120 +114,55 @@ class SplitPattern {
       at_ += size;
     }
 
-    // Where case is ignored, the two differ in some letters.
-    [[noreturn]] void refuse_folded(std::string_view part) const {
-      refuse("ignores the case of '" + excerpt(part) +
-             "', which Oniguruma does in a way that is not supported");
+    // Where case is ignored, Oniguruma lets one letter match several, such as U+00DF "ss" and U+FB01 "fi",
+    // and lets a property in a class match the other case. PCRE2 does neither. What might differ is refused.
+    void refuse_folded(bool differs, std::string_view part) const {
+      if (ignores_case_ && differs)
+        refuse("ignores the case of '" + excerpt(part) + "', which is not supported");
     }
 
-    // The next `size` bytes of the expression stand for one character.
-    void literal(std::string_view character, std::size_t size) {
-      if (!ignores_case_) return;
-      bool differs = letters_for_several().find(character) != std::string::npos;
-      for (const auto& [one, other] : unknown_pairs())
-        differs = differs || character == one || character == other;
-      if (differs) refuse_folded(text_.substr(at_, size));
-      if (is_repeated(at_ + size)) return end_run();
-      runs_ += character;
-    }
-
-    // Whether what ends at `end` is repeated, by anything but {1}.
-    bool is_repeated(std::size_t end) const {
-      for (const std::string_view once : {"{1}", "{1,1}"}) {
-        if (text_.substr(end).starts_with(once)) return is_repeated(end + once.size());
-      }
-      return end < text_.size() && std::string_view("*+?{").find(text_[end]) != std::string_view::npos;
-    }
-
-    // What follows is not part of the same run of characters.
-    void end_run() {
-      if (ignores_case_) runs_ += run_end;
-    }
-
-    // One letter might match a part of a run.
-    void check_runs() const {
-      for (std::size_t begin = 0; begin < runs_.size();) {
-        const std::size_t end = std::min(runs_.find(run_end, begin), runs_.size());
-        const std::string run = runs_.substr(begin, end - begin);
-        if (several_letters().finds(run)) refuse_folded(run);
-        begin = end + 1;
-      }
-    }
-
-    // A group ends. If it holds a run of characters and nothing else, it is part of the run around it.
-    void end_group() {
-      if (outside_.empty()) return end_run();
-      const Group group = outside_.back();
-      outside_.pop_back();
-      if (ignores_case_ && group.run && !is_repeated(at_ + 1) &&
-          runs_.find(run_end, *group.run + 1) == std::string::npos)
-        runs_.erase(*group.run, 1);
-      else
-        end_run();
-      ignores_case_ = group.ignores_case;
-    }
-
-    // A class ends at at_. Oniguruma lets a letter in it match several, unless the class is negated, and adds
-    // the other case of every character, even of those that a property matches.
-    void check_class() const {
-      const std::string_view part = text_.substr(class_text_, at_ + 1 - class_text_);
-      const CaselessPattern whole(result_.substr(class_result_));
-      if (!whole) return;
-      bool differs = !part.starts_with("[^") && whole.finds(letters_for_several());
-      const auto tells_apart = [](const CaselessPattern& some, const auto& pair) {
-        return some.finds(pair[0]) != some.finds(pair[1]);
-      };
-      for (const auto& pair : unlike_pairs()) differs = differs || tells_apart(whole, pair);
-      // Whether a property matches letters that PCRE2 does not know is no question of their case.
-      if (const CaselessPattern letters("[" + class_letters_ + "]"); letters)
-        for (const auto& pair : unknown_pairs()) differs = differs || tells_apart(letters, pair);
-      if (differs) refuse_folded(part);
+    // The next character of the expression stands for itself.
+    void literal(char c) {
+      literal_ = c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c;
+      // With these letters begin the texts in ASCII that one character may match.
+      const std::string pair = {before_, literal_};
+      for (const char* folded : {"ff", "fi", "fl", "ss", "st"}) refuse_folded(pair == folded, pair);
     }
 
     void next() {
       const char c = text_[at_];
-      if (in_class_) return next_in_class(c);
+      before_ = std::exchange(literal_, '\0');
       if (c == '\\') return escape();
-      if (std::string_view("[](){}.|^$*+?").find(c) == std::string_view::npos) {
-        const std::size_t size = character_size(at_);
-        literal(text_.substr(at_, size), size);
+      if ((c & 0x80) != 0) {
+        std::size_t size = 1;
+        while (at_ + size < text_.size() && (text_[at_ + size] & 0xC0) == 0x80) ++size;
+        refuse_folded(true, text_.substr(at_, size));
         return copy(size);
       }
-      if (c == '(') return group();
-      if (c == ')') {
-        end_group();
+      if (in_class_) {
+        // Oniguruma has nested classes and intersections of classes.
+        if (c == '[' || sees("&&")) refuse_part(at_, 2);
+        if (c == ']') in_class_ = false;
         return copy(1);
       }
-      if (c != '{' || is_repeated(at_)) end_run();
+      if (c == '[') {
+        in_class_ = true;
+        copy(1);
+        is_negated_ = sees("^");
+        if (is_negated_) copy(1);
+        if (sees("]")) refuse_part(at_ - 1, 2);
+        return;
+      }
+      if (c == '(') return group();
+      if (c == ')' && !outside_.empty()) {
+        ignores_case_ = outside_.back();
+        outside_.pop_back();
+      }
+      if (c == ')' || c == '{') literal_ = before_;
       if (c == '{') return interval();
+      if (c == ')') return copy(1);
+      literal(c);
       copy(1);
-      if (c != '[') return;
-      in_class_ = true;
-      class_text_ = at_ - 1;
-      class_result_ = result_.size() - 1;
-      class_letters_.clear();
-      if (sees("^")) copy(1);
-      if (sees("]")) refuse_part(at_ - 1, 2);
-    }
-
-    void next_in_class(char c) {
-      if (c == '\\') return escape();
-      // Oniguruma has nested classes and intersections of classes.
-      if (c == '[' || sees("&&")) refuse_part(at_, 2);
-      if (c != ']') class_letters_ += text_.substr(at_, character_size(at_));
-      copy(character_size(at_));
-      if (c != ']') return;
-      in_class_ = false;
-      --at_;
-      if (ignores_case_) check_class();
-      ++at_;
-    }
-
-    // The bytes of the character at a position.
-    std::size_t character_size(std::size_t position) const {
-      std::size_t size = 1;
-      while (position + size < text_.size() && (text_[position + size] & 0xC0) == 0x80) ++size;
-      return size;
     }
 
     void group() {
@@ -331,18 +172,17 @@ class SplitPattern {
         ignores_case_ = true;
         return copy(4);
       }
-      outside_.push_back({ignores_case_, std::nullopt});
-      if (ignores_case_ && sees("(?:")) outside_.back().run = runs_.size();
-      end_run();
+      outside_.push_back(ignores_case_);
       if (!sees("(?")) return copy(1);
       if (sees("(?i:")) ignores_case_ = true;
+      if (sees("(?:")) literal_ = before_;
       for (const char* kind : {"(?:", "(?=", "(?!", "(?<=", "(?<!", "(?>", "(?i:"})
         if (sees(kind)) return copy(std::string_view(kind).size());
       refuse_part(at_, 3);
     }
 
-    // {2}, {2,}, {2,3}, of which the last two may be lazy. The two differ for {,3}, for {2}?, which is
-    // optional in Oniguruma, and for a + after an interval.
+    // {2}, {2,}, {2,3}, of which the last two may be lazy. The two differ for {,3}, for {2}?, which Oniguruma
+    // takes for (?:{2})?, and for a + after an interval.
     void interval() {
       std::size_t end = at_ + 1;
       const auto digits = [&] {
@@ -366,12 +206,12 @@ class SplitPattern {
     void escape() {
       if (at_ + 1 == text_.size()) refuse("ends with a backslash");
       const char c = text_[at_ + 1];
-      const bool is_letter = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9');
-      if (!in_class_ && is_letter && c != 'x' && c != 'u') end_run();
       const auto put = [&](std::string_view words) {
         result_ += words;
         at_ += 2;
       };
+      refuse_folded(in_class_ && !is_negated_ && std::string_view("SwD").find(c) != std::string_view::npos,
+                    text_.substr(at_, 2));
       // PCRE2's own \s and \w match other characters than Unicode's.
       if (c == 's') return put("\\p{White_Space}");
       if (c == 'S') return put("\\P{White_Space}");
@@ -382,11 +222,9 @@ class SplitPattern {
         return put("[^\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}\\xB2\\xB3\\xB9\\xBC-\\xBE]");
       if (c == 'p' || c == 'P') return property();
       if (c == 'x' || c == 'u') return number();
-      if (is_letter && std::string_view("dDnrtf").find(c) == std::string_view::npos) refuse_part(at_, 2);
-      const std::size_t size = 1 + character_size(at_ + 1);
-      if (!is_letter && !in_class_) literal(text_.substr(at_ + 1, size - 1), size);
-      if (!is_letter && in_class_) class_letters_ += text_.substr(at_, size);
-      copy(size);
+      const bool letter = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9');
+      if (letter && std::string_view("dDnrtf").find(c) == std::string_view::npos) refuse_part(at_, 2);
+      copy(2);
     }
 
     // General categories have the same names; scripts in PCRE2 would include script extensions.
@@ -403,14 +241,18 @@ class SplitPattern {
       for (const char c : name)
         known = known && ((c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_');
       if (!known) refuse_part(begin, end + 1 - begin);
+      const bool has_cases = name.size() > 1 || name == "L" || name == "M";
+      refuse_folded(in_class_ && (name.size() > 1 || ((has_cases || negated) && !is_negated_)),
+                    text_.substr(begin, end + 1 - begin));
       // Some versions of PCRE2 let \p{Lu} match both cases.
-      if (ignores_case_ && !in_class_) result_ += "(?-i:";
+      const bool keeps_case = ignores_case_ && !in_class_ && has_cases;
+      if (keeps_case) result_ += "(?-i:";
       result_ += negated ? "\\P{" : "\\p{";
       if (name.size() > 2) result_ += "sc:";
       result_.append(name).push_back('}');
-      if (ignores_case_ && !in_class_) result_.push_back(')');
-      // U+0345 is a mark and the small form of a letter, so that these are incomplete without it.
-      if (ignores_case_ && in_class_ && (name == "L" || name == "M" || name == "Mn")) result_ += "\\x{345}";
+      if (keeps_case) result_.push_back(')');
+      // U+0345 is a mark, and the small form of a letter.
+      if (ignores_case_ && in_class_ && has_cases) result_ += "\\x{345}";
       at_ = end + 1;
     }
 
@@ -429,13 +271,11 @@ class SplitPattern {
       const auto digits = text_.substr(first, end - first);
       const auto significant = digits.substr(std::min(digits.find_first_not_of('0'), digits.size()));
       const std::size_t size = end + braces - begin;
-      if (significant.size() > 6) refuse_part(begin, size);
-      if (!in_class_)
-        literal(utf8_of(static_cast<char32_t>(std::stoul("0" + std::string(significant), nullptr, 16))),
-                size);
-      const std::string character = "\\x{" + std::string(digits) + "}";
-      if (in_class_) class_letters_ += character;
-      result_ += character;
+      const bool is_ascii = significant.size() < 2 || (significant.size() == 2 && significant[0] < '8');
+      refuse_folded(!is_ascii, text_.substr(begin, size));
+      if (is_ascii && !in_class_)
+        literal(static_cast<char>(std::stoi("0" + std::string(significant), nullptr, 16)));
+      result_.append("\\x{").append(digits).push_back('}');
       at_ += size;
     }
 
@@ -447,13 +287,15 @@ class SplitPattern {
     const std::string& shown_;
     std::string result_;
     std::size_t at_ = 0;
-    bool in_class_ = false, ignores_case_ = false;
-    std::size_t class_text_ = 0, class_result_ = 0;  // where the class begins
-    std::string class_letters_;                      // what it holds besides properties
-    std::string runs_;            // where case is ignored, the characters that stand for themselves
-    std::vector<Group> outside_;  // the open groups
+    char before_ = '\0', literal_ = '\0';         // the character before at_ and the present one, if literal
+    bool in_class_ = false, is_negated_ = false;  // is_negated_: of the present class
+    bool ignores_case_ = false;
+    std::vector<bool> outside_;  // ignores_case_ outside each open group
   };
 
+  struct Free {
+    void operator()(pcre2_code* code) const { pcre2_code_free(code); }
+  };
   std::unique_ptr<pcre2_code, Free> code_;
   bool compiled_ = false;  // to machine code
 };
