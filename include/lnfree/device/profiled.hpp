@@ -55,16 +55,16 @@ class Profile {
   bool runs_ = false;
 };
 
+/// " 2 x 3". Appends, since g++ 12 gives a false warning for " " + text.
 inline std::string by(Index a, Index b) {
-  return std::to_string(a) + " x " + std::to_string(b);
+  return std::string(" ").append(std::to_string(a)) + " x " + std::to_string(b);
 }
 template <class T>
 std::string sizes(const Matrix<T>& m) {
-  return std::string(" ").append(
-      by(m.rows, m.cols));  // not " " + text, for which g++ 12 gives a false warning
+  return by(m.rows, m.cols);
 }
 inline std::string sizes(AttentionShape s) {
-  return std::string(" ").append(by(s.batch, s.heads)) + " heads of " + by(s.length, s.head_dim);
+  return by(s.batch, s.heads) + " heads of" + by(s.length, s.head_dim);
 }
 
 /// The sizes of a matrix product: (m, k) times (k, n).
@@ -75,7 +75,7 @@ struct ProductShape {
   bool a_transposed, b_transposed;
 };
 inline std::string sizes(ProductShape s) {
-  return " " + by(s.m, s.n) + " x " + std::to_string(s.k) + (s.a_transposed ? " A^T" : "") +
+  return by(s.m, s.n) + " x " + std::to_string(s.k) + (s.a_transposed ? " A^T" : "") +
          (s.b_transposed ? " B^T" : "");
 }
 
