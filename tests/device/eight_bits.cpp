@@ -110,7 +110,7 @@ struct Inputs {
 
 /// A few times a primitive that makes a factor, and the product of the factor and the identity, which shows
 /// what each number was rounded to.
-constexpr int times = 3;
+constexpr int times = 4;
 struct Outcome {
   std::vector<Result> results;
   int separate_roundings = 0;
@@ -122,12 +122,12 @@ Outcome outcome(Index cols, bool is_gradient, bool announced, Special special, c
   std::vector<double> identity(static_cast<std::size_t>(cols * cols));
   for (Index i = 0; i < cols; ++i) identity[static_cast<std::size_t>(i * cols + i)] = 1;
   const Matrix<const BFloat16> w = bench.scalars(identity, cols, cols);
-  const Rounded<D> rounded(bench.device(), {w}, 112);
+  const Rounded<D> rounded(bench.device(), {w}, 4112);
 #ifndef __CUDACC__
   const int before = separate_roundings<D>();
 #endif
-  // The scales differ from one time to the next, and do not.
-  for (const double std : {1.0, 50.0, 50.0}) {
+  // Different numbers each time, at first with the same scale, then with another.
+  for (const double std : {50.0, -50.0, 48.0, 1.0}) {
     Matrix<const BFloat16> factor;
     make(Inputs<D>{bench, special, std}, [&](Matrix<const BFloat16> made) {
       factor = made;
@@ -228,6 +228,8 @@ void check_norm_factors() {
   check_norm_factors<D, RMSNorm>(112, 16, {Added::itself});
   check_norm_factors<D, DynamicTanh>(16, 48, {Added::nothing}, {Special::zeros, Special::row_of_zeros});
   check_norm_factors<D, LayerNorm>(32, 48, {Added::nothing}, {Special::nothing}, 1);  // not aligned
+  // More rows than there are warps in the backward pass, whose rows have scales of their own in INT8.
+  if (std::is_same_v<D, CudaInt8>) check_norm_factors<D, LayerNorm>(4112, 16, {Added::nothing});
 }
 
 template <class D, class A>
