@@ -165,7 +165,7 @@ class SplitPattern {
     return pairs;
   }
 
-  // What these letters match, or how that begins.
+  // What letters_for_several() match, or how that begins.
   static const CaselessPattern& several_letters() {
     static const CaselessPattern pattern(
         R"(ff|f[il]|s[st]|a\x{2be}|h\x{331}|i\x{307}|j\x{30c}|t\x{308}|[wy]\x{30a}|\x{2bc}n|)"
