@@ -1,5 +1,7 @@
 #pragma once
 
+#include <fnmatch.h>
+
 #include <CLI/CLI.hpp>
 #include <filesystem>
 #include <functional>
@@ -9,7 +11,9 @@
 #include <sstream>
 #include <string>
 #include <string_view>
+#include <system_error>
 #include <type_traits>
+#include <vector>
 
 #include <lnfree/core/parse_number.hpp>
 
@@ -34,11 +38,28 @@ class CommandLine : public CLI::App {
   template <class T>
   CLI::Option* add_value(const char* name, T& value, const char* type, const char* text) {
     CLI::Option* const option = add_option(name, value, text)->type_name(type);
-    if constexpr (!std::is_same_v<T, std::string>)
-      option->check([](const std::string& path) {
-        return path.empty() ? std::string("the name of a file or folder was expected, not an empty one") : "";
+    if constexpr (!std::is_same_v<T, std::string>) {
+      option->check([](const std::string& path) -> std::string {
+        if (path.empty()) return "the name of a file or folder was expected, not an empty one";
+        if (path.find('\0') != std::string::npos) return "no name of a file has a NUL byte";
+        return "";
       });
+      paths_.push_back({name, [&value] {
+                          if constexpr (std::is_same_v<T, std::filesystem::path>)
+                            return std::vector{value};
+                          else
+                            return value;
+                        }});
+    }
     return option;
+  }
+
+  /// An option for a file that the program writes, which may be none of the files that its other options
+  /// name.
+  CLI::Option* add_output(const char* name, std::filesystem::path& value, const char* type,
+                          const char* text) {
+    outputs_.push_back({name, &value});
+    return add_value(name, value, type, text);
   }
 
   /// Adds --checkpoint, for a program that opens any model.
@@ -90,6 +111,7 @@ class CommandLine : public CLI::App {
     bool on_command_line = true;
     try {
       parse(argc, argv);
+      refuse_to_overwrite();
       return std::nullopt;
     } catch (const CLI::Success& help) {
       exit(help);
@@ -112,6 +134,44 @@ class CommandLine : public CLI::App {
   }
 
  private:
+  /// An option that names files or folders.
+  struct Paths {
+    std::string name;
+    std::function<std::vector<std::filesystem::path>()> get;
+  };
+
+  /// An option that names a file to write.
+  struct Output {
+    std::string name;
+    const std::filesystem::path* path;
+  };
+
+  /// Whether writing `output` would replace the file `path`, or one that matches the pattern `path`.
+  static bool replaces(const std::filesystem::path& output, const std::filesystem::path& path) {
+    std::error_code error;
+    if (std::filesystem::exists(output, error) && !std::filesystem::is_regular_file(output, error))
+      return false;  // it is written to, not replaced
+    const auto place = std::filesystem::weakly_canonical(output, error);
+    return (!place.empty() && place == std::filesystem::weakly_canonical(path, error)) ||
+           std::filesystem::equivalent(output, path, error) ||
+           ::fnmatch(path.c_str(), output.c_str(), FNM_PATHNAME) == 0;
+  }
+
+  /// Throws CLI::ParseError if an output is the file of another option.
+  void refuse_to_overwrite() const {
+    for (const Output& output : outputs_) {
+      if (output.path->empty()) continue;
+      for (const Paths& other : paths_) {
+        if (other.name == output.name) continue;
+        for (const std::filesystem::path& path : other.get()) {
+          if (!path.empty() && replaces(*output.path, path))
+            throw CLI::ValidationError(output.name + " would overwrite " + output.path->string() +
+                                       ", the file of " + other.name + "; give another name");
+        }
+      }
+    }
+  }
+
   /// --help without CLI11's notes on flags and checks, which the descriptions cover.
   class Help : public CLI::Formatter {
    public:
@@ -157,4 +217,7 @@ class CommandLine : public CLI::App {
     }
     return file + ": " + key + " is not an option";
   }
+
+  std::vector<Paths> paths_;
+  std::vector<Output> outputs_;
 };

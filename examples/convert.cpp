@@ -6,8 +6,6 @@
 #include <cstdio>
 #include <exception>
 #include <filesystem>
-#include <fstream>
-#include <iterator>
 #include <map>
 #include <optional>
 #include <string>
@@ -21,6 +19,7 @@
 #include <lnfree/checkpoint/llm_c.hpp>
 #include <lnfree/checkpoint/tensor_shapes.hpp>
 #include <lnfree/checkpoint/weights.hpp>
+#include <lnfree/core/files.hpp>
 #include <lnfree/core/fingerprint.hpp>
 #include <lnfree/core/parse_number.hpp>
 #include <lnfree/train/shard_identity.hpp>
@@ -97,8 +96,7 @@ FoundModel checked(const std::filesystem::path& path, Architecture architecture,
 }
 
 FoundModel read_model(const std::filesystem::path& path) {
-  if (!std::filesystem::exists(path)) throw Error("there is no " + path.string() + "; --from takes a model");
-  if (!std::filesystem::is_directory(path)) {
+  if (!is_folder(path)) {
     if (llm_c::is_model_file(path)) {
       auto model = llm_c::read_model(path);
       return checked(path, std::move(model.architecture), std::move(model.tensors));
@@ -111,9 +109,7 @@ FoundModel read_model(const std::filesystem::path& path) {
           "model file of llm.c");
     }
   }
-  const std::filesystem::path present = std::filesystem::is_directory(path) ? present_checkpoint(path) : path;
-  if (!std::filesystem::exists(present / "config.json") && std::filesystem::exists(path / "checkpoint"))
-    throw Error(path.string() + " is the folder of a run; give its folder checkpoint/ as --from");
+  const std::filesystem::path present = is_folder(path) ? present_checkpoint(path) : path;
   Architecture architecture = read_architecture(model_folder(present));
   std::vector<StoredTensor> tensors = read_weights(present, architecture.sizes.heads);
   return checked(present, std::move(architecture), std::move(tensors));
@@ -384,14 +380,11 @@ std::optional<TokenizerFile> find_tokenizer(const Options& options, const Archit
     for (const bool is_json : {true, false}) {
       TokenizerFile beside{model_folder(options.from), is_json};
       beside.path /= beside.name();
-      if (std::filesystem::is_regular_file(beside.path)) return beside;
+      if (is_file(beside.path)) return beside;
     }
     return std::nullopt;
   }
-  std::ifstream file(path, std::ios::binary);
-  if (!file || !std::filesystem::is_regular_file(path))
-    throw Error("cannot read " + path.string() + "; --tokenizer takes a tokenizer.json or tokenizer.model");
-  const std::string content(std::istreambuf_iterator<char>(file), {});
+  const std::string content = read_text(path, "a tokenizer.json or tokenizer.model");
   const auto start = content.find_first_not_of(" \t\r\n");
   const bool is_json = path.extension() == ".json" || (start != content.npos && content[start] == '{');
   if (is_json) {
@@ -409,7 +402,7 @@ std::optional<TokenizerFile> find_tokenizer(const Options& options, const Archit
   if (!is_json && !(content.size() > 2 && content[0] == '\n' && content[2] == '\n'))
     throw Error(path.string() + " is neither a tokenizer.json nor a tokenizer.model");
   const std::filesystem::path trainer = model_folder(options.from) / "trainer.json";
-  if (std::filesystem::exists(trainer)) {
+  if (path_exists(trainer)) {
     const ShardIdentity trained = saved_identity(read_json_object(trainer), "train");
     if (tokenizers_differ(trained, {path.string(), "", fingerprint(content), 0}))
       throw Error(path.string() + " is not the tokenizer of " + tokenizer_text(trained) + ", on which " +
@@ -422,13 +415,16 @@ std::optional<TokenizerFile> find_tokenizer(const Options& options, const Archit
 /// tokenizer_config.json if there is none. Returns a remark for the program's output.
 std::string write_tokenizer(const std::filesystem::path& folder, const TokenizerFile& tokenizer,
                             bool for_transformers, int context) {
-  std::filesystem::copy_file(tokenizer.path, folder / tokenizer.name());
+  const auto copy = [&](const std::filesystem::path& from, const char* name) {
+    write_file(folder / name, read_text(from, name));
+  };
+  copy(tokenizer.path, tokenizer.name());
   for (const char* name : {"tokenizer_config.json", "special_tokens_map.json"}) {
     const auto beside = tokenizer.path.parent_path() / name;
-    if (std::filesystem::is_regular_file(beside)) std::filesystem::copy_file(beside, folder / name);
+    if (is_file(beside)) copy(beside, name);
   }
   const std::string copied = std::string("; ") + tokenizer.name() + " was copied";
-  if (!for_transformers || std::filesystem::exists(folder / "tokenizer_config.json")) return copied;
+  if (!for_transformers || path_exists(folder / "tokenizer_config.json")) return copied;
   Json config{{"model_max_length", context}, {"clean_up_tokenization_spaces", false}};
   if (tokenizer.is_json) {
     config["tokenizer_class"] = "PreTrainedTokenizerFast";
@@ -449,23 +445,32 @@ std::string write_tokenizer(const std::filesystem::path& folder, const Tokenizer
                          "texts that contain <unk> or U+2581");
 }
 
-/// Throws Error if `path`, or the place where a folder is made first, exists and would be overwritten.
-void check_free(const std::filesystem::path& path, bool is_folder) {
-  std::error_code none;
-  const std::filesystem::path part = part_folder(path);
-  if (is_folder && std::filesystem::exists(part, none)) {
-    throw Error(part.string() +
-                " exists, where the new folder would be written first; remove it or give --to another name");
-  }
-  if (!std::filesystem::exists(path, none)) return;
-  const bool is_there_a_folder = std::filesystem::is_directory(path);
-  if (is_folder && !is_there_a_folder)
+/// Throws Error if `path` exists and would be overwritten.
+void check_free(const std::filesystem::path& path, bool needs_folder) {
+  if (!path_exists(path)) return;
+  const bool is_there_a_folder = is_folder(path);
+  if (needs_folder && !is_there_a_folder)
     throw Error(path.string() + " is not a folder; --to takes the name of a new folder");
-  if (!is_folder && is_there_a_folder)
+  if (!needs_folder && is_there_a_folder)
     throw Error(path.string() + " is a folder; with --format llmc --to takes the name of a new file");
-  if (is_folder ? !std::filesystem::is_empty(path)
-                : std::filesystem::is_regular_file(path) && std::filesystem::file_size(path) > 0)
+  if (needs_folder && std::filesystem::equivalent(path, "."))
+    throw Error(path.string() + " is the current folder; --to takes the name of a new folder");
+  if (needs_folder ? !std::filesystem::is_empty(path) : is_file(path) && std::filesystem::file_size(path) > 0)
     throw Error(path.string() + " exists and is not empty; remove it or give --to another name");
+}
+
+/// Thrown when a signal has asked the program to stop.
+struct Stopped {};
+
+/// Lets a signal stop the program between two tensors, so that it leaves nothing behind.
+void heed_signals(FoundModel& model) {
+  signals::catch_stop();
+  for (auto& [name, tensor] : model.tensors) {
+    tensor.data = [data = std::move(tensor.data)] {
+      if (signals::stop_signal != 0) throw Stopped();
+      return data();
+    };
+  }
 }
 
 void run(const Options& options) {
@@ -479,6 +484,7 @@ void run(const Options& options) {
   const DecoderConfig sizes = model.architecture.sizes;
   std::int64_t numbers = 0;
   for (const auto& [name, tensor] : model.tensors) numbers += tensor.size();
+  heed_signals(model);
   std::string reader, of_tokenizer;
   if (to_file) {
     write_llm_c(std::move(model), options);
@@ -497,7 +503,6 @@ void run(const Options& options) {
   std::printf("%s: %d layers of width %d, %lld numbers as %s, for %s%s\n", options.to.c_str(), sizes.layers,
               sizes.width, static_cast<long long>(numbers), options.dtype.c_str(), reader.c_str(),
               of_tokenizer.c_str());
-  require_standard_output();
 }
 
 }  // namespace
@@ -556,7 +561,11 @@ int main(int argc, char** argv) {
   if (const auto status = app.read(argc, argv)) return *status;
   try {
     run(options);
+  } catch (const Stopped&) {
+    const int number = signals::stop_signal;
+    complain("convert", "stopped by signal " + std::to_string(number) + "; nothing was written");
+    return 128 + number;
   } catch (const std::exception& error) {
-    return complain("convert", error.what());
+    return complain("convert", sentence_about(error));
   }
 }

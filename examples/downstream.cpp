@@ -12,7 +12,6 @@
 
 #include <lnfree/checkpoint/architecture.hpp>
 #include <lnfree/checkpoint/open_model.hpp>
-#include <lnfree/core/atomic_file.hpp>
 #include <lnfree/core/excerpt.hpp>
 #include <lnfree/core/random.hpp>
 #include <lnfree/device/cpu/share_cores.hpp>
@@ -25,6 +24,7 @@
 #include "downstream/attribution.hpp"
 #include "downstream/predictions.hpp"
 #include "model_tokenizer.hpp"
+#include "result_file.hpp"
 
 using namespace lnfree;
 using namespace downstream;
@@ -183,6 +183,7 @@ void print_results(const Json& json) {
 }
 
 void run(const Options& options) {
+  const ResultFile result_file(options.json);
   const Tokenizer tokenizer = open_tokenizer(options.tokenizer, options.checkpoint);
   std::vector<AnnotatedText> texts;
   for (const auto& path : options.annotated) {
@@ -254,8 +255,7 @@ void run(const Options& options) {
   std::printf("%zu texts, %zu windows of up to %d tokens\n", texts.size(), windows.size(),
               model->config.context);
   print_results(json);
-  require_standard_output();
-  if (!options.json.empty()) write_file(options.json, json.dump(2) + "\n");
+  result_file.write(json);
 }
 
 }  // namespace
@@ -276,12 +276,12 @@ int main(int argc, char** argv) {
   app.add_count("--induction-windows", options.induction_windows, 0,
                 "Windows of random tokens that are repeated once; 0: none");
   app.add_count("--seed", options.seed, std::uint64_t{0}, "Seed of the random tokens");
-  app.add_value("--json", options.json, "FILE", "Also write the results to this file");
+  app.add_output("--json", options.json, "FILE", "Also write the results to this file");
   if (const auto status = app.read(argc, argv)) return *status;
   try {
     options.checkpoint = present_checkpoint(options.checkpoint);
     run(options);
   } catch (const std::exception& error) {
-    return complain("downstream", error.what());
+    return complain("downstream", sentence_about(error));
   }
 }

@@ -9,7 +9,6 @@
 #include <vector>
 
 #include <lnfree/checkpoint/open_model.hpp>
-#include <lnfree/core/atomic_file.hpp>
 #include <lnfree/core/excerpt.hpp>
 #include <lnfree/data/shard_set.hpp>
 #include <lnfree/data/windows.hpp>
@@ -20,6 +19,7 @@
 
 #include "command_line.hpp"
 #include "configurations.hpp"
+#include "result_file.hpp"
 
 using namespace lnfree;
 
@@ -33,6 +33,7 @@ struct Options {
 };
 
 void run(const Options& options) {
+  const ResultFile result_file(options.json);
   const auto model = open_model<Cpu, EntropyObserver, configurations::Policies>(
       options.checkpoint, {.max_batch = options.batch_size, .context = options.context});
   ShardSet shards = ShardSet::open(options.data, options.vocab_size);
@@ -48,8 +49,6 @@ void run(const Options& options) {
       std::printf(" %6.3f", model->observer().head_entropy(layer, head));
     std::printf("\n");
   }
-  require_standard_output();
-  if (options.json.empty()) return;
   Json json{{"checkpoint", printable(options.checkpoint.native())},
             {"data", data},
             {"context", model->config.context},
@@ -57,7 +56,7 @@ void run(const Options& options) {
             {"eval_loss", result.eval_loss},
             {"perplexity", result.perplexity()}};
   for (const auto& seen : observations(*model)) json.update(seen);
-  write_file(options.json, json.dump(2) + "\n");
+  result_file.write(json);
 }
 
 }  // namespace
@@ -72,12 +71,12 @@ int main(int argc, char** argv) {
                 "Vocabulary of shards without a header; 0: from a file beside them");
   app.add_count("--context", options.context, 0, "Tokens in a window; 0: the model's context");
   app.add_count("--batch-size", options.batch_size, 1, "Windows at a time");
-  app.add_value("--json", options.json, "FILE", "Also write the results to this file");
+  app.add_output("--json", options.json, "FILE", "Also write the results to this file");
   if (const auto status = app.read(argc, argv)) return *status;
   try {
     options.checkpoint = present_checkpoint(options.checkpoint);
     run(options);
   } catch (const std::exception& error) {
-    return complain("evaluate", error.what());
+    return complain("evaluate", sentence_about(error));
   }
 }

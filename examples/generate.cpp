@@ -1,5 +1,6 @@
 /// Continues texts with a trained model: a checkpoint of lnfree's, or a Hugging Face GPT-2 or GPT-NeoX.
 #include <algorithm>
+#include <cerrno>
 #include <chrono>
 #include <cstdint>
 #include <cstdio>
@@ -266,7 +267,8 @@ void answer_prompts(const Options& options, Generator& generator) {
   const bool is_stdin = options.prompts == "-";
   if (!is_stdin) file.open(options.prompts);
   std::istream& in = is_stdin ? std::cin : file;
-  if (!in) throw Error("cannot read " + options.prompts.string());
+  if (!in)
+    throw Error("cannot read " + options.prompts.string() + ": " + system_message(options.prompts, errno));
   // in_avail() then reports what has arrived, so a user who types a prompt and waits gets the answer.
   if (is_stdin) std::ios::sync_with_stdio(false);
   std::deque<std::string> prompts;               // without an answer in the output yet
@@ -413,6 +415,6 @@ int main(int argc, char** argv) {
     options.checkpoint = present_checkpoint(options.checkpoint);
     run(options);
   } catch (const std::exception& error) {
-    return complain("generate", error.what());
+    return complain("generate", sentence_about(error));
   }
 }

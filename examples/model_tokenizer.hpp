@@ -14,8 +14,9 @@ inline lnfree::Tokenizer open_tokenizer(const std::filesystem::path& file,
                                         const std::filesystem::path& checkpoint) {
   using lnfree::Tokenizer;
   if (!file.empty()) return Tokenizer::load(file);
+  lnfree::require_model_folder(checkpoint);
   for (const char* name : {"tokenizer.json", "tokenizer.model"}) {
-    if (std::filesystem::exists(checkpoint / name)) return Tokenizer::load(checkpoint / name);
+    if (lnfree::path_exists(checkpoint / name)) return Tokenizer::load(checkpoint / name);
   }
   throw lnfree::Error(
       checkpoint.string() +
@@ -33,7 +34,7 @@ inline void check_tokenizer(const lnfree::Tokenizer& tokenizer, const std::files
                 std::to_string(vocab_size) +
                 ", so the model was trained on another corpus; give the tokenizer of that one");
   }
-  if (!std::filesystem::exists(checkpoint / "trainer.json")) return;
+  if (!path_exists(checkpoint / "trainer.json")) return;
   const ShardIdentity trained = saved_identity(read_json_object(checkpoint / "trainer.json"), "train");
   const ShardIdentity given{name, "", tokenizer.fingerprint(), tokenizer.vocab_size()};
   if (tokenizers_differ(trained, given)) {

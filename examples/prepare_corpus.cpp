@@ -18,6 +18,7 @@
 #include <lnfree/core/atomic_file.hpp>
 #include <lnfree/core/error.hpp>
 #include <lnfree/core/excerpt.hpp>
+#include <lnfree/core/new_folder.hpp>
 #include <lnfree/data/content_hash.hpp>
 #include <lnfree/data/corpus.hpp>
 #include <lnfree/data/document_sample.hpp>
@@ -87,13 +88,12 @@ lnfree::Tokenizer make_tokenizer(const Options& options, const lnfree::Corpus& c
 json prepare(const Options& options, const lnfree::Corpus& corpus) {
   json report = {
       {"arguments", options.arguments()}, {"folder", options.folder()}, {"inputs", extent(corpus)}};
-  NewFolder folder(options.out);
-  std::error_code error;
-  for (const std::string& name : output_files(options.out))
-    if (const auto status = fs::status(options.out / name, error);
-        fs::exists(status) && !fs::is_regular_file(status))
-      throw lnfree::Error(name_of(options.out / name) +
-                          " exists and is not a file; remove it or choose another --out.");
+  lnfree::NewFolder folder(options.out);
+  auto taken = output_files(options.out);
+  taken.insert(taken.end(), {"corpus.json", note_name});
+  for (const std::string& name : taken)
+    if (const fs::path file = options.out / name; lnfree::path_exists(file) && !lnfree::is_file(file))
+      throw lnfree::Error(name_of(file) + " exists and is not a file; remove it or choose another --out.");
 
   // Opened before the long work, so that an output folder that cannot be written is reported at once.
   lnfree::AtomicFile report_file(options.out / "corpus.json");
@@ -196,6 +196,7 @@ json prepare(const Options& options, const lnfree::Corpus& corpus) {
   write_report();
   // corpus.json marks a complete folder: the old one is removed before the first file changes, and the new
   // one is written last.
+  note.begin_commit();
   fs::remove(report_file.target());
   auto names = shard_files(wants_held_out);
   names.push_back(tokenizer.file_name());
@@ -206,6 +207,7 @@ json prepare(const Options& options, const lnfree::Corpus& corpus) {
   if (wants_held_out) held_out.commit();
   write_report();
   report_file.commit();
+  note.end_commit();
   folder.keep();
   return report;
 }
@@ -222,7 +224,19 @@ void write_held_out_text(const lnfree::Corpus& corpus, const fs::path& path) {
   file.commit();
 }
 
+/// Throws Error if a report or text would overwrite a file of the corpus.
+void check_outputs(const Options& options) {
+  for (const fs::path* path : {&options.json_file, &options.held_out_text}) {
+    const fs::path name = path->filename();
+    const bool is_report = name == "corpus.json";
+    if ((is_output(name.native()) || (is_report && path != &options.json_file)) &&
+        text_of(*path) == text_of(options.out / name))
+      throw lnfree::Error(name_of(*path) + " is a file of the corpus itself; give another name.");
+  }
+}
+
 void run(const Options& options) {
+  check_outputs(options);
   const lnfree::Corpus corpus(options.corpus);
   // Opened before the long work, too. The report in --out needs no second writer.
   std::optional<lnfree::AtomicFile> json_file;
@@ -309,9 +323,9 @@ int main(int argc, char** argv) {
   app.add_flag("--skip-invalid", options.corpus.skip_invalid,
                "Count and skip what cannot be read, is not UTF-8 or not JSON, instead of stopping");
   app.add_flag("--overwrite", options.overwrite, "Replace what --out holds");
-  app.add_value("--json", options.json_file, "FILE", "Also write the report to this file");
-  app.add_value("--held-out-text", options.held_out_text, "FILE",
-                "Also write the held-out documents as text: a JSON object {\"content\": ...} per line");
+  app.add_output("--json", options.json_file, "FILE", "Also write the report to this file");
+  app.add_output("--held-out-text", options.held_out_text, "FILE",
+                 "Also write the held-out documents as text: a JSON object {\"content\": ...} per line");
   if (const auto status = app.read(argc, argv)) return *status;
   if (held_out->empty() && !options.corpus.held_out_inputs.empty()) options.corpus.held_out = 0;
   if (options.sample_bytes == 0) options.sample_bytes = std::int64_t{2000} * options.vocab_size;
@@ -322,13 +336,9 @@ int main(int argc, char** argv) {
                           std::to_string(options.context) + "; give a larger --shard-tokens.");
     options.shard_tokens = options.whole_windows(options.shard_tokens);
     run(options);
-  } catch (const fs::filesystem_error& error) {
-    std::cout.flush();
-    return complain("prepare_corpus",
-                    name_of(error.path1()) + " cannot be used: " + error.code().message() + ".");
   } catch (const std::exception& error) {
     std::cout.flush();
-    return complain("prepare_corpus", error.what());
+    return complain("prepare_corpus", sentence_about(error));
   }
   return 0;
 }

@@ -6,6 +6,10 @@
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
+#include <exception>
+#include <filesystem>
+#include <new>
+#include <stdexcept>
 #include <string>
 #include <string_view>
 
@@ -29,6 +33,17 @@ inline void require_standard_output() {
   const std::string reason = errno == 0 ? "" : std::string(": ") + std::strerror(errno);
   throw lnfree::Error("the result could not be written to standard output" + reason +
                       "; free space there, or send it elsewhere.");
+}
+
+/// What a program reports about an exception that it caught.
+inline std::string sentence_about(const std::exception& error) {
+  if (const auto* of_files = dynamic_cast<const std::filesystem::filesystem_error*>(&error)) {
+    const std::string path = lnfree::excerpt(of_files->path1().native());
+    return (path.empty() ? "a file" : path) + " cannot be used: " + of_files->code().message();
+  }
+  if (dynamic_cast<const std::bad_alloc*>(&error) || dynamic_cast<const std::length_error*>(&error))
+    return "there is not enough memory; end other programs that use it, or ask for less";
+  return error.what();
 }
 
 /// Prints an error message on standard error, on one line whatever is quoted in it. Returns 1, the exit

@@ -5,8 +5,8 @@
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
-#include <fstream>
 #include <map>
+#include <sstream>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -14,6 +14,7 @@
 
 #include <lnfree/core/error.hpp>
 #include <lnfree/core/excerpt.hpp>
+#include <lnfree/core/files.hpp>
 #include <lnfree/core/json.hpp>
 #include <lnfree/data/tokenizer.hpp>
 
@@ -41,10 +42,7 @@ struct AnnotatedText {
 inline std::vector<AnnotatedText> read_annotated(const std::filesystem::path& path) {
   using lnfree::Error;
   const std::string name = lnfree::excerpt(path.native());
-  std::ifstream file(path, std::ios::binary);
-  std::error_code error;
-  if (!file || !std::filesystem::is_regular_file(path, error))
-    throw Error(name + " cannot be read; a file that annotate_python.py wrote was expected");
+  std::istringstream file(lnfree::read_text(path, "a file that annotate_python.py wrote"));
   std::vector<AnnotatedText> texts;
   std::string line;
   for (std::int64_t number = 1; std::getline(file, line); ++number) {

@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <cstdint>
 #include <filesystem>
-#include <fstream>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -11,6 +10,7 @@
 #include <vector>
 
 #include <lnfree/core/error.hpp>
+#include <lnfree/core/files.hpp>
 #include <lnfree/data/corpus.hpp>
 #include <lnfree/data/token_shard.hpp>
 #include <lnfree/data/tokenizer.hpp>
@@ -53,8 +53,8 @@ inline std::string differing_names(const json& these, const json& those) {
 inline std::optional<json> earlier_report(const Options& options, const lnfree::Corpus& corpus) {
   if (options.overwrite) return std::nullopt;
   const auto report_file = options.out / "corpus.json";
-  const auto here = [&](const fs::path& name) { return fs::exists(options.out / name); };
-  if (!fs::exists(report_file)) {
+  const auto here = [&](const fs::path& name) { return lnfree::path_exists(options.out / name); };
+  if (!lnfree::path_exists(report_file)) {
     // A run that is killed while renaming its files leaves its note beside them.
     for (const std::string& name : output_files(options.out))
       if (here(name) && !here(note_name))
@@ -63,8 +63,7 @@ inline std::optional<json> earlier_report(const Options& options, const lnfree::
                             "another --out or give --overwrite.");
     return std::nullopt;
   }
-  std::ifstream file(report_file);
-  json report = lnfree::parse_json(file);
+  json report = lnfree::parse_json(lnfree::read_text(report_file, "a JSON object"));
   if (!report.is_object() || !report["arguments"].is_object() || !report["held_out"].is_object())
     throw lnfree::Error(name_of(report_file) +
                         " was not written by this program; choose another --out or give "

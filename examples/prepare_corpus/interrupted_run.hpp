@@ -4,7 +4,6 @@
 #include <cstdint>
 #include <exception>
 #include <filesystem>
-#include <fstream>
 #include <iterator>
 #include <optional>
 #include <string>
@@ -33,10 +32,8 @@ struct Interrupted {
 
 /// What a killed run with the same arguments and inputs left in the folder, if it is complete.
 inline std::optional<Interrupted> find_interrupted(const Options& options, const lnfree::Corpus& corpus) {
-  std::ifstream file(options.out / note_name);
-  if (!file) return std::nullopt;
-  const json note = lnfree::parse_json(file);
   try {
+    const json note = lnfree::read_json_object(options.out / note_name);
     // A given tokenizer is compared below, by its content.
     json arguments = options.arguments(), recorded = note.at("arguments");
     if (arguments.contains("tokenizer") && recorded.contains("tokenizer"))
@@ -55,19 +52,20 @@ inline std::optional<Interrupted> find_interrupted(const Options& options, const
     }
     if (note.at("tokenizer_fingerprint") != tokenizer.fingerprint()) return std::nullopt;
     return Interrupted{note, std::move(tokenizer)};
-  } catch (const std::exception&) {  // incomplete: start from the beginning
+  } catch (const std::exception&) {  // none or incomplete: start from the beginning
     return std::nullopt;
   }
 }
 
-/// The note of the current run, which is removed unless the run is killed.
+/// The note of the current run, which is removed unless the run is killed or fails while its files get their
+/// names.
 class Note {
  public:
   explicit Note(const Options& options) : path_(options.out / note_name) {}
   Note(const Note&) = delete;
   ~Note() {
     std::error_code error;
-    if (written_) fs::remove(path_, error);
+    if (written_ && !needed_) fs::remove(path_, error);
   }
 
   /// Whether it is time to write the note again.
@@ -79,12 +77,22 @@ class Note {
     next_ = std::chrono::steady_clock::now() + std::chrono::seconds(5);
   }
 
+  /// To be called before the first file gets its name: the note now stays whatever happens, so that a later
+  /// run knows whose the files are.
+  void begin_commit() {
+    if (!written_) write({{"incomplete", true}});
+    needed_ = true;
+  }
+
+  /// To be called when all files have their names.
+  void end_commit() { needed_ = false; }
+
   /// Keeps the note of an interrupted run.
   void keep() { written_ = true; }
 
  private:
   fs::path path_;
-  bool written_ = false;
+  bool written_ = false, needed_ = false;
   std::chrono::steady_clock::time_point next_{};
 };
 

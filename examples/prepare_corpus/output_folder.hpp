@@ -25,16 +25,20 @@ inline bool is_numbered(std::string_view name) {
   return false;
 }
 
-/// The names of the files in a folder that a prepared one may have besides corpus.json, in order.
-inline std::vector<std::string> output_files(const fs::path& folder) {
+/// Whether a prepared folder may have a file of that name besides corpus.json.
+inline bool is_output(std::string_view name) {
   constexpr std::string_view fixed[] = {"train.bin", "train.json",      "val.bin",
                                         "val.json",  "tokenizer.model", "tokenizer.json"};
+  return is_numbered(name) || std::find(std::begin(fixed), std::end(fixed), name) != std::end(fixed);
+}
+
+/// The names of the files in a folder that a prepared one may have besides corpus.json, in order.
+inline std::vector<std::string> output_files(const fs::path& folder) {
   std::vector<std::string> names;
   std::error_code error;
   for (fs::directory_iterator entry(folder, error), end; !error && entry != end; entry.increment(error)) {
     const std::string name = entry->path().filename().string();
-    if (is_numbered(name) || std::find(std::begin(fixed), std::end(fixed), name) != std::end(fixed))
-      names.push_back(name);
+    if (is_output(name)) names.push_back(name);
   }
   std::sort(names.begin(), names.end());
   return names;
@@ -52,31 +56,5 @@ inline void remove_temporaries(const fs::path& folder, const std::vector<std::st
   }
   for (const fs::path& path : unused) fs::remove(path);
 }
-
-/// Creates a folder and its parents. Unless they are kept, those that are new and empty are removed again.
-class NewFolder {
- public:
-  explicit NewFolder(const fs::path& path) {
-    std::error_code error;
-    for (fs::path above = path; !above.empty() && !fs::exists(above, error); above = above.parent_path())
-      new_.push_back(above);
-    fs::create_directories(path, error);
-    if (!error) return;
-    remove();
-    throw lnfree::Error(name_of(path) + " cannot be created: " + error.message() + ".");
-  }
-  NewFolder(const NewFolder&) = delete;
-  ~NewFolder() { remove(); }
-
-  void keep() { new_.clear(); }
-
- private:
-  void remove() {
-    std::error_code not_empty;
-    for (const fs::path& path : new_) fs::remove(path, not_empty);
-  }
-
-  std::vector<fs::path> new_;  // the innermost first
-};
 
 }  // namespace prepare_corpus

@@ -17,6 +17,7 @@
 #include <lnfree/train/evaluate.hpp>
 #include <lnfree/train/trainer.hpp>
 
+#include "../result_file.hpp"
 #include "../signals.hpp"
 #include "../standard_streams.hpp"
 #include "objective_flags.hpp"
@@ -147,14 +148,14 @@ lnfree::Windows open_windows(const std::vector<std::filesystem::path>& patterns,
 /// there is none.
 std::string difference_beside(const std::filesystem::path& weights) {
   const std::filesystem::path folder = lnfree::model_folder(weights);
-  if (!std::filesystem::exists(folder / "config.json")) return "";
+  if (!lnfree::path_exists(folder / "config.json")) return "";
   return lnfree::architecture_difference<Model>(folder);
 }
 
 /// The data that a checkpoint's weights were trained on, or nothing if unknown.
 lnfree::ShardIdentity trained_on(const std::filesystem::path& weights) {
   const std::filesystem::path folder = lnfree::model_folder(weights);
-  if (!std::filesystem::exists(folder / "trainer.json")) return {};
+  if (!lnfree::path_exists(folder / "trainer.json")) return {};
   return lnfree::saved_identity(lnfree::read_json_object(folder / "trainer.json"), "train");
 }
 
@@ -183,19 +184,23 @@ std::vector<PartOption> part_options() {
   return list;
 }
 
-/// Writes the result, on rank 0.
-void write_result(const ProgramOptions& options, const Ranks& ranks, const lnfree::Json& result) {
-  if (!options.json.empty() && ranks.rank() == 0) lnfree::write_file(options.json, result.dump(2) + "\n");
+/// Opens the file for the result, on rank 0.
+ResultFile open_result(const ProgramOptions& options, const Ranks& ranks) {
+  std::optional<ResultFile> file;
+  on_all_ranks(ranks, [&] { file.emplace(ranks.rank() == 0 ? options.json : std::filesystem::path()); });
+  return std::move(*file);
 }
 
 int plan_only(ProgramOptions options, const Ranks& ranks) {
+  const ResultFile result_file = open_result(options, ranks);
   Model::Device device;
   const std::size_t free = free_for_rank(device, ranks);
-  on_all_ranks(ranks, [&] { write_result(options, ranks, plan_on(device, free, options, ranks).json()); });
+  on_all_ranks(ranks, [&] { result_file.write(plan_on(device, free, options, ranks).json()); });
   return 0;
 }
 
 int evaluate_only(ProgramOptions options, const Ranks& ranks) {
+  const ResultFile result_file = open_result(options, ranks);
   std::optional<lnfree::Windows> windows;
   on_all_ranks(ranks, [&] {
     windows.emplace(open_windows(options.validation, options));
@@ -217,13 +222,12 @@ int evaluate_only(ProgramOptions options, const Ranks& ranks) {
   std::printf("evaluation loss %.6f nats over %lld targets, perplexity %.4f\n", result.eval_loss,
               static_cast<long long>(result.targets), result.perplexity());
   on_all_ranks(ranks, [&] {
-    if (options.json.empty() || ranks.rank() != 0) return;
     lnfree::Json json{{"eval_loss", result.eval_loss},
                       {"perplexity", result.perplexity()},
                       {"targets", result.targets},
                       {"parameters", model->parameters().trainable()}};
     for (const auto& seen : lnfree::observations(*model)) json.update(seen);
-    write_result(options, ranks, json);
+    result_file.write(json);
   });
   return 0;
 }
@@ -232,6 +236,7 @@ int evaluate_only(ProgramOptions options, const Ranks& ranks) {
 int profile(ProgramOptions options, const Ranks& ranks) {
   if (ranks.size() > 1)
     throw lnfree::SharedError("--profile needs a single process: start it without mpirun");
+  const ResultFile result_file = open_result(options, ranks);
   const lnfree::TrainerOptions& training = options.training;
   const lnfree::Windows windows = open_windows(options.train, options);
   Model::Device device;
@@ -261,7 +266,7 @@ int profile(ProgramOptions options, const Ranks& ranks) {
 
   const ProfileTable table(model.device().profile, options.profile, time.count());
   std::fputs(table.text().c_str(), stdout);
-  write_result(options, ranks, table.json());
+  result_file.write(table.json());
   return 0;
 }
 
@@ -302,13 +307,13 @@ int train(ProgramOptions options, const Ranks& ranks) {
         ranks);
     print_model(*model);
   });
+  signals::catch_stop();
   if (options.resume) {
     trainer->resume();
     line.message("resumed at step " + std::to_string(trainer->step()));
   } else {
     trainer->start();
   }
-  signals::catch_stop();
   const std::int64_t first_step = trainer->step();
   const auto outcome = trainer->run([] { return signals::stop_signal != 0; });
   if (const std::int64_t steps = trainer->step() - first_step; ranks.size() > 1 && steps > 0) {
@@ -368,11 +373,9 @@ int threads_of_rank(const Ranks& ranks) {
 int run(const ProgramOptions& options, const Ranks& ranks) {
   const bool trains = !options.plan_only && !options.evaluate_only && options.profile == 0;
   if (trains) return train(options, ranks);
-  const int status = options.plan_only       ? plan_only(options, ranks)
-                     : options.evaluate_only ? evaluate_only(options, ranks)
-                                             : profile(options, ranks);
-  if (options.json.empty()) require_standard_output();
-  return status;
+  return options.plan_only       ? plan_only(options, ranks)
+         : options.evaluate_only ? evaluate_only(options, ranks)
+                                 : profile(options, ranks);
 }
 
 }  // namespace
@@ -390,7 +393,7 @@ int main(int argc, char** argv) {
     complain(program, error.what());
     return no_device_status;
   } catch (const std::exception& error) {
-    complain(program, error.what());
+    complain(program, sentence_about(error));
     return 1;
   }
   const Ranks& ranks = *joined;
@@ -416,7 +419,7 @@ int main(int argc, char** argv) {
     return no_device_status;
   } catch (const std::exception& error) {
     const std::string who = ranks.size() > 1 ? "rank " + std::to_string(ranks.rank()) + ": " : "";
-    complain(program, who + error.what());
+    complain(program, who + sentence_about(error));
 #if defined(LNFREE_TRAINER_MPI) || defined(LNFREE_TRAINER_NCCL)
     if (ranks.size() > 1) ranks.abort(1);
 #endif

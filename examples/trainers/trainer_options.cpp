@@ -135,8 +135,8 @@ std::optional<ProgramOptions> parse_options(int argc, char** argv, const std::st
       ->excludes(resume)
       ->excludes(evaluate_only)
       ->excludes(plan_only);
-  app.add_value("--json", options.json, "FILE",
-                "Write the result of --evaluate-only, --plan-only or --profile to this file")
+  app.add_output("--json", options.json, "FILE",
+                 "Write the result of --evaluate-only, --plan-only or --profile to this file")
       ->group(run);
   app.add_count("--threads", options.threads, 0, "Threads; 0: OMP_NUM_THREADS, or one for each core")
       ->group(run);

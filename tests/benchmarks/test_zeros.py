@@ -109,7 +109,7 @@ class Zeros(unittest.TestCase):
             ((), "--checkpoint is required"),
             ((*checkpoint, "--texts", "0"), "0 is not a whole number of 1 or more"),
             (("--checkpoint", "nowhere"), "nowhere/config.json"),
-            ((*checkpoint, "--data", "nowhere.bin"), "nowhere.bin cannot be opened"),
+            ((*checkpoint, "--data", "nowhere.bin"), "cannot read nowhere.bin"),
             ((*checkpoint, "--json", "nowhere/zeros.json"), "nowhere/zeros.json cannot be written"),
         ):
             with self.subTest(options=options):

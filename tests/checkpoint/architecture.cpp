@@ -49,7 +49,17 @@ BOOST_AUTO_TEST_CASE(a_config_json_that_cannot_be_read_is_named) {
                         contains("cannot read", "config.json", "No such file"));
   std::filesystem::create_directory(folder / "config.json");
   BOOST_CHECK_EXCEPTION(read_architecture(folder.path()), Error,
-                        contains("cannot read", "config.json", "directory"));
+                        contains("cannot read", "config.json", "is not a file"));
+  // A file of the model, and the folder of a run.
+  folder.write("run/checkpoint/config.json", "{}");
+  const auto weights = folder.write("run/checkpoint/model.safetensors", "");
+  BOOST_CHECK_EXCEPTION(
+      read_architecture(weights), Error,
+      contains("model.safetensors is a file; give the folder of a model, ", weights.parent_path().c_str()));
+  BOOST_CHECK_EXCEPTION(read_architecture(folder.write("lone", "")), Error,
+                        contains("lone is a file", "which holds config.json"));
+  BOOST_CHECK_EXCEPTION(read_architecture(folder / "run"), Error,
+                        contains("is the folder of a run", "run/checkpoint"));
 }
 
 BOOST_AUTO_TEST_CASE(config_json_describes_the_model) {

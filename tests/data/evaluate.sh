@@ -42,6 +42,18 @@ grep -qF '"checkpoint": "latin \\xe9"' result.json || fail "a name that is not U
 expect_error "is required" --checkpoint run/checkpoint
 expect_error "nowhere.bin" --checkpoint run/checkpoint --data nowhere.bin
 expect_error "cannot read nowhere/config.json" --checkpoint nowhere --data corpus/val.bin
+expect_error "model.safetensors is a file; give the folder of a model" --checkpoint run/checkpoint/model.safetensors --data corpus/val.bin
+
+# A result that cannot be written is reported before the work, and replaces no input.
+expect_error "nowhere/result.json cannot be written" --checkpoint nothing --data corpus/val.bin --json nowhere/result.json
+before=$(cksum corpus/val.bin)
+for data in corpus/val.bin 'corpus/v*.bin'; do
+  expect_error "--json would overwrite corpus/val.bin, the file of --data" --checkpoint run/checkpoint --data "$data" --json corpus/val.bin
+done
+ln -s corpus/val.bin link
+expect_error "--json would overwrite link, the file of --data" --checkpoint run/checkpoint --data corpus/val.bin --json link
+[[ $(cksum corpus/val.bin) == "$before" ]] || fail "--json has overwritten a shard"
+"$program" --checkpoint run/checkpoint --data corpus/val.bin --json lost.json >/dev/full && [[ -s lost.json ]] || fail "--json does not write its file when standard output is full"
 expect_error "is not a multiple of the model's context of 100" --checkpoint run/checkpoint --data corpus/val.bin --context 100
 
 echo "evaluate: all checks passed"

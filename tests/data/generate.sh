@@ -74,6 +74,27 @@ refuse "float16 is neither float32 nor bfloat16" "${arguments[@]}" --dtype float
 refuse "has no tokenizer.json or tokenizer.model" "${arguments[@]::2}" --prompt x
 refuse "128 positions, too few for a context of 129" "${arguments[@]}" --context 129
 refuse "cannot read nowhere/config.json" --checkpoint nowhere "${arguments[@]:2}"
+refuse "cannot read nowhere/config.json" --checkpoint nowhere --prompt x
+for tokenizer in "" "--tokenizer=small/tokenizer.model"; do
+  refuse "model.safetensors is a file; give the folder of a model, $PWD/run/checkpoint" \
+    --checkpoint run/checkpoint/model.safetensors ${tokenizer:+"$tokenizer"} --prompt x
+  refuse "run is the folder of a run; give its checkpoint, run/checkpoint" --checkpoint run ${tokenizer:+"$tokenizer"} --prompt x
+done
+# Links that lead nowhere or in a circle, names that are too long, and what is not a file.
+ln -s loop loop
+ln -s missing dangling
+mkfifo fifo
+for bad in loop loop/below "$(printf 'x%.0s' {1..300})"; do
+  for option in --checkpoint --tokenizer --prompts; do
+    given=(--checkpoint run/checkpoint --tokenizer small/tokenizer.model --prompts prompts)
+    for ((i = 0; i < 6; i += 2)); do [[ ${given[i]} != "$option" ]] || given[i + 1]=$bad; done
+    refuse "${bad:0:100}" "${given[@]}"
+    grep -Eq "Too many levels of symbolic links|File name too long" stderr || fail "$option $bad: $(cat stderr)"
+  done
+done
+refuse "cannot read dangling: No such file or directory, it is a link to missing" "${arguments[@]::2}" --tokenizer dangling --prompt x
+refuse "cannot read fifo: it is not a file" "${arguments[@]::2}" --tokenizer fifo --prompt x
+refuse "cannot read dangling: No such file" "${arguments[@]::4}" --prompts dangling
 cp -r run/checkpoint earlier  # when norm-free models were labeled gpt2
 sed -i 's/"model_type": "lnfree"/"model_type": "gpt2"/' earlier/config.json
 "$program" --checkpoint earlier "${arguments[@]:2}" --tokens 100 --temperature 1 --top-k 0 | cmp - text || fail "a checkpoint of an earlier version gives another text"

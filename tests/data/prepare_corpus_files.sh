@@ -87,6 +87,45 @@ done
 "$program" --input sources "${arguments[@]}" --out own_report --json own_report/corpus.json >/dev/null
 same_corpus own_report
 
+# Neither a report nor a text replaces an input or a file of the corpus.
+printf '{"content": "%s"}\n' "$(tr '\n' ' ' <sources/file_1.py)" >lines.jsonl
+expect_error "--json would overwrite lines.jsonl, the file of --input" --input lines.jsonl "${arguments[@]}" --out new --json lines.jsonl
+expect_error "--json would overwrite report.json, the file of --held-out-text" --input sources "${arguments[@]}" --out new --json report.json --held-out-text report.json
+for name in train.bin tokenizer.model train_000001.json; do
+  expect_error "new/$name is a file of the corpus itself" --input sources "${arguments[@]}" --out new --held-out-text new/$name
+done
+[[ ! -e new && -s lines.jsonl ]] || fail "a refused output was written: $(ls -A)"
+
+# A run that failed while its files got their names leaves a note, and the same command starts again.
+mkdir partial
+cp corpus/train.bin partial
+expect_error "not a finished corpus" --input sources "${arguments[@]}" --out partial
+echo '{"incomplete": true}' >partial/.prepare_corpus.json
+"$program" --input sources "${arguments[@]}" --out partial >/dev/null
+same_corpus partial
+[[ ! -e partial/.prepare_corpus.json ]] || fail "the note is left when all is done"
+
+# Files of an earlier run that are not files, and links that lead in a circle, are neither read nor waited for.
+for name in corpus.json .prepare_corpus.json; do
+  for kind in fifo folder loop; do
+    mkdir broken
+    case $kind in
+      fifo) mkfifo broken/$name ;;
+      folder) mkdir broken/$name ;;
+      loop) ln -s $name broken/$name ;;
+    esac
+    expect_error "broken/$name" --input sources "${arguments[@]}" --out broken
+    [[ $(ls -A broken) == "$name" ]] || fail "unexpected files beside $name: $(ls -A broken)"
+    rm -r broken
+  done
+done
+for option in --input --out --tokenizer; do
+  given=(--input sources --out new)
+  [[ $option != --input ]] || given=(--out new)
+  [[ $option != --out ]] || given=(--input sources)
+  expect_error "loop" "${given[@]}" "$option" loop "${arguments[@]:0:4}"
+done
+
 # Files of the corpus may be links to elsewhere; anything but files is refused.
 mkdir linked elsewhere
 for file in train.bin corpus.json; do ln -s "../elsewhere/$file" linked/$file; done

@@ -153,6 +153,13 @@ BOOST_AUTO_TEST_CASE(bare_tokens_whose_vocabulary_is_known) {
     BOOST_TEST(TokenShard::open(whole).size() == 1);
     BOOST_TEST(!lnfree::read_shard_info(whole).has_value());
   }
+  // What is not a file is not waited for.
+  std::filesystem::remove(folder / "meta.json");
+  std::filesystem::create_directory(folder / "meta.json");
+  ::mkfifo((folder / "a.json").c_str(), 0600);
+  BOOST_CHECK_EXCEPTION(TokenShard::open(path), Error, contains("a.json", "is not a file"));
+  std::filesystem::remove(folder / "a.json");
+  BOOST_CHECK_EXCEPTION(TokenShard::open(path), Error, contains("meta.json", "is not a file"));
 }
 
 BOOST_AUTO_TEST_CASE(bad_shards_say_what_is_wrong) {
@@ -160,7 +167,7 @@ BOOST_AUTO_TEST_CASE(bad_shards_say_what_is_wrong) {
   const auto refuses = [&](const std::filesystem::path& path, auto... words) {
     BOOST_CHECK_EXCEPTION(TokenShard::open(path), Error, contains(path.filename().c_str(), words...));
   };
-  refuses(folder / "missing.bin", "cannot be opened", "No such file");
+  refuses(folder / "missing.bin", "cannot read", "No such file");
   refuses(folder.write("empty.bin", ""), "is empty");
   refuses(folder.path(), "is not a file");
   refuses(folder.write("text.bin", "import os\n"), "not a token shard");

@@ -70,8 +70,10 @@ assert f"{every['all']['loss']:.4f}" in text and "attention sinks: 0.00 %" in te
 END
 
 expect_error "is required" "${model[@]}"
-expect_error "nowhere.jsonl cannot be read" "${model[@]}" --annotated nowhere.jsonl
+expect_error "cannot read nowhere.jsonl" "${model[@]}" --annotated nowhere.jsonl
 expect_error "cannot read nowhere/config.json" --checkpoint nowhere --tokenizer corpus/tokenizer.model --annotated annotated.jsonl
+expect_error "model.safetensors is a file; give the folder of a model" --checkpoint run/checkpoint/model.safetensors --annotated annotated.jsonl
+expect_error "--json would overwrite annotated.jsonl, the file of --annotated" "${model[@]}" --annotated annotated.jsonl --json annotated.jsonl
 expect_error "has no tokenizer.json or tokenizer.model" --checkpoint run/checkpoint --annotated annotated.jsonl
 expect_error "line 1 is not a JSON object" "${model[@]}" --annotated held_out.jsonl
 "$prepare_corpus" --input held_out --held-out 0 --vocab-size 320 --tokenizer-sample-bytes 1000000 --out other >/dev/null

@@ -5,8 +5,10 @@
 
 import json
 import os
+import resource
 import shutil
 import struct
+import subprocess
 import sys
 from pathlib import Path
 
@@ -164,10 +166,68 @@ class Convert(ConvertTest):
         self.write("file", b"mine")
         self.refused(ours, "is not a folder", name="file")
         self.refused(ours, "exists and is not empty", name="file", options=["--format", "llmc"])
-        self.refused(ours, "cannot create", name="file/below")
+        self.refused(ours, "file cannot be created: Not a directory", name="file/below")
         self.assertEqual((self.folder / "file").read_bytes(), b"mine")
-        self.write("new.part", b"mine")
-        self.refused(ours, "new.part exists", name="new")
+        for name, options in (("loop", []), ("loop/below", []), ("x" * 300, []), ("loop", ["--format", "llmc"])):
+            words = "too long" if name.startswith("x") else "Too many levels"
+            (self.folder / "loop").unlink(missing_ok=True)
+            (self.folder / "loop").symlink_to("loop")
+            self.refused(ours, name[:50], words, name=name, options=options)
+        # A link to a place where nothing is yet.
+        (self.folder / "far").mkdir()
+        (self.folder / "link").symlink_to("far/model/")
+        self.converted(ours, "link")
+        self.assertTrue((self.folder / "link").is_symlink())
+        self.assertEqual(raw_tensors(self.folder / "far/model"), raw_tensors(ours))
+        self.assertEqual([path.name for path in (self.folder / "far").iterdir()], ["model"])
+
+    def test_what_a_killed_run_left(self):
+        """Its temporary folder is replaced. One that holds more than files is not the program's."""
+        ours = self.written("gpt2")
+        left = self.folder / ".new.tmp"
+        left.mkdir()
+        for name in ("model.safetensors", ".config.json.tmp"):
+            (left / name).write_bytes(b"half")
+        self.assertEqual(raw_tensors(self.converted(ours, "new")), raw_tensors(ours))
+        self.assertFalse(left.exists())
+        shutil.rmtree(self.folder / "new")
+        (left / "mine").mkdir(parents=True)
+        self.refused(ours, ".new.tmp", "is taken", name="new")
+
+    def test_a_full_disk(self):
+        """Whatever file does not fit, nothing of the model appears."""
+        ours = self.written("gpt2")
+        (ours / "tokenizer.model").write_bytes(b"of sentencepiece" * 10_000)
+        before = sorted(self.folder.rglob("*"))
+        for bytes, name in ((1000, "model.safetensors"), (100_000, "tokenizer.model")):
+            limit = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (bytes, bytes))  # noqa: E731, B023, ulimit -f
+            arguments = [self.convert, "--from", ours, "--to", self.folder / "a/new"]
+            run = subprocess.run([str(a) for a in arguments], capture_output=True, text=True, preexec_fn=limit)
+            self.assertEqual((run.returncode, run.stderr.count("\n")), (1, 1), run.stderr)
+            self.assertIn(f"{name} could not be written: File too large", run.stderr)
+            self.assertEqual(sorted(self.folder.rglob("*")), before)
+
+    def test_signals_and_lost_output(self):
+        """A signal that comes while a model is written leaves nothing of it, and a lost message is no loss."""
+        ours = self.written("gpt2")
+        before = sorted(self.folder.rglob("*"))
+        arguments = [str(a) for a in (self.convert, "--from", ours, "--to", self.folder / "new")]
+        with open("/dev/full", "w") as full:
+            self.assertEqual(subprocess.run(arguments, stdout=full).returncode, 0)
+        self.assertEqual(raw_tensors(self.folder / "new"), raw_tensors(ours))
+        for _ in range(100):
+            shutil.rmtree(self.folder / "new")
+            command = [*arguments, "--format", "hf", "--max-shard-size", "1KB"]
+            with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as program:
+                while program.poll() is None and not (self.folder / ".new.tmp").exists():
+                    pass
+                program.terminate()
+                errors = program.stderr.read()
+            if program.returncode != 0:  # otherwise it was faster than the signal
+                break
+        self.assertEqual((program.returncode, errors.count("\n")), (143, 1), errors)
+        self.assertIn("stopped by signal 15; nothing was written", errors)
+        self.assertEqual(sorted(self.folder.rglob("*")), before)
 
     def test_options(self):
         ours = self.written("gpt2")
@@ -250,11 +310,11 @@ class Convert(ConvertTest):
         refused(llm_c_file(self.tensors, word_5=5), "n_head of 5", "n_embd")
 
     def test_broken_models(self):
-        self.refused(self.folder / "none", "there is no", "none")
+        self.refused(self.folder / "none", "cannot read", "none: No such file")
         (self.folder / "nothing").mkdir()
         self.refused(self.folder / "nothing", "config.json")
         (self.folder / "run/checkpoint").mkdir(parents=True)
-        self.refused(self.folder / "run", "checkpoint/")
+        self.refused(self.folder / "run", "is the folder of a run", "run/checkpoint")
         os.mkfifo(self.folder / "fifo")
         self.refused(self.folder / "fifo", "is not a file")
 
@@ -353,7 +413,10 @@ class Convert(ConvertTest):
     def test_a_tokenizer_that_is_not_the_models_is_refused(self):
         ours, given = self.written("gpt2"), self.folder / "given.json"
         refused = lambda *says: self.refused(ours, *says, options=("--format", "hf", "--tokenizer", given))
-        refused("cannot read", "given.json", "--tokenizer takes a tokenizer.json or tokenizer.model")
+        refused("cannot read", "given.json", "No such file")
+        given.mkdir()
+        refused("given.json", "is not a file", "a tokenizer.json or tokenizer.model was expected")
+        given.rmdir()
         for content in ("{", "[]", '{"model": 1}', '{"model": {"vocab": {}}}'):
             given.write_text(content)
             refused("given.json is not a tokenizer.json")

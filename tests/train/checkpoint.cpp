@@ -60,7 +60,7 @@ BOOST_AUTO_TEST_CASE(a_checkpoint_replaces_the_last_one_and_leaves_nothing_else)
   TemporaryFolder folder;
   Plain model(1);
   AdamW<Plain> optimizer(model);
-  folder.write("c.part/left-over", "by a killed process");
+  folder.write(".c.tmp/left-over", "by a killed process");
   for (int step = 0; step < 2; ++step) {
     save_checkpoint(folder / "c", model, optimizer, {{"step", step}});
     BOOST_TEST(read_checkpoint_state(folder / "c")["step"] == step);
@@ -118,7 +118,7 @@ BOOST_AUTO_TEST_CASE(a_checkpoint_behind_a_link_stays_behind_it) {
   Plain model(1);
   AdamW<Plain> optimizer(model);
   std::filesystem::create_directory(folder / "disk");
-  std::filesystem::create_symlink("disk/c", folder / "second");
+  std::filesystem::create_symlink("disk/c/", folder / "second");
   std::filesystem::create_symlink("second", folder / "first");
   for (int step = 0; step < 2; ++step) {
     save_checkpoint(folder / "first", model, optimizer, {{"step", step}});
@@ -130,6 +130,35 @@ BOOST_AUTO_TEST_CASE(a_checkpoint_behind_a_link_stays_behind_it) {
   }
 }
 
+BOOST_AUTO_TEST_CASE(a_checkpoint_is_not_written_where_something_is_in_the_way) {
+  TemporaryFolder folder;
+  Plain model(1);
+  AdamW<Plain> optimizer(model);
+  const auto refused = [&](const std::string& name, auto... words) {
+    BOOST_CHECK_EXCEPTION(save_checkpoint(folder / name, model, optimizer, {}), Error,
+                          contains(name.substr(0, 50), words...));
+  };
+  std::filesystem::create_symlink("loop", folder / "loop");
+  refused("loop", "Too many levels");
+  refused("loop/c", "Too many levels");
+  refused(std::string(300, 'x'), "too long");
+  folder.write(".a.tmp", "a file");
+  refused("a", ".a.tmp", "is taken");
+  folder.write(".b.tmp/folder/file", "of somebody else");
+  refused("b", ".b.tmp", "is taken");
+  BOOST_TEST(std::filesystem::exists(folder / ".b.tmp/folder/file"));
+  {
+    const PartFolder part(folder / "c");
+    refused("c", "another process");
+    BOOST_TEST(std::filesystem::exists(part.path()));
+  }
+  folder.write(".c.tmp/left-over", "by a killed process");
+  remove_part(folder / "c");
+  BOOST_TEST(std::distance(std::filesystem::directory_iterator(folder.path()), {}) == 3);
+  save_checkpoint(folder / "new/c", model, optimizer, {{"step", 1}});
+  BOOST_TEST(read_checkpoint_state(folder / "new/c")["step"] == 1);
+}
+
 BOOST_AUTO_TEST_CASE(a_save_that_fails_leaves_the_last_checkpoint) {
   TemporaryFolder folder;
   Plain model(1);
@@ -137,11 +166,11 @@ BOOST_AUTO_TEST_CASE(a_save_that_fails_leaves_the_last_checkpoint) {
   save_checkpoint(folder / "c", model, optimizer, {{"step", 1}});
   folder.write("f/file", "in the way");
   BOOST_CHECK_EXCEPTION(save_checkpoint(folder / "f/file/c", model, optimizer, {}), Error,
-                        contains("cannot create", "c.part"));
+                        contains("cannot be created", "f/file"));
   // JSON cannot hold what is not UTF-8: the save dies after the weights are written.
   BOOST_CHECK_THROW(save_checkpoint(folder / "c", model, optimizer, {{"step", "\xff"}}), std::exception);
   BOOST_TEST(read_checkpoint_state(folder / "c")["step"] == 1);
-  BOOST_TEST(!std::filesystem::exists(folder / "c.part"));
+  BOOST_TEST(!std::filesystem::exists(folder / ".c.tmp"));
   Plain other(1);
   AdamW<Plain> restored(other);
   BOOST_CHECK_NO_THROW(load_checkpoint(folder / "c", other, restored));

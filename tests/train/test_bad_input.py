@@ -107,8 +107,51 @@ class BadInput(TrainerTest):
 
     def test_out_in_the_way(self):
         (self.folder / "file").write_text("in the way")
-        for out in (self.folder / "file", self.folder / "file" / "below", Path("/proc/none")):
-            self.refuse(*self.training(out, 1), says=[str(out)])
+        (self.folder / "loop").symlink_to("loop")
+        (self.folder / "dangling").symlink_to("nowhere/run")
+        long = self.folder / ("x" * 300)
+        outs = (self.folder / "file", self.folder / "file" / "below", Path("/proc/none"), self.folder / "loop",
+                self.folder / "loop" / "below", self.folder / "dangling", long)  # fmt: skip
+        for out in outs:
+            self.refuse(*self.training(out, 1), says=[str(out).removesuffix("/below")[:100]])
+        for out in (self.folder / "loop", long):
+            self.refuse(*self.training(out, 1, "--resume"), says=[str(out)[:100]])
+            self.refuse(*self.training(self.folder / "run", 1, "--init-from", out), says=[str(out)[:100]])
+
+    def test_what_is_no_file_in_a_run(self):
+        """It is neither waited for nor replaced."""
+        run = self.folder / "run"
+        self.succeed(*self.training(run, 1))
+        resume = self.training(run, 1, "--resume")
+        for name in ("metrics.jsonl", "checkpoint/trainer.json", "checkpoint/config.json", "checkpoint/model.safetensors"):
+            file, kept = run / name, self.folder / "kept"
+            file.rename(kept)
+            for make in (os.mkfifo, os.mkdir, lambda path: os.symlink(path.name, path), lambda path: path.write_text("")):
+                make(file)
+                if name != "metrics.jsonl" or not file.is_file():
+                    self.refuse(*resume, says=[name])
+                file.rmdir() if file.is_dir() and not file.is_symlink() else file.unlink()
+            kept.rename(file)
+        (self.folder / "place").symlink_to("place")
+        (run / "checkpoint").rename(self.folder / "checkpoint")
+        (run / "checkpoint").symlink_to("checkpoint")
+        self.refuse(*resume, says=["checkpoint", "Too many levels"])
+        self.refuse(*self.training(run, 1), says=["checkpoint", "Too many levels"])
+        (run / "checkpoint").unlink()
+        # A link with a slash at its end is followed like any other.
+        (run / "checkpoint").symlink_to("../checkpoint/")
+        self.succeed(*self.training(run, 2, "--resume", "--extend"))
+        self.assertTrue((run / "checkpoint").is_symlink())
+        self.assertEqual(json.loads((self.folder / "checkpoint" / "trainer.json").read_text())["step"], 2)
+
+    def test_results_replace_no_input(self):
+        run = self.folder / "run"
+        self.succeed("--steps", 0, "--out", run)
+        weights = run / "checkpoint" / "model.safetensors"
+        for json_file, option in ((self.val, "--val"), (weights, "--init-from")):
+            self.refuse("--evaluate-only", "--init-from", weights, "--val", self.val, "--json", json_file,
+                        says=["--json would overwrite", option])  # fmt: skip
+        self.refuse("--plan-only", "--json", self.folder / "none" / "plan.json", says=["plan.json cannot be written"])
 
     def test_out_that_holds_a_run(self):
         run = self.folder / "run"

@@ -511,7 +511,7 @@ BOOST_AUTO_TEST_CASE(nothing_is_overwritten) {
 
   data.folder.write("file", "in the way");
   Run fifth(data, data.folder / "file");
-  BOOST_CHECK_EXCEPTION(fifth.trainer.start(), Error, contains("cannot create the folder", "file"));
+  BOOST_CHECK_EXCEPTION(fifth.trainer.start(), Error, contains("cannot be created", "file"));
 }
 
 BOOST_AUTO_TEST_CASE(one_process_at_a_time_writes_a_run) {

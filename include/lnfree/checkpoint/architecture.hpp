@@ -113,6 +113,7 @@ struct SavedConfig {
 
 /// Reads the config.json in a folder. Throws Error if there is none or it is damaged.
 inline SavedConfig read_saved_config(const std::filesystem::path& folder) {
+  require_model_folder(folder);
   const Json saved = read_json_object(folder / "config.json");
   SavedConfig result{.is_own = saved.contains("lnfree_version"), .fault = ""};
   const auto fault = [&](const std::string& key, const Json& value, const std::string& otherwise) {

@@ -1,24 +1,15 @@
 #pragma once
 
-#include <fcntl.h>
-#include <sys/stat.h>
-#include <unistd.h>
-
 #include <algorithm>
 #include <bit>
-#include <cerrno>
 #include <cstddef>
 #include <cstdint>
-#include <cstring>
-#include <filesystem>
-#include <string>
 #include <string_view>
-#include <utility>
 #include <vector>
 
 #include <lnfree/core/atomic_file.hpp>
 #include <lnfree/core/bfloat16.hpp>
-#include <lnfree/core/error.hpp>
+#include <lnfree/core/files.hpp>
 #include <lnfree/core/tensor.hpp>
 
 /// Numbers in files, whatever the type they are stored in.
@@ -47,52 +38,10 @@ inline float half_to_float(std::uint16_t half) {
   return std::bit_cast<float>(sign | ((exponent + 112) << 23) | (mantissa << 13));
 }
 
-/// A file that is read at any place.
-class BinaryFile {
+/// A file of numbers that is read at any place.
+class BinaryFile : public FileReader {
  public:
-  /// Throws Error for what cannot be opened and what is not a file; `kind` says what was expected.
-  BinaryFile(std::filesystem::path path, const std::string& kind) : path_(std::move(path)) {
-    descriptor_ = ::open(path_.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-    if (descriptor_ < 0) fail();
-    struct stat status{};
-    const int failed = ::fstat(descriptor_, &status);
-    if (failed == 0 && S_ISREG(status.st_mode)) {
-      size_ = static_cast<std::uint64_t>(status.st_size);
-      return;
-    }
-    const int error = errno;
-    ::close(descriptor_);
-    errno = error;
-    if (failed != 0) fail();
-    throw Error(path_.string() + " is not a file; " + kind + " was expected");
-  }
-
-  BinaryFile(BinaryFile&& other) noexcept
-      : path_(std::move(other.path_)),
-        descriptor_(std::exchange(other.descriptor_, -1)),
-        size_(other.size_) {}
-  BinaryFile& operator=(BinaryFile&&) = delete;
-  ~BinaryFile() {
-    if (descriptor_ >= 0) ::close(descriptor_);
-  }
-
-  /// The file.
-  const std::filesystem::path& path() const { return path_; }
-  /// Bytes in it.
-  std::uint64_t size() const { return size_; }
-
-  /// Throws Error when the bytes cannot be read.
-  void read(std::uint64_t offset, void* to, std::size_t bytes) const {
-    auto* at = static_cast<char*>(to);
-    while (bytes > 0) {
-      const ssize_t got = ::pread(descriptor_, at, bytes, static_cast<off_t>(offset));
-      if (got < 0) fail();
-      if (got == 0) throw Error(path_.string() + " ended while it was read");
-      at += got;
-      offset += static_cast<std::uint64_t>(got);
-      bytes -= static_cast<std::size_t>(got);
-    }
-  }
+  using FileReader::FileReader;
 
   /// `count` numbers of a type that element_bytes() knows, as float.
   std::vector<float> read_numbers(std::uint64_t offset, std::size_t count, std::string_view dtype) const {
@@ -117,14 +66,6 @@ class BinaryFile {
     read(offset, stored.data(), stored.size() * sizeof(Stored));
     std::transform(stored.begin(), stored.end(), values.begin(), to_float);
   }
-
-  [[noreturn]] void fail() const {
-    throw Error("cannot read " + path_.string() + ": " + std::strerror(errno));
-  }
-
-  std::filesystem::path path_;
-  int descriptor_ = -1;
-  std::uint64_t size_ = 0;
 };
 
 /// The transpose of (rows, columns).

@@ -2,32 +2,44 @@
 
 #include <fcntl.h>
 #include <stdio.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include <cerrno>
 #include <cstdint>
 #include <cstring>
 #include <filesystem>
-#include <fstream>
-#include <ios>
 #include <limits>
 #include <string>
 #include <system_error>
+#include <utility>
 
 #include <lnfree/core/atomic_file.hpp>
 #include <lnfree/core/error.hpp>
+#include <lnfree/core/excerpt.hpp>
+#include <lnfree/core/files.hpp>
 #include <lnfree/core/json.hpp>
+#include <lnfree/core/new_folder.hpp>
 
 /// The folder of a checkpoint as a whole: which one a path means, how a new one takes its place, and what its
 /// trainer.json holds.
 namespace lnfree {
 
-/// The folder that a path means: without the slash that may end it, and behind the link that it may be, so
-/// that a checkpoint which was put on another disk stays there.
+/// The folder that a path means: without a slash or dots at its end, and behind the link that it may be, so
+/// that a checkpoint which was put on another disk stays there. Throws Error if it cannot be found out, for
+/// example because links form a loop.
 inline std::filesystem::path checkpoint_place(std::filesystem::path folder) {
-  if (!folder.has_filename()) folder = folder.parent_path();
-  constexpr int max_links = 40;  // what the system follows, too
-  for (int link = 0; link < max_links && std::filesystem::is_symlink(folder); ++link)
-    folder = folder.parent_path() / std::filesystem::read_symlink(folder);
+  type_of(folder);
+  std::error_code error;
+  for (int links = 0; links <= max_links; ++links) {
+    if (!folder.has_filename()) folder = folder.parent_path();
+    if (folder.filename() == "." || folder.filename() == "..") {
+      if (auto whole = std::filesystem::canonical(folder, error); !error) folder = std::move(whole);
+    }
+    if (!std::filesystem::is_symlink(folder, error)) break;
+    folder = folder.parent_path() / std::filesystem::read_symlink(folder, error);
+  }
   return folder;
 }
 
@@ -37,15 +49,11 @@ inline std::filesystem::path next_folder(const std::filesystem::path& folder) {
   return checkpoint_place(folder) += ".next";
 }
 
-/// Where a new checkpoint is written before it takes its place.
-inline std::filesystem::path part_folder(const std::filesystem::path& folder) {
-  return checkpoint_place(folder) += ".part";
-}
-
 /// Whether a folder holds all files of a checkpoint: trainer.json is the last to be written and the first to
 /// be removed.
 inline bool is_whole_checkpoint(const std::filesystem::path& folder) {
-  return std::filesystem::exists(folder / "trainer.json");
+  std::error_code error;
+  return std::filesystem::exists(folder / "trainer.json", error);
 }
 
 /// The folder to read the checkpoint `folder` from: another one where a process died while it replaced the
@@ -91,14 +99,14 @@ inline void recover_checkpoint(const std::filesystem::path& folder) {
 inline void replace_checkpoint(const std::filesystem::path& fresh, const std::filesystem::path& target) {
   recover_checkpoint(target);
   const std::filesystem::path parent = std::filesystem::absolute(target).parent_path();
-  const bool exists = std::filesystem::exists(target);
+  const bool exists = path_exists(target);
+  std::error_code error;
   if (exists && ::renameat2(AT_FDCWD, fresh.c_str(), AT_FDCWD, target.c_str(), RENAME_EXCHANGE) == 0) {
     sync_folder(parent);
-    std::filesystem::remove_all(fresh);
+    std::filesystem::remove_all(fresh, error);
     return;
   }
   const std::filesystem::path place = exists ? next_folder(target) : target;
-  std::error_code error;
   if (exists) std::filesystem::remove_all(place, error);
   if (std::filesystem::rename(fresh, place, error); error) {
     throw Error("cannot rename " + fresh.string() + " to " + place.string() + ": " + error.message());
@@ -111,7 +119,77 @@ inline void replace_checkpoint(const std::filesystem::path& fresh, const std::fi
 
 /// The folder in which the config.json of a model lies whose weights are in a file or folder.
 inline std::filesystem::path model_folder(const std::filesystem::path& weights) {
-  return std::filesystem::is_directory(weights) ? weights : std::filesystem::absolute(weights).parent_path();
+  return is_folder(weights) ? weights : std::filesystem::absolute(weights).parent_path();
+}
+
+/// A new folder, in which this process alone prepares what gets the place of another folder. It has the name
+/// of that folder's temporary, see AtomicFile::temporary_of(), and replaces one that a killed process left.
+class PartFolder {
+ public:
+  /// Throws Error if the folder cannot be made, another process is using it, or its name is taken by
+  /// something that no process of lnfree left.
+  explicit PartFolder(const std::filesystem::path& target)
+      : path_(AtomicFile::temporary_of(target)), parents_(std::filesystem::absolute(target).parent_path()) {
+    const std::string name = excerpt(target.native());
+    const Error taken(name + " cannot be written: " + excerpt(path_.native()) +
+                      ", the name of its temporary, is taken; remove that.");
+    for (struct stat opened{}, named{};; ::close(descriptor_)) {
+      if (::mkdir(path_.c_str(), 0777) != 0 && errno != EEXIST)
+        throw Error(name + " cannot be written: " + std::strerror(errno) + ".");
+      descriptor_ = ::open(path_.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+      if (descriptor_ < 0 && errno == ENOENT) continue;
+      if (descriptor_ < 0) throw taken;
+      // Not every file system has locks.
+      if (::flock(descriptor_, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK) {
+        ::close(descriptor_);
+        throw Error(name + " is being written by another process; wait for it or stop it.");
+      }
+      // Until the lock another process may have given the folder its final place.
+      if (::fstat(descriptor_, &opened) == 0 && ::lstat(path_.c_str(), &named) == 0 &&
+          named.st_ino == opened.st_ino && named.st_dev == opened.st_dev)
+        break;
+    }
+    std::error_code error;
+    for (std::filesystem::directory_iterator entry(path_, error), end; !error && entry != end;
+         entry.increment(error)) {
+      if (!entry->is_regular_file(error) || entry->is_symlink(error)) {
+        ::close(descriptor_);
+        throw taken;
+      }
+    }
+    for (std::filesystem::directory_iterator entry(path_, error), end; !error && entry != end;
+         entry.increment(error))
+      ::unlink(entry->path().c_str());
+  }
+  PartFolder(const PartFolder&) = delete;
+  PartFolder& operator=(const PartFolder&) = delete;
+  ~PartFolder() {
+    std::error_code error;
+    if (!is_complete_) std::filesystem::remove_all(path_, error);  // on a full disk others wait for the room
+    ::close(descriptor_);
+  }
+
+  /// The folder.
+  const std::filesystem::path& path() const { return path_; }
+
+  /// Keeps the folder, which has its final place now.
+  void keep() {
+    is_complete_ = true;
+    parents_.keep();
+  }
+
+ private:
+  std::filesystem::path path_;
+  NewFolder parents_;
+  int descriptor_ = -1;
+  bool is_complete_ = false;
+};
+
+/// Removes the folder that a process which was killed while it wrote the checkpoint `folder` left beside it.
+/// For whoever writes the checkpoint. Throws Error as PartFolder does.
+inline void remove_part(const std::filesystem::path& folder) {
+  const std::filesystem::path target = checkpoint_place(folder);
+  if (path_exists(AtomicFile::temporary_of(target))) PartFolder{target};
 }
 
 /// Calls fill(fresh) with a new folder beside `folder`, and gives it the place of `folder`, which may exist,
@@ -119,38 +197,38 @@ inline std::filesystem::path model_folder(const std::filesystem::path& weights) 
 /// when the folder cannot be made.
 template <class Fill>
 void write_checkpoint(const std::filesystem::path& folder, const Fill& fill) {
-  const std::filesystem::path target = checkpoint_place(folder), fresh = part_folder(folder);
-  std::error_code error;
-  std::filesystem::remove_all(fresh, error);
-  std::filesystem::create_directories(fresh, error);
-  if (error) throw Error("cannot create " + fresh.string() + ": " + error.message());
-  try {
-    fill(fresh);
-    replace_checkpoint(fresh, target);
-  } catch (...) {
-    std::filesystem::remove_all(fresh, error);  // on a full disk others wait for the room
-    throw;
-  }
+  const std::filesystem::path target = checkpoint_place(folder);
+  PartFolder fresh(target);
+  fill(fresh.path());
+  replace_checkpoint(fresh.path(), target);
+  fresh.keep();
 }
 
-/// The JSON object in a file. Throws Error when the file cannot be read or holds something else.
-inline Json read_json_object(const std::filesystem::path& path) {
-  std::ifstream in(path);
-  if (!in) throw Error("cannot read " + path.string() + ": " + std::strerror(errno));
-  Json json;
-  try {
-    json = parse_json(in);
-  } catch (const std::ios_base::failure& error) {  // of a folder, or a disk that fails
-    throw Error("cannot read " + path.string() + ": " + error.code().message());
+/// Throws Error if `folder` is that of a run, for a reader who found no model in it.
+inline void refuse_run_folder(const std::filesystem::path& folder) {
+  const std::filesystem::path checkpoint = folder / "checkpoint";
+  if (is_folder(checkpoint))
+    throw Error(excerpt(folder.native()) + " is the folder of a run; give its checkpoint, " +
+                excerpt(checkpoint.native()));
+}
+
+/// Throws Error unless `folder` holds a model, with a config.json that can be read. The message says which
+/// folder to give instead, if it is a file of the model or the folder of a run.
+inline void require_model_folder(const std::filesystem::path& folder) {
+  const auto name = [](const std::filesystem::path& path) { return excerpt(path.native()); };
+  if (path_exists(folder) && !is_folder(folder)) {
+    const std::filesystem::path parent = model_folder(folder);
+    throw Error(name(folder) + " is a file; give the folder of a model" +
+                (is_file(parent / "config.json") ? ", " + name(parent)
+                                                 : ", which holds config.json and its weights"));
   }
-  if (!json.is_object()) throw Error(path.string() + " is damaged: it holds no JSON object");
-  return json;
+  if (!path_exists(folder / "config.json")) refuse_run_folder(folder);
+  const FileReader config(folder / "config.json", "a JSON object");
 }
 
 /// A JSON file of a checkpoint. Throws Error when there is none or it is damaged.
 inline Json read_checkpoint_json(const std::filesystem::path& path) {
-  if (!std::filesystem::exists(path))
-    throw Error("there is no checkpoint to resume from: cannot read " + path.string());
+  if (!path_exists(path)) throw Error("there is no checkpoint to resume from: cannot read " + path.string());
   return read_json_object(path);
 }
 

@@ -75,13 +75,13 @@ inline std::vector<TensorPlace> read_index(const std::filesystem::path& path) {
     const std::string entry =
         path.string() + " names " + excerpt(value.dump()) + " as the file of tensor " + excerpt(name);
     // A file in another folder does not belong to the model.
-    if (!file_name.ends_with(".safetensors") || file_name.find('/') != std::string::npos)
+    if (!file_name.ends_with(".safetensors") ||
+        file_name.find_first_of(std::string_view("/\0", 2)) != std::string::npos)
       throw Error(entry + "; the name of a .safetensors file beside it was expected");
     auto& file = files[file_name];
     if (file == nullptr) {
       const std::filesystem::path place = path.parent_path() / file_name;
-      if (!std::filesystem::exists(place))
-        throw Error(entry + ", which is not there; copy all files of the model");
+      if (!path_exists(place)) throw Error(entry + ", which is not there; copy all files of the model");
       file = std::make_shared<const SafetensorsFile>(SafetensorsFile::open(place));
     }
     const TensorInfo* tensor = file->find(name);
@@ -95,11 +95,12 @@ inline std::vector<TensorPlace> read_index(const std::filesystem::path& path) {
 /// of the two. Throws Error if there are none or a file is damaged.
 inline std::vector<TensorPlace> find_tensors(const std::filesystem::path& path) {
   constexpr const char* as_safetensors = "; let transformers save its pytorch_model.bin as safetensors";
-  if (std::filesystem::is_directory(path)) {
+  if (is_folder(path)) {
     const auto single = path / "model.safetensors", index = path / "model.safetensors.index.json";
-    if (std::filesystem::exists(single)) return find_tensors(single);
-    if (std::filesystem::exists(index)) return read_index(index);
-    const auto has = [&](const char* name) { return std::filesystem::exists(path / name); };
+    if (path_exists(single)) return find_tensors(single);
+    if (path_exists(index)) return read_index(index);
+    const auto has = [&](const char* name) { return path_exists(path / name); };
+    refuse_run_folder(path);
     throw Error(path.string() +
                 " holds no weights: neither model.safetensors nor model.safetensors.index.json" +
                 (has("pytorch_model.bin") || has("pytorch_model.bin.index.json") ? as_safetensors : ""));

@@ -216,7 +216,8 @@ class AtomicFile {
         throw Error(excerpt(path_.native()) + " cannot be written: " + excerpt(temporary_.native()) +
                     ", the name of its temporary, is taken; remove that.");
       }
-      if (::flock(descriptor, LOCK_EX | LOCK_NB) != 0) {
+      // Not every file system has locks.
+      if (::flock(descriptor, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK) {
         ::close(descriptor);
         throw Error(excerpt(path_.native()) +
                     " is being written by another process; wait for it or stop it.");

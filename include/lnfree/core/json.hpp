@@ -1,8 +1,13 @@
 #pragma once
 
+#include <filesystem>
 #include <utility>
 
 #include <nlohmann/json.hpp>
+
+#include <lnfree/core/error.hpp>
+#include <lnfree/core/excerpt.hpp>
+#include <lnfree/core/files.hpp>
 
 namespace lnfree {
 
@@ -27,6 +32,14 @@ Json parse_json(Input&& input) {
   } catch (const TooDeep&) {
     return Json(Json::value_t::discarded);
   }
+}
+
+/// The JSON object in a file. Throws Error if the file cannot be read, is not a regular file or holds
+/// anything else.
+inline Json read_json_object(const std::filesystem::path& path) {
+  Json json = parse_json(read_text(path, "a JSON object"));
+  if (!json.is_object()) throw Error(excerpt(path.native()) + " is damaged: it holds no JSON object");
+  return json;
 }
 
 }  // namespace lnfree

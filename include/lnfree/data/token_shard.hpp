@@ -1,9 +1,6 @@
 #pragma once
 
-#include <fcntl.h>
 #include <sys/mman.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <array>
@@ -12,7 +9,6 @@
 #include <cstdint>
 #include <cstring>
 #include <filesystem>
-#include <fstream>
 #include <limits>
 #include <optional>
 #include <span>
@@ -23,6 +19,7 @@
 #include <lnfree/core/atomic_file.hpp>
 #include <lnfree/core/error.hpp>
 #include <lnfree/core/excerpt.hpp>
+#include <lnfree/core/files.hpp>
 #include <lnfree/core/fingerprint.hpp>
 #include <lnfree/core/json.hpp>
 
@@ -69,10 +66,15 @@ inline std::filesystem::path shard_info_path(std::filesystem::path shard) {
 /// Reads the description beside a shard, or nothing if there is none. Throws Error if it is malformed.
 inline std::optional<ShardInfo> read_shard_info(const std::filesystem::path& shard) {
   const auto path = shard_info_path(shard);
-  if (!std::filesystem::exists(path)) return std::nullopt;
-  std::ifstream file(path);
+  if (!path_exists(path)) return std::nullopt;
+  const auto fail = [&](const std::string& why) {
+    return Error(excerpt(path.native()) + " should describe " + excerpt(shard.filename().native()) +
+                 " (a JSON object with vocab_size, context, tokens), but cannot be read: " + excerpt(why) +
+                 "; fix or remove it.");
+  };
+  const Json json = parse_json(read_text(path, "a JSON object"));
+  if (!json.is_object()) throw fail("it holds no JSON object");
   try {
-    const Json json = Json::parse(file);
     ShardInfo info;
     info.vocab_size = json.value("vocab_size", info.vocab_size);
     info.context = json.value("context", info.context);
@@ -83,9 +85,7 @@ inline std::optional<ShardInfo> read_shard_info(const std::filesystem::path& sha
     info.split = json.value("split", info.split);
     return info;
   } catch (const Json::exception& error) {
-    throw Error(excerpt(path.native()) + " should describe " + excerpt(shard.filename().native()) +
-                " (a JSON object with vocab_size, context, tokens), but cannot be read: " +
-                excerpt(error.what()) + "; fix or remove it.");
+    throw fail(error.what());
   }
 }
 
@@ -95,9 +95,8 @@ inline std::int64_t read_vocab_size(const std::filesystem::path& shard) {
   if (const auto info = read_shard_info(shard); info && info->vocab_size > 0) return info->vocab_size;
   auto path = shard;
   path.replace_filename("meta.json");
-  if (!std::filesystem::exists(path)) return 0;
-  std::ifstream file(path);
-  const Json json = parse_json(file);
+  if (!path_exists(path)) return 0;
+  const Json json = parse_json(read_text(path, "a JSON object"));
   const Json size = json.is_object() ? json.value("vocab_size", Json()) : Json();
   if (!size.is_number_unsigned() || size == 0 || size > std::uint64_t{1} << 24)
     throw Error(excerpt(path.native()) + " should give the vocabulary size of " +
@@ -188,21 +187,13 @@ class TokenShard {
 
  private:
   TokenShard(const std::filesystem::path& path, std::int64_t vocab_size) : path_(path) {
-    const int descriptor = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-    if (descriptor < 0) fail(std::string("cannot be opened: ") + std::strerror(errno));
-    struct stat status{};
-    const bool regular = ::fstat(descriptor, &status) == 0 && S_ISREG(status.st_mode);
-    if (regular && status.st_size > 0) {
-      map_bytes_ = static_cast<std::size_t>(status.st_size);
-      map_ = ::mmap(nullptr, map_bytes_, PROT_READ, MAP_SHARED, descriptor, 0);
-    }
-    const int error = errno;
-    ::close(descriptor);
-    if (!regular) fail("is not a file; a token shard (.bin) was expected");
-    if (status.st_size == 0) fail("is empty; a token shard (.bin) was expected");
+    const FileReader file(path, "a token shard (.bin)");
+    if (file.size() == 0) fail("is empty; a token shard (.bin) was expected");
+    map_bytes_ = static_cast<std::size_t>(file.size());
+    map_ = ::mmap(nullptr, map_bytes_, PROT_READ, MAP_SHARED, file.descriptor(), 0);
     if (map_ == MAP_FAILED) {
       map_ = nullptr;
-      fail(std::string("cannot be mapped into memory: ") + std::strerror(error));
+      fail(std::string("cannot be mapped into memory: ") + std::strerror(errno));
     }
     try {
       read_header(vocab_size);

@@ -2,8 +2,6 @@
 
 #include <cstdint>
 #include <filesystem>
-#include <fstream>
-#include <iterator>
 #include <memory>
 #include <optional>
 #include <span>
@@ -16,6 +14,7 @@
 #include <lnfree/core/atomic_file.hpp>
 #include <lnfree/core/error.hpp>
 #include <lnfree/core/excerpt.hpp>
+#include <lnfree/core/files.hpp>
 #include <lnfree/core/fingerprint.hpp>
 #ifdef LNFREE_WITH_PCRE2
 #include <lnfree/data/byte_level_tokenizer.hpp>
@@ -43,13 +42,7 @@ class Tokenizer {
   /// missing, neither, or a tokenizer that is not supported.
   static Tokenizer load(const std::filesystem::path& path) {
     const std::string name = excerpt(path.native());
-    std::error_code error;
-    std::ifstream file(path, std::ios::binary);
-    if (!file || !std::filesystem::is_regular_file(path, error))
-      throw Error(name + " cannot be read; a tokenizer.model or tokenizer.json was expected.");
-    if (std::filesystem::file_size(path) > max_file_bytes)
-      throw Error(name + " is too large to be a tokenizer.");
-    std::string content(std::istreambuf_iterator<char>(file), {});
+    std::string content = read_text(path, "a tokenizer.model or tokenizer.json");
     const auto start = content.find_first_not_of(" \t\r\n");
     const bool is_json = path.extension() == ".json" || (start != std::string::npos && content[start] == '{');
     auto kind = is_json ? read_json(content, name) : read_model(content, name);
@@ -127,8 +120,6 @@ class Tokenizer {
 
   Tokenizer(std::string content, std::shared_ptr<const Kind> kind, bool is_json)
       : content_(std::move(content)), kind_(std::move(kind)), is_json_(is_json) {}
-
-  static constexpr std::uintmax_t max_file_bytes = 1 << 30;
 
   std::string content_;
   std::shared_ptr<const Kind> kind_;

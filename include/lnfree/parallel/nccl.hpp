@@ -22,6 +22,7 @@
 
 #include <lnfree/core/atomic_file.hpp>
 #include <lnfree/core/error.hpp>
+#include <lnfree/core/files.hpp>
 #include <lnfree/device/cuda/runtime.hpp>
 #include <lnfree/parallel/communicator.hpp>
 #include <lnfree/parallel/launched_process.hpp>
@@ -178,7 +179,7 @@ class Nccl {
       return false;
     }
     if (process.rank == 0) {
-      if (std::filesystem::exists(rendezvous)) {
+      if (path_exists(rendezvous)) {
         throw Error(rendezvous +
                     ", where the ranks are to meet, exists already: it is of a run that did not " +
                     "begin; remove it, or let LNFREE_RENDEZVOUS name another file");

@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <sys/file.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -23,10 +24,15 @@ class MetricsLog {
   /// Opens the file for this process alone, creating it if needed. Its content is left unchanged until
   /// keep().
   explicit MetricsLog(std::filesystem::path path) : path_(std::move(path)) {
-    is_new_ = !std::filesystem::exists(path_);
+    is_new_ = ::access(path_.c_str(), F_OK) != 0;
     descriptor_ = ::open(path_.c_str(), O_RDWR | O_CLOEXEC | O_CREAT, 0644);
     if (descriptor_ < 0) fail();
-    if (::flock(descriptor_, LOCK_EX | LOCK_NB) != 0) {
+    if (struct stat status{}; ::fstat(descriptor_, &status) != 0 || !S_ISREG(status.st_mode)) {
+      ::close(descriptor_);
+      throw Error("cannot write " + path_.string() + ": it is not a file; move it away");
+    }
+    // Not every file system has locks.
+    if (::flock(descriptor_, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK) {
       ::close(descriptor_);
       throw Error(path_.string() + " is being written by another process; wait for it or stop it");
     }

@@ -2,13 +2,11 @@
 
 #include <cstdint>
 #include <filesystem>
-#include <fstream>
-#include <iterator>
 #include <string>
-#include <system_error>
 
 #include <lnfree/core/error.hpp>
 #include <lnfree/core/excerpt.hpp>
+#include <lnfree/core/files.hpp>
 #include <lnfree/core/fingerprint.hpp>
 #include <lnfree/core/json.hpp>
 #include <lnfree/data/shard_set.hpp>
@@ -41,11 +39,7 @@ inline ShardIdentity tokenizer_of_shard(const TokenShard& shard) {
   if (identity.tokenizer.empty() && !info->tokenizer.empty()) {
     // Earlier descriptions have no fingerprint, but the tokenizer's model is beside them.
     const auto path = shard.path().parent_path() / std::filesystem::path(info->tokenizer).filename();
-    std::error_code error;
-    if (std::filesystem::is_regular_file(path, error)) {
-      std::ifstream model(path, std::ios::binary);
-      identity.tokenizer = fingerprint(std::string(std::istreambuf_iterator<char>(model), {}));
-    }
+    if (is_file(path)) identity.tokenizer = fingerprint(read_text(path, "a tokenizer"));
   }
   return identity;
 }

@@ -18,6 +18,7 @@
 #include <lnfree/core/excerpt.hpp>
 #include <lnfree/core/json.hpp>
 #include <lnfree/core/math.hpp>
+#include <lnfree/core/new_folder.hpp>
 #include <lnfree/data/windows.hpp>
 #include <lnfree/nn/weights_fingerprint.hpp>
 #include <lnfree/optim/adamw.hpp>
@@ -226,6 +227,7 @@ class Trainer {
                     "; resume once more");
       }
       recover_checkpoint(checkpoint_folder());
+      remove_part(checkpoint_folder());
     });
     on_all_ranks(ranks_, [&] {
       load_checkpoint(checkpoint_folder(), model_, optimizer_);
@@ -419,20 +421,19 @@ class Trainer {
 
   /// Creates the folder of a new run and its metrics.
   void open_folder() {
-    std::error_code error;
-    std::filesystem::create_directories(folder_, error);
-    if (error) throw Error("cannot create the folder " + folder_.string() + ": " + error.message());
+    NewFolder folder(folder_);
     const auto refuse_a_run = [&](bool holds_one) {
       if (holds_one)
         throw Error(folder_.string() +
                     " already holds a run; resume it (--resume), or choose another folder");
     };
-    refuse_a_run(std::filesystem::exists(present_checkpoint(checkpoint_folder())));
+    refuse_a_run(path_exists(present_checkpoint(checkpoint_folder())));
     // A run that was killed before its first checkpoint leaves an empty metrics file.
     auto metrics = std::make_unique<MetricsLog>(folder_ / "metrics.jsonl");
     refuse_a_run(metrics->bytes() > 0);
     metrics->keep(0);
     metrics_ = std::move(metrics);
+    folder.keep();
   }
 
   /// The state of the checkpoint in the folder. Throws Error if this run cannot be resumed from it.
