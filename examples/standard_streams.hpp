@@ -12,6 +12,7 @@
 #include <stdexcept>
 #include <string>
 #include <string_view>
+#include <system_error>
 
 #include <lnfree/core/error.hpp>
 #include <lnfree/core/excerpt.hpp>
@@ -41,6 +42,9 @@ inline std::string sentence_about(const std::exception& error) {
     const std::string path = lnfree::excerpt(of_files->path1().native());
     return (path.empty() ? "a file" : path) + " cannot be used: " + of_files->code().message();
   }
+  if (const auto* of_system = dynamic_cast<const std::system_error*>(&error))  // as when a thread is refused
+    return "the system refuses what this program needs: " + of_system->code().message() +
+           "; end other programs, or raise the limits that ulimit -a shows";
   if (dynamic_cast<const std::bad_alloc*>(&error) || dynamic_cast<const std::length_error*>(&error))
     return "there is not enough memory; end other programs that use it, or ask for less";
   return error.what();
