@@ -93,13 +93,15 @@ def markdown(settings, corpus, runs, unfinished, pictures):
     amount = (
         f"{first.tokens / 1e6:.1f} million" if first.tokens >= 1e6 else f"{first.tokens / 1e3:.0f} thousand"
     )
+    own = settings["corpus"] != "debian"
+    text = f"of {Path(settings['corpus']).name}" if own else "of Python code"
     parts = [
         f"# LayerNorm or none, GELU or ReLU: {scale}, seed{'s' if len(seeds) > 1 else ''} "
         f"{names(map(str, seeds))}",
         f"Decoder-only transformers ({sizes.layers} layers, {sizes.heads} heads, width {sizes.width}, "
-        f"windows of {first.spec.context} tokens unless said otherwise) trained on {amount} tokens of "
-        "Python code each, after *ReLU's Revival: On the Entropic Overload in Normalization-Free Large "
-        "Language Models*. SM is softmax attention, LN LayerNorm, G GELU, R ReLU.",
+        f"windows of {first.spec.context} tokens unless said otherwise) trained on {amount} tokens {text} "
+        "each, after *ReLU's Revival: On the Entropic Overload in Normalization-Free Large Language "
+        "Models*. SM is softmax attention, LN LayerNorm, G GELU, R ReLU.",
     ]
     if scale == "smoke":
         parts.append(
@@ -122,7 +124,6 @@ def markdown(settings, corpus, runs, unfinished, pictures):
     parts += ["## What this scale can and cannot show", bullets(SCALE_NOTES[scale])]
     parts += ["## Recipe", *recipe_section(runs), "## Corpus", *corpus_section(corpus)]
     experiments = ",".join(told)
-    own = settings["corpus"] != "debian"
     options = f" --corpus {shlex.quote(settings['corpus'])}" if own else ""
     prepared = corpus["prepared"]["128"].get("arguments", {})
     options += " --skip-invalid" if prepared.get("skip_invalid") else ""
