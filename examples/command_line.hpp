@@ -54,8 +54,7 @@ class CommandLine : public CLI::App {
     return option;
   }
 
-  /// An option for a file that the program writes, which may be none of the files that its other options
-  /// name.
+  /// An option for a file that the program writes. It may not be a file that another option names.
   CLI::Option* add_output(const char* name, std::filesystem::path& value, const char* type,
                           const char* text) {
     outputs_.push_back({name, &value});

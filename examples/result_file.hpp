@@ -9,11 +9,11 @@
 
 #include "standard_streams.hpp"
 
-/// Where a program's result goes: to the file of --json, or else only to standard output.
+/// Where a program's result goes: to standard output, and to the file of --json if one is given.
 class ResultFile {
  public:
-  /// Create it before the work whose result it takes: it throws Error at once if the file, whose name may be
-  /// empty for none, cannot be written.
+  /// An empty path means that there is no file. Throws Error if the file cannot be written; create it before
+  /// the work begins, so that the user learns this at once.
   explicit ResultFile(std::filesystem::path path) : path_(std::move(path)) {
     // The reader of a FIFO would take the attempt for the end of the result.
     if (!path_.empty() && lnfree::type_of(path_) != std::filesystem::file_type::fifo)

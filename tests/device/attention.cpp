@@ -147,8 +147,7 @@ BOOST_AUTO_TEST_CASE_TEMPLATE(agrees_on_larger_sizes, D, Devices) {
   }
 }
 
-// More tiles than those whose blocks compute D = y d_y themselves, with rows that are not made of whole
-// packs.
+// Several tiles, and rows that are not made of whole packs.
 BOOST_AUTO_TEST_CASE_TEMPLATE(agrees_on_odd_heads_of_many_tiles, D, Devices) {
   for (const auto& [length, head_dim] : {std::pair{97, 3}, {193, 5}, {205, 20}}) {
     check<D>(sizes(length, head_dim), [&, length = length, head_dim = head_dim](auto& bench) {

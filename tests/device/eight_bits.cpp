@@ -78,7 +78,7 @@ void check_refusal(int capability, const std::string& message) {
 /// What is special about a matrix of normal numbers.
 enum class Special { nothing, zeros, row_of_zeros, infinity, nan };
 
-/// Inputs of a primitive, all with the same specialty and of the same size.
+/// Inputs of a primitive, all of the same size and with the same Special.
 template <class D>
 struct Inputs {
   Workbench<D>& bench;

@@ -26,9 +26,9 @@
 /// trainer.json holds.
 namespace lnfree {
 
-/// The folder that a path means: without a slash or dots at its end, and behind the link that it may be, so
-/// that a checkpoint which was put on another disk stays there. Throws Error if it cannot be found out, for
-/// example because links form a loop.
+/// The folder that a path means: without a slash or dots at its end, and with links followed, so that a
+/// checkpoint that was moved to another disk stays there. Throws Error if links form a loop or the path
+/// cannot be used for another reason.
 inline std::filesystem::path checkpoint_place(std::filesystem::path folder) {
   type_of(folder);
   std::error_code error;
@@ -122,8 +122,8 @@ inline std::filesystem::path model_folder(const std::filesystem::path& weights) 
   return is_folder(weights) ? weights : std::filesystem::absolute(weights).parent_path();
 }
 
-/// A new folder, in which this process alone prepares what gets the place of another folder. It has the name
-/// of that folder's temporary, see AtomicFile::temporary_of(), and replaces one that a killed process left.
+/// A new folder in which this process alone prepares what is going to replace another folder. Its name is
+/// AtomicFile::temporary_of() that folder. It replaces a folder of that name that a killed process left.
 class PartFolder {
  public:
   /// Throws Error if the folder cannot be made, another process is using it, or its name is taken by
@@ -165,7 +165,7 @@ class PartFolder {
   PartFolder& operator=(const PartFolder&) = delete;
   ~PartFolder() {
     std::error_code error;
-    if (!is_complete_) std::filesystem::remove_all(path_, error);  // on a full disk others wait for the room
+    if (!is_complete_) std::filesystem::remove_all(path_, error);  // others may need the disk
     ::close(descriptor_);
   }
 
@@ -185,8 +185,8 @@ class PartFolder {
   bool is_complete_ = false;
 };
 
-/// Removes the folder that a process which was killed while it wrote the checkpoint `folder` left beside it.
-/// For whoever writes the checkpoint. Throws Error as PartFolder does.
+/// Removes what a process left beside the checkpoint `folder` if it was killed while it wrote it. Only the
+/// process that writes the checkpoint may call this. Throws Error as PartFolder does.
 inline void remove_part(const std::filesystem::path& folder) {
   const std::filesystem::path target = checkpoint_place(folder);
   if (path_exists(AtomicFile::temporary_of(target))) PartFolder{target};
