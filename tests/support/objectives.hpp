@@ -78,21 +78,27 @@ struct PenalizedStream {
   Parameter<Device>& target_;
 };
 
-/// The cross-entropy and, for the hidden layer and the stream after every layer and the last stream, a tenth
-/// of their mean squares.
+/// The cross-entropy and, for every hidden layer, the stream after every layer and the last stream, a penalty
+/// of their mean square that changes gradients much.
 template <class Device>
-struct PenalizedEverywhere : PenalizedHidden<Device> {
+struct PenalizedEverywhere {
   using Scalar = typename Device::Scalar;
   static constexpr std::string_view name = "penalized_everywhere";
 
-  using PenalizedHidden<Device>::PenalizedHidden;
+  PenalizedEverywhere(ParameterSet<Device>&, const DecoderConfig&) {}
 
+  double on_hidden(Device& device, const TrainingPass& pass, int /*layer*/, Matrix<const Scalar> x,
+                   Matrix<Scalar> d_x) {
+    const double scale = 100 / static_cast<double>(x.size());
+    for_each_element(device, x.size(), AddSlopeOfSquare{pass.gradient_scale * scale}, x.data, d_x.data);
+    return scale * sum_of(device, x.size(), Squared{}, x.data);
+  }
   double on_state(Device& device, const TrainingPass& pass, int layer, Matrix<const Scalar> x,
                   Matrix<Scalar> d_x) {
-    return this->on_hidden(device, pass, layer, x, d_x);
+    return on_hidden(device, pass, layer, x, d_x);
   }
   double on_stream(Device& device, const TrainingPass& pass, Matrix<const Scalar> x, Matrix<Scalar> d_x) {
-    return this->on_hidden(device, pass, 0, x, d_x);
+    return on_hidden(device, pass, 0, x, d_x);
   }
 };
 
