@@ -181,8 +181,8 @@ class SplitPattern {
       refuse_part(at_, 3);
     }
 
-    // {2}, {2,}, {2,3}, of which the last two may be lazy. The two differ for {,3}, for {2}?, which Oniguruma
-    // takes for (?:{2})?, and for a + after an interval.
+    // {2}, {2,} and {2,3}, of which the last two may be lazy. PCRE2 and Oniguruma differ in {,3}, in {2}?,
+    // which is an optional repetition in Oniguruma, and in a + after an interval.
     void interval() {
       std::size_t end = at_ + 1;
       const auto digits = [&] {
