@@ -640,6 +640,16 @@ class GridTest(unittest.TestCase):
             tokens = {runs.tokens_of(runs.recipe_of(spec, scale, 0)) for spec in specs}
             self.assertEqual(len(tokens), 1)
 
+    def test_the_longest_run_of_a_seed_comes_first(self):
+        grid = experiments.grid(["removal"], "demo", "paper", range(2))
+        waiting = [argparse.Namespace(spec=spec, recipe=runs.recipe_of(spec, "demo", 100_000)) for spec in grid]
+        ordered = [(job.spec.seed, runs.tokens_of(job.recipe)) for job in jobs.longest_first(waiting)]
+        self.assertEqual([seed for seed, _ in ordered], [0] * 12 + [1] * 12)
+        for seed in range(2):
+            tokens = [tokens for of, tokens in ordered if of == seed]
+            self.assertEqual(tokens, sorted(tokens, reverse=True))
+            self.assertGreater(tokens[0], tokens[-1])
+
     def test_names_tell_what_a_run_needs(self):
         """Each difference in a prerequisite gives another name."""
         plain = runs.Spec("demo", "sm_ln_g", 128, 0)
