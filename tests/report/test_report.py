@@ -62,6 +62,15 @@ class ReportTest(unittest.TestCase):
         lines = [line for line in text.splitlines() if line.startswith(f"| {first} |")]
         return [cell.strip().strip("*") for cell in lines[table].split("|")[2:-1]]
 
+    def test_names_the_corpus(self):
+        _, text = self.write()
+        self.assertIn("tokens of Python code each", text)
+        settings = self.folder / "settings.json"
+        settings.write_text(json.dumps(json.loads(settings.read_text()) | {"corpus": "/texts/poems.jsonl"}))
+        _, text = self.report()
+        self.assertIn("tokens of poems.jsonl each", text)
+        self.assertNotIn("Python code each", text)
+
     def test_results(self):
         results, _ = self.write()
         self.assertEqual((results["scale"], {run["seed"] for run in results["runs"]}), ("demo", {3}))
