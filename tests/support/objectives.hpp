@@ -27,6 +27,15 @@ struct AddSlopeOfSquare {
   }
 };
 
+/// Adds the gradient of `factor` times the mean square of x to d_x, and returns that term.
+template <class Device, class Scalar>
+double penalize_square(Device& device, const TrainingPass& pass, double factor, Matrix<const Scalar> x,
+                       Matrix<Scalar> d_x) {
+  const double scale = factor / static_cast<double>(x.size());
+  for_each_element(device, x.size(), AddSlopeOfSquare{pass.gradient_scale * scale}, x.data, d_x.data);
+  return scale * sum_of(device, x.size(), Squared{}, x.data);
+}
+
 /// The cross-entropy and, for every layer, a tenth of the mean square of its hidden layer.
 template <class Device>
 struct PenalizedHidden {
@@ -37,10 +46,7 @@ struct PenalizedHidden {
 
   double on_hidden(Device& device, const TrainingPass& pass, int /*layer*/, Matrix<const Scalar> hidden,
                    Matrix<Scalar> d_hidden) {
-    const double scale = 0.1 / static_cast<double>(hidden.size());
-    for_each_element(device, hidden.size(), AddSlopeOfSquare{pass.gradient_scale * scale}, hidden.data,
-                     d_hidden.data);
-    return scale * sum_of(device, hidden.size(), Squared{}, hidden.data);
+    return penalize_square(device, pass, 0.1, hidden, d_hidden);
   }
 };
 
@@ -78,27 +84,26 @@ struct PenalizedStream {
   Parameter<Device>& target_;
 };
 
-/// The cross-entropy and, for every hidden layer, the stream after every layer and the last stream, a penalty
-/// of their mean square that changes gradients much.
+/// The cross-entropy and a hundred times the mean squares of every hidden layer, of the stream after every
+/// layer, and of the last stream.
 template <class Device>
 struct PenalizedEverywhere {
   using Scalar = typename Device::Scalar;
   static constexpr std::string_view name = "penalized_everywhere";
+  static constexpr double factor = 100;  // large enough to change the scales of gradients
 
   PenalizedEverywhere(ParameterSet<Device>&, const DecoderConfig&) {}
 
-  double on_hidden(Device& device, const TrainingPass& pass, int /*layer*/, Matrix<const Scalar> x,
-                   Matrix<Scalar> d_x) {
-    const double scale = 100 / static_cast<double>(x.size());
-    for_each_element(device, x.size(), AddSlopeOfSquare{pass.gradient_scale * scale}, x.data, d_x.data);
-    return scale * sum_of(device, x.size(), Squared{}, x.data);
+  double on_hidden(Device& device, const TrainingPass& pass, int /*layer*/, Matrix<const Scalar> hidden,
+                   Matrix<Scalar> d_hidden) {
+    return penalize_square(device, pass, factor, hidden, d_hidden);
   }
-  double on_state(Device& device, const TrainingPass& pass, int layer, Matrix<const Scalar> x,
+  double on_state(Device& device, const TrainingPass& pass, int /*layer*/, Matrix<const Scalar> x,
                   Matrix<Scalar> d_x) {
-    return on_hidden(device, pass, layer, x, d_x);
+    return penalize_square(device, pass, factor, x, d_x);
   }
   double on_stream(Device& device, const TrainingPass& pass, Matrix<const Scalar> x, Matrix<Scalar> d_x) {
-    return on_hidden(device, pass, 0, x, d_x);
+    return penalize_square(device, pass, factor, x, d_x);
   }
 };
 
