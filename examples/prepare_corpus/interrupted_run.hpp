@@ -61,7 +61,8 @@ inline std::optional<Interrupted> find_interrupted(const Options& options, const
 /// names.
 class Note {
  public:
-  explicit Note(const Options& options) : path_(options.out / note_name) {}
+  /// `exists`: an interrupted run has left one, which this run continues.
+  Note(const Options& options, bool exists) : path_(options.out / note_name), written_(exists) {}
   Note(const Note&) = delete;
   ~Note() {
     std::error_code error;
@@ -87,12 +88,9 @@ class Note {
   /// To be called when all files have their names.
   void end_commit() { needed_ = false; }
 
-  /// Keeps the note of an interrupted run.
-  void keep() { written_ = true; }
-
  private:
   fs::path path_;
-  bool written_ = false, needed_ = false;
+  bool written_, needed_ = false;
   std::chrono::steady_clock::time_point next_{};
 };
 
