@@ -36,7 +36,8 @@ class Preparation {
   Preparation(const Options& options, const lnfree::Corpus& corpus)
       : options_(options),
         corpus_(corpus),
-        report_({{"arguments", options.arguments()}, {"folder", options.folder()}, {"inputs", extent(corpus)}}),
+        report_(
+            {{"arguments", options.arguments()}, {"folder", options.folder()}, {"inputs", extent(corpus)}}),
         folder_(options.out),
         report_file_(report_path(options)),
         interrupted_(find_interrupted(options, corpus)),

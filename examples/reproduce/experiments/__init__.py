@@ -20,7 +20,7 @@ An experiment that measures its runs after training and evaluation also has
                       writes missing measurements into the folders of these jobs; `corpus` is the folder of the
                       shards, which then has the held-out files as held_out.jsonl
 
-and holds the paper's numbers for it. reproduce.sh reads the lines ORDER and HELP from the source.
+and holds the paper's numbers for it. reproduce.sh reads the lines ORDER, HELP and BEYOND from the source.
 """
 
 import importlib

@@ -86,8 +86,8 @@ inline void fold_rows(NamedTensor& matrix, std::vector<double> factors) {
 inline void fold_norms(Architecture& architecture, NamedTensors& tensors) {
   const bool in_blocks = is_removable(architecture.norm), at_the_end = is_removable(architecture.final_norm);
   if (!in_blocks && !at_the_end) {
-    throw Error("there is nothing to fold: the model's norm is " + architecture.norm + ", not " +
-                std::string(Tapered::name) + " or " + std::string(Staged::name));
+    throw Error("there is nothing to fold: the model's norm is " + architecture.norm + ", and only " +
+                std::string(Tapered::name) + " and " + std::string(Staged::name) + " norms can be folded");
   }
   if (architecture.layout != PreNorm::name && architecture.layout != Parallel::name) {
     throw Error("a model of the layout " + architecture.layout +

@@ -188,7 +188,7 @@ concept RecordsLosses = !Observes<O>::losses ||
                           observer.record_losses(shape, losses, targets);
                         };
 
-/// observes_logits: the logits of rows from `first_row` on, (rows, V), chunk after chunk.
+/// observes_logits: the logits of rows from `first_row` on, (rows, V), some rows at a time, in order.
 template <class O, class A>
 concept RecordsLogits = !Observes<O>::logits || requires(O observer, Matrix<const A> logits) {
   observer.record_logits(Index{}, logits);
@@ -204,7 +204,7 @@ concept RecordsAttention = !Observes<O>::attention || requires(O observer, Atten
 };
 
 /// observes_stream_parts: the residual stream (B T, C) after the embedding, as layer 0, and after each
-/// addition of a sublayer's output. Layouts with a norm within the stream record nothing.
+/// addition of a sublayer's output. Layouts with a norm within the stream record only the embedding.
 template <class O, class A>
 concept RecordsParts =
     !Observes<O>::stream_parts || requires(O observer, BatchShape shape, Matrix<const A> x) {

@@ -17,11 +17,25 @@
 
 namespace lnfree {
 
-/// A norm that is removed during training, with settings named "gate" and "scale".
+/// Whether a norm has a setting of that name, one number for the whole norm.
 template <class N>
-concept RemovableNorm = RowNorm<N> && requires {
+constexpr bool has_setting(std::string_view name) {
+  if constexpr (norm_parameter_count<N> > 0) {
+    for (const NormParameter& parameter : N::parameters)
+      if (parameter.name == name && !parameter.is_learned && !parameter.is_per_channel) return true;
+  }
+  return false;
+}
+
+/// A norm that says how it is removed during training.
+template <class N>
+concept HasRemoval = requires {
   { N::removal } -> std::convertible_to<Removal>;
 };
+
+/// The same, with all that the removal needs.
+template <class N>
+concept RemovableNorm = HasRemoval<N> && RowNorm<N> && has_setting<N>("gate") && has_setting<N>("scale");
 
 /// The parts of a norm that the removal uses.
 template <class Device>
@@ -66,6 +80,10 @@ class Normalization final : public NormLayer<Device> {
   static_assert(!Norm<N> || HasNorm<Device, N>,
                 "lnfree: the device has no norm_forward and norm_backward for this norm "
                 "(device/primitives.hpp)");
+  static_assert(
+      !HasRemoval<N> || RemovableNorm<N>,
+      "lnfree: a norm with `removal` needs statistics of its rows, and settings named gate and scale, "
+      "one number each (norm/tapered.hpp)");
 
   Normalization(ParameterSet<Device>& parameters, const std::string& name, Index width, NormSite site)
       : site_(site) {

@@ -53,7 +53,7 @@ struct AdamWRule {
   /// The numbers of the formula; one_minus_beta1 and one_minus_beta2 are 1 - beta1 and 1 - beta2.
   T beta1, beta2, one_minus_beta1, one_minus_beta2, decay, rate, per_correction2, epsilon, scale;
 
-  /// `clipping` multiplies every gradient.
+  /// `t` is the number of the step, from 1; `clip` multiplies every gradient.
   AdamWRule(const AdamWOptions& options, double learning_rate, double weight_decay, double t, double clip)
       : beta1(static_cast<T>(options.beta1)),
         beta2(static_cast<T>(options.beta2)),
