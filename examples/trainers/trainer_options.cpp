@@ -148,7 +148,8 @@ std::optional<ProgramOptions> parse_options(int argc, char** argv, const std::st
 
   app.callback([&] {
     if (training.zero && !options.for_ranks)
-      throw CLI::ValidationError("--zero needs a program for several processes, whose name ends in _mpi");
+      throw CLI::ValidationError(
+          "--zero needs a program for several processes, whose name ends in _mpi or _nccl");
     if (batch_size->count() > 0 && app.get_option("--step-windows")->count() > 0 &&
         options.step_windows > 0) {
       if (options.step_windows % training.batch_size != 0) {

@@ -8,8 +8,8 @@
 #                    below a DESTDIR, then moved to a folder with a space in its name, requesting all PARTS
 #                    there
 #   pkg_config       without CMake, by the flags that pkg-config names for a prefix that was moved
-#   refused          nothing is built: what find_package says to versions and components that are not there; and that the
-#                    port for vcpkg has lnfree's version
+#   refused          nothing is built: what find_package says to versions and components that are not there, and lnfree's own
+#                    configuration to packages that are not there; and that the port for vcpkg has lnfree's version
 
 function(run)
   execute_process(COMMAND ${ARGN} RESULT_VARIABLE status OUTPUT_VARIABLE output ERROR_VARIABLE output)
@@ -106,6 +106,22 @@ if(WAY STREQUAL refused)
   expect("its component corpus needs SentencePiece::SentencePiece and xxHash::xxHash, not found here" 0.${minor} corpus)
   expect("its component cuda needs CUDA::cudart_static and CUDA::cublasLt, not found here; lnfree has no component gpu"
     0.${minor} eigen cuda gpu)
+  # lnfree itself, where a package is missing that the programs asked for need.
+  foreach(kind_and_package "examples CLI11" "tests Boost" "benchmarks benchmark")
+    string(REPLACE " " ";" kind_and_package "${kind_and_package}")
+    list(POP_FRONT kind_and_package kind package)
+    string(TOUPPER ${kind} wanted)
+    set(programs -D LNFREE_BUILD_EXAMPLES=OFF -D LNFREE_BUILD_TESTS=OFF -D LNFREE_BUILD_${wanted}=ON)
+    execute_process(
+      COMMAND ${CMAKE_COMMAND} -S ${LNFREE} -B ${WORK}/${kind} ${options} ${absent} ${programs}
+        -D CMAKE_DISABLE_FIND_PACKAGE_${package}=ON
+      RESULT_VARIABLE status OUTPUT_QUIET ERROR_VARIABLE output)
+    string(REGEX REPLACE "[ \n]+" " " output "${output}")
+    string(FIND "${output}" "the ${kind} need ${package}, which was not found; run examples/install_dependencies.sh" place)
+    if(status EQUAL 0 OR place EQUAL -1)
+      message(FATAL_ERROR "without ${package} the ${kind} are not refused in one sentence:\n${output}")
+    endif()
+  endforeach()
   return()
 endif()
 

@@ -81,7 +81,10 @@ class Windows {
     throw Error(excerpt(shard.path().native()) + ", token " + std::to_string(position) + ": id " +
                 std::to_string(static_cast<std::uint32_t>(shard[position])) + " is beyond " +
                 (own_is_smaller ? "its" : "the model's") + " vocabulary of " + std::to_string(vocab_size) +
-                "; use the shard and the model of one tokenizer.");
+                (own_is_smaller
+                     ? "; the file is damaged, or another vocabulary was given for it."
+                     : "; prepare the corpus with the model's tokenizer, or use a model with a larger "
+                       "vocabulary."));
   }
 
   ShardSet shards_;

@@ -59,7 +59,7 @@ struct TrainerOptions {
     f("checkpoint_every", options.checkpoint_every,
       "Steps between checkpoints, besides the first and last; 0: none", Course::free);
     f("extend", options.extend, "Let a resumed run have more steps than it was started with", Course::free);
-    f("zero", options.zero, "Shard the optimizer's state over the processes (programs ..._mpi)",
+    f("zero", options.zero, "Shard the optimizer's state over the processes (programs ..._mpi and ..._nccl)",
       Course::free);
   }
 
