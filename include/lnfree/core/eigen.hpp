@@ -69,7 +69,9 @@ Eigen::Map<const Eigen::ArrayX<T>> as_eigen(const std::vector<T>& numbers) {
   return {numbers.data(), static_cast<Eigen::Index>(numbers.size())};
 }
 template <class T>
-void as_eigen(const std::vector<T>&&) = delete;
+void as_eigen(const std::vector<T>&&) {
+  static_assert(sizeof(T) == 0, "lnfree: as_eigen needs a vector that outlives the call, not a temporary");
+}
 
 /// A table such as EntropyObserver's entropies [layer][head] as an array (rows, cols) that owns its numbers.
 /// Throws Error where the rows differ in length.
