@@ -11,7 +11,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <iterator>
-#include <optional>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -89,10 +89,17 @@ double loss_after(int steps) {
   return sum / counted;
 }
 
-/// Whether the loss in a format is close enough to that in bf16.
+/// Whether the loss in a format is close enough to that in bf16. Where the format fails, says why in its row.
 template <class Norm, class Activation, class Device>
 bool compare_loss(const char* name, int steps, double bf16) {
-  const double loss = loss_after<Norm, Activation, Device>(steps);
+  double loss = 0;
+  try {
+    loss = loss_after<Norm, Activation, Device>(steps);
+  } catch (const Error& error) {
+    std::printf("| %s | %s | %.4f | %s | |\n", name, Device::Format::name, bf16, error.what());
+    std::fflush(stdout);
+    return false;
+  }
   std::printf("| %s | %s | %.4f | %.4f | %+.2f %% |\n", name, Device::Format::name, bf16, loss,
               100 * (loss / bf16 - 1));
   std::fflush(stdout);
@@ -126,7 +133,7 @@ class Measured {
       : model_(sizes, parts_of<Norm, LayerNorm, Activation, PreNorm, Device>(), windows),
         optimizer_(model_),
         random_({windows, sizes.context}, sizes.vocab_size) {
-    model_.initialize(1);
+    set_weights();
     for (int step = 0; step < 3; ++step) take_step();  // products are planned, and the pass is recorded
   }
 
@@ -138,6 +145,24 @@ class Measured {
   double speed() const { return benchmarks::median(speeds_); }
 
  private:
+  /// Sets each matrix to the same random numbers again and again: to draw new ones for each would take longer
+  /// than the measurement.
+  void set_weights() {
+    constexpr Index count = Index{1} << 20;
+    static const std::vector<float> drawn = [] {
+      std::vector<float> numbers(count);
+      fill_normal(numbers.data(), count, 0.02, Philox(1, 0));
+      return numbers;
+    }();
+    for (auto& parameter : model_.parameters().all()) {
+      const std::vector<float> constant(count, static_cast<float>(parameter.initial));
+      const float* const from = is_matrix(parameter.kind) ? drawn.data() : constant.data();
+      for (Index first = 0; first < parameter.size(); first += count)
+        model_.parameters().write(model_.device(), parameter, first,
+                                  std::min(count, parameter.size() - first), from);
+    }
+  }
+
   Index take_step() {
     const Batch batch = random_.draw();
     model_.forward_backward(batch);
@@ -152,30 +177,31 @@ class Measured {
   std::vector<double> speeds_;
 };
 
-/// The speeds of a format and of bf16, measured in turns; with half as many windows if the GPU has no room
-/// for two models.
+/// The speeds of a format and of bf16, measured in turns; with fewer windows if the GPU has no room for two
+/// models. Where the format fails, says why in its row.
 template <class Norm, class Activation, class Device>
-void compare_speeds(const char* name, const DecoderConfig& sizes, double seconds, int windows = 128) {
-  constexpr int fewest_rounds = 5, fewest_windows = 8;
-  std::optional<Measured<Norm, Activation, Cuda>> bf16;
-  std::optional<Measured<Norm, Activation, Device>> eight_bits;
-  try {
-    bf16.emplace(sizes, windows);
-    eight_bits.emplace(sizes, windows);
-  } catch (const Error&) {
-    if (windows == fewest_windows) throw;
-    eight_bits.reset();
-    bf16.reset();
-    return compare_speeds<Norm, Activation, Device>(name, sizes, seconds, windows / 2);
+void compare_speeds(const char* name, const DecoderConfig& sizes, double seconds) {
+  constexpr int fewest_rounds = 5, most_windows = 128, fewest_windows = 8;
+  for (int windows = most_windows; windows >= fewest_windows; windows /= 2) {
+    std::printf("| %d | %s | %d | %s | ", sizes.width, name, windows * sizes.context, Device::Format::name);
+    try {
+      Measured<Norm, Activation, Cuda> bf16(sizes, windows);
+      Measured<Norm, Activation, Device> eight_bits(sizes, windows);
+      const double start = now();
+      for (int round = 0; round < fewest_rounds || now() - start < seconds; ++round) {
+        bf16.measure();
+        eight_bits.measure();
+      }
+      std::printf("%.0f | %.0f | %.3f |\n", bf16.speed(), eight_bits.speed(),
+                  eight_bits.speed() / bf16.speed());
+      std::fflush(stdout);
+      return;
+    } catch (const Error& error) {
+      std::printf("%s | | |\n", error.what());
+      std::fflush(stdout);
+      if (!std::string_view(error.what()).starts_with("out of GPU memory")) return;
+    }
   }
-  const double start = now();
-  for (int round = 0; round < fewest_rounds || now() - start < seconds; ++round) {
-    bf16->measure();
-    eight_bits->measure();
-  }
-  std::printf("| %d | %s | %d | %s | %.0f | %.0f | %.3f |\n", sizes.width, name, windows * sizes.context,
-              Device::Format::name, bf16->speed(), eight_bits->speed(), eight_bits->speed() / bf16->speed());
-  std::fflush(stdout);
 }
 
 template <class Norm, class Activation>

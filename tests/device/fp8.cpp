@@ -166,15 +166,31 @@ BOOST_AUTO_TEST_CASE(products_are_those_of_rounded_factors, *needs_fp8) {
             backwards ? bench.scalars("w", n, k, 0.02) : bench.scalars("w", k, n, 0.02);
         const Matrix<const BFloat16> bias = bench.scalars("bias", 1, n, std);
         const Rounded<CudaFP8> rounded(bench.device(), {w}, m);
-        const Matrix<BFloat16> y = bench.poisoned_scalars(m, n, n + 8), z = bench.scalars("y", m, n, std);
-        const auto before = bench.download(z.data, z.size()), biases = bench.download(bias.data, n);
-        multiply<CudaFP8, Unactivated>(bench.device(), x, w, backwards, y);
-        multiply<CudaFP8, ReLU>(bench.device(), x, w, backwards, accumulate(z), {bias.data});
-        check_product(bench, x, w, w, backwards, {}, false, y);
-        std::vector<double> added(before.begin(), before.end());
-        for (std::size_t i = 0; i < added.size(); ++i)
-          added[i] += static_cast<double>(biases[i % static_cast<std::size_t>(n)]);
-        check_product(bench, x, w, w, backwards, added, true, z);
+        const auto biases = bench.download(bias.data, n);
+        // Nothing is added, or what the result overwrites, or another matrix.
+        for (const int addend : {0, 1, 2}) {
+          for (const bool has_bias : {false, true}) {
+            for (const bool relu : {false, true}) {
+              const Matrix<BFloat16> y =
+                  addend == 1 ? bench.scalars("y", m, n, std) : bench.poisoned_scalars(m, n, n + 8);
+              const Matrix<const BFloat16> other = addend == 1 ? y : bench.scalars("other", m, n, std);
+              std::vector<double> added(static_cast<std::size_t>(m * n));
+              if (addend > 0) std::ranges::copy(bench.download(other.data, other.size()), added.begin());
+              for (std::size_t i = 0; has_bias && i < added.size(); ++i)
+                added[i] += static_cast<double>(biases[i % static_cast<std::size_t>(n)]);
+              const Output<BFloat16> to(y, addend > 0 ? other : Matrix<const BFloat16>());
+              const BFloat16* const given = has_bias ? bias.data : nullptr;
+              if (relu) {
+                multiply<CudaFP8, ReLU>(bench.device(), x, w, backwards, to, {given});
+              } else {
+                multiply<CudaFP8, Unactivated>(bench.device(), x, w, backwards, to, {given});
+              }
+              BOOST_TEST_CONTEXT("addend " << addend << ", bias " << has_bias << ", ReLU " << relu) {
+                check_product(bench, x, w, w, backwards, added, relu, y);
+              }
+            }
+          }
+        }
       }
     }
   }

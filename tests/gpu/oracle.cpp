@@ -13,6 +13,9 @@
 #include <lnfree/norm/dynamic_tanh.hpp>
 #include <lnfree/norm/layer_norm.hpp>
 #include <lnfree/norm/rms_norm.hpp>
+#include <lnfree/norm/staged.hpp>
+#include <lnfree/norm/tapered.hpp>
+#include <lnfree/objective/steady_scale.hpp>
 
 #include "support/policies.hpp"
 
@@ -29,6 +32,7 @@ template void bias_backward(Oracle&, In, double*);
 template Index attention_workspace(Oracle&, AttentionShape);
 template void attention_forward(Oracle&, AttentionShape, In, Out, double*, double*, Unobserved);
 template void attention_forward(Oracle&, AttentionShape, In, Out, double*, double*, RowEntropies<double>);
+template void attention_forward(Oracle&, AttentionShape, In, Out, double*, double*, RowScores<double>);
 template void attention_backward(Oracle&, AttentionShape, In, In, const double*, In, Out, double*,
                                  Unobserved);
 template void attention_backward(Oracle&, AttentionShape, In, In, const double*, In, Out, double*,
@@ -63,6 +67,7 @@ LNFREE_TEST_ACTIVATION(test::LearnableSwish);
                              NormRow<double>*);                                                          \
   template void norm_backward(Oracle&, N, In, NormPointers<const double, N>, const NormRow<double>*, In, \
                               Output<double>, NormPointers<double, N>)
+using HalfOpenStaged = test::HalfOpen<Staged, 3>;  // the macro takes one argument
 LNFREE_TEST_NORM(LayerNorm);
 LNFREE_TEST_NORM(RMSNorm);
 LNFREE_TEST_NORM(DynamicTanh);
@@ -70,5 +75,8 @@ LNFREE_TEST_NORM(DynamicErf);
 LNFREE_TEST_NORM(test::PlainNorm);
 LNFREE_TEST_NORM(test::BentNorm);
 LNFREE_TEST_NORM(test::Gate);
+LNFREE_TEST_NORM(Tapered);
+LNFREE_TEST_NORM(HalfOpenStaged);
+LNFREE_TEST_NORM(CenteredRow);
 
 }  // namespace lnfree::eigen

@@ -30,12 +30,14 @@ OWN_KERNELS = ["--kernel-name", "kernel_substring=lnfree"]
 SANITIZERS = {
     "memcheck": (OWN_KERNELS, "gpu_device", [
         "device_attention", "device_cross_entropy", "device_dropout", "device_elementwise", "device_embedding",
-        "device_entropy", "device_norm", "device_for_each_element", "device_rotary", "device_statistics", "recording"]),
+        "device_entropy", "device_fp8", "device_int8", "device_norm", "device_for_each_element", "device_rotary", "device_statistics",
+        "products_in_eight_bits", "recording"]),
     "racecheck": (OWN_KERNELS, "gpu_device", [
         "device_attention/agrees_on_larger_sizes*", "device_attention/bears*", "device_cross_entropy",
-        "device_elementwise/biases_agree*", "device_embedding", "device_entropy", "device_norm", "device_for_each_element",
-        "device_statistics"]),
+        "device_elementwise/biases_agree*", "device_embedding", "device_entropy", "device_fp8", "device_int8", "device_norm",
+        "device_for_each_element", "device_statistics", "products_in_eight_bits"]),
     "initcheck": ([], "gpu_nn", [
+        "device_against_the_oracle/in_fp8", "device_against_the_oracle/in_int8",
         "device_against_the_oracle/the_paper_s_configurations", "device_against_the_oracle/other_layouts_and_policies"]),
 }  # fmt: skip
 

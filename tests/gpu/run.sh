@@ -9,7 +9,8 @@
 #   --out DIR    where results.json and the programs' logs go (default out/gpu-tests)
 #
 # The programs can be built on a machine without a GPU, and need only CUDA's libraries to run:
-#   cmake --preset release -B build/gpu -D LNFREE_GPU_TESTS=ON -D LNFREE_BLAS=OFF -D LNFREE_NATIVE=OFF
+#   cmake --preset release -B build/gpu -D LNFREE_GPU_TESTS=ON -D LNFREE_BLAS=OFF -D LNFREE_NATIVE=OFF \
+#     -D CMAKE_CUDA_ARCHITECTURES=90        # that of the GPU
 set -euo pipefail
 
 source "$(dirname "$(realpath "${BASH_SOURCE[0]}")")/prepare.sh" gpu_tests gpu-tests --quick "$@"

@@ -95,6 +95,8 @@ class Products {
                   .a_type = type_of<A>(),
                   .b_type = type_of<B>(),
                   .c_type = type_of<T>(),
+                  .adds = c.adds(),
+                  .in_place = addend.data == c.matrix.data,
                   .has_bias = bias != nullptr,
                   .has_relu = relu,
                   .choice = choice_.value_or(-1)};
@@ -102,7 +104,7 @@ class Products {
     if (found == plans_.end()) found = plans_.emplace(key, plan(key, a, b, c, bias, scales)).first;
     if (bias != nullptr) set(found->second.product, CUBLASLT_MATMUL_DESC_BIAS_POINTER, bias);
     set(found->second.product, scales);
-    multiply(found->second, found->second.algorithm, a, b, c);
+    check(multiply(found->second, found->second.algorithm, a, b, c), "cublasLtMatmul");
   }
 
   /// Whether every row of every matrix begins at a multiple of 16 bytes.
@@ -120,6 +122,7 @@ class Products {
     std::uint32_t a_alignment, b_alignment, c_alignment, addend_alignment;  ///< Bytes.
     bool a_transposed, b_transposed;
     cudaDataType a_type, b_type, c_type;  ///< The last is that of the addend, too.
+    bool adds, in_place;                  ///< Whether there is an addend, and whether it is C.
     bool has_bias, has_relu;
     int choice;  ///< The choice that take_choice() asked for, or -1.
     auto operator<=>(const Key&) const = default;
@@ -135,14 +138,14 @@ class Products {
   static constexpr std::size_t workspace_bytes = std::size_t{32} << 20;
 
   template <class A, class B, class T>
-  void multiply(Plan& plan, const cublasLtMatmulAlgo_t& algorithm, Operand<A> a, Operand<B> b, Output<T> c) {
+  cublasStatus_t multiply(Plan& plan, const cublasLtMatmulAlgo_t& algorithm, Operand<A> a, Operand<B> b,
+                          Output<T> c) {
     const Matrix<const T> addend = c.adds() ? c.addend : Matrix<const T>(c.matrix);
     const float one = 1.0f, beta = c.adds() ? 1.0f : 0.0f;
     // cuBLASLt takes matrices as column-major, so it sees their transposes: C^T = B^T A^T.
-    check(cublasLtMatmul(handle_, &plan.product, &one, b.matrix.data, &plan.b, a.matrix.data, &plan.a, &beta,
-                         addend.data, &plan.addend, c.matrix.data, &plan.c, &algorithm, workspace_,
-                         workspace_bytes, stream_.get()),
-          "cublasLtMatmul");
+    return cublasLtMatmul(handle_, &plan.product, &one, b.matrix.data, &plan.b, a.matrix.data, &plan.a, &beta,
+                          addend.data, &plan.addend, c.matrix.data, &plan.c, &algorithm, workspace_,
+                          workspace_bytes, stream_.get());
   }
 
   template <class T>
@@ -261,7 +264,11 @@ class Products {
       const cublasLtMatmulAlgo_t& algorithm = choices[n].algo;
       // Equal bits prove nothing for a sum of another number of parts: all-zero inputs, say, always agree.
       if (parts_of_sum(algorithm) != parts_of_sum(choices[0].algo)) continue;
-      multiply(plan, algorithm, a, b, c);
+      // Not every choice can add, or write to another matrix than it adds: the question for choices does not
+      // say so. Only the first one must work.
+      const cublasStatus_t status = multiply(plan, algorithm, a, b, c);
+      if (n == 0) check(status, "cublasLtMatmul");
+      if (status != CUBLAS_STATUS_SUCCESS) continue;
       const unsigned long long sum = checksum(c.matrix);
       if (n == 0) first_sum = sum;
       if (sum == first_sum) same.push_back(&algorithm);
