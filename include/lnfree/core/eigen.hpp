@@ -68,6 +68,7 @@ template <class T>
 Eigen::Map<const Eigen::ArrayX<T>> as_eigen(const std::vector<T>& numbers) {
   return {numbers.data(), static_cast<Eigen::Index>(numbers.size())};
 }
+/// Refuses a temporary vector, which the view would outlive.
 template <class T>
 void as_eigen(const std::vector<T>&&) {
   static_assert(sizeof(T) == 0, "lnfree: as_eigen needs a vector that outlives the call, not a temporary");
