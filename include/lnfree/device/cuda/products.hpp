@@ -264,8 +264,8 @@ class Products {
       const cublasLtMatmulAlgo_t& algorithm = choices[n].algo;
       // Equal bits prove nothing for a sum of another number of parts: all-zero inputs, say, always agree.
       if (parts_of_sum(algorithm) != parts_of_sum(choices[0].algo)) continue;
-      // Not every choice can add, or write to another matrix than it adds: the question for choices does not
-      // say so. Only the first one must work.
+      // A choice may be unable to add a matrix, or to add another one than C: cuBLASLt is not told about the
+      // addend when it makes the choices. Only the first one must work.
       const cublasStatus_t status = multiply(plan, algorithm, a, b, c);
       if (n == 0) check(status, "cublasLtMatmul");
       if (status != CUBLAS_STATUS_SUCCESS) continue;
