@@ -155,6 +155,32 @@ BOOST_AUTO_TEST_CASE(every_code_and_the_nearest_number) {
     BOOST_TEST(std::isnan(static_cast<float>(of_code<E5M2>(code))));
 }
 
+/// What is added to a product: nothing, what the result overwrites, or another matrix.
+enum class Addend { none, in_place, elsewhere };
+
+/// Checks y = x w + addend + bias, or with w^T, where n is the number of columns of y; then ReLU if `relu`.
+void check_epilogue(Workbench<CudaFP8>& bench, Matrix<const BFloat16> x, Matrix<const BFloat16> w,
+                    bool backwards, Index n, double std, Addend addend, bool has_bias, bool relu) {
+  const Matrix<const BFloat16> bias = bench.scalars("bias", 1, n, std);
+  const Matrix<BFloat16> y = addend == Addend::in_place ? bench.scalars("addend", x.rows, n, std)
+                                                        : bench.poisoned_scalars(x.rows, n, n + 8);
+  Matrix<const BFloat16> other;
+  if (addend == Addend::in_place) other = y;
+  if (addend == Addend::elsewhere) other = bench.scalars("addend", x.rows, n, std);
+  std::vector<double> added(static_cast<std::size_t>(x.rows * n));
+  if (addend != Addend::none) std::ranges::copy(bench.download(other.data, other.size()), added.begin());
+  const auto biases = bench.download(bias.data, n);
+  for (std::size_t i = 0; has_bias && i < added.size(); ++i)
+    added[i] += static_cast<double>(biases[i % static_cast<std::size_t>(n)]);
+  const BFloat16* const given = has_bias ? bias.data : nullptr;
+  if (relu) {
+    multiply<CudaFP8, ReLU>(bench.device(), x, w, backwards, {y, other}, {given});
+  } else {
+    multiply<CudaFP8, Unactivated>(bench.device(), x, w, backwards, {y, other}, {given});
+  }
+  check_product(bench, x, w, w, backwards, added, relu, y);
+}
+
 BOOST_AUTO_TEST_CASE(products_are_those_of_rounded_factors, *needs_fp8) {
   LNFREE_LOG_SEED();
   for (const auto& [m, n, k] : {std::tuple<Index, Index, Index>{32, 80, 144}, {16, 16, 16}, {48, 192, 64}}) {
@@ -164,32 +190,10 @@ BOOST_AUTO_TEST_CASE(products_are_those_of_rounded_factors, *needs_fp8) {
         const Matrix<const BFloat16> x = bench.scalars("x", m, k, std);
         const Matrix<const BFloat16> w =
             backwards ? bench.scalars("w", n, k, 0.02) : bench.scalars("w", k, n, 0.02);
-        const Matrix<const BFloat16> bias = bench.scalars("bias", 1, n, std);
         const Rounded<CudaFP8> rounded(bench.device(), {w}, m);
-        const auto biases = bench.download(bias.data, n);
-        // Nothing is added, or what the result overwrites, or another matrix.
-        for (const int addend : {0, 1, 2}) {
-          for (const bool has_bias : {false, true}) {
-            for (const bool relu : {false, true}) {
-              const Matrix<BFloat16> y =
-                  addend == 1 ? bench.scalars("y", m, n, std) : bench.poisoned_scalars(m, n, n + 8);
-              const Matrix<const BFloat16> other = addend == 1 ? y : bench.scalars("other", m, n, std);
-              std::vector<double> added(static_cast<std::size_t>(m * n));
-              if (addend > 0) std::ranges::copy(bench.download(other.data, other.size()), added.begin());
-              for (std::size_t i = 0; has_bias && i < added.size(); ++i)
-                added[i] += static_cast<double>(biases[i % static_cast<std::size_t>(n)]);
-              const Output<BFloat16> to(y, addend > 0 ? other : Matrix<const BFloat16>());
-              const BFloat16* const given = has_bias ? bias.data : nullptr;
-              if (relu) {
-                multiply<CudaFP8, ReLU>(bench.device(), x, w, backwards, to, {given});
-              } else {
-                multiply<CudaFP8, Unactivated>(bench.device(), x, w, backwards, to, {given});
-              }
-              BOOST_TEST_CONTEXT("addend " << addend << ", bias " << has_bias << ", ReLU " << relu) {
-                check_product(bench, x, w, w, backwards, added, relu, y);
-              }
-            }
-          }
+        for (const Addend addend : {Addend::none, Addend::in_place, Addend::elsewhere}) {
+          for (const int epilogue : {0, 1, 2, 3})
+            check_epilogue(bench, x, w, backwards, n, std, addend, epilogue % 2 == 1, epilogue >= 2);
         }
       }
     }
