@@ -150,10 +150,11 @@ status=0
   fail "an empty line should end the program after the answers before it; status $status, $(cat stdout stderr)"
 # Who writes a prompt and waits for its answer gets it.
 coproc conversation { "$program" "${together[@]}" --prompts - 2>/dev/null; }
+conversation_pid=$conversation_PID # Bash unsets its own variable when the program ends.
 head -1 prompts >&"${conversation[1]}"
 read -r -t 60 answer <&"${conversation[0]}" && [[ "$answer" == "$(head -1 one_by_one)" ]] || fail "whoever waits for the answer to a prompt got: $answer"
 exec {conversation[1]}>&-
-wait "$conversation_PID" || fail "at the end of its input the program ended with status $?"
+wait "$conversation_pid" || fail "at the end of its input the program ended with status $?"
 
 refuse "cannot read sources; a file of prompts was expected" "${arguments[@]::4}" --prompts sources
 printf 'def relu(\r\n"def relu("\r\n' >windows
