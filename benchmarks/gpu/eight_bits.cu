@@ -1,6 +1,7 @@
 /// gpu_eight_bits STEPS SECONDS
 ///
-/// Compares training in the formats of eight bits that the GPU has, FP8 and INT8, with training in bf16.
+/// Compares training in the formats of eight bits that the GPU has with training in bf16: FP8, FP8 in which
+/// logits are computed as well, and INT8.
 /// Trains a model of GPT-2's size for STEPS steps in each on the same sequences and compares the losses; then
 /// measures the speed of each beside bf16 for at least SECONDS at each width, and products in INT8 alone.
 /// Writes tables, and exits with status 1 if a loss in eight bits differs by more than 0.5 %.
@@ -11,6 +12,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <iterator>
+#include <string>
 #include <string_view>
 #include <utility>
 #include <vector>
@@ -89,6 +91,12 @@ double loss_after(int steps) {
   return sum / counted;
 }
 
+/// A device's name in tables.
+template <class Device>
+std::string format_name() {
+  return std::string(Device::Format::name) + (Device::rounds_output_matrix ? " and logits" : "");
+}
+
 /// Whether the loss in a format is close enough to that in bf16. Where the format fails, says why in its row.
 template <class Norm, class Activation, class Device>
 bool compare_loss(const char* name, int steps, double bf16) {
@@ -96,11 +104,11 @@ bool compare_loss(const char* name, int steps, double bf16) {
   try {
     loss = loss_after<Norm, Activation, Device>(steps);
   } catch (const Error& error) {
-    std::printf("| %s | %s | %.4f | %s | |\n", name, Device::Format::name, bf16, error.what());
+    std::printf("| %s | %s | %.4f | %s | |\n", name, format_name<Device>().c_str(), bf16, error.what());
     std::fflush(stdout);
     return false;
   }
-  std::printf("| %s | %s | %.4f | %.4f | %+.2f %% |\n", name, Device::Format::name, bf16, loss,
+  std::printf("| %s | %s | %.4f | %.4f | %+.2f %% |\n", name, format_name<Device>().c_str(), bf16, loss,
               100 * (loss / bf16 - 1));
   std::fflush(stdout);
   return std::abs(loss / bf16 - 1) <= largest_difference;
@@ -117,6 +125,7 @@ bool compare_losses(Formats formats, const char* name, int steps) {
   const double bf16 = loss_after<Norm, Activation, Cuda>(steps);
   bool near = true;
   if (formats.fp8) near &= compare_loss<Norm, Activation, CudaFP8>(name, steps, bf16);
+  if (formats.fp8) near &= compare_loss<Norm, Activation, CudaFP8Head>(name, steps, bf16);
   if (formats.int8) near &= compare_loss<Norm, Activation, CudaInt8>(name, steps, bf16);
   return near;
 }
@@ -183,7 +192,8 @@ template <class Norm, class Activation, class Device>
 void compare_speeds(const char* name, const DecoderConfig& sizes, double seconds) {
   constexpr int fewest_rounds = 5, most_windows = 128, fewest_windows = 8;
   for (int windows = most_windows; windows >= fewest_windows; windows /= 2) {
-    std::printf("| %d | %s | %d | %s | ", sizes.width, name, windows * sizes.context, Device::Format::name);
+    std::printf("| %d | %s | %d | %s | ", sizes.width, name, windows * sizes.context,
+                format_name<Device>().c_str());
     try {
       Measured<Norm, Activation, Cuda> bf16(sizes, windows);
       Measured<Norm, Activation, Device> eight_bits(sizes, windows);
@@ -211,6 +221,7 @@ void compare_speeds(Formats formats, const char* name, int width, double seconds
   sizes.heads = width / 64;
   sizes.ffn_width = 4 * width;
   if (formats.fp8) compare_speeds<Norm, Activation, CudaFP8>(name, sizes, seconds);
+  if (formats.fp8) compare_speeds<Norm, Activation, CudaFP8Head>(name, sizes, seconds);
   if (formats.int8) compare_speeds<Norm, Activation, CudaInt8>(name, sizes, seconds);
 }
 

@@ -99,6 +99,7 @@ void compile_eight_bits(D& device, RoundedWeights<D>& weights) {
   compile_activation(device, LeakyLearnable<Scope::global>{});
 }
 template void compile_eight_bits(CudaFP8&, RoundedWeights<CudaFP8>&);
+template void compile_eight_bits(CudaFP8Head&, RoundedWeights<CudaFP8Head>&);
 template void compile_eight_bits(CudaInt8&, RoundedWeights<CudaInt8>&);
 
 /// What CudaFP8 alone has: attention that rounds its results.

@@ -2,6 +2,7 @@
 #include <bit>
 #include <cmath>
 #include <cstdint>
+#include <iterator>
 #include <limits>
 #include <tuple>
 #include <vector>
@@ -108,12 +109,15 @@ double sum_precision([[maybe_unused]] Index terms) {
 #endif
 }
 
-/// Holds y against x w + added, or x w^T + added, of rounded factors, w being some columns of a weight.
-template <class F>
-void check_product(Workbench<CudaFP8>& bench, Matrix<const BFloat16> x, Matrix<const BFloat16> weight,
-                   Matrix<const BFloat16> w, bool backwards, const std::vector<double>& added, bool relu,
+/// Holds y against x w + added, or x w^T + added, where x is rounded to F, and w is some columns of a weight.
+template <class F, class Device>
+void check_product(Workbench<Device>& bench, Matrix<const BFloat16> x, Matrix<const BFloat16> weight,
+                   Matrix<const BFloat16> w, bool transposed, const std::vector<double>& added, bool relu,
                    Matrix<const BFloat16> y) {
-  const auto a = as_rounded<F>(bench.download(x.data, x.size()));
+  std::vector<BFloat16> factor;
+  for (Index i = 0; i < x.rows; ++i)
+    std::ranges::copy(bench.download(x.row(i), x.cols), std::back_inserter(factor));
+  const auto a = as_rounded<F>(factor);
   const auto b = as_rounded<E4M3>(bench.download(weight.data, weight.size()));
   const auto result = bench.download(y.data, y.rows * y.stride);
   const Index first = w.data - weight.data;
@@ -122,7 +126,7 @@ void check_product(Workbench<CudaFP8>& bench, Matrix<const BFloat16> x, Matrix<c
     for (Index j = 0; j < y.cols; ++j) {
       double sum = 0, size = 0;
       for (Index k = 0; k < x.cols; ++k) {
-        const double term = a[i * x.cols + k] * b[first + (backwards ? j * w.stride + k : k * w.stride + j)];
+        const double term = a[i * x.cols + k] * b[first + (transposed ? j * w.stride + k : k * w.stride + j)];
         sum += term;
         size += std::abs(term);
       }
@@ -134,6 +138,7 @@ void check_product(Workbench<CudaFP8>& bench, Matrix<const BFloat16> x, Matrix<c
   }
   BOOST_TEST(worst <= 1, "off by " << worst << " of what rounding allows");
 }
+/// The same for a weight of a layer.
 void check_product(Workbench<CudaFP8>& bench, Matrix<const BFloat16> x, Matrix<const BFloat16> weight,
                    Matrix<const BFloat16> w, bool backwards, const std::vector<double>& added, bool relu,
                    Matrix<const BFloat16> y) {
@@ -211,6 +216,25 @@ BOOST_AUTO_TEST_CASE(products_with_some_columns_of_a_weight, *needs_fp8) {
     multiply<CudaFP8, Unactivated>(bench.device(), x, w, backwards, y);
     check_product(bench, x, whole, w, backwards, {}, false, y);
   }
+}
+
+// Logits have inputs for factors and the transpose of a weight.
+BOOST_AUTO_TEST_CASE(products_with_the_output_matrix, *needs_fp8) {
+  LNFREE_LOG_SEED();
+  Workbench<CudaFP8Head> bench(seed());
+  const Matrix<const BFloat16> table = bench.scalars("table", 80, 48),
+                               weight = bench.scalars("weight", 48, 64);
+  const Rounded<CudaFP8Head> rounded(bench.device(), {weight}, 32, table);
+  const Matrix<const BFloat16> x = bench.scalars("x", 32, 48),
+                               d_logits = bench.scalars("d", 32, 80, 1e-3, 96);
+  const Matrix<BFloat16> logits = bench.poisoned_scalars(32, 80, 96), d_x = bench.poisoned_scalars(32, 48);
+  multiply<CudaFP8Head, Unactivated>(bench.device(), x, table, true, logits);
+  check_product<E4M3>(bench, x, table, table, true, {}, false, logits);
+  multiply<CudaFP8Head, Unactivated>(bench.device(), d_logits, table, false, d_x);
+  check_product<E5M2>(bench, d_logits, table, table, false, {}, false, d_x);
+  const Matrix<BFloat16> y = bench.poisoned_scalars(32, 64);
+  multiply<CudaFP8Head, Unactivated>(bench.device(), x, weight, false, y);
+  check_product<E4M3>(bench, x, weight, weight, false, {}, false, y);
 }
 
 // A matrix may hold the format's largest number and its smallest one at a time.

@@ -186,6 +186,7 @@ BOOST_AUTO_TEST_CASE(in_fp8, *test::needs_fp8) {
       .loss = 1e-2, .gradient = 4e-1, .entropy = 1e-2, .trained_loss = 5e-2, .norm = 4e-1};
   check_agreement<even, LayerNorm, GELU, EntropyObserver, CudaFP8>({2, 16}, bounds);
   check_agreement<even, Identity, ReLU, EntropyObserver, CudaFP8>({2, 16}, bounds);
+  check_agreement<even, Identity, ReLU, EntropyObserver, CudaFP8Head>({2, 16}, bounds);
   check_that_it_rounds<CudaFP8>();
 }
 BOOST_AUTO_TEST_CASE(resumed_in_fp8, *test::needs_fp8) {
@@ -272,6 +273,8 @@ BOOST_AUTO_TEST_CASE(factors_that_are_rounded_separately) {
   BOOST_TEST((separate_roundings<LayerNorm, GELU, CudaInt8>()) == 2 * 2);
   // The results of products: five in each layer, but the last one's gradient comes from the final norm.
   BOOST_TEST((separate_roundings<Identity, ReLU, CudaFP8>()) == 2 * 5 - 1);
+  // What logits are computed from, and their gradient.
+  BOOST_TEST((separate_roundings<Identity, ReLU, CudaFP8Head>()) == 2 * 5 - 1 + 2);
   BOOST_TEST((separate_roundings<Identity, ReLU, CudaInt8>()) == 2 * 7 - 1);
 }
 #endif

@@ -359,8 +359,11 @@ class DynamicDecoder {
     targets_ = arena.take<std::int32_t>(rows);
     losses_ = arena.take<Accumulator>(rows);
     // Most passes that generate have a single row, for which rounding does not pay.
-    if (purpose_ != Purpose::generation)
+    if (purpose_ != Purpose::generation) {
       rounded_weights_.plan(arena, parameters_.matrices(ParameterKind::weight), rows);
+      rounded_weights_.plan_output_matrix(arena, head_.weight(),
+                                          logits_chunk<Device>(max_shape, config.vocab_size).rows);
+    }
     observation_.plan(arena, max_shape);
     const AttentionShape heads_of_layer{max_shape.batch, max_shape.length, config.heads, config.head_dim()};
     const int buffers = std::max(blocks_.front().gradient_buffers(), has_final_norm() ? 2 : 1);

@@ -16,7 +16,7 @@ struct LogitsChunk {
 };
 
 /// The chunk of a model for passes of up to `max_shape`: as many rows as the device asks for, but enough for
-/// an efficient product, in chunks of equal size.
+/// an efficient product, in chunks of equal size. Tensor cores want a multiple of 16 rows.
 template <class Device>
 LogitsChunk logits_chunk(BatchShape max_shape, Index vocab) {
   using Scalar = typename Device::Scalar;
@@ -24,7 +24,8 @@ LogitsChunk logits_chunk(BatchShape max_shape, Index vocab) {
   const Index rows = std::min(max_shape.rows(), std::max(min_rows, wanted / vocab));
   const Index chunks = (max_shape.rows() + rows - 1) / rows;
   // Rows a power of two apart would compete for the same cache sets, so the stride is one cache line longer.
-  return {(max_shape.rows() + chunks - 1) / chunks, (vocab + 15) / 16 * 16 + 16};
+  const Index equal = (max_shape.rows() + chunks - 1) / chunks;
+  return {std::min(max_shape.rows(), (equal + 15) / 16 * 16), (vocab + 15) / 16 * 16 + 16};
 }
 
 /// logits = x W^T with W (V, C), which is the token embedding if tied, and their cross-entropy. The logits
@@ -44,6 +45,9 @@ class OutputHead {
     const LogitsChunk chunk = logits_chunk<Device>(max_shape, weight_.shape[0]);
     logits_ = {arena.take<Scalar>(chunk.size()), chunk.rows, weight_.shape[0], chunk.stride};
   }
+
+  /// The output matrix W (V, C).
+  Matrix<const Scalar> weight() const { return weight_.value_matrix(); }
 
   /// Calls f(first_row, logits) for each chunk of the rows of x.
   template <class F>

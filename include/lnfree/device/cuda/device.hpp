@@ -52,13 +52,14 @@ struct CudaFp32 : Gpu {
   using Accumulator = float;
 };
 
-struct CudaFP8;   // fp8.hpp
-struct CudaInt8;  // int8.hpp
+struct CudaFP8;      // fp8.hpp
+struct CudaFP8Head;  // fp8.hpp
+struct CudaInt8;     // int8.hpp
 
 /// A GPU in one of its precisions. All of them compute in float, whatever they store.
 template <class D>
 concept CudaDevice = std::same_as<D, Cuda> || std::same_as<D, CudaFp32> || std::same_as<D, CudaFP8> ||
-                     std::same_as<D, CudaInt8>;
+                     std::same_as<D, CudaFP8Head> || std::same_as<D, CudaInt8>;
 
 inline void* allocate(Gpu& device, std::size_t bytes) {
   return device.stream().allocate(bytes);

@@ -39,13 +39,19 @@
 ///   multiply              rounds the other factor, unless that has been done, and multiplies
 namespace lnfree::cuda {
 
-/// A weight W (in, out) rounded for products, and memory for their other factor. The model owns the memory.
+/// A weight W rounded for products, and memory for their other factor. The model owns the memory.
 template <class Format>
 struct RoundedWeight {
-  Matrix<const BFloat16> weight;    ///< The parameter itself.
+  Matrix<const BFloat16> weight;  ///< The parameter itself: (in, out), or (V, C) if it is the output matrix.
   typename Format::Weight rounded;  ///< What is multiplied.
   void* other_factor;               ///< The rounded x or d_y of the current product.
   Index max_rows;                   ///< The most rows of x or d_y.
+  bool is_output_matrix = false;    ///< Then its products are x W^T and d_y W.
+
+  /// The other factor in a product with W or W^T.
+  FactorKind multiplied_by(bool transposed) const {
+    return transposed == is_output_matrix ? FactorKind::input : FactorKind::gradient;
+  }
 };
 
 /// The factor of a product to come, and the weight that it will be multiplied by; none at first.
@@ -98,11 +104,12 @@ class RoundedWeightTable {
 };
 
 /// Like Cuda, but the products x W and d_y W^T have factors in the eight bits of a format. The gradients of
-/// weights, the output matrix, attention and everything else are computed as on Cuda, and so are products
-/// whose sizes are not multiples of 16. Throws NoDevice if the GPU's compute capability is too low.
+/// weights, attention and everything else are computed as on Cuda, and so are products whose sizes are not
+/// multiples of 16. Throws NoDevice if the GPU's compute capability is too low.
 template <class F>
 struct EightBitProducts : Cuda {
   using Format = F;
+  static constexpr bool rounds_output_matrix = false;  ///< Whether this is also true of logits.
 
   EightBitProducts() {
     if (const int there = stream().compute_capability(); there < Format::capability) {
@@ -126,10 +133,11 @@ template <class D>
 concept MultipliesInEightBits =
     requires { typename D::Format; } && std::derived_from<D, EightBitProducts<typename D::Format>>;
 
-/// A product of x with some columns of a weight: c = x W or, if x is a gradient, c = x W^T.
+/// A product of x with some columns of a weight: c = x W or c = x W^T.
 struct WeightProduct {
   Matrix<const BFloat16> x;
   FactorKind kind;     ///< Of x.
+  bool transposed;     ///< W^T
   Index first, count;  ///< Columns of the weight.
   Output<BFloat16> c;
   const BFloat16* bias;
@@ -210,10 +218,11 @@ void gemm(EightBitProducts<Format>& device, Operand<BFloat16> a, Operand<BFloat1
     gemm(static_cast<Cuda&>(device), a, b, c, epilogue);
     return;
   }
-  const FactorKind kind = b.transposed ? FactorKind::gradient : FactorKind::input;
+  const FactorKind kind = w->multiplied_by(b.transposed);
   const bool is_rounded = take_waiting(device, *w, x, kind);
-  Format::multiply(device, *w,
-                   {x, kind, first, b.matrix.cols, c, epilogue.bias, std::same_as<A, ReLU>, is_rounded});
+  Format::multiply(
+      device, *w,
+      {x, kind, b.transposed, first, b.matrix.cols, c, epilogue.bias, std::same_as<A, ReLU>, is_rounded});
 }
 template <class Format>
 void gemm(EightBitProducts<Format>& device, Operand<BFloat16> a, Operand<BFloat16> b, Output<BFloat16> c) {
@@ -249,15 +258,11 @@ class RoundedWeights<Device> {
   /// Reserves memory for products of up to `rows` rows with these weights.
   void plan(Arena& arena, const Weights& weights, Index rows) {
     rounded_.clear();
-    Index widest = 0;
-    for (const Matrix<const BFloat16>& weight : weights) {
-      const Index in = weight.rows, out = weight.cols, larger = std::max(in, out);
-      if (in % cuda::factor_pack != 0 || out % cuda::factor_pack != 0 || larger > Format::max_depth) continue;
-      widest = std::max(widest, larger);
-      rounded_.push_back({weight, Format::plan(arena, in, out), nullptr, rows});
-    }
-    void* const other_factor = arena.take<std::uint8_t>(Format::factor_bytes(rows, widest));
-    for (cuda::RoundedWeight<Format>& weight : rounded_) weight.other_factor = other_factor;
+    add(arena, weights, rows, false);
+  }
+  /// Call it after plan(): the same for the output matrix (V, C), if the device rounds it.
+  void plan_output_matrix(Arena& arena, Matrix<const BFloat16> matrix, Index rows) {
+    if constexpr (Device::rounds_output_matrix) add(arena, {matrix}, rows, true);
   }
 
   /// Call it before a pass: rounds the weights if `version` differs from the last call's.
@@ -272,6 +277,23 @@ class RoundedWeights<Device> {
   }
 
  private:
+  /// Adds weights whose products share the memory of their other factor.
+  void add(Arena& arena, const Weights& weights, Index rows, bool are_output_matrices) {
+    const std::size_t first = rounded_.size();
+    Index widest = 0;
+    for (const Matrix<const BFloat16>& weight : weights) {
+      const Index larger = std::max(weight.rows, weight.cols);
+      if (weight.rows % cuda::factor_pack != 0 || weight.cols % cuda::factor_pack != 0 ||
+          larger > Format::max_depth)
+        continue;
+      widest = std::max(widest, larger);
+      rounded_.push_back(
+          {weight, Format::plan(arena, weight.rows, weight.cols), nullptr, rows, are_output_matrices});
+    }
+    void* const other_factor = arena.take<std::uint8_t>(Format::factor_bytes(rows, widest));
+    for (std::size_t i = first; i < rounded_.size(); ++i) rounded_[i].other_factor = other_factor;
+  }
+
   std::vector<cuda::RoundedWeight<Format>> rounded_;
   std::shared_ptr<cuda::RoundedWeightTable<Format>> table_;  // where they are; null before the first update
   std::optional<std::uint64_t> version_;                     // of the weights they were rounded from

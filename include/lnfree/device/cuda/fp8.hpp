@@ -58,42 +58,46 @@ struct FP8 {
 
   static void multiply(EightBitProducts<FP8>& device, const RoundedWeight<FP8>& w,
                        const WeightProduct& product) {
-    // cuBLASLt multiplies in eight bits only if both factors are contiguous along the summed dimension.
-    if (product.kind == FactorKind::gradient) {
-      multiply<FactorKind::gradient>(device, w, product,
-                                     transpose(w.rounded.stored.columns(product.first, product.count)));
-    } else {
-      multiply<FactorKind::input>(device, w, product,
-                                  transpose(w.rounded.transposed.slice(product.first, product.count)));
-    }
+    product.kind == FactorKind::input ? multiply<FactorKind::input>(device, w, product)
+                                      : multiply<FactorKind::gradient>(device, w, product);
   }
 
  private:
   template <FactorKind Kind>
   static void multiply(EightBitProducts<FP8>& device, const RoundedWeight<FP8>& w,
-                       const WeightProduct& product, Operand<E4M3> by) {
+                       const WeightProduct& product) {
+    // cuBLASLt multiplies in eight bits only if both factors are contiguous along the summed dimension.
+    const Matrix<const E4M3> by = product.transposed
+                                      ? w.rounded.stored.columns(product.first, product.count)
+                                      : w.rounded.transposed.slice(product.first, product.count);
     using F = Number<Kind>;
     Scale* const scale = scale_of(w, Kind);
     const Matrix<F> rounded(static_cast<F*>(w.other_factor), product.x.rows, product.x.cols);
     RoundRows<F> rows{product.x, rounded};
     as_one_row(rows.from, rows.to);
     round_factor(device.stream(), rows, scale, product.is_rounded);
-    device.handles->products.run(Operand<F>(rounded), by, product.c, product.bias, product.relu,
+    device.handles->products.run(Operand<F>(rounded), transpose(by), product.c, product.bias, product.relu,
                                  {&scale->value, &w.rounded.scale->value});
   }
 };
 
 /// Like Cuda, but the products x W and d_y W^T have factors in eight bits and are summed in float: E4M3 for
-/// activations and weights, E5M2 for gradients. The gradients of weights, the output matrix, attention and
-/// everything else are computed as on Cuda, and so are products whose sizes are not multiples of 16. Throws
-/// NoDevice unless the GPU has compute capability 8.9 or higher.
+/// activations and weights, E5M2 for gradients. The gradients of weights, logits, attention and everything
+/// else are computed as on Cuda, and so are products whose sizes are not multiples of 16. Throws NoDevice
+/// unless the GPU has compute capability 8.9 or higher.
 struct CudaFP8 : EightBitProducts<FP8> {};
+
+/// Like CudaFP8, but logits and the gradient of what they are computed from have factors in eight bits, too.
+struct CudaFP8Head : CudaFP8 {
+  static constexpr bool rounds_output_matrix = true;
+};
 
 }  // namespace lnfree::cuda
 
 namespace lnfree {
 using cuda::CudaFP8;
+using cuda::CudaFP8Head;
 
-static_assert(Device<CudaFP8>);
+static_assert(Device<CudaFP8> && Device<CudaFP8Head>);
 
 }  // namespace lnfree

@@ -61,13 +61,12 @@ struct Int8 {
 
   static void multiply(EightBitProducts<Int8>& device, const RoundedWeight<Int8>& w,
                        const WeightProduct& product) {
-    const auto& [x, kind, first, count, c, bias, relu, is_rounded] = product;
+    const auto& [x, kind, transposed, first, count, c, bias, relu, is_rounded] = product;
     const auto [rounded, scales] = other_factor(w, x.rows, x.cols);
     if (!is_rounded) round_rows(device.stream(), x, rounded, scales);
-    const bool stored = kind == FactorKind::gradient;
     const Matrix<const std::int8_t> by =
-        stored ? w.rounded.stored.columns(first, count) : w.rounded.transposed.slice(first, count);
-    const float* const by_scales = stored ? w.rounded.stored_scales : w.rounded.transposed_scales + first;
+        transposed ? w.rounded.stored.columns(first, count) : w.rounded.transposed.slice(first, count);
+    const float* const by_scales = transposed ? w.rounded.stored_scales : w.rounded.transposed_scales + first;
     cuda::multiply<std::int8_t>(device.stream(), {rounded, by, scales, by_scales, c, bias, relu});
   }
 };
