@@ -19,7 +19,7 @@ formatter=build/format/bin/clang-format
 if [[ $("$formatter" --version 2>/dev/null) != *" $release"* ]]; then
   rm -rf build/format
   python3 -m venv build/format
-  build/format/bin/pip install --quiet --disable-pip-version-check "clang-format==$release"
+  build/format/bin/pip install --quiet --disable-pip-version-check --retries 10 "clang-format==$release"
 fi
 # The sources in options/ must be refused by a compiler, and spaces matter in them.
 git ls-files -z '*.hpp' '*.cpp' '*.cu' ':!tests/compile_fail/options' | xargs -0 "$formatter" "${mode[@]}"

@@ -14,6 +14,6 @@ def environment(folder):
     wanted += "; ".join(f"assert version({name!r}) == {release!r}" for name, release in RELEASES.items())
     if not python.exists() or subprocess.run([python, "-c", wanted], capture_output=True).returncode != 0:
         venv.create(folder, with_pip=True, clear=True)
-        install = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps"]
+        install = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--retries", "10", "--no-deps"]
         subprocess.run([*install, *(f"{name}=={release}" for name, release in RELEASES.items())], check=True)
     return python

@@ -28,7 +28,9 @@ for kilobytes in 1 2 4 6; do
   (ulimit -f $kilobytes && exec "$program" --input sources "${arguments[@]:0:4}" --vocab-size 331 --out corpus --overwrite) \
     >/dev/null 2>stderr || status=$?
   [[ $status == 1 && $(wc -l <stderr) == 1 ]] || fail "files limited to $kilobytes KB: status $status, $(cat stderr)"
-  (ulimit -f $kilobytes && exec "$program" --input sources "${arguments[@]}" --out unfit) >/dev/null 2>&1 || true
+  status=0
+  (ulimit -f $kilobytes && exec "$program" --input sources "${arguments[@]}" --out unfit) >/dev/null 2>stderr || status=$?
+  [[ $status == 1 && $(wc -l <stderr) == 1 ]] || fail "files limited to $kilobytes KB: status $status, $(cat stderr)"
   [[ ! -e unfit ]] || fail "a failed run left an incomplete corpus: $(ls -A unfit)"
 done
 [[ $before == $(stat -c '%n %i %Y %s' corpus/*) && $(ls -A corpus | wc -l) == 4 ]] || fail "a corpus was spoiled: $(ls -A corpus)"

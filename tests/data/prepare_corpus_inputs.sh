@@ -55,13 +55,18 @@ grep -q '"tokenizer": "tokenizer.json"' plain/train.json || fail "train.json doe
 same_as_plain() {
   for file in train.bin val.bin train.json val.json; do cmp "plain/$file" "$1/$file" || fail "$1/$file has other contents than expected"; done
 }
-"$program" --input packed.json.gz "${arguments[@]}" --out gzip >/dev/null && same_as_plain gzip
-"$program" --input text.jsonl "${arguments[@]}" --out text >/dev/null && same_as_plain text
-"$program" --input code.jsonl --field "the code" "${arguments[@]}" --out code >/dev/null && same_as_plain code
-OMP_NUM_THREADS=1 "$program" --input plain.jsonl "${arguments[@]}" --out one_thread >/dev/null && same_as_plain one_thread
+"$program" --input packed.json.gz "${arguments[@]}" --out gzip >/dev/null
+same_as_plain gzip
+"$program" --input text.jsonl "${arguments[@]}" --out text >/dev/null
+same_as_plain text
+"$program" --input code.jsonl --field "the code" "${arguments[@]}" --out code >/dev/null
+same_as_plain code
+OMP_NUM_THREADS=1 "$program" --input plain.jsonl "${arguments[@]}" --out one_thread >/dev/null
+same_as_plain one_thread
 if command -v zstd >/dev/null; then
   zstd -q plain.jsonl -o packed.jsonl.zst
-  "$program" --input packed.jsonl.zst "${arguments[@]}" --out zstandard >/dev/null && same_as_plain zstandard
+  "$program" --input packed.jsonl.zst "${arguments[@]}" --out zstandard >/dev/null
+  same_as_plain zstandard
   head -c 20000 packed.jsonl.zst >cut.jsonl.zst
   expect_error "cannot be read further: its Zstandard data end too early" --input cut.jsonl.zst "${arguments[@]}" --out new
 fi

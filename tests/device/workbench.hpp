@@ -161,7 +161,9 @@ class Workbench {
     const std::vector<T> host = download(data, count);
     results_.push_back({std::move(name), std::vector<double>(host.begin(), host.end()), size});
   }
-  void result(std::string name, double value) { results_.push_back({std::move(name), {value}}); }
+  void result(std::string name, double value, double size = 0) {
+    results_.push_back({std::move(name), {value}, size});
+  }
 
   template <class T>
   std::vector<T> download(const T* data, Index count) {

@@ -19,7 +19,7 @@ class Annotating(unittest.TestCase):
 
     def run_program(self, *paths):
         command = [PROGRAM, *paths, "--out", self.out]
-        return subprocess.run(command, capture_output=True, text=True, cwd=self.folder, timeout=60)
+        return subprocess.run(command, capture_output=True, text=True, cwd=self.folder, timeout=600)
 
     def classes_of(self, content):
         """The classes of a file with these bytes."""

@@ -61,7 +61,7 @@ def environment(folder):
     if not mark.exists() or mark.read_text() != "\n".join(PACKAGES):
         shutil.rmtree(folder, ignore_errors=True)
         subprocess.run([sys.executable, "-m", "venv", "--system-site-packages", folder], check=True)
-        install = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps", *PACKAGES]
+        install = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--retries", "10", "--no-deps", *PACKAGES]
         subprocess.run(install, check=True)
         mark.write_text("\n".join(PACKAGES))
     return python
@@ -101,7 +101,7 @@ class Exports(unittest.TestCase):
         calls.unlink(missing_ok=True)
         more = {"PYTHONPATH": str(path), "STUB_CALLS": str(calls)} if path else {}
         command = [str(word) for word in (PYTHON, "-B", INTEROP / program, *arguments)]
-        done = subprocess.run(command, capture_output=True, text=True, env=os.environ | more, timeout=120)
+        done = subprocess.run(command, capture_output=True, text=True, env=os.environ | more, timeout=1200)
         return done, [json.loads(line) for line in calls.read_text().splitlines()] if calls.exists() else []
 
     def read_back(self, folder):

@@ -20,7 +20,7 @@ rm -rf "$folder"
 log=$(mktemp)
 {
   /usr/bin/python3 -m venv --system-site-packages "$folder" &&
-    "$folder/bin/pip" install --quiet --disable-pip-version-check --no-compile "${packages[@]}" &&
+    "$folder/bin/pip" install --quiet --disable-pip-version-check --retries 10 --no-compile "${packages[@]}" &&
     touch "$stamp"
 } >"$log" 2>&1 || {
   tail -n 5 "$log"

@@ -29,7 +29,7 @@ for ranks in 1 2 4; do
 done
 LNFREE_RENDEZVOUS=127.0.0.1:5555 "${launch[@]}" -n 2 "$program" environment || fail "2 ranks could not find each other at an address"
 
-FAKE_GPUS=2 refuses 4 "is number 3 on its machine, which has 2 GPUs: start one process for each GPU"
+FAKE_GPUS=2 refuses 3 "rank 2 is number 2 on its machine, which has 2 GPUs: start one process for each GPU"
 [[ ! -e $LNFREE_RENDEZVOUS ]] || rm "$LNFREE_RENDEZVOUS"
 FAKE_GPUS=0 refuses 1 "no CUDA device can be used"
 touch "$LNFREE_RENDEZVOUS"

@@ -11,6 +11,7 @@ and after AdamW's division by the gradient's size that is less than a rounding o
 
 import argparse
 import math
+import os
 import secrets
 import sys
 from collections import namedtuple
@@ -299,7 +300,8 @@ class Case:
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("program", type=Path, help="the parity_dump program")
-    parser.add_argument("--seed", type=int, default=secrets.randbelow(2**31), help="fresh each run by default")
+    seed = int(os.environ.get("LNFREE_TEST_SEED") or secrets.randbelow(2**31))
+    parser.add_argument("--seed", type=int, default=seed, help="LNFREE_TEST_SEED by default, or fresh each run")
     options = parser.parse_args()
     torch.set_num_threads(1)
     print(f"seed {options.seed}")

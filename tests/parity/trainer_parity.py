@@ -10,6 +10,7 @@ each seed, as in parity.py.
 
 import argparse
 import json
+import os
 import secrets
 import subprocess
 import sys
@@ -140,7 +141,8 @@ def compare(program, name, folder, seed):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("programs", type=Path, nargs="+", help="train_demo_<configuration>")
-    parser.add_argument("--seed", type=int, default=secrets.randbelow(2**31), help="fresh each run by default")
+    seed = int(os.environ.get("LNFREE_TEST_SEED") or secrets.randbelow(2**31))
+    parser.add_argument("--seed", type=int, default=seed, help="LNFREE_TEST_SEED by default, or fresh each run")
     options = parser.parse_args()
     torch.set_num_threads(1)
     print(f"seed {options.seed}")

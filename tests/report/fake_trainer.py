@@ -228,10 +228,10 @@ def train():
     first = json.loads(checkpoint.read_text())["step"] if options.resume else 0
     batch = batch_of(options)
     stopped = []
-    if first == 0:
-        save(options, batch, 0)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda number, _: stopped.append(number))
+    if first == 0:
+        save(options, batch, 0)
     with open(options.out / "metrics.jsonl", "a", encoding="utf-8") as metrics:
         for step in range(first, options.steps):
             lines = [

@@ -14,7 +14,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 CXX = os.environ.get("CXX", "c++")
-PATIENCE = 300
+PATIENCE = 1200
 
 LINES = {
     "CONFIGURATION": 'CONFIGURATION(sm_dyt_relu_silu, "SM + DyT + R; [then S", DynamicTanh, Layerwise<ReLU, 2, SiLU>, PostNorm, EntropyGuided)',

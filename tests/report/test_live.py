@@ -25,7 +25,7 @@ from files import ReproduceError
 
 def fetch(url, host=None):
     request = urllib.request.Request(url, headers={"Host": host} if host else {})
-    with urllib.request.urlopen(request, timeout=30) as answer:
+    with urllib.request.urlopen(request, timeout=300) as answer:
         return answer.read().decode()
 
 
@@ -92,7 +92,7 @@ class LiveTest(unittest.TestCase):
         state = self.folder / "checkpoint" / "trainer.json"
         for change, expected in (
             (lambda: None, "<td>training<"),
-            (lambda: setattr(live, "SILENT_SECONDS", -1), "<td>nothing new for 0:0"),
+            (lambda: setattr(live, "SILENT_SECONDS", -1), "<td>nothing new for "),
             (lambda: state.write_text(state.read_text().replace('"step": 0', '"step": 10')), "<td>done<"),
             (lambda: self.write({"kind": "diverged", "step": 9, "loss": None, "tensor": "wte"}), "<td>diverged<"),
         ):
@@ -176,12 +176,12 @@ class LiveTest(unittest.TestCase):
         url = re.match(r"http://127\.0\.0\.1:\d+/", program.stdout.readline())[0]
         self.assertIn("2/10", fetch(url))
         self.write(*lines_of(2))
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 600
         while "3/10" not in fetch(url + "content"):
             self.assertLess(time.monotonic(), deadline)
             time.sleep(0.1)
         program.send_signal(signal.SIGINT)
-        self.assertEqual(program.wait(30), 130)
+        self.assertEqual(program.wait(300), 130)
 
     def test_refusals(self):
         taken = socket.create_server(("127.0.0.1", 0))
@@ -192,7 +192,7 @@ class LiveTest(unittest.TestCase):
             (self.folder / "nowhere", 0, "is not a folder"),
         ):
             command = [sys.executable, "-B", REPRODUCE / "live.py", folder, "--port", str(port)]
-            done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+            done = subprocess.run(command, capture_output=True, text=True, timeout=600)
             self.assertEqual(done.returncode, 1)
             self.assertIn(told, done.stderr)
             self.assertEqual(done.stderr.count("\n"), 1)

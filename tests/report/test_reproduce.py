@@ -33,7 +33,7 @@ from configurations import CONFIGURATIONS, RECIPES
 from scales import SCALES
 
 ALL = ["sm_ln_g", "sm_ln_r", "sm_g", "sm_r"]
-PATIENCE = 120  # seconds until a job counts as hanging
+PATIENCE = 1200  # seconds until a job counts as hanging
 
 
 class ReproduceTest(unittest.TestCase):

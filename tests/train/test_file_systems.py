@@ -1,6 +1,6 @@
 """Trainers on file systems that are full, read-only or layered, and with mounted folders.
 
-Each test mounts what it needs in its own mount namespace. If the system allows none, all are skipped.
+Each test mounts what it needs in its own mount namespace. If the system allows none, they are skipped.
 """
 
 import json
@@ -22,7 +22,6 @@ def mount(*arguments):
     return subprocess.run(["mount", *map(str, arguments)], capture_output=True, text=True)
 
 
-@unittest.skipUnless(INSIDE in os.environ, "no mount namespace can be had here")
 class FileSystems(TrainerTest):
     STEPS = 30
 
@@ -142,4 +141,6 @@ def enter_namespace():
 if __name__ == "__main__":
     if INSIDE not in os.environ:
         enter_namespace()
+        print("no mount namespace can be had here")
+        sys.exit(77)  # skipped
     unittest.main()

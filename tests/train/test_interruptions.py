@@ -62,10 +62,11 @@ class Interruptions(TrainerTest):
         # A step of many passes, so that the second interrupt comes within a step.
         program = self.start(*self.training(run, 100, "--log-every", 1), "--accumulate", 5000, wait=False)
         while not (run / "checkpoint").exists():
+            self.assertIsNone(program.poll())
             time.sleep(0.01)
-        time.sleep(0.5)
+        time.sleep(2)
         program.send_signal(signal.SIGINT)
-        time.sleep(2.1)
+        time.sleep(3.1)
         program.send_signal(signal.SIGINT)
         self.assertEqual(program.wait(60), -signal.SIGINT)
 
@@ -107,7 +108,9 @@ class Interruptions(TrainerTest):
     def test_kills(self):
         whole, run = self.folder / "whole", self.folder / "run"
         often = ["--checkpoint-every", 1]
+        started = time.monotonic()
         self.succeed(*self.arguments(whole, *often))
+        longest = (time.monotonic() - started) / 8
         seed = random.randrange(2**32)
         moments = random.Random(seed)
         kills, resume = 0, []
@@ -115,7 +118,7 @@ class Interruptions(TrainerTest):
             command = [str(x) for x in [PROGRAM, *self.arguments(run, *often, *resume)]]
             program = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
             with program:
-                time.sleep(moments.uniform(0.02, 0.3))
+                time.sleep(moments.uniform(longest / 15, longest))
                 program.kill()
                 errors = program.stderr.read()
             self.assertEqual(errors, "", f"seed {seed}")
@@ -131,6 +134,7 @@ class Interruptions(TrainerTest):
             for name in ("model.safetensors", "optimizer.safetensors"):
                 read_weights(checkpoint / name)
         self.assertGreater(kills, 3, f"seed {seed}")
+        self.assertTrue(resume, f"seed {seed}: no kill came after a checkpoint")
         self.succeed(*self.arguments(run, *often, *resume))
         self.assert_same_run(whole, run)
         self.assertEqual(sorted(path.name for path in run.iterdir()), ["checkpoint", "metrics.jsonl"])

@@ -81,7 +81,7 @@ class TrainerTest(unittest.TestCase):
     def call(self, *arguments, program=None, limit=None):
         """`limit` is the program's memory limit in bytes."""
         command = [str(x) for x in [program or PROGRAM, *arguments]]
-        return subprocess.run(command, capture_output=True, text=True, timeout=120, preexec_fn=limit_memory(limit))
+        return subprocess.run(command, capture_output=True, text=True, timeout=1200, preexec_fn=limit_memory(limit))
 
     def succeed(self, *arguments, program=None, limit=None):
         result = self.call(*arguments, program=program, limit=limit)
