@@ -69,12 +69,8 @@ void check_norm() {
   for (const Index rows : {1, 7, 128, 384}) {
     for (const Index cols : {5, 17, 64, 100}) check_norm<D, N>(rows, cols);
   }
-}
-
-/// For a GPU: more rows than all blocks process at once, and so many columns that a block processes fewer
-/// rows.
-template <class D, class N>
-void check_norm_of_large_matrices() {
+  // For a GPU: more rows than all blocks process at once, and so many columns that a block processes fewer
+  // rows.
   check_norm<D, N>(4101, 8);
   check_norm<D, N>(5, 2053);
   check_norm<D, N>(13, 2056);
@@ -93,13 +89,6 @@ BOOST_AUTO_TEST_CASE_TEMPLATE(agrees, D, Devices) {
   check_norm<D, DynamicErf>();
   check_norm<D, Tapered>();
   check_norm<D, Gate>();
-}
-
-// A norm of rows, one with parameters in every role, and one of single numbers.
-BOOST_AUTO_TEST_CASE_TEMPLATE(agrees_on_large_matrices, D, Devices) {
-  check_norm_of_large_matrices<D, LayerNorm>();
-  check_norm_of_large_matrices<D, BentNorm>();
-  check_norm_of_large_matrices<D, DynamicTanh>();
 }
 
 #ifdef LNFREE_TEST_CUDA

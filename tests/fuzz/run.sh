@@ -3,7 +3,7 @@
 #
 # PROGRAM is fuzz_readers; without it, the preset `sanitize` builds one. Inputs that break a reader, or that
 # reach new code, are kept in build/fuzz. Starts from the inputs in tests/fuzz/corpus. With 0 seconds, each reader
-# gets the same 1,000 inputs every time.
+# gets the same 10,000 inputs every time.
 set -euo pipefail
 
 here=$(dirname "$(realpath "${BASH_SOURCE[0]}")")
@@ -28,7 +28,7 @@ budget=(-max_total_time="$seconds")
 if ((seconds == 0)); then
   known=$(mktemp -d)
   trap 'rm -rf "$known"' EXIT
-  budget=(-runs=1000 -seed=1)
+  budget=(-runs=10000 -seed=1)
 fi
 
 export ASAN_OPTIONS=allocator_may_return_null=1:detect_leaks=1 UBSAN_OPTIONS=print_stacktrace=1 OMP_NUM_THREADS=1

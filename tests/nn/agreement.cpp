@@ -2,7 +2,6 @@
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
-#include <utility>
 #include <vector>
 
 #include <boost/test/unit_test.hpp>
@@ -44,15 +43,11 @@ template <DecoderConfig Config, class N, class A, class O = EntropyObserver, cla
           class L = AsConfigured, template <class> class Aim = CrossEntropy>
 void check_agreement(BatchShape shape, const test::TrainingBounds& bounds = {}) {
   LNFREE_LOG_SEED();
-  bool is_first = true;
   for (std::uint64_t seed = test::seed();; ++seed) {
     const test::RandomBatch random(shape, Config.vocab_size, seed);
     const auto exact = test::training_run<Decoder<Config, N, A, Reference<double>, O, L, Aim>>(random);
     if (cancels(exact.gradients)) continue;
-    const auto ours = test::training_run<Decoder<Config, N, A, D, O, L, Aim>>(random);
-    // Rounding may take a hidden unit to the other side of ReLU's kink. That is rare, and happens once.
-    if (std::exchange(is_first, false) && !test::gradients_agree(ours, exact, bounds)) continue;
-    test::compare(ours, exact, bounds);
+    test::compare(test::training_run<Decoder<Config, N, A, D, O, L, Aim>>(random), exact, bounds);
     return;
   }
 }

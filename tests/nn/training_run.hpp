@@ -91,18 +91,6 @@ inline double relative_distance(const std::vector<double>& a, const std::vector<
   return std::sqrt(norm == 0 ? difference : difference / norm);
 }
 
-/// Whether the gradients of each tensor are within the bounds.
-inline bool gradients_agree(const TrainingRun& device, const TrainingRun& exact,
-                            const TrainingBounds& bounds) {
-  for (std::size_t p = 0; p < exact.gradients.size(); ++p) {
-    const std::vector<double>& expected = exact.gradients[p].second;
-    if (expected.size() >= bounds.least_numbers &&
-        !(relative_distance(device.gradients[p].second, expected) < bounds.gradient))
-      return false;
-  }
-  return true;
-}
-
 /// Compares a run with one of the same or higher precision.
 inline void compare(const TrainingRun& device, const TrainingRun& exact, const TrainingBounds& bounds = {}) {
   const auto close = [](double a, double b, double bound) { return std::abs(a - b) <= bound * std::abs(b); };

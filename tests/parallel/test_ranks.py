@@ -202,8 +202,7 @@ class Ranks(unittest.TestCase):
         self.assertRegex(output, r"(?i)rank 1.* (signal 9|killed)|Killed \(signal 9\)")
         for name in ("model.safetensors", "optimizer.safetensors"):
             size_of_weights(run / "checkpoint" / name)
-        # mpirun may kill rank 0 while it saves a checkpoint.
-        self.assertEqual({path.name for path in run.iterdir()} - {".checkpoint.tmp"}, {"checkpoint", "metrics.jsonl"})
+        self.assertEqual(sorted(path.name for path in run.iterdir()), ["checkpoint", "metrics.jsonl"])
 
     def test_a_rank_that_hangs_ends_all(self):
         run = self.folder / "run"
@@ -211,7 +210,7 @@ class Ranks(unittest.TestCase):
         os.kill(found[1], signal.SIGSTOP)
         status, output = self.end(program, found)
         self.assertEqual(status, 1, output)
-        self.assertRegex(output, r"rank 0: waited [\d.]+ s for .*; resume from the last checkpoint")
+        self.assertRegex(output, r"rank 0: waited 1\d[.\d]* s for .*; resume from the last checkpoint")
         size_of_weights(run / "checkpoint" / "model.safetensors")
 
     @unittest.skipUnless(IS_OPEN_MPI, "MPICH's own files would be too large as well")

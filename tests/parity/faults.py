@@ -11,8 +11,6 @@ and after AdamW's division by the gradient's size that is less than a rounding o
 
 import argparse
 import math
-import os
-import secrets
 import sys
 from collections import namedtuple
 from pathlib import Path
@@ -300,8 +298,7 @@ class Case:
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("program", type=Path, help="the parity_dump program")
-    seed = int(os.environ.get("LNFREE_TEST_SEED") or secrets.randbelow(2**31))
-    parser.add_argument("--seed", type=int, default=seed, help="LNFREE_TEST_SEED by default, or fresh each run")
+    parity.add_seed(parser)
     options = parser.parse_args()
     torch.set_num_threads(1)
     print(f"seed {options.seed}")

@@ -283,11 +283,15 @@ def compare(oracle, tolerance, program):
     ]
 
 
+def add_seed(parser):
+    seed = int(os.environ.get("LNFREE_TEST_SEED") or secrets.randbelow(2**31))
+    parser.add_argument("--seed", type=int, default=seed, help="LNFREE_TEST_SEED by default, or fresh each run")
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("program", type=Path, help="the parity_dump program")
-    seed = int(os.environ.get("LNFREE_TEST_SEED") or secrets.randbelow(2**31))
-    parser.add_argument("--seed", type=int, default=seed, help="LNFREE_TEST_SEED by default, or fresh each run")
+    add_seed(parser)
     parser.add_argument("--full-size", action="store_true", help="Pythia-70M instead of the small shapes")
     parser.add_argument("--bf16", action="store_true", help="the program computes in bf16")
     options = parser.parse_args()

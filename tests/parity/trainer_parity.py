@@ -10,8 +10,6 @@ each seed, as in parity.py.
 
 import argparse
 import json
-import os
-import secrets
 import subprocess
 import sys
 import tempfile
@@ -28,6 +26,7 @@ except ModuleNotFoundError as error:
 
 from float_precision import runs_in_float
 from formats import read_safetensors, write_shard
+from parity import add_seed
 from parity_model import Configuration, Model, Shape, train
 
 BATCH = 2
@@ -141,8 +140,7 @@ def compare(program, name, folder, seed):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("programs", type=Path, nargs="+", help="train_demo_<configuration>")
-    seed = int(os.environ.get("LNFREE_TEST_SEED") or secrets.randbelow(2**31))
-    parser.add_argument("--seed", type=int, default=seed, help="LNFREE_TEST_SEED by default, or fresh each run")
+    add_seed(parser)
     options = parser.parse_args()
     torch.set_num_threads(1)
     print(f"seed {options.seed}")

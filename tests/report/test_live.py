@@ -92,7 +92,7 @@ class LiveTest(unittest.TestCase):
         state = self.folder / "checkpoint" / "trainer.json"
         for change, expected in (
             (lambda: None, "<td>training<"),
-            (lambda: setattr(live, "SILENT_SECONDS", -1), "<td>nothing new for "),
+            (lambda: setattr(live, "SILENT_SECONDS", -1), "<td>nothing new for 0:0"),
             (lambda: state.write_text(state.read_text().replace('"step": 0', '"step": 10')), "<td>done<"),
             (lambda: self.write({"kind": "diverged", "step": 9, "loss": None, "tensor": "wte"}), "<td>diverged<"),
         ):

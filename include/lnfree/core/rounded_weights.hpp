@@ -19,8 +19,7 @@ class RoundedWeights {
 
   /// Reserves memory for products of up to `rows` rows with these weights.
   void plan(Arena&, const Weights&, Index /*rows*/) {}
-  /// Call it after plan(): the same for products with the output matrix (V, C), of which logits take the
-  /// transpose.
+  /// Call it after plan(): the same for the output matrix (V, C). Logits are products with its transpose.
   void plan_output_matrix(Arena&, Matrix<const typename Device::Scalar>, Index /*rows*/) {}
   /// Call it before a pass: rounds the weights if `version` differs from the last call's.
   void update(Device&, std::uint64_t /*version*/) {}

@@ -109,7 +109,7 @@ class RoundedWeightTable {
 template <class F>
 struct EightBitProducts : Cuda {
   using Format = F;
-  static constexpr bool rounds_output_matrix = false;  ///< Whether this is also true of logits.
+  static constexpr bool rounds_output_matrix = false;  ///< Whether logits have such factors, too.
 
   EightBitProducts() {
     if (const int there = stream().compute_capability(); there < Format::capability) {
