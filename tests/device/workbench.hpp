@@ -3,11 +3,13 @@
 #include <omp.h>
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <concepts>
 #include <cstdint>
 #include <deque>
 #include <limits>
+#include <map>
 #include <string>
 #include <string_view>
 #include <tuple>
@@ -81,6 +83,20 @@ D make_device() {
   }
 #endif
   return D();
+}
+
+/// At least `count` normal numbers that depend on the seed and the name only. They are kept for the next run
+/// of a case, since drawing them takes longer than many a primitive.
+inline const std::vector<float>& normal_numbers(std::uint64_t seed, std::string_view name, double std,
+                                                Index count) {
+  static std::map<std::tuple<std::uint64_t, std::string, std::uint64_t>, std::vector<float>> kept;
+  const auto bits = std::bit_cast<std::uint64_t>(std);  // which have an order even for NaN
+  std::vector<float>& numbers = kept[{seed, std::string(name), bits}];
+  if (std::ssize(numbers) < count) {
+    numbers.resize(static_cast<std::size_t>(count));
+    fill_normal(numbers.data(), count, std, Philox(seed, stream_of(name)));
+  }
+  return numbers;
 }
 
 /// Device memory for one run of a case. Inputs depend only on the seed and their name, and are rounded to
@@ -182,8 +198,7 @@ class Workbench {
   template <class T>
   Matrix<T> normal(std::string_view name, Index rows, Index cols, double std, Index stride) {
     stride = stride == 0 ? cols : stride;
-    std::vector<float> values(static_cast<std::size_t>(rows * cols));
-    fill_normal(values.data(), rows * cols, std, Philox(seed_, stream_of(name)));
+    const std::vector<float>& values = normal_numbers(seed_, name, std, rows * cols);
     std::vector<T> host(static_cast<std::size_t>(rows * stride),
                         static_cast<T>(std::numeric_limits<float>::quiet_NaN()));
     for (Index i = 0; i < rows; ++i) {

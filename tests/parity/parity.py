@@ -1,17 +1,17 @@
 """Compares the C++ model with an independent PyTorch one: the same random weights and tokens, for every
 configuration.
 
-    parity.py PARITY_DUMP [--seed N] [--full-size] [--bf16]
+    parity.py PARITY_DUMP [PARITY_DUMP_...] [--seed N] [--full-size] [--bf16]
 
-For each configuration it compares loss, every gradient tensor, the entropy of every head, and the loss and every tensor after
-ten optimizer steps, prints a table, and exits with 1 and the reason on any breach.
+For each configuration and each program it compares loss, every gradient tensor, the entropy of every head, and the
+loss and every tensor after ten optimizer steps, prints a table, and exits with 1 and the reason on any breach.
 
 The oracle computes in double precision, the C++ in float. The allowed error of float is measured for each
 case: the oracle also runs in float, several times with its weights rounded differently, and the bound of
 every number is a small multiple of its largest difference from double there (float_precision.py), but never
 less than a few roundings. So the bounds are as tight as the case allows, for any seed.
 
---full-size compares Pythia-70M itself instead, before any step (2 minutes, 7 GB). --bf16 is for a program that computes in
+--full-size compares Pythia-70M itself instead, before any step (2 minutes, 7 GB). --bf16 is for programs that compute in
 bf16: fixed, wider bounds, and no comparison of single numbers, whose gradients are sums that nearly cancel.
 """
 
@@ -259,18 +259,31 @@ def run_program(program, oracle):
     return first_pass, Trained(numpy.float64(result["trained_loss"]), weights)
 
 
-def compare(oracle, tolerance, program):
+@dataclass(frozen=True)
+class Expectation:
+    """What a program's results for a case are compared with."""
+
+    first: FirstPass
+    trained: Trained
+    bounds: dict  # (kind, name of a tensor) -> the allowed error
+
+    @classmethod
+    def of(cls, oracle, tolerance):
+        first, first_bounds = oracle.result_and_bounds(oracle.first_pass, tolerance)
+        trained, trained_bounds = oracle.result_and_bounds(oracle.trained, tolerance)
+        return cls(first, trained, first_bounds | trained_bounds)
+
+
+def compare(oracle, expected, tolerance, program):
     """One row of the table, and the breaches."""
-    first, first_bounds = oracle.result_and_bounds(oracle.first_pass, tolerance)
-    trained, trained_bounds = oracle.result_and_bounds(oracle.trained, tolerance)
-    bounds = first_bounds | trained_bounds
+    first, trained, bounds = expected.first, expected.trained, expected.bounds
     found_first, found_trained = run_program(program, oracle)
     errors = {
         (kind, name): error
         for (kind, name), error in (found_first.errors(first) | found_trained.errors(trained)).items()
         if name is None or oracle.weights[name].size >= tolerance.least_size
     }
-    row = {"configuration": oracle.name, "loss": first.losses.mean(), "trained loss": trained.losses.mean()}
+    row = {"program": program.name, "configuration": oracle.name, "loss": first.losses.mean(), "trained loss": trained.losses.mean()}
     row |= {"least entropy": first.entropies.min(), "most entropy": first.entropies.max()}
     for kind in tolerance.least_bounds:
         row[f"{kind.replace('trained', 'tr.')} error"] = max(error for (k, _), error in errors.items() if k == kind)
@@ -278,9 +291,14 @@ def compare(oracle, tolerance, program):
     # Written so that NaN is a breach.
     breaches = {key: error for key, error in errors.items() if not error <= bounds[key]}
     return row, [
-        f"{oracle.name}: {' of '.join(filter(None, key))} is off by {error:.3g}, more than {bounds[key]:.3g}"
+        f"{program.name}, {oracle.name}: {' of '.join(filter(None, key))} is off by {error:.3g}, more than {bounds[key]:.3g}"
         for key, error in breaches.items()
     ]
+
+
+def width_of(column):
+    """In characters."""
+    return 21 if column in ("program", "configuration") else 15
 
 
 def add_seed(parser):
@@ -290,35 +308,42 @@ def add_seed(parser):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("program", type=Path, help="the parity_dump program")
+    parser.add_argument("programs", nargs="+", type=Path, metavar="program", help="a parity_dump program")
     add_seed(parser)
     parser.add_argument("--full-size", action="store_true", help="Pythia-70M instead of the small shapes")
-    parser.add_argument("--bf16", action="store_true", help="the program computes in bf16")
+    parser.add_argument("--bf16", action="store_true", help="the programs compute in bf16")
     options = parser.parse_args()
     torch.set_num_threads(1)
     print(f"seed {options.seed}")
 
-    breaches, header_printed = [], False
-    program = options.program.resolve()
+    programs_of = {}  # Case -> the programs that have it, so that the oracle computes it once
     try:
-        cases = cases_of(program)
+        for program in (p.resolve() for p in options.programs):
+            for case in cases_of(program).values():
+                programs_of.setdefault(case, []).append(program)
     except (Failure, ValueError) as error:
         sys.exit(f"parity.py: {error}")
     # The first step's learning rate is 0: weights are compared as they were given.
     steps, tolerance = (1, FLOAT_FULL_SIZE) if options.full_size else (STEPS, FLOAT)
-    for name, case in cases.items():
-        if (name == FULL_SIZE) != options.full_size:
+    if options.bf16:
+        tolerance = BF16
+    breaches, header_printed = [], False
+    for case, programs in programs_of.items():
+        if (case.name == FULL_SIZE) != options.full_size:
             continue
-        try:
-            row, found = compare(Oracle(case, steps, options.seed), BF16 if options.bf16 else tolerance, program)
-        except Failure as failure:
-            breaches.append(f"{name}: {failure}")
-            continue
-        breaches += found
-        if not header_printed:
-            print("  ".join(f"{column:>{21 if column == 'configuration' else 15}}" for column in row))
-            header_printed = True
-        print("  ".join(f"{v:>21}" if isinstance(v, str) else f"{v:>15.4g}" for v in row.values()))
+        oracle = Oracle(case, steps, options.seed)
+        expected = Expectation.of(oracle, tolerance)
+        for program in programs:
+            try:
+                row, found = compare(oracle, expected, tolerance, program)
+            except Failure as failure:
+                breaches.append(f"{program.name}, {case.name}: {failure}")
+                continue
+            breaches += found
+            if not header_printed:
+                print("  ".join(f"{column:>{width_of(column)}}" for column in row))
+                header_printed = True
+            print("  ".join(f"{v:>{width_of(c)}{'' if isinstance(v, str) else '.4g'}}" for c, v in row.items()))
     for breach in breaches:
         print(f"parity.py: {breach}", file=sys.stderr)
     return 1 if breaches else 0
