@@ -2,7 +2,7 @@
 # Builds lnfree and runs all its tests: with g++ for this machine, and the unit tests once more with clang++ under
 # AddressSanitizer and UndefinedBehaviorSanitizer. Ends with the line "N passed, N failed".
 #
-# Installs what is missing (apt; sudo when not root). Takes 26 minutes on two cores, and a few minutes where
+# Installs what is missing (apt; sudo when not root). Takes 25 to 40 minutes on two cores, and a few minutes where
 # ccache knows the sources. An existing build folder is used, whatever it was configured for. LNFREE_WERROR=ON
 # in the environment makes every warning an error in a new build folder.
 set -uo pipefail
@@ -23,7 +23,7 @@ cd "$tests/.." || exit
 source tests/stages.sh
 
 jobs=$(nproc)
-echo "${0##*/}: 26 minutes on two cores, less where ccache knows the sources: installs what is missing," \
+echo "${0##*/}: 25 to 40 minutes on two cores, less where ccache knows the sources: installs what is missing," \
   "builds and tests with g++, builds and tests with clang++ under sanitizers"
 
 # configure PRESET COMPILER OPTION...: a build folder for the tests. The compiler is set by CXX, which matters
