@@ -85,8 +85,8 @@ D make_device() {
   return D();
 }
 
-/// Normal numbers, at least `count`. They depend only on the seed, the name and the deviation, and are kept
-/// for the next run of a case, since drawing them takes longer than many a primitive.
+/// Normal numbers, at least `count`, which depend only on the seed, the name and the deviation. They are kept
+/// for the next run of a case, because drawing them takes longer than many primitives do.
 inline const std::vector<float>& normal_numbers(std::uint64_t seed, std::string_view name, double std,
                                                 Index count) {
   static std::map<std::tuple<std::uint64_t, std::string, std::uint64_t>, std::vector<float>> kept;

@@ -169,7 +169,7 @@ def cases_of(program):
     """name -> Case, for all cases that the program lists."""
     run = subprocess.run([program, "--list"], capture_output=True, text=True)
     if run.returncode != 0:
-        raise Failure(f"parity_dump --list exited with {run.returncode}: {run.stderr.strip()}")
+        raise Failure(f"{Path(program).name} --list exited with {run.returncode}: {run.stderr.strip()}")
     return {
         name: Case(
             name,
@@ -246,7 +246,7 @@ def run_program(program, oracle):
         write_shard(folder / "tokens.bin", oracle.windows.reshape(-1).numpy())
         run = subprocess.run([program, oracle.name, folder], capture_output=True, text=True)
         if run.returncode != 0:
-            raise Failure(f"parity_dump exited with {run.returncode}: {run.stderr.strip()}")
+            raise Failure(f"the program exited with {run.returncode}: {run.stderr.strip()}")
         result = json.loads((folder / "result.json").read_text())
         gradients = read_safetensors(folder / "gradients.safetensors")
         weights = read_safetensors(folder / "trained.safetensors")
@@ -316,10 +316,13 @@ def main():
     torch.set_num_threads(1)
     print(f"seed {options.seed}")
 
-    programs_of = {}  # Case -> the programs that have it, so that the oracle computes it once
+    programs_of = {}  # Case -> the programs that have it: the oracle computes each case once
     try:
         for program in (p.resolve() for p in options.programs):
-            for case in cases_of(program).values():
+            cases = cases_of(program)
+            if not cases:
+                raise Failure(f"{program.name} --list names no configuration")
+            for case in cases.values():
                 programs_of.setdefault(case, []).append(program)
     except (Failure, ValueError) as error:
         sys.exit(f"parity.py: {error}")
